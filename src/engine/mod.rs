@@ -1,0 +1,1 @@
+//! Where the rooms meet: observe, lower, plan, apply.

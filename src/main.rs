@@ -1,0 +1,3 @@
+//! The doors: the command line, and the hidden commands that the engine enters by.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Planning: what is wanted × what is there → steps. Pure: decides everything, changes nothing.

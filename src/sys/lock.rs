@@ -1,0 +1,90 @@
+//! `flock`: one holder a file, released by the kernel when the holder dies.
+
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// A lock held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    file: fs_err::File,
+    path: PathBuf,
+}
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Beside other shared holders.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+impl Lock {
+    /// Waits for the lock on `path`, a file that is made if missing.
+    pub fn acquire(path: &Path, mode: Mode) -> io::Result<Self> {
+        let file = open(path)?;
+        let operation = match mode {
+            Mode::Shared => FlockOperation::LockShared,
+            Mode::Exclusive => FlockOperation::LockExclusive,
+        };
+        loop {
+            match flock(&file, operation) {
+                Ok(()) => {
+                    return Ok(Self {
+                        file,
+                        path: path.to_owned(),
+                    });
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(named(path, errno)),
+            }
+        }
+    }
+
+    /// Takes the lock on `path` if nobody holds it against `mode`; `None` if somebody does.
+    pub fn try_acquire(path: &Path, mode: Mode) -> io::Result<Option<Self>> {
+        let file = open(path)?;
+        let operation = match mode {
+            Mode::Shared => FlockOperation::NonBlockingLockShared,
+            Mode::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        match flock(&file, operation) {
+            Ok(()) => Ok(Some(Self {
+                file,
+                path: path.to_owned(),
+            })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(named(path, errno)),
+        }
+    }
+
+    /// Returns the locked file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the open file, which holds the lock, for handing it to a child.
+    pub fn file(&self) -> &fs_err::File {
+        &self.file
+    }
+}
+
+/// Opens the lock file, made mode 0600 if missing.
+fn open(path: &Path) -> io::Result<fs_err::File> {
+    let mut options = fs_err::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options
+        .options_mut()
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW);
+    options.open(path)
+}
+
+/// Puts `path` into the error.
+fn named(path: &Path, errno: rustix::io::Errno) -> io::Error {
+    let error = io::Error::from(errno);
+    io::Error::new(error.kind(), format!("lock `{}`: {error}", path.display()))
+}

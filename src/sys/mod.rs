@@ -1,0 +1,4 @@
+//! What the kernel offers, one interface a file, safe outside. The only room with `unsafe`; knows no containers.
+
+pub mod atomic;
+pub mod lock;
