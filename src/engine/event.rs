@@ -1,0 +1,84 @@
+//! What happens while a plan is applied, for whoever draws it.
+
+use std::fmt;
+
+/// One thing that happened to one subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// To what.
+    pub subject: Subject,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// A resource; its `Display` is Docker Compose's: `Container web-1`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// By its name on the machine.
+    Network(String),
+    /// By its name on the machine.
+    Volume(String),
+    /// By reference; pulled or removed.
+    Image(String),
+    /// One layer of an image being pulled: reference and short digest.
+    Layer(String, String),
+    /// The image of this reference being built.
+    Build(String),
+    /// By name.
+    Container(String),
+    /// The whole application, by name.
+    Project(String),
+}
+
+/// What happened to a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// Work began: `Creating`, `Starting`, `Pulling`.
+    Started(&'static str),
+    /// Work is so far along.
+    Progress {
+        /// What is being done: `Downloading`.
+        verb: &'static str,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all, where known.
+        total: Option<u64>,
+    },
+    /// A line of output (of a build step).
+    Line(String),
+    /// Work ended well: `Created`, `Started`, `Pulled`.
+    Finished(&'static str),
+    /// Nothing had to be done: `Running`, `Exists`.
+    Unchanged(&'static str),
+    /// Work failed; the error itself is returned as well.
+    Failed(String),
+    /// Something the user should know.
+    Warning(String),
+}
+
+/// Where events go. Called on the thread that applies; must return at once.
+pub trait EventSink {
+    /// Takes one event.
+    fn emit(&self, event: Event);
+}
+
+/// Drops every event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEvents;
+
+impl EventSink for NoEvents {
+    fn emit(&self, _event: Event) {}
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(name) => write!(f, "Network {name}"),
+            Self::Volume(name) => write!(f, "Volume {name}"),
+            Self::Image(name) | Self::Build(name) => write!(f, "Image {name}"),
+            Self::Layer(image, digest) => write!(f, "Image {image} layer {digest}"),
+            Self::Container(name) => write!(f, "Container {name}"),
+            Self::Project(name) => write!(f, "Project {name}"),
+        }
+    }
+}
