@@ -1,13 +1,15 @@
 //! Images: references, registries, the store, unpacking, Dockerfiles, building.
 //!
 //! This room never says which larger application an image is for, and never runs a container itself: the builder hands
-//! its steps to a `StepRunner` that the engine implements.
+//! its steps to a [`build::StepRunner`] that the engine implements.
 //!
 //! Reading order: [`reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
 //! [`registry`] (from afar), `pull`, [`import`].
 
 use std::path::{Path, PathBuf};
 
+pub mod build;
+pub mod dockerfile;
 pub mod error;
 pub mod import;
 pub mod manifest;
