@@ -2,3 +2,5 @@
 
 pub mod atomic;
 pub mod lock;
+pub mod netlink;
+pub mod netns;
