@@ -3,3 +3,5 @@
 pub mod atomic;
 pub mod lock;
 pub mod random;
+pub mod netlink;
+pub mod netns;
