@@ -5,5 +5,8 @@ pub mod etc;
 pub mod event;
 pub mod instance;
 pub mod lower;
+pub mod apply;
+pub mod event;
+pub mod host;
 pub mod roots;
 pub mod view;

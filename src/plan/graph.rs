@@ -1,0 +1,1 @@
+//! Order of services: who depends on whom.
