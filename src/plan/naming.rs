@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::fingerprint::Fields;
+use super::graph;
 use super::observed::ContainerId;
 use crate::spec::model::Stack;
 use crate::spec::model::service::{Condition, Dependency, Service};
@@ -78,7 +79,10 @@ pub fn container_labels(
         (SERVICE, name.to_string()),
         (NUMBER, number.to_string()),
         (ONEOFF, "False".to_owned()),
-        (DEPENDS_ON, render_depends_on(&service.depends_on)),
+        (
+            DEPENDS_ON,
+            render_depends_on(&graph::service_dependencies(service)),
+        ),
         (WORKING_DIRECTORY, stack.directory.display().to_string()),
         (CONFIG_FILES, files.join(",")),
         (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
@@ -124,7 +128,7 @@ pub fn config_hash(asked: &Fields) -> String {
 }
 
 /// Renders the label [`DEPENDS_ON`]: `db:service_healthy:false,…`.
-pub fn render_depends_on(depends_on: &BTreeMap<ServiceName, Dependency>) -> String {
+pub fn render_depends_on(depends_on: &BTreeMap<String, Dependency>) -> String {
     let entries: Vec<String> = depends_on
         .iter()
         .map(|(name, dependency)| {
