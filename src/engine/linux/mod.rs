@@ -11,6 +11,9 @@ mod create;
 mod images;
 mod start;
 
+pub(crate) use images::PullEvents;
+pub(crate) use start::read_host_resolver;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
