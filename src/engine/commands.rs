@@ -380,11 +380,11 @@ impl Engine {
 
     /// Adds the digests of what secrets and configs contain, so that a changed content is seen.
     fn with_digests(&self, stack: &Stack, options: &UpOptions) -> Result<UpOptions, EngineError> {
-        let digests = |objects: &BTreeMap<String, FileObject>| {
+        let digests = |objects: &BTreeMap<String, FileObject>| -> Result<BTreeMap<_, _>, EngineError> {
             objects.iter().map(|(key, object)| Ok((key.clone(), self.content_digest(object)?))).collect()
         };
         Ok(UpOptions {
-            secret_digests: digests(&stack.secrets).map_err(|error: EngineError| error)?,
+            secret_digests: digests(&stack.secrets)?,
             config_digests: digests(&stack.configs)?,
             ..options.clone()
         })

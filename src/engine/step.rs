@@ -52,7 +52,7 @@ impl<'a> RuntimeSteps<'a> {
         step: &RunStep,
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
-        let id = ContainerId::random()?;
+        let id = crate::runtime::random_id()?;
         let mut scene = Scene { engine: self.engine, id: id.clone(), cgroup: None, directory: None, attached: false };
         let directory = self.engine.roots.run.join("steps").join(id.short());
         fs_err::create_dir_all(&directory)?;
@@ -60,7 +60,7 @@ impl<'a> RuntimeSteps<'a> {
         let group = self.cgroups.create(id.as_str(), &Resources::default(), DeviceAccess::Default)?;
         let group = scene.cgroup.insert(group);
         let netns = match &self.resolv_conf {
-            Some(_) => Some(self.attach(&id).await?),
+            Some(_) => Some(self.attach(&id).await.map_err(|error| crate::engine::chain(&error))?),
             None => None,
         };
         scene.attached = netns.is_some();

@@ -58,6 +58,7 @@ pub mod logs;
 pub mod monitor;
 pub mod record;
 mod remove;
+mod rename;
 pub mod seal;
 mod start;
 pub mod status;
@@ -71,6 +72,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 pub use crate::runtime::attach::Restarting;
+pub use crate::runtime::create::random_id;
 pub use crate::runtime::remove::RemoveError;
 pub use crate::runtime::start::{Adoption, Launch, StartError, Started, Starting};
 pub use crate::runtime::stop::{Ended, StopOptions, Stopping};

@@ -33,7 +33,7 @@ use crate::plan::action::{
 };
 use crate::plan::observed::ContainerId;
 use crate::runtime::config as runtime;
-use crate::runtime::stop::StopOptions;
+use crate::runtime::StopOptions;
 use crate::spec::model::Stack;
 use crate::sys::atomic::Durability;
 
