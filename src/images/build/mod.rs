@@ -8,9 +8,13 @@
 //! This room decides and copies; it never runs a container. `RUN` steps go to a [`StepRunner`], which the engine
 //! implements.
 
+pub mod context;
+pub mod copy;
+pub mod mode;
+pub mod pattern;
 pub mod run;
+pub mod tree;
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
