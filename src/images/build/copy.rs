@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 
 use super::context::{Entry, Selected};
 use super::mode::ModeChange;
-use super::tree::{Last, Node, Tree};
+use super::tree::{Last, Tree};
 
 /// Numeric user and group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct Filling {
     merged: Tree,
     /// Directories that `diff` has.
     staged: BTreeSet<PathBuf>,
+    /// Those of them that the layers below do not have, so that what they hold is in `diff` alone.
+    fresh: BTreeSet<PathBuf>,
     /// Times that directories get once nothing is written into them any more.
     times: BTreeMap<PathBuf, Timestamps>,
     /// Files with several names that were copied: (device, inode) to where.
@@ -79,6 +81,7 @@ impl Filling {
             lower: Tree::layers(layers.to_vec()),
             merged: Tree::layers(all),
             staged: BTreeSet::new(),
+            fresh: BTreeSet::new(),
             times: BTreeMap::new(),
             linked: BTreeMap::new(),
             unsteady: Vec::new(),
@@ -217,6 +220,7 @@ impl Filling {
                     let owner = style.owner.unwrap_or(Owner::ROOT);
                     let mode = style.mode.as_ref().map_or(0o755, |m| m.apply(0o755, true));
                     set_owner_and_mode(&host, owner, Some(mode))?;
+                    self.fresh.insert(so_far.clone());
                 }
             }
             self.staged.insert(so_far.clone());
@@ -227,9 +231,7 @@ impl Filling {
     /// Puts one entry to a resolved path whose parent is in the layer.
     fn put(&mut self, entry: &Entry, target: &Path, style: &Style) -> io::Result<()> {
         if entry.metadata.is_dir() {
-            if let Some(node) = self.existing(target)?
-                && !node.metadata.is_dir()
-            {
+            if self.existing(target)? == Some(false) {
                 return Err(not_a_directory(target));
             }
             self.directory(target, style)?;
@@ -287,10 +289,7 @@ impl Filling {
 
     /// Returns the place of a file to be written, after what the layer has there is gone; a directory is never replaced.
     fn clear(&self, target: &Path) -> io::Result<PathBuf> {
-        if self
-            .existing(target)?
-            .is_some_and(|node| node.metadata.is_dir())
-        {
+        if self.existing(target)? == Some(true) {
             return Err(io::Error::new(
                 io::ErrorKind::IsADirectory,
                 format!(
@@ -307,9 +306,21 @@ impl Filling {
         }
     }
 
-    /// Returns what a resolved path is now.
-    fn existing(&self, target: &Path) -> io::Result<Option<Node>> {
-        Ok(self.merged.resolve(target, Last::Keep)?.node)
+    /// Returns whether a resolved path is a directory now; `None` where nothing is.
+    fn existing(&self, target: &Path) -> io::Result<Option<bool>> {
+        if target
+            .parent()
+            .is_some_and(|parent| self.fresh.contains(parent))
+        {
+            let host = self.diff.join(target);
+            return match std::fs::symlink_metadata(&host) {
+                Ok(metadata) => Ok(Some(metadata.is_dir())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(at(&host, error)),
+            };
+        }
+        let node = self.merged.resolve(target, Last::Keep)?.node;
+        Ok(node.map(|node| node.metadata.is_dir()))
     }
 
     /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names mean nothing in it.

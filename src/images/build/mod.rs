@@ -8,10 +8,12 @@
 //! This room decides and copies; it never runs a container. `RUN` steps go to a [`StepRunner`], which the engine
 //! implements.
 
+pub mod cache;
 pub mod context;
 pub mod copy;
 pub mod mode;
 pub mod pattern;
+pub mod plan;
 pub mod run;
 pub mod tree;
 
