@@ -8,7 +8,14 @@
 //! This room decides and copies; it never runs a container. `RUN` steps go to a [`StepRunner`], which the engine
 //! implements.
 
+pub mod cache;
+pub mod context;
+pub mod copy;
+pub mod mode;
+pub mod pattern;
+pub mod plan;
 pub mod run;
+pub mod tree;
 
 use std::path::PathBuf;
 use std::pin::Pin;
