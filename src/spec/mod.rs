@@ -15,12 +15,17 @@
 //! the environment, a process or a thread.
 
 pub mod diagnostic;
+pub(crate) mod dotenv;
 pub mod load;
 pub mod model;
 pub mod names;
 pub mod render;
 pub mod source;
+pub(crate) mod template;
 pub mod tree;
+pub(crate) mod units;
+pub(crate) mod words;
+pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, load};
