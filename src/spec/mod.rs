@@ -14,12 +14,14 @@
 //! Pure: files arrive through a [`ReadFile`], the environment as a map. This room must never touch a file, the clock,
 //! the environment, a process or a thread.
 
+pub(crate) mod canonical;
 pub mod diagnostic;
 pub(crate) mod dotenv;
 pub mod load;
 pub mod model;
 pub mod names;
 pub mod render;
+pub(crate) mod schema;
 pub mod source;
 pub(crate) mod template;
 pub mod tree;
