@@ -437,7 +437,7 @@ impl Engine {
         let id = container.id();
         // Its ports were held by the dead monitor and its child; the same ones are taken again.
         let published = self.net.published(id.as_str())?;
-        let sockets = match ports::reserve_again(&published) {
+        let sockets = match crate::net::query::reserve_again(&published) {
             Ok(reserved) => reserved.into_iter().map(|reserved| reserved.socket).collect(),
             Err(error) if matches!(container.status, Status::Running { .. }) => return Err(error.into()),
             Err(_) => Vec::new(),
@@ -476,8 +476,7 @@ impl Engine {
         }
         let mut messages = Vec::new();
         if let Err(errors) = self.net.remove_network(crate::engine::step::BUILD_NETWORK).await {
-            let real = errors.iter().filter(|error| !matches!(error, crate::net::error::NetError::NoNetwork(_)));
-            messages.extend(real.map(|error| chain(error)));
+            messages.extend(errors.iter().map(|error| chain(error)));
         }
         let cgroups = crate::runtime::cgroup::Cgroups::detect(self.instance.as_str());
         messages.extend(cgroups.and_then(|cgroups| cgroups.remove_instance()).err().map(|error| chain(&error)));

@@ -150,7 +150,8 @@ impl LogStream {
         for source in &mut self.sources {
             source.over = true;
         }
-        for container in containers.iter().filter(|container| self.wanted(container)) {
+        let wanted: Vec<_> = containers.iter().filter(|container| self.wanted(container)).collect();
+        for container in wanted {
             let index = match self.known.get(container.id()) {
                 Some(index) => *index,
                 None => self.follow(container, first)?,

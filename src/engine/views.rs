@@ -35,7 +35,7 @@ impl Engine {
         let id = container.id().as_str();
         let addresses = self.net.addresses(id)?;
         let networks = annotations.endpoints.iter().map(|endpoint| {
-            (endpoint.network.clone(), addresses.get(&endpoint.network).cloned().unwrap_or_default())
+            (endpoint.network.clone(), addresses.get(&endpoint.network).map(ToString::to_string).unwrap_or_default())
         });
         Ok(ContainerView {
             id: id.to_owned(),
@@ -92,7 +92,7 @@ impl Engine {
                 container: String::new(),
                 repository: image.repository.unwrap_or_else(none),
                 tag: image.tag.unwrap_or_else(none),
-                platform: image.platform,
+                platform: image.platform.to_string(),
                 id: image.id.to_string(),
                 size_bytes: image.size_bytes,
                 created_s: image.created.as_deref().map_or(0, epoch),
@@ -112,7 +112,7 @@ impl Engine {
                 None => unnamed(&config.image.id),
             };
             if let Ok(reference) = config.image.reference.parse::<crate::images::Reference>() {
-                view.repository = reference.familiar_name();
+                view.repository = reference.familiar_repository();
                 view.tag = reference.tag().unwrap_or("<none>").to_owned();
             }
             view.container.clone_from(&config.name);

@@ -58,6 +58,7 @@ mod ipam;
 mod link;
 mod nft;
 pub mod ports;
+pub mod query;
 pub mod record;
 mod ruleset;
 pub mod sidecar;
