@@ -12,3 +12,5 @@ pub mod process;
 pub mod procfs;
 pub mod signals;
 pub mod timer;
+pub mod clone;
+pub mod pidfd;

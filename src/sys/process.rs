@@ -161,3 +161,31 @@ mod tests {
         }
     }
 }
+/// Ends the process at once: no destructors, no buffers flushed.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ends the process when dropped: the child's way out whatever happens on it, a panic included.
+#[derive(Debug)]
+pub struct ExitOnDrop(pub i32);
+/// Gives every signal its default action and blocks none.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition; numbers that cannot be changed are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    unblock_signals();
+}
+
+/// Blocks no signal.
+pub fn unblock_signals() {
+    // SAFETY: an all-zero `sigset_t` is the empty set on Linux.
+    let mut empty: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `empty` is writable.
+    unsafe { libc::sigemptyset(&raw mut empty) };
+    // SAFETY: `empty` is initialised and the old set is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
+}
+

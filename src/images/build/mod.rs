@@ -135,3 +135,31 @@ pub enum DockerfileSource {
     /// The text itself.
     Inline(String),
 }
+
+/// What to build (a stand-in until the builder lands).
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// Build context.
+    pub context: PathBuf,
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// Arguments.
+    pub args: std::collections::BTreeMap<String, Option<String>>,
+    /// Stage.
+    pub target: Option<String>,
+    /// Names.
+    pub tags: Vec<crate::images::Reference>,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// No cache.
+    pub no_cache: bool,
+    /// Pull.
+    pub pull: bool,
+}
+
+impl crate::images::Images {
+    /// Builds.
+    pub async fn build(&self, _: &BuildRequest, _: &dyn StepRunner, _: &dyn BuildProgress) -> Result<(), StepError> {
+        Err(StepError { message: "not yet".to_owned(), source: None })
+    }
+}

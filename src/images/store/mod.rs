@@ -78,6 +78,8 @@ pub struct ImageSummary {
     pub repository: Option<String>,
     /// `None` for an image without one.
     pub tag: Option<String>,
+    /// What it runs on.
+    pub platform: crate::images::Platform,
     /// The image's id.
     pub id: Digest,
     /// What the registry's name pointed to, for an image that was pulled.
@@ -344,6 +346,7 @@ impl Store {
             rows.push(ImageSummary {
                 repository: reference.as_ref().map(Reference::familiar_repository),
                 tag: reference.and_then(|r| r.tag().map(str::to_owned)),
+                platform: image.config.platform(),
                 id: image.id,
                 source: index::source_of(entry),
                 created: image.config.created,
