@@ -15,6 +15,7 @@ pub mod mode;
 pub mod pattern;
 pub mod plan;
 pub mod run;
+pub mod stage;
 pub mod tree;
 
 use std::path::PathBuf;
