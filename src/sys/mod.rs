@@ -1,11 +1,12 @@
 //! What the kernel offers, one interface a file, safe outside. The only room with `unsafe`; knows no containers.
 
 pub mod atomic;
+pub mod daemon;
+pub mod ending;
 pub mod inotify;
 pub mod lock;
 pub mod packets;
 pub mod poll;
-pub mod process;
 pub mod procfs;
 pub mod signals;
 pub mod timer;
