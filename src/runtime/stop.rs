@@ -223,7 +223,7 @@ impl Stopping {
     }
 
     /// Takes over an init that has no monitor.
-    fn take_over_init(&self, init: ProcessKey, started: Timestamp) -> Result<By, RuntimeError> {
+    fn take_over_init(&self, init: ProcessKey) -> Result<By, RuntimeError> {
         let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
         let Some(init) = procfs::open_process(init.pid, init.start_time).map_err(wrap)? else {
             let exit = record_unseen_end(&self.layout, &self.id, None, self.durability)?;
