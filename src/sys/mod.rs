@@ -1,6 +1,8 @@
 //! What the kernel offers, one interface a file, safe outside. The only room with `unsafe`; knows no containers.
 
 pub mod atomic;
+pub mod daemon;
+pub mod ending;
 pub mod inotify;
 pub mod lock;
 pub mod netlink;
@@ -8,7 +10,6 @@ pub mod netns;
 pub mod random;
 pub mod packets;
 pub mod poll;
-pub mod process;
 pub mod procfs;
 pub mod signals;
 pub mod timer;

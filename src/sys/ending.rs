@@ -1,4 +1,4 @@
-//! Processes by descriptor: signals, ends. What `sys::pidfd` of the start path does not need.
+//! How processes ended, also those that are no children.
 
 #![expect(
     unsafe_code,
@@ -56,7 +56,16 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 
 /// Reaps a child that has ended; `None` while it runs.
 pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    wait_with(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+}
+
+/// Waits for the end of a child and reaps it.
+pub fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    wait_with(pidfd, WaitIdOptions::EXITED)
+}
+
+/// One `waitid`.
+fn wait_with(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<Ended>> {
     let status = rustix::io::retry_on_intr(|| {
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)
     })?;
@@ -95,20 +104,6 @@ pub fn ended(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     // SAFETY: the descriptor is live, and the kernel writes at most the 64 bytes that the number of the ioctl names.
     let result = unsafe { pidfd_get_info(pidfd.as_raw_fd(), &raw mut info) };
     (result.is_ok() && info.mask & INFO_EXIT != 0).then(|| Ended::of_status(info.exit_code))
-}
-
-/// Names the calling process: at most 15 bytes of `name` (`man 2 PR_SET_NAME`).
-pub fn set_name(name: &str) -> io::Result<()> {
-    let bytes: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
-    let name = std::ffi::CString::new(bytes)?;
-    Ok(rustix::thread::set_name(&name)?)
-}
-
-/// Keeps other users' processes from looking into the calling one (`man 2 PR_SET_DUMPABLE`).
-pub fn set_not_dumpable() -> io::Result<()> {
-    Ok(rustix::process::set_dumpable_behavior(
-        rustix::process::DumpableBehavior::NotDumpable,
-    )?)
 }
 
 #[cfg(test)]
