@@ -2,6 +2,8 @@
 
 pub mod apply;
 pub mod event;
+#[cfg(test)]
+mod fake;
 pub mod host;
 pub mod roots;
 pub mod view;
