@@ -20,6 +20,8 @@ pub mod error;
 pub mod etc;
 pub mod event;
 pub mod exec;
+#[cfg(test)]
+mod fake;
 pub mod host;
 pub mod instance;
 mod linux;
