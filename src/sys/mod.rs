@@ -2,3 +2,6 @@
 
 pub mod atomic;
 pub mod lock;
+pub mod random;
+pub mod netlink;
+pub mod netns;

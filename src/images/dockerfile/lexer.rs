@@ -1,0 +1,1 @@
+//! Physical lines to logical ones: parser directives, comments, continuation lines, here-documents.
