@@ -1,7 +1,6 @@
 //! What the commands show: plain values, already decided.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// One container as `ps` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,17 +174,4 @@ pub struct ExecOptions {
     pub privileged: bool,
     /// Do not wait for it.
     pub detach: bool,
-}
-
-/// What `down` is to do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DownOptions {
-    /// Only these services; all where empty.
-    pub services: Vec<String>,
-    /// Remove named volumes declared in the file, and anonymous ones.
-    pub volumes: bool,
-    /// Grace instead of each container's own.
-    pub timeout: Option<Duration>,
-    /// Also containers of services that the file does not have.
-    pub remove_orphans: bool,
 }

@@ -4,7 +4,7 @@
 //! its steps to a [`build::StepRunner`] that the engine implements.
 //!
 //! Reading order: [`reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
-//! [`registry`] (from afar), `pull`, [`import`].
+//! [`registry`] (from afar), `pull`, [`import`], [`dockerfile`] (text to tree), [`build`].
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,14 @@
 //! What the kernel offers, one interface a file, safe outside. The only room with `unsafe`; knows no containers.
 
 pub mod atomic;
+pub mod inotify;
 pub mod lock;
-pub mod random;
 pub mod netlink;
 pub mod netns;
+pub mod random;
+pub mod packets;
+pub mod poll;
+pub mod process;
+pub mod procfs;
+pub mod signals;
+pub mod timer;

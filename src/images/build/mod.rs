@@ -10,7 +10,6 @@
 
 pub mod run;
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;

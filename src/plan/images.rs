@@ -1,0 +1,221 @@
+//! Images: what must be pulled or built before containers can be planned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::action::{Action, BuildImage, PullImage};
+use super::cause::Cause;
+use super::draft::Draft;
+use super::error::PlanError;
+use super::graph::{Dependencies, Selection};
+use super::naming;
+use super::observed::Observed;
+use super::options::{BuildImages, ImageOptions, UpOptions};
+use super::{After, Plan};
+use crate::spec::model::Stack;
+use crate::spec::model::service::{PullPolicy, Service};
+use crate::spec::names::ServiceName;
+
+/// All that services ask of one image.
+struct Wanted<'a> {
+    /// The first service that uses it.
+    service: &'a ServiceName,
+    /// The first service that can build it.
+    build: Option<(&'a ServiceName, &'a Service)>,
+    /// Whether any service names it by `image`: else nothing could be pulled.
+    has_name: bool,
+    /// The most eager policy.
+    policy: Option<PullPolicy>,
+    platform: Option<String>,
+}
+
+/// Returns every image reference that planning looks up in [`Observed::images`], those of disabled services among them.
+pub fn references(stack: &Stack) -> BTreeSet<String> {
+    let services = stack.services.iter().chain(&stack.disabled);
+    services
+        .map(|(name, service)| naming::image_reference(stack, name, service))
+        .collect()
+}
+
+/// Plans the pulls and builds of `up` and `create`.
+///
+/// An image that can be pulled and built is pulled, and built if that fails, as Docker Compose does (compose-spec build.md).
+pub fn images(stack: &Stack, observed: &Observed, options: &UpOptions) -> Result<Plan, PlanError> {
+    let dependencies = match options.no_deps {
+        true => Dependencies::Leave,
+        false => Dependencies::Follow,
+    };
+    let selection = Selection::new(stack, &options.services, dependencies)?;
+    let mut draft = Draft::default();
+    for (reference, wanted) in wanted(stack, &selection, options.pull) {
+        let present = observed.images.contains_key(&reference);
+        decide(&mut draft, &reference, &wanted, present, options.build)?;
+    }
+    draft.finish()
+}
+
+/// Plans `pull`: every image that has a name, or those that are not there.
+pub fn pull(stack: &Stack, observed: &Observed, options: &ImageOptions) -> Result<Plan, PlanError> {
+    let selection = select(stack, options)?;
+    let mut draft = Draft::default();
+    for (reference, wanted) in wanted(stack, &selection, None) {
+        let present = observed.images.contains_key(&reference);
+        let buildable = options.ignore_buildable && wanted.build.is_some();
+        let refused = matches!(wanted.policy, Some(PullPolicy::Never | PullPolicy::Build));
+        if !wanted.has_name || buildable || refused || (options.missing_only && present) {
+            continue;
+        }
+        let cause = if present {
+            Cause::Command("pull")
+        } else {
+            Cause::Missing
+        };
+        draft.add(pull_action(&reference, &wanted), cause, &[]);
+    }
+    draft.finish()
+}
+
+/// Plans `build`: every image that can be built.
+pub fn build(stack: &Stack, options: &ImageOptions) -> Result<Plan, PlanError> {
+    let selection = select(stack, options)?;
+    let mut draft = Draft::default();
+    for (reference, wanted) in wanted(stack, &selection, None) {
+        if let Some(action) = build_action(&reference, &wanted) {
+            draft.add(action, Cause::Command("build"), &[]);
+        }
+    }
+    draft.finish()
+}
+
+/// Selects for `pull` and `build`.
+fn select<'a>(stack: &'a Stack, options: &ImageOptions) -> Result<Selection<'a>, PlanError> {
+    let dependencies = match options.with_dependencies {
+        true => Dependencies::Follow,
+        false => Dependencies::Leave,
+    };
+    Selection::new(stack, &options.services, dependencies)
+}
+
+/// Gathers the images of the selected services; `pull` stands instead of every policy.
+fn wanted<'a>(
+    stack: &Stack,
+    selection: &Selection<'a>,
+    pull: Option<PullPolicy>,
+) -> BTreeMap<String, Wanted<'a>> {
+    let mut all: BTreeMap<String, Wanted<'a>> = BTreeMap::new();
+    for (name, service) in &selection.services {
+        let reference = naming::image_reference(stack, name, service);
+        let policy = pull.or(service.pull_policy);
+        let entry = all.entry(reference).or_insert(Wanted {
+            service: name,
+            build: None,
+            has_name: false,
+            policy: None,
+            platform: None,
+        });
+        entry.has_name |= service.image.is_some();
+        entry.policy = more_eager(entry.policy, policy);
+        if entry.platform.is_none() {
+            entry.platform.clone_from(&service.platform);
+        }
+        if entry.build.is_none() && service.build.is_some() {
+            entry.build = Some((name, service));
+        }
+    }
+    all
+}
+
+/// Returns the more eager of two policies: one pull or build serves every service of the image.
+fn more_eager(one: Option<PullPolicy>, other: Option<PullPolicy>) -> Option<PullPolicy> {
+    let rank = |policy| match policy {
+        None => 0,
+        Some(PullPolicy::Never) => 1,
+        Some(PullPolicy::Missing) => 2,
+        Some(PullPolicy::Build) => 3,
+        Some(PullPolicy::Always) => 4,
+    };
+    std::cmp::max_by_key(one, other, |policy| rank(*policy))
+}
+
+/// Adds what one image needs.
+fn decide(
+    draft: &mut Draft,
+    reference: &str,
+    wanted: &Wanted<'_>,
+    present: bool,
+    building: BuildImages,
+) -> Result<(), PlanError> {
+    let build = match building {
+        BuildImages::Never => None,
+        BuildImages::Missing | BuildImages::Always => build_action(reference, wanted),
+    };
+    if let (Some(build), BuildImages::Always) = (&build, building) {
+        draft.add(build.clone(), Cause::Flag("--build"), &[]);
+        return Ok(());
+    }
+    match (wanted.policy, build) {
+        (Some(PullPolicy::Build), Some(build)) => {
+            draft.add(build, Cause::PullPolicy("build"), &[]);
+        }
+        (Some(PullPolicy::Always), build) if wanted.has_name => {
+            pull_or_build(draft, reference, wanted, Cause::PullPolicy("always"), build);
+        }
+        _ if present => {}
+        (Some(PullPolicy::Never | PullPolicy::Build), None) => {
+            return Err(PlanError::Image {
+                image: reference.to_owned(),
+                service: wanted.service.to_string(),
+                reason: "its pull policy does not let it be pulled",
+            });
+        }
+        (Some(PullPolicy::Never), Some(build)) => {
+            draft.add(build, Cause::Missing, &[]);
+        }
+        (_, build) if wanted.has_name => {
+            pull_or_build(draft, reference, wanted, Cause::Missing, build);
+        }
+        (_, Some(build)) => {
+            draft.add(build, Cause::Missing, &[]);
+        }
+        (_, None) => {
+            return Err(PlanError::Image {
+                image: reference.to_owned(),
+                service: wanted.service.to_string(),
+                reason: "it may not be built (`--no-build`)",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Adds a pull and, where it can be built, the build that makes up for its failure.
+fn pull_or_build(
+    draft: &mut Draft,
+    reference: &str,
+    wanted: &Wanted<'_>,
+    cause: Cause,
+    build: Option<Action>,
+) {
+    let pull = draft.add(pull_action(reference, wanted), cause, &[]);
+    if let Some(build) = build {
+        draft.add(build, Cause::PullFailed, &[After::Failure(pull)]);
+    }
+}
+
+/// Returns the pull of an image.
+fn pull_action(reference: &str, wanted: &Wanted<'_>) -> Action {
+    Action::PullImage(PullImage {
+        reference: reference.to_owned(),
+        platform: wanted.platform.clone(),
+    })
+}
+
+/// Returns the build of an image that can be built.
+fn build_action(reference: &str, wanted: &Wanted<'_>) -> Option<Action> {
+    let (name, service) = wanted.build?;
+    Some(Action::BuildImage(Box::new(BuildImage {
+        image: reference.to_owned(),
+        service: name.clone(),
+        build: service.build.clone()?,
+        platform: service.platform.clone(),
+    })))
+}
