@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "stack",
     bin_name = "stack",
+    version = concat!("version ", env!("CARGO_PKG_VERSION")),
     disable_version_flag = true,
+    disable_help_flag = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100
@@ -40,17 +42,38 @@ pub(crate) struct Global {
     #[arg(long, value_name = "DIR")]
     pub(crate) project_directory: Option<PathBuf>,
     /// Keep everything beneath this directory: a stack of its own [default: /var/lib/stack and /run/stack]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        help_heading = "Global options"
+    )]
     pub(crate) root: Option<PathBuf>,
     /// How progress is shown [default: auto]
-    #[arg(long, value_name = "HOW", global = true)]
+    #[arg(
+        long,
+        value_name = "HOW",
+        global = true,
+        help_heading = "Global options"
+    )]
     pub(crate) progress: Option<ProgressArg>,
     /// When control characters and colours are written [default: auto]
-    #[arg(long, value_name = "WHEN", global = true)]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        help_heading = "Global options"
+    )]
     pub(crate) ansi: Option<AnsiArg>,
     /// Show what would be done, and do nothing
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) dry_run: bool,
+    /// Show help
+    #[arg(short, long, global = true, help_heading = "Global options", action = clap::ArgAction::HelpShort)]
+    pub(crate) help: Option<bool>,
+    /// Show the version
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    pub(crate) version: Option<bool>,
 }
 
 /// `--progress`.

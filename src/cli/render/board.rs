@@ -354,10 +354,33 @@ mod tests {
             ),
             (220, container(3), EventKind::Unchanged("Running")),
         ]);
-        assert_snapshot!(frame(&board, 512, 60, 10), @"");
-        assert_snapshot!(frame(&board, 512, 40, 4), @"");
-        assert_snapshot!(board.summary(Duration::from_secs(1), 60, false).join("\n"), @"");
-        assert_snapshot!(board.summary(Duration::from_secs(1), 60, true).join("\n").replace('\x1b', "^"), @"");
+        assert_snapshot!(frame(&board, 512, 60, 10), @r"
+        [+] Running 2/4
+         ✔ Network hello_default  Created                      0.1s
+         ⠴ Container hello-web-1  Starting                     0.3s
+         ✘ Container hello-web-2  Error port 80 is in use      0.0s
+         ✔ Container hello-web-3  Running                      0.0s
+        ");
+        assert_snapshot!(frame(&board, 512, 40, 4), @r"
+        [+] Running 2/4
+         ⠴ Container h…  Starting          0.3s
+         ✘ Container h…  Error port 80 is… 0.0s
+           … 2 more
+        ");
+        assert_snapshot!(board.summary(Duration::from_secs(1), 60, false).join("\n"), @r"
+        [+] Running 2/4
+         ✔ Network hello_default  Created                      0.1s
+         ⠋ Container hello-web-1  Starting                     0.8s
+         ✘ Container hello-web-2  Error port 80 is in use      0.0s
+         ✔ Container hello-web-3  Running                      0.0s
+        ");
+        assert_snapshot!(board.summary(Duration::from_secs(1), 60, true).join("\n").replace('\x1b', "^"), @r"
+        [+] Running 2/4
+         ^[32m✔^[0m Network hello_default  ^[32mCreated^[0m                      ^[34m0.1s^[0m
+         ^[36m⠋^[0m Container hello-web-1  ^[36mStarting^[0m                     ^[34m0.8s^[0m
+         ^[31m✘^[0m Container hello-web-2  ^[31mError port 80 is in use^[0m      ^[34m0.0s^[0m
+         ^[32m✔^[0m Container hello-web-3  ^[32mRunning^[0m                      ^[34m0.0s^[0m
+        ");
     }
 
     #[test]
@@ -383,7 +406,11 @@ mod tests {
                 EventKind::Finished("Pull complete"),
             ),
         ]);
-        assert_snapshot!(frame(&board, 1000, 60, 10), @"");
+        assert_snapshot!(frame(&board, 1000, 60, 10), @r"
+        [+] Running 0/1
+         ⠋ Image busybox  Pulling 3MB/6MB                      1.0s
+           ⠋ 9ad63333ebc9   Downloading 1MB/4MB                1.0s
+        ");
     }
 
     #[test]
@@ -402,14 +429,26 @@ mod tests {
                 EventKind::Line("make: no rule".to_owned()),
             ),
         ]);
-        assert_snapshot!(frame(&board, 1000, 40, 10), @"");
+        assert_snapshot!(frame(&board, 1000, 40, 10), @r"
+        [+] Running 0/1
+         ⠋ Image hello…  Building          1.0s
+           RUN make
+           make: no rule
+        ");
         let mut board = board;
         let failed = Event {
             subject: build,
             kind: EventKind::Failed("exit code 2".to_owned()),
         };
         board.take(failed, Duration::from_secs(2));
-        assert_snapshot!(board.summary(Duration::from_secs(2), 40, false).join("\n").replace('\x1b', "^"), @"");
+        assert_snapshot!(board.summary(Duration::from_secs(2), 40, false).join("\n").replace('\x1b', "^"), @r"
+        [+] Running 0/1
+         ✘ Image hello…  Error exit code 2 2.0s
+        --- Image hello-web
+        RUN ^[31mmake^[0m^[0m
+        make: no rule
+        ---
+        ");
     }
 
     #[test]

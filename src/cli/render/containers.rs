@@ -301,8 +301,21 @@ mod tests {
             container("new", StateView::Created),
             container("odd", StateView::Unknown),
         ];
-        assert_snapshot!(render_table(&containers, NOW, false), @"");
-        assert_snapshot!(render_table(&containers[..1], NOW, true), @"");
+        assert_snapshot!(render_table(&containers, NOW, false), @r#"
+        NAME            IMAGE            COMMAND                   SERVICE   CREATED         STATUS                            PORTS
+        hello-web-1     busybox:latest   "httpd -f -h /srv/\"w…"   web       3 minutes ago   Up 2 minutes (health: starting)   0.0.0.0:8080->80/tcp, [::]:8080->80/tcp
+        hello-db-1      busybox:latest   "httpd -f -h /srv/\"w…"   db        3 minutes ago   Up 2 minutes (unhealthy)
+        hello-plain-1   busybox:latest   "httpd -f -h /srv/\"w…"   plain     3 minutes ago   Up 1 second
+        hello-job-1     busybox:latest   "httpd -f -h /srv/\"w…"   job       3 minutes ago   Exited (3) 4 seconds ago
+        hello-lost-1    busybox:latest   "httpd -f -h /srv/\"w…"   lost      3 minutes ago   Exited (unknown) 4 seconds ago
+        hello-again-1   busybox:latest   "httpd -f -h /srv/\"w…"   again     3 minutes ago   Restarting (1)
+        hello-new-1     busybox:latest   "httpd -f -h /srv/\"w…"   new       3 minutes ago   Created
+        hello-odd-1     busybox:latest   "httpd -f -h /srv/\"w…"   odd       3 minutes ago   Dead
+        "#);
+        assert_snapshot!(render_table(&containers[..1], NOW, true), @r#"
+        NAME          IMAGE            COMMAND                      SERVICE   CREATED         STATUS                            PORTS
+        hello-web-1   busybox:latest   "httpd -f -h /srv/\"www\""   web       3 minutes ago   Up 2 minutes (health: starting)   0.0.0.0:8080->80/tcp, [::]:8080->80/tcp
+        "#);
     }
 
     #[test]
@@ -312,7 +325,9 @@ mod tests {
             publishers: vec![port("127.0.0.1", 8080, 80)],
             ..container("web", StateView::Running { since_s: NOW })
         }];
-        assert_snapshot!(render_json(&containers, NOW, false), @"");
+        assert_snapshot!(render_json(&containers, NOW, false), @r#"
+        {"Command":"\"httpd -f -h /srv/\\\"w…\"","CreatedAt":"2023-11-14 22:13:20 +0000 UTC","ExitCode":0,"Health":"healthy","ID":"0123456789ab","Image":"busybox:latest","Labels":"com.docker.compose.project=hello","LocalVolumes":"1","Mounts":"hello_data,/srv","Name":"hello-web-1","Names":"hello-web-1","Networks":"hello_default","Ports":"127.0.0.1:8080->80/tcp","Project":"hello","Publishers":[{"Protocol":"tcp","PublishedPort":8080,"TargetPort":80,"URL":"127.0.0.1"}],"RunningFor":"3 minutes ago","Service":"web","Size":"0B","State":"running","Status":"Up Less than a second (healthy)"}
+        "#);
     }
 
     #[test]

@@ -261,7 +261,15 @@ mod tests {
             "unknown key `volume` in service `web`",
         )
         .hint("did you mean `volumes`?");
-        assert_snapshot!(render_all(&[diagnostic], &sources(TEXT), false), @"");
+        assert_snapshot!(render_all(&[diagnostic], &sources(TEXT), false), @r"
+        error: unknown key `volume` in service `web`
+         --> compose.yaml:4:5
+          |
+        4 |     volume: data
+          |     ^^^^^^
+          |
+          = help: did you mean `volumes`?
+        ");
     }
 
     #[test]
@@ -290,7 +298,30 @@ mod tests {
             Diagnostic::error_without_place("no configuration file provided: not found")
                 .hint("use -f"),
         ];
-        assert_snapshot!(render_all(&diagnostics, &sources, false), @"");
+        assert_snapshot!(render_all(&diagnostics, &sources, false), @r#"
+        error: host port 8080/tcp is published twice
+         --> compose.yaml:9:13
+          |
+        6 |       - "8080:80"
+          |         --------- `web` already publishes it
+        ...
+        9 |     ports: [8080:81]
+          |             ^^^^^^^ `größe` publishes it here
+          |
+         ::: base/compose.yaml:2:1
+          |
+        2 | b: 2
+          | - extended from here
+
+        warning: a name with letters beyond ASCII
+         --> compose.yaml:7:3
+          |
+        7 |   größe:
+          |   ^^^^^
+
+        error: no configuration file provided: not found
+        help: use -f
+        "#);
     }
 
     #[test]
@@ -298,7 +329,18 @@ mod tests {
         let text = format!("first: 1\n{}last: 2\n", "# filler\n".repeat(500));
         let diagnostic =
             Diagnostic::error(span(&text, "last"), "twice").note(span(&text, "first"), "here too");
-        assert_snapshot!(render_all(&[diagnostic], &sources(&text), false), @"");
+        assert_snapshot!(render_all(&[diagnostic], &sources(&text), false), @r"
+        error: twice
+           --> compose.yaml:502:1
+            |
+        502 | last: 2
+            | ^^^^
+            |
+           ::: compose.yaml:1:1
+            |
+          1 | first: 1
+            | ----- here too
+        ");
     }
 
     #[test]

@@ -112,8 +112,17 @@ mod tests {
     #[test]
     fn lists() {
         let images = [image("hello-web-1"), image("hello-fetch-1")];
-        assert_snapshot!(render_used(&images, 1_700_000_200), @"");
-        assert_snapshot!(render_store(&images[..1], 1_700_000_200), @"");
-        assert_snapshot!(render_json(&images[..1]), @"");
+        assert_snapshot!(render_used(&images, 1_700_000_200), @r"
+        CONTAINER           REPOSITORY          TAG                 PLATFORM            IMAGE ID            SIZE                CREATED
+        hello-web-1         busybox             latest              linux/amd64         0123456789ab        4.26MB              3 minutes ago
+        hello-fetch-1       busybox             latest              linux/amd64         0123456789ab        4.26MB              3 minutes ago
+        ");
+        assert_snapshot!(render_store(&images[..1], 1_700_000_200), @r"
+        REPOSITORY   TAG       PLATFORM      IMAGE ID       SIZE      CREATED
+        busybox      latest    linux/amd64   0123456789ab   4.26MB    3 minutes ago
+        ");
+        assert_snapshot!(render_json(&images[..1]), @r#"
+        [{"ContainerName":"hello-web-1","Created":"2023-11-14 22:13:20 +0000 UTC","ID":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","Platform":"linux/amd64","Repository":"busybox","Size":4261550,"Tag":"latest"}]
+        "#);
     }
 }

@@ -212,13 +212,23 @@ mod tests {
             exit(Some(1), true),
             exit(None, false),
         ];
-        assert_snapshot!(render(PLAIN, Look::default(), &lines), @"");
+        assert_snapshot!(render(PLAIN, Look::default(), &lines), @r"
+        web-1     | GET /
+        fetch-1   | 
+        own-name  | ready
+        web-1 exited with code 0
+        web-1 exited with code 1 (restarting)
+        web-1 exited with code unknown
+        ");
         let style = LogStyle {
             timestamps: true,
             prefix: false,
             ..PLAIN
         };
-        assert_snapshot!(render(style, Look::default(), &lines[..2]), @"");
+        assert_snapshot!(render(style, Look::default(), &lines[..2]), @r"
+        2026-11-21T10:38:00.123456789Z GET /
+        2026-11-21T10:38:00.123456789Z
+        ");
     }
 
     #[test]
@@ -238,7 +248,13 @@ mod tests {
             line("web", b"d"),
             exit(Some(0), false),
         ];
-        assert_snapshot!(render(style, look, &lines), @"");
+        assert_snapshot!(render(style, look, &lines), @r"
+        ^[94mweb-1     |^[0m a
+        ^[32mfetch-1   |^[0m b
+        ^[36mlater-1   |^[0m c
+        ^[94mweb-1     |^[0m d
+        ^[94mweb-1^[0m exited with code 0
+        ");
     }
 
     #[test]
@@ -248,7 +264,13 @@ mod tests {
             terminal: true,
             colour: false,
         };
-        assert_snapshot!(render(PLAIN, terminal, &lines), @"");
-        assert_snapshot!(render(PLAIN, Look::default(), &lines).replace('\r', "<CR>"), @"");
+        assert_snapshot!(render(PLAIN, terminal, &lines), @r"
+        web-1     | ^[32mok^[0m^[0m
+        web-1     | 50%
+        web-1     | 100%
+        ");
+        assert_snapshot!(render(PLAIN, Look::default(), &lines).replace('\r', "<CR>"), @r"
+        web-1     | ^[2J^[32mok^[0m<CR>50%<CR>100%
+        ");
     }
 }

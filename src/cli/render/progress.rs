@@ -299,12 +299,33 @@ mod tests {
     #[test]
     fn plain_lines() {
         let text: String = events().iter().map(render_plain).collect();
-        assert_snapshot!(text, @"");
+        assert_snapshot!(text, @r"
+        Image busybox:latest  Pulling
+        Image busybox:latest layer 9ad63333ebc9  Pull complete
+        Image busybox:latest  Pulled
+        Image web | step 1
+        Network hello_default  Exists
+        Container hello-web-1  Creating
+        Container hello-web-1  Warning: odd
+        Container hello-web-1  Error: no luck
+        ");
     }
 
     #[test]
     fn json_lines() {
         let text: String = events().iter().map(render_json).collect();
-        assert_snapshot!(text, @"");
+        assert_snapshot!(text, @r#"
+        {"id":"Image busybox:latest","status":"Working","text":"Pulling"}
+        {"id":"9ad63333ebc9","parent_id":"Image busybox:latest","status":"Working","text":"Downloading"}
+        {"current":1,"id":"9ad63333ebc9","parent_id":"Image busybox:latest","percent":25,"status":"Working","text":"Downloading","total":4}
+        {"current":3,"id":"9ad63333ebc9","parent_id":"Image busybox:latest","status":"Working","text":"Downloading"}
+        {"id":"9ad63333ebc9","parent_id":"Image busybox:latest","status":"Done","text":"Pull complete"}
+        {"id":"Image busybox:latest","status":"Done","text":"Pulled"}
+        {"details":"step 1\u001b[2J\n","id":"Image web","status":"Working","text":"Building"}
+        {"id":"Network hello_default","status":"Done","text":"Exists"}
+        {"id":"Container hello-web-1","status":"Working","text":"Creating"}
+        {"id":"Container hello-web-1","status":"Warning","text":"odd"}
+        {"details":"no\nluck","id":"Container hello-web-1","status":"Error","text":"Error"}
+        "#);
     }
 }

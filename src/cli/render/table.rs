@@ -71,8 +71,8 @@ mod tests {
         ];
         assert_eq!(
             render(&["NAME", "B", "C"], &rows, 6),
-            "NAME            B           C\n\
-             web-1           日本        end\n\
+            "NAME            B          C\n\
+             web-1           日本       end\n\
              a-long-name-1   x\\u{1b}y\n"
         );
     }

@@ -42,7 +42,7 @@ pub(crate) fn sanitize(line: &[u8]) -> Vec<String> {
                     let (sequence, after) = split_escape(rest);
                     if is_colour(sequence) {
                         shown.push_str(sequence);
-                        coloured = true;
+                        coloured = !matches!(sequence, "\x1b[0m" | "\x1b[m");
                     }
                     rest = after;
                     continue;
@@ -111,11 +111,12 @@ mod tests {
 
     #[test]
     fn output_keeps_its_colours_and_loses_what_moves_the_cursor() {
-        let rows: [(&[u8], &[&str]); 13] = [
+        let rows: [(&[u8], &[&str]); 14] = [
             (b"plain", &["plain"]),
             (b"", &[""]),
             (b"\ta\tb", &["\ta\tb"]),
-            (b"\x1b[31mred\x1b[0m", &["\x1b[31mred\x1b[0m\x1b[0m"]),
+            (b"\x1b[31mred\x1b[0m", &["\x1b[31mred\x1b[0m"]),
+            (b"\x1b[31mred", &["\x1b[31mred\x1b[0m"]),
             (b"\x1b[2K\x1b[1Acleared", &["cleared"]),
             (b"\x1b]0;title\x07text", &["text"]),
             (b"\x1b]52;c;AAAA\x1b\\text", &["text"]),
