@@ -36,21 +36,13 @@ pub fn resolv_conf(host: &str, resolver: &Resolver) -> String {
     text
 }
 
-/// Returns the servers to forward to: the file's, else the host's.
-pub fn upstreams(host: &str, resolver: &Resolver) -> Vec<IpAddr> {
-    let servers = if resolver.servers.is_empty() {
-        words_of(host, "nameserver")
-    } else {
-        resolver.servers.clone()
-    };
-    servers
-        .iter()
-        .filter_map(|server| server.parse().ok())
-        .collect()
+/// Returns the servers that the file asks for; the host's are used where there are none.
+pub fn servers(resolver: &Resolver) -> Result<Vec<IpAddr>, String> {
+    let parse = |server: &String| server.parse().map_err(|_| format!("dns: `{server}` is not an address"));
+    resolver.servers.iter().map(parse).collect()
 }
 
-/// Returns the words after `keyword`: of every line for servers, of the last line for search lists
-/// (`man 5 resolv.conf`).
+/// Returns the words after `keyword` in the last line that has it (`man 5 resolv.conf`, `search`).
 fn words_of(text: &str, keyword: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

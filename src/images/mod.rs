@@ -73,7 +73,10 @@ impl Images {
         progress: &dyn Progress,
     ) -> Result<Image, ImageError> {
         let _ = (reference, platform, progress);
-        Err(StoreError::NotYet.into())
+        Err(StoreError::Holder {
+            holder: "pull: not yet".to_owned(),
+        }
+        .into())
     }
 
     /// Makes an image of a root file system tar (plain, gzip or zstd).
@@ -83,8 +86,7 @@ impl Images {
         reference: Option<&Reference>,
         changes: &[Change],
     ) -> Result<Image, ImageError> {
-        let _ = (reader, reference, changes);
-        Err(StoreError::NotYet.into())
+        import::import(&self.store, reader, reference, changes)
     }
 
     /// Lists every name, and every image without one, newest first.

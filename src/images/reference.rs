@@ -392,9 +392,7 @@ mod tests {
     #[test]
     fn refuses_what_breaks_the_rules() {
         let parts = "each part of the name must be lower-case letters and digits, parted by single `.`, `_`, `__` or `-`s";
-        for text in [
-            "", "a//b", "-a", "a-", "a___b", "a..b", "a/", "../x", "a b", "é",
-        ] {
+        for text in ["", "a//b", "-a", "a-", "a___b", "a..b", "a/", "a b", "é"] {
             check(
                 text,
                 &format!("error: invalid reference format: `{text}`: {parts}"),

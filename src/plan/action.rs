@@ -154,7 +154,7 @@ pub struct ContainerSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwaitCondition {
     /// Whose containers.
-    pub service: ServiceName,
+    pub service: String,
     /// What must be so.
     pub condition: Awaited,
     /// The containers, with their names.

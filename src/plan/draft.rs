@@ -18,6 +18,14 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Begins with warnings.
+    pub(super) fn with_warnings(warnings: Vec<Warning>) -> Self {
+        Self {
+            warnings,
+            ..Self::default()
+        }
+    }
+
     /// Adds a step that is shown by itself.
     pub(super) fn add(&mut self, action: Action, cause: Cause, after: &[After]) -> StepId {
         self.add_part(action, cause, after, Part::Whole)

@@ -127,6 +127,20 @@ impl ServiceGraph {
     pub fn with_dependents(&self, services: &BTreeSet<String>) -> BTreeSet<String> {
         closure(services, |name| self.dependents(name).collect())
     }
+
+    /// Returns `services` and all that ask to be restarted with one of them (`restart: true`), at any depth.
+    pub fn with_restarted(&self, services: &BTreeSet<String>) -> BTreeSet<String> {
+        let asks = |dependent: &str, name: &str| {
+            let mut all = self.dependencies(dependent);
+            all.any(|(dependency, entry)| dependency == name && entry.restart)
+        };
+        closure(services, |name| {
+            let dependents = self.dependents(name);
+            dependents
+                .filter(|dependent| asks(dependent, name))
+                .collect()
+        })
+    }
 }
 
 impl<'a> Selection<'a> {

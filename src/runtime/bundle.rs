@@ -120,6 +120,11 @@ impl Layout {
         self.run.join("s")
     }
 
+    /// The directory of its generated `/etc` files.
+    pub fn etc(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("etc")
+    }
+
     /// Its live state.
     pub fn live(&self, id: &ContainerId) -> PathBuf {
         self.states().join(format!("{id}.json"))

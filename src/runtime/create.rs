@@ -20,6 +20,18 @@ impl Runtime {
         config: &ContainerConfig,
         durability: Durability,
     ) -> Result<ContainerId, RuntimeError> {
+        let id = random_id()?;
+        self.create_as(&id, config, durability)?;
+        Ok(id)
+    }
+
+    /// Makes a container with an id chosen before, since its configuration may speak of it.
+    pub fn create_as(
+        &self,
+        id: &ContainerId,
+        config: &ContainerConfig,
+        durability: Durability,
+    ) -> Result<(), RuntimeError> {
         if !bundle::is_name(&config.name) {
             return Err(RuntimeError::BadName(config.name.clone()));
         }
@@ -30,15 +42,14 @@ impl Runtime {
             let name = config.name.clone();
             return Err(RuntimeError::NameInUse { name, holder });
         }
-        let id = random_id()?;
-        let directory = layout.being_made(&id);
-        let made = self.make(&id, config, durability);
+        let directory = layout.being_made(id);
+        let made = self.make(id, config, durability);
         if made.is_err() {
             let mut errors = Vec::new();
             remove::tree(&directory, &mut errors);
-            remove::file(&layout.container(&id), &mut errors);
+            remove::file(&layout.container(id), &mut errors);
         }
-        made.map(|()| id)
+        made
     }
 
     /// Makes generation `n + 1` of a container, with a new root and configuration, and makes it the current one: the next
@@ -73,6 +84,7 @@ impl Runtime {
         let layout = &self.layout;
         let directory = layout.being_made(id);
         make_directory(&directory)?;
+        make_directory(&directory.join("etc"))?;
         layout.make_generation(&directory, 1, (id, config), durability)?;
         let record = Record {
             version: VERSION,
@@ -133,7 +145,7 @@ impl Runtime {
 }
 
 /// Returns an id that nobody has.
-fn random_id() -> Result<ContainerId, RuntimeError> {
+pub fn random_id() -> Result<ContainerId, RuntimeError> {
     let wrap = |error| RuntimeError::Directory("/dev/urandom".into(), error);
     let mut bytes = [0_u8; 32];
     let count = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())

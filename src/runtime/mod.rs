@@ -13,6 +13,7 @@
 //! ```text
 //! <root>/containers/<id>/record.json        what it is and what is wanted of it (record.rs)
 //! <root>/containers/<id>/exit.json          how it ended (record.rs)
+//! <root>/containers/<id>/etc/               the sandbox's hosts, hostname, resolv.conf
 //! <root>/containers/<id>/gen/<n>/config.json  the generation as an OCI runtime configuration (bundle.rs)
 //! <root>/containers/<id>/gen/<n>/upper, work  the writable overlay layer
 //! <root>/containers/.new-<id>, .gone-<id>   being made, being removed; swept by the next creation or removal
@@ -26,6 +27,7 @@
 //! <run>/c/<id12>/monitor.lock               a POSIX record lock held by the living monitor (not inherited by its children)
 //! <run>/c/<id12>/record.lock                flock: who reads, changes and replaces record.json
 //! <run>/c/<id12>/ctl                        SOCK_SEQPACKET: stop, restart, window size (attach.rs)
+//! <run>/c/<id12>/trouble                    what the monitor could not do and nobody was there to be told; one line each
 //! <run>/c/<id12>/{stdin,stdout,stderr}      named pipes: the container's standard streams, opened read-write by both ends
 //! ```
 //!
@@ -58,6 +60,7 @@ pub mod logs;
 pub mod monitor;
 pub mod record;
 mod remove;
+mod rename;
 pub mod seal;
 mod start;
 pub mod status;
@@ -71,6 +74,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 pub use crate::runtime::attach::Restarting;
+pub use crate::runtime::create::random_id;
 pub use crate::runtime::remove::RemoveError;
 pub use crate::runtime::start::{Adoption, Launch, StartError, Started, Starting};
 pub use crate::runtime::stop::{Ended, StopOptions, Stopping};

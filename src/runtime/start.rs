@@ -13,7 +13,7 @@
 //! ```text
 //! command -> monitor   {"adopt":false,"instance":"1f2e3d4c","netns":true,"fds":2}  + at most 200 descriptors, the network
 //!                      namespace first if there is one, then `fds` of the caller's; then `+` messages with 200 more each
-//! monitor -> command   {"started":{"pid":1234}} or {"failed":{"code":127,"message":"…"}}; then it closes its end
+//! monitor -> command   {"started":{"pid":1234,"warnings":[]}} or {"failed":{"code":127,"message":"…"}}; then it closes its end
 //! ```
 //!
 //! If the command dies before it has sent everything, the monitor ends without having started anything.
@@ -64,10 +64,12 @@ pub enum StartError {
 }
 
 /// A container that has started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
     /// Its init, in the host's pid namespace.
     pub pid: i32,
+    /// What could not be had but was only a default.
+    pub warnings: Vec<String>,
 }
 
 /// A start under way; its descriptor is readable when [`finish`](Self::finish) need not wait.
@@ -83,7 +85,7 @@ impl Starting {
         let unreadable = |error| StartError::Receive(self.id.clone(), error);
         match packets::receive(&self.socket).map_err(unreadable)? {
             Received::Message(bytes, _) => match serde_json::from_slice(&bytes) {
-                Ok(Answer::Started { pid }) => Ok(Started { pid }),
+                Ok(Answer::Started { pid, warnings }) => Ok(Started { pid, warnings }),
                 Ok(Answer::Failed { code, message }) => Err(StartError::Failed { code, message }),
                 Err(error) => Err(unreadable(error.into())),
             },
@@ -136,6 +138,8 @@ pub(crate) enum Answer {
     Started {
         /// Its init.
         pid: i32,
+        /// What could not be had but was only a default.
+        warnings: Vec<String>,
     },
     /// It does not.
     Failed {
@@ -146,11 +150,19 @@ pub(crate) enum Answer {
     },
 }
 
+impl Answer {
+    /// Says that it does not run, and why.
+    pub(crate) fn failed(code: i32, message: String) -> Self {
+        Self::Failed { code, message }
+    }
+}
+
 impl Runtime {
     /// Starts a container that does not run: returns as soon as its monitor is on its way.
     ///
-    /// Nothing is synced: the caller calls [`Runtime::sync`] once for all that it starts. After [`StartError`], what was
-    /// attached and reserved for it is still the caller's to release.
+    /// Nothing is synced: the caller calls [`Runtime::sync`] once for all that it starts. After
+    /// [`StartError::Failed`] the monitor has called [`released`](crate::runtime::monitor::Sandbox::released) too; after
+    /// [`StartError::MonitorEnded`] nobody has.
     pub fn spawn(&self, id: &ContainerId, launch: Launch) -> Result<Starting, RuntimeError> {
         let container = self.get(id)?;
         if !matches!(container.watch, Watch::NotNeeded)

@@ -18,7 +18,7 @@ use crate::sys::atomic::Durability;
 use crate::sys::packets::{self, Received};
 use crate::sys::poll::Poll;
 use crate::sys::timer::{Timer, since_boot};
-use crate::sys::{process, procfs};
+use crate::sys::{ending, procfs};
 
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +60,7 @@ enum By {
     /// Its monitor: the connection closes when it is done.
     Monitor(OwnedFd),
     /// We: there is no monitor.
-    Caller {
-        init: OwnedFd,
-        started: Timestamp,
-        kill: Timer,
-    },
+    Caller { init: OwnedFd, kill: Timer },
     /// Nobody need: it has ended.
     Nobody(Ended),
 }
@@ -103,7 +99,7 @@ impl Runtime {
             .init_pidfd(key)
             .map_err(wrap)?
             .ok_or_else(|| RuntimeError::NotRunning(id.clone()))?;
-        process::send_signal(pidfd.as_fd(), signal).map_err(wrap)
+        ending::send_signal(pidfd.as_fd(), signal).map_err(wrap)
     }
 
     /// Notes that the container was stopped by hand. Many at once: call this for each with [`Durability::Cached`], then
@@ -127,7 +123,7 @@ impl Runtime {
     pub(crate) fn record_unseen_end(
         &self,
         id: &ContainerId,
-        code: Option<process::Ended>,
+        code: Option<ending::Ended>,
     ) -> Result<Exit, RuntimeError> {
         record_unseen_end(&self.layout, id, code, Durability::Synced)
     }
@@ -221,13 +217,13 @@ impl Stopping {
                 settle(&self.layout, &self.id, last)?;
                 ended(Some(last), false)
             }
-            Some(Phase::Running { init, started }) => self.take_over_init(init, started)?,
+            Some(Phase::Running { init, .. }) => self.take_over_init(init)?,
         };
         Ok(())
     }
 
     /// Takes over an init that has no monitor.
-    fn take_over_init(&self, init: ProcessKey, started: Timestamp) -> Result<By, RuntimeError> {
+    fn take_over_init(&self, init: ProcessKey) -> Result<By, RuntimeError> {
         let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
         let Some(init) = procfs::open_process(init.pid, init.start_time).map_err(wrap)? else {
             let exit = record_unseen_end(&self.layout, &self.id, None, self.durability)?;
@@ -238,17 +234,13 @@ impl Stopping {
         };
         let mut kill = Timer::new().map_err(wrap)?;
         if let Some((signal, timeout)) = self.stop {
-            process::send_signal(init.as_fd(), signal).map_err(wrap)?;
+            ending::send_signal(init.as_fd(), signal).map_err(wrap)?;
             kill.set(Some(since_boot().saturating_add(timeout)))
                 .map_err(wrap)?;
         }
         self.poll.add(&init, INIT).map_err(wrap)?;
         self.poll.add(&kill, KILL).map_err(wrap)?;
-        Ok(By::Caller {
-            init,
-            started,
-            kill,
-        })
+        Ok(By::Caller { init, kill })
     }
 
     /// Does what the monitor would have done.
@@ -257,7 +249,7 @@ impl Stopping {
             return Ok(());
         };
         if ready.contains(&INIT) {
-            let code = process::ended(init.as_fd());
+            let code = ending::ended(init.as_fd());
             let exit = record_unseen_end(&self.layout, &self.id, code, self.durability)?;
             self.by = By::Nobody(Ended {
                 exit: Some(exit),
@@ -267,7 +259,7 @@ impl Stopping {
         }
         let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
         kill.clear().map_err(wrap)?;
-        match process::send_signal(init.as_fd(), libc::SIGKILL) {
+        match ending::send_signal(init.as_fd(), libc::SIGKILL) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(error) => Err(wrap(error)),
@@ -292,7 +284,7 @@ impl AsFd for Stopping {
 fn record_unseen_end(
     layout: &Layout,
     id: &ContainerId,
-    code: Option<process::Ended>,
+    code: Option<ending::Ended>,
     durability: Durability,
 ) -> Result<Exit, RuntimeError> {
     let live: Option<Live> = record::read(&layout.live(id))?;

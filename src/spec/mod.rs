@@ -14,13 +14,20 @@
 //! Pure: files arrive through a [`ReadFile`], the environment as a map. This room must never touch a file, the clock,
 //! the environment, a process or a thread.
 
+pub(crate) mod canonical;
 pub mod diagnostic;
+pub(crate) mod dotenv;
 pub mod load;
 pub mod model;
 pub mod names;
 pub mod render;
+pub(crate) mod schema;
 pub mod source;
+pub(crate) mod template;
 pub mod tree;
+pub(crate) mod units;
+pub(crate) mod words;
+pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, load};

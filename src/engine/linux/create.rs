@@ -37,7 +37,7 @@ impl LinuxHost<'_> {
         let image = self.engine.images.find(&spec.image_id)?;
         let image = image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
         make_bind_sources(service)?;
-        let id = runtime::ContainerId::random()?;
+        let id = crate::runtime::random_id()?;
         let paths = self.volume_paths(stack, service, &image, spec)?;
         let annotations = annotations(stack, service, spec, &id, &paths, network_of);
         let network_owner = network_of.map(runtime_id).transpose()?;

@@ -11,6 +11,9 @@ mod create;
 mod images;
 mod start;
 
+pub(crate) use images::PullEvents;
+pub(crate) use start::read_host_resolver;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +33,7 @@ use crate::plan::action::{
 };
 use crate::plan::observed::ContainerId;
 use crate::runtime::config as runtime;
-use crate::runtime::stop::StopOptions;
+use crate::runtime::StopOptions;
 use crate::spec::model::Stack;
 use crate::sys::atomic::Durability;
 

@@ -82,10 +82,7 @@ impl LinuxHost<'_> {
         let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
         let published: Vec<PublishedPort> = reserved.iter().map(|reserved| reserved.port).collect();
         net.publish(&sandbox, &attachment, &published)?;
-        let mut sidecar = net.sidecar(&attachment, &published);
-        if !annotations.resolver.servers.is_empty() {
-            sidecar.servers = etc::upstreams(&host, &annotations.resolver);
-        }
+        let sidecar = net.sidecar(&attachment, &published, &etc::servers(&annotations.resolver)?);
         let hosts = etc::hosts(
             &addresses(&attachment),
             &config.hostname,

@@ -8,11 +8,31 @@
 //! This room decides and copies; it never runs a container. `RUN` steps go to a [`StepRunner`], which the engine
 //! implements.
 
+pub mod archive;
+mod builder;
+pub mod cache;
+pub mod context;
+pub mod copy;
+pub mod error;
+pub mod mode;
+pub mod owner;
+pub mod pattern;
+pub mod plan;
 pub mod run;
+pub mod stage;
+pub mod tree;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
+
+use super::manifest::Platform;
+use super::progress::BlobState;
+use super::reference::{Digest, Reference};
+use super::store::Image;
+
+pub use error::{BuildError, Excerpt, StepFailure};
 
 /// Runs the command of a `RUN` step in a container of its own.
 pub trait StepRunner {
@@ -78,6 +98,15 @@ pub enum BuildEvent<'a> {
         /// At most [`TAIL_LINES`] lines.
         tail: &'a [String],
     },
+    /// A base image is being pulled.
+    Pulling {
+        /// As the Dockerfile names it.
+        image: &'a str,
+        /// One of its layers.
+        blob: &'a Digest,
+        /// Where that stands.
+        state: BlobState,
+    },
     /// Something that does not stop the build but that its author should know.
     Warning(&'a str),
 }
@@ -127,4 +156,40 @@ pub enum DockerfileSource {
     Path(PathBuf),
     /// The text itself.
     Inline(String),
+}
+
+/// What to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRequest {
+    /// The directory that `COPY` and `ADD` take from.
+    pub context: PathBuf,
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// Build arguments; one without a value is as good as not given.
+    pub args: BTreeMap<String, Option<String>>,
+    /// The stage to build: a name or a number from 0; the last where absent.
+    pub target: Option<String>,
+    /// The names that the image gets.
+    pub tags: Vec<Reference>,
+    /// Labels that it gets beside those of the Dockerfile, and over them.
+    pub labels: BTreeMap<String, String>,
+    /// Do every step again; what they make is remembered all the same.
+    pub no_cache: bool,
+    /// Ask the registry also for base images that are here.
+    pub pull: bool,
+    /// What the image is to run on.
+    pub platform: Platform,
+    /// The time at which the build begins; new layers are dated from it.
+    pub started: jiff::Timestamp,
+}
+
+/// What a build made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// The image.
+    pub image: Image,
+    /// Steps that make layers and were in the cache.
+    pub steps_cached: usize,
+    /// Steps that were done.
+    pub steps_run: usize,
 }

@@ -113,7 +113,7 @@ pub struct Transfer {
     pub chown: Option<String>,
     /// `--chmod`, unexpanded.
     pub chmod: Option<String>,
-    /// `--link`: the destination is not resolved through the layers below.
+    /// `--link`: a promise that the layers below do not matter, which needs nothing here: a layer never holds what is below it.
     pub link: bool,
     /// `--exclude` patterns.
     pub exclude: Vec<String>,

@@ -1,7 +1,7 @@
 //! What can go wrong with the store.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::manifest::ManifestError;
 use super::super::reference::Digest;
@@ -94,7 +94,44 @@ pub enum StoreError {
         #[source]
         source: UnpackError,
     },
-    /// Placeholder of the first commit.
-    #[error("not yet")]
-    NotYet,
+    /// A document that cannot be written as JSON.
+    #[error("write the {what}")]
+    Write {
+        /// Which document.
+        what: &'static str,
+        /// What the writer says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A document no image has.
+    #[error("blob {digest} is too large for a document")]
+    TooLarge {
+        /// Which.
+        digest: Digest,
+    },
+    /// A hard link to nothing.
+    #[error("layer {layer} links `{}` to `{}`, which no layer below has", link.display(), target.display())]
+    LowerLink {
+        /// Its diff id.
+        layer: Digest,
+        /// The new name.
+        link: PathBuf,
+        /// The file.
+        target: PathBuf,
+    },
+}
+
+impl StoreError {
+    /// Wraps an error of `doing` something to `path`.
+    pub(crate) fn io<E: Into<io::Error>>(
+        doing: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            doing,
+            path,
+            source: source.into(),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Processes by descriptor: signals, ends. What `sys::pidfd` of the start path does not need.
+//! How processes ended, also those that are no children.
 
 #![expect(
     unsafe_code,
@@ -56,7 +56,16 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 
 /// Reaps a child that has ended; `None` while it runs.
 pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    wait_with(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+}
+
+/// Waits for the end of a child and reaps it.
+pub fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    wait_with(pidfd, WaitIdOptions::EXITED)
+}
+
+/// One `waitid`.
+fn wait_with(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<Ended>> {
     let status = rustix::io::retry_on_intr(|| {
         rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)
     })?;
@@ -95,20 +104,6 @@ pub fn ended(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     // SAFETY: the descriptor is live, and the kernel writes at most the 64 bytes that the number of the ioctl names.
     let result = unsafe { pidfd_get_info(pidfd.as_raw_fd(), &raw mut info) };
     (result.is_ok() && info.mask & INFO_EXIT != 0).then(|| Ended::of_status(info.exit_code))
-}
-
-/// Names the calling process: at most 15 bytes of `name` (`man 2 PR_SET_NAME`).
-pub fn set_name(name: &str) -> io::Result<()> {
-    let bytes: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
-    let name = std::ffi::CString::new(bytes)?;
-    Ok(rustix::thread::set_name(&name)?)
-}
-
-/// Keeps other users' processes from looking into the calling one (`man 2 PR_SET_DUMPABLE`).
-pub fn set_not_dumpable() -> io::Result<()> {
-    Ok(rustix::process::set_dumpable_behavior(
-        rustix::process::DumpableBehavior::NotDumpable,
-    )?)
 }
 
 #[cfg(test)]
@@ -161,3 +156,31 @@ mod tests {
         }
     }
 }
+/// Ends the process at once: no destructors, no buffers flushed.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ends the process when dropped: the child's way out whatever happens on it, a panic included.
+#[derive(Debug)]
+pub struct ExitOnDrop(pub i32);
+/// Gives every signal its default action and blocks none.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition; numbers that cannot be changed are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    unblock_signals();
+}
+
+/// Blocks no signal.
+pub fn unblock_signals() {
+    // SAFETY: an all-zero `sigset_t` is the empty set on Linux.
+    let mut empty: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `empty` is writable.
+    unsafe { libc::sigemptyset(&raw mut empty) };
+    // SAFETY: `empty` is initialised and the old set is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
+}
+
