@@ -92,10 +92,18 @@ mod tests {
     fn names_and_masks_are_each_other() {
         let found = |name: &str| by_name(name);
         assert_eq!(
-            (found("CAP_CHOWN"), found("net_raw"), found("all"), found("nope")),
+            (
+                found("CAP_CHOWN"),
+                found("net_raw"),
+                found("all"),
+                found("nope")
+            ),
             (Some(1), Some(1 << 13), Some(ALL), None)
         );
-        assert_eq!(DEFAULT, 0xa804_25fb, "as `CapBnd` shows it in Docker's containers");
+        assert_eq!(
+            DEFAULT, 0xa804_25fb,
+            "as `CapBnd` shows it in Docker's containers"
+        );
         let round: u64 = names(DEFAULT).filter_map(|name| by_name(&name)).sum();
         assert_eq!(round, DEFAULT);
     }
