@@ -43,14 +43,34 @@ struct Arguments {
     cgroup: u64,
 }
 
-/// Makes a child with the namespaces of `flags` (`CLONE_NEW*`, `CLONE_PARENT`), in the cgroup v2 directory `cgroup`.
-///
-/// Errors: `EBUSY` if the caller has threads, since one of them may hold a lock (the allocator's) that the child would
-/// wait for without end; what `clone3` returns.
-pub fn clone3(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
-    if thread_count()? != 1 {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+/// The knowledge that this process has one thread, so that no other holds a lock (the allocator's) which a raw clone would
+/// wait for without end.
+#[derive(Debug)]
+pub struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// Looks: /proc/self/task has a link for each thread beyond `.` and `..`. `None` if there are several.
+    pub fn check() -> io::Result<Option<Self>> {
+        let stat = rustix::fs::stat(c"/proc/self/task")?;
+        Ok((stat.st_nlink == 3).then_some(Self(())))
     }
+}
+
+/// Which side of [`fork`] goes on.
+#[derive(Debug)]
+pub enum Forked {
+    /// The new process, which has one thread.
+    Child(SingleThreaded),
+    /// The caller, with the child's id.
+    Parent(i32),
+}
+
+/// Makes a child with the namespaces of `flags` (`CLONE_NEW*`, `CLONE_PARENT`), in the cgroup v2 directory `cgroup`.
+pub fn clone3(
+    _proof: &SingleThreaded,
+    flags: i32,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     let mut arguments = Arguments {
         flags: u64::from(flags.cast_unsigned()) | libc::CLONE_PIDFD.cast_unsigned() as u64,
@@ -84,14 +104,14 @@ pub fn clone3(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> 
 
 /// Makes a plain child, also from a process with threads: the C library makes its allocator usable in the child.
 ///
-/// Returns 0 in the child, which must not return to code that expects the other threads, and the child's id in the parent.
-pub fn fork() -> io::Result<i32> {
+/// The child must not return to code that expects the other threads.
+pub fn fork() -> io::Result<Forked> {
     // SAFETY: `fork` has no preconditions; what the child may do is said above, and allocation is made safe by the C library.
-    let pid = unsafe { libc::fork() };
-    if pid < 0 {
-        return Err(io::Error::last_os_error());
+    match unsafe { libc::fork() } {
+        0 => Ok(Forked::Child(SingleThreaded(()))),
+        pid if pid > 0 => Ok(Forked::Parent(pid)),
+        _ => Err(io::Error::last_os_error()),
     }
-    Ok(pid)
 }
 
 /// Makes new namespaces for the calling thread, other than user, pid and time.
@@ -112,10 +132,4 @@ pub fn setns(fd: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-/// Returns the number of threads of this process: the links of /proc/self/task beyond `.` and `..`.
-pub fn thread_count() -> io::Result<u64> {
-    let stat = rustix::fs::stat(c"/proc/self/task")?;
-    Ok(stat.st_nlink.saturating_sub(2))
 }
