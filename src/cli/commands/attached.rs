@@ -17,7 +17,7 @@ use crate::cli::args::UpArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::{CliError, result_of};
 use crate::cli::render::progress::{Progress, ProgressMode, Shown};
-use crate::cli::seam::Engine;
+use crate::engine::Engine;
 use crate::cli::signals::Interrupts;
 use crate::engine::cancel::Cancel;
 use crate::engine::view::{LogQuery, StateView};
