@@ -20,6 +20,8 @@ pub mod error;
 pub mod etc;
 pub mod event;
 pub mod exec;
+#[cfg(test)]
+mod fake;
 pub mod host;
 pub mod instance;
 mod linux;
@@ -36,9 +38,6 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, Planned, PullOptions};
@@ -130,18 +129,7 @@ fn check_kernel() -> Result<(), EngineError> {
 
 /// Waits until `fd` can be read, or its other end is gone.
 pub(crate) async fn readable(fd: &impl AsFd) -> std::io::Result<()> {
-    let fd = AsyncFd::with_interest(Borrowed(fd.as_fd()), Interest::READABLE)?;
-    let _guard = fd.readable().await?;
-    Ok(())
-}
-
-/// A borrowed descriptor in the shape that [`AsyncFd`] takes.
-struct Borrowed<'a>(std::os::fd::BorrowedFd<'a>);
-
-impl std::os::fd::AsRawFd for Borrowed<'_> {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
-    }
+    crate::sys::ready::readable(fd.as_fd()).await
 }
 
 /// Renders an error and its causes: `a: b: c`.

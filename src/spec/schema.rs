@@ -11,6 +11,8 @@ pub(crate) struct Attribute {
     pub(crate) shape: Shape,
     /// Whether it is acted on.
     pub(crate) status: Status,
+    /// Whether it must be there once everything is merged.
+    pub(crate) required: bool,
     /// Whether rendering shows it also when it is `false`, zero or empty.
     pub(crate) shows_zero: bool,
 }
@@ -123,6 +125,7 @@ const fn now(name: &'static str, shape: Shape) -> Attribute {
         name,
         shape,
         status: Status::Supported,
+        required: false,
         shows_zero: false,
     }
 }
@@ -130,6 +133,13 @@ const fn now(name: &'static str, shape: Shape) -> Attribute {
 const fn shown(name: &'static str, shape: Shape) -> Attribute {
     Attribute {
         shows_zero: true,
+        ..now(name, shape)
+    }
+}
+
+const fn must(name: &'static str, shape: Shape) -> Attribute {
+    Attribute {
+        required: true,
         ..now(name, shape)
     }
 }
@@ -291,7 +301,7 @@ pub(crate) static BUILD: &[Attribute] = &[
 
 /// An entry of `depends_on`.
 pub(crate) static DEPENDENCY: &[Attribute] = &[
-    now(
+    must(
         "condition",
         Word(&[
             "service_started",
@@ -328,7 +338,7 @@ static DEVELOP: &[Attribute] = &[now("watch", List(&Object(WATCH), Unique::Appen
 
 /// An entry of `develop.watch` (compose-spec develop.md).
 static WATCH: &[Attribute] = &[
-    now(
+    must(
         "action",
         Word(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"]),
     ),
@@ -336,7 +346,7 @@ static WATCH: &[Attribute] = &[
     now("ignore", OneOrMany(Unique::Whole)),
     now("include", OneOrMany(Unique::Whole)),
     now("initial_sync", Boolean),
-    now("path", Path),
+    must("path", Path),
     now("target", Text),
 ];
 

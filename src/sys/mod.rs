@@ -15,3 +15,5 @@ pub mod signals;
 pub mod timer;
 pub mod clone;
 pub mod pidfd;
+pub mod process;
+pub mod ready;

@@ -42,9 +42,14 @@ impl LinuxHost<'_> {
             labels: BTreeMap::new(),
             no_cache: self.build.no_cache,
             pull: self.build.pull,
+            platform: match &build.platform {
+                Some(text) => Platform::parse(text)?,
+                None => Platform::host(),
+            },
+            started: jiff::Timestamp::now(),
         };
         let runner = RuntimeSteps::new(self.engine)?;
-        let progress = BuildEvents { image: &build.image, events: self.events };
+        let progress = BuildEvents { image: &build.image, events: self.events, pulls: RefCell::default() };
         self.engine.images.build(&request, &runner, &progress).await?;
         Ok(())
     }
@@ -67,28 +72,41 @@ impl<'a> PullEvents<'a> {
 
 impl Progress for PullEvents<'_> {
     fn blob(&self, blob: &Digest, state: BlobState) {
-        let text = blob.to_string();
-        let short: String = text.trim_start_matches("sha256:").chars().take(12).collect();
-        if self.told.borrow_mut().insert(short.clone(), state) == Some(state) {
-            return;
-        }
-        let kind = match state {
-            BlobState::Waiting => EventKind::Started("Waiting"),
-            BlobState::Downloading { done_bytes, total_bytes } => {
-                EventKind::Progress { verb: "Downloading", done: done_bytes, total: Some(total_bytes) }
-            }
-            BlobState::Extracting => EventKind::Started("Extracting"),
-            BlobState::Done => EventKind::Finished("Pull complete"),
-            BlobState::Exists => EventKind::Unchanged("Already exists"),
-        };
-        self.events.emit(Event { subject: Subject::Layer(self.reference.to_owned(), short), kind });
+        layer(self.reference, blob, state, &mut self.told.borrow_mut(), self.events);
     }
+}
+
+/// Tells where a layer stands, if that is news.
+fn layer(
+    image: &str,
+    blob: &Digest,
+    state: BlobState,
+    told: &mut BTreeMap<String, BlobState>,
+    events: &dyn EventSink,
+) {
+    let text = blob.to_string();
+    let short: String = text.trim_start_matches("sha256:").chars().take(12).collect();
+    if told.insert(short.clone(), state) == Some(state) {
+        return;
+    }
+    let kind = match state {
+        BlobState::Waiting => EventKind::Started("Waiting"),
+        BlobState::Downloading { done_bytes, total_bytes } => {
+            EventKind::Progress { verb: "Downloading", done: done_bytes, total: Some(total_bytes) }
+        }
+        BlobState::Extracting => EventKind::Started("Extracting"),
+        BlobState::Done => EventKind::Finished("Pull complete"),
+        BlobState::Exists => EventKind::Unchanged("Already exists"),
+    };
+    events.emit(Event { subject: Subject::Layer(image.to_owned(), short), kind });
 }
 
 /// A build's progress as events.
 struct BuildEvents<'a> {
     image: &'a str,
     events: &'a dyn EventSink,
+    /// Pulls of base images, by name.
+    pulls: RefCell<BTreeMap<String, BTreeMap<String, BlobState>>>,
 }
 
 impl BuildProgress for BuildEvents<'_> {
@@ -103,6 +121,10 @@ impl BuildProgress for BuildEvents<'_> {
             }
             // The error itself says this, with the step's place and its last lines.
             BuildEvent::Failed { .. } => {}
+            BuildEvent::Pulling { image, blob, state } => {
+                let mut pulls = self.pulls.borrow_mut();
+                layer(image, blob, state, pulls.entry(image.to_owned()).or_default(), self.events);
+            }
             BuildEvent::Warning(text) => emit(EventKind::Warning(text.to_owned())),
         }
     }

@@ -11,7 +11,8 @@ pub(crate) mod ports;
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::schema::{self, Attribute, Bare, Shape, Status};
+use super::merge;
+use super::schema::{self, Attribute, Bare, Shape, Status, Unique};
 use super::source::Span;
 use super::tree::{Entry, Mapping, Node, Tag, Value};
 use super::units;
@@ -64,6 +65,15 @@ impl<'a> Canonicalizer<'a> {
             return Some(object(node.span, [("path", Arc::new(list))]));
         }
         self.shape(node, &Shape::Object(schema::INCLUDE))
+    }
+
+    /// Makes one service canonical.
+    pub(crate) fn service(&mut self, entry: &Entry) -> Canonical {
+        self.way = vec![
+            Step::Key("services".into()),
+            Step::Key(Arc::clone(&entry.key)),
+        ];
+        self.shape(&entry.value, &Shape::Object(schema::SERVICE))
     }
 
     /// Returns the way to the node in hand, such as `services.web.ports.0`.
@@ -124,6 +134,7 @@ impl<'a> Canonicalizer<'a> {
             Shape::External => self.external(node),
             scalar => self.scalar(node, scalar),
         };
+        let canonical = canonical.map(|list| without_repeats(list, shape));
         match canonical {
             Some(new) if new.tag != node.tag => {
                 let mut new = Arc::unwrap_or_clone(new);
@@ -480,6 +491,21 @@ impl<'a> Canonicalizer<'a> {
             Some(mode) => Some(text_node(node, format!("0{mode:o}"))),
             None => self.must_be(node, "permission bits in octal, such as 0440"),
         }
+    }
+}
+
+/// Lets later items of a list replace the earlier ones that they repeat.
+fn without_repeats(node: Arc<Node>, shape: &Shape) -> Arc<Node> {
+    let unique = shape.unique();
+    match &node.value {
+        Value::Sequence(items) if unique != Unique::Appended && items.len() > 1 => {
+            let kept = merge::deduplicated(items.clone(), unique);
+            if kept.len() == items.len() {
+                return node;
+            }
+            list_of(node.span, kept)
+        }
+        _ => node,
     }
 }
 
