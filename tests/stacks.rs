@@ -6,7 +6,9 @@ use support::Machine;
 
 /// Copies an example into the machine and returns its directory's name.
 fn example(machine: &Machine, name: &str) -> String {
-    let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/stacks").join(name);
+    let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples/stacks")
+        .join(name);
     machine.sh(&format!("cp -r {} {name}", from.display()));
     name.to_owned()
 }
@@ -14,7 +16,9 @@ fn example(machine: &Machine, name: &str) -> String {
 /// A file of one sleeping service whose body is `extra`, each line indented by four.
 fn sleeper(extra: &str) -> String {
     let extra: String = extra.lines().map(|line| format!("    {line}\n")).collect();
-    format!("name: demo\nservices:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n{extra}")
+    format!(
+        "name: demo\nservices:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n{extra}"
+    )
 }
 
 #[test]
@@ -24,7 +28,19 @@ fn hello_serves_its_page_to_the_host_and_to_the_other_container_and_leaves_nothi
     let hello = example(&machine, "hello");
     machine.ok(&hello, &["up", "-d"]);
     let page = machine.sh("busybox wget -q -T 10 -O - http://127.0.0.1:8080/");
-    let by_name = machine.ok(&hello, &["exec", "-T", "reader", "wget", "-q", "-O", "-", "http://page/"]);
+    let by_name = machine.ok(
+        &hello,
+        &[
+            "exec",
+            "-T",
+            "reader",
+            "wget",
+            "-q",
+            "-O",
+            "-",
+            "http://page/",
+        ],
+    );
     let expected = "Hello from a container that `stack` started.\n";
     assert_eq!([page.as_str(), by_name.as_str()], [expected, expected]);
     let log = machine.ok(&hello, &["logs", "--no-log-prefix", "reader"]);
@@ -50,12 +66,19 @@ fn a_second_up_plans_nothing_and_a_changed_key_recreates_that_container_alone() 
 
     machine.write("p/compose.yaml", &two("info"));
     let plan = machine.ok("p", &["up", "--dry-run", "-d"]);
-    assert!(plan.contains("environment.LOG_LEVEL debug → info"), "{plan}");
+    assert!(
+        plan.contains("environment.LOG_LEVEL debug → info"),
+        "{plan}"
+    );
     assert!(!plan.contains("demo-other-1"), "{plan}");
     machine.ok("p", &["up", "-d"]);
     let after = machine.ok("p", &["ps", "-q"]);
     let kept = before.lines().filter(|id| after.contains(id)).count();
-    assert_eq!((before.lines().count(), after.lines().count(), kept), (2, 2, 1), "{before}{after}");
+    assert_eq!(
+        (before.lines().count(), after.lines().count(), kept),
+        (2, 2, 1),
+        "{before}{after}"
+    );
     machine.ok("p", &["down"]);
     machine.assert_clean();
 }
@@ -64,13 +87,22 @@ fn a_second_up_plans_nothing_and_a_changed_key_recreates_that_container_alone() 
 fn a_named_volume_survives_down_and_goes_with_its_own_option_only() {
     let machine = Machine::new();
     machine.import_busybox();
-    machine.write("p/compose.yaml", &(sleeper("volumes:\n  - data:/data") + "volumes:\n  data:\n"));
+    machine.write(
+        "p/compose.yaml",
+        &(sleeper("volumes:\n  - data:/data") + "volumes:\n  data:\n"),
+    );
     machine.ok("p", &["up", "-d"]);
-    machine.ok("p", &["exec", "-T", "web", "sh", "-c", "echo kept > /data/file"]);
+    machine.ok(
+        "p",
+        &["exec", "-T", "web", "sh", "-c", "echo kept > /data/file"],
+    );
     machine.ok("p", &["down"]);
     machine.assert_clean();
     machine.ok("p", &["up", "-d"]);
-    assert_eq!(machine.ok("p", &["exec", "-T", "web", "cat", "/data/file"]), "kept\n");
+    assert_eq!(
+        machine.ok("p", &["exec", "-T", "web", "cat", "/data/file"]),
+        "kept\n"
+    );
     machine.ok("p", &["down", "-v"]);
     machine.ok("p", &["up", "-d"]);
     assert_eq!(machine.ok("p", &["exec", "-T", "web", "ls", "/data"]), "");
@@ -82,10 +114,17 @@ fn a_named_volume_survives_down_and_goes_with_its_own_option_only() {
 fn a_failing_command_says_where_it_was_looked_for_and_leaves_nothing_running() {
     let machine = Machine::new();
     machine.import_busybox();
-    machine.write("p/compose.yaml", &sleeper("").replace("sleep infinity", "no-such-program"));
+    machine.write(
+        "p/compose.yaml",
+        &sleeper("").replace("sleep infinity", "no-such-program"),
+    );
     let ran = machine.run("p", &["up", "-d"]);
     assert_eq!(ran.code, 127, "{ran:?}");
-    assert!(ran.stderr.contains("no-such-program") && ran.stderr.contains("PATH="), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("no-such-program") && ran.stderr.contains("PATH="),
+        "{}",
+        ran.stderr
+    );
     machine.ok("p", &["down"]);
     machine.assert_clean();
 }
@@ -94,14 +133,22 @@ fn a_failing_command_says_where_it_was_looked_for_and_leaves_nothing_running() {
 fn a_port_in_use_is_said_with_its_holder_before_anything_starts() {
     let machine = Machine::new();
     machine.import_busybox();
-    let mut holder = machine.command(".", "busybox").args(["nc", "-l", "-p", "8099", "-s", "0.0.0.0"]).spawn().unwrap();
+    let mut holder = machine
+        .command(".", "busybox")
+        .args(["nc", "-l", "-p", "8099", "-s", "0.0.0.0"])
+        .spawn()
+        .unwrap();
     machine.sh("until grep -q ':1FA3' /proc/net/tcp; do :; done");
     machine.write("p/compose.yaml", &sleeper("ports: ['8099:80']"));
     let ran = machine.run("p", &["up", "-d"]);
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stderr.contains("8099") && ran.stderr.contains("busybox nc"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("8099") && ran.stderr.contains("busybox nc"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(machine.ok("p", &["ps", "-a", "-q"]), "");
     machine.assert_clean();
 }
@@ -115,7 +162,11 @@ fn a_health_check_that_never_passes_says_what_it_printed() {
     machine.write("p/compose.yaml", &(sleeper(check) + waits));
     let ran = machine.run("p", &["up", "-d"]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stderr.contains("unhealthy") && ran.stderr.contains("the reason"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("unhealthy") && ran.stderr.contains("the reason"),
+        "{}",
+        ran.stderr
+    );
     machine.ok("p", &["down"]);
     machine.assert_clean();
 }
@@ -126,8 +177,21 @@ fn exec_gives_the_exit_code_and_keeps_the_streams_apart() {
     machine.import_busybox();
     machine.write("p/compose.yaml", &sleeper(""));
     machine.ok("p", &["up", "-d"]);
-    let ran = machine.run("p", &["exec", "-T", "web", "sh", "-c", "echo out; echo err >&2; exit 7"]);
-    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (7, "out\n", "err\n"));
+    let ran = machine.run(
+        "p",
+        &[
+            "exec",
+            "-T",
+            "web",
+            "sh",
+            "-c",
+            "echo out; echo err >&2; exit 7",
+        ],
+    );
+    assert_eq!(
+        (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+        (7, "out\n", "err\n")
+    );
     let missing = machine.run("p", &["exec", "-T", "web", "no-such-program"]);
     assert_eq!(missing.code, 127, "{missing:?}");
     machine.ok("p", &["down"]);
@@ -139,7 +203,10 @@ fn a_container_and_its_log_outlive_the_monitor_and_the_next_up_adopts_it() {
     let machine = Machine::new();
     machine.import_busybox();
     let counting = "sh -c 'i=0; while :; do i=$$((i+1)); echo line $$i; sleep 0.05; done'";
-    machine.write("p/compose.yaml", &sleeper("").replace("sleep infinity", counting));
+    machine.write(
+        "p/compose.yaml",
+        &sleeper("").replace("sleep infinity", counting),
+    );
     machine.ok("p", &["up", "-d"]);
     let id = machine.ok("p", &["ps", "-q"]);
     let monitor = machine.sh(&format!("pgrep -f 'monitor {}' | head -n 1", id.trim()));
@@ -147,7 +214,11 @@ fn a_container_and_its_log_outlive_the_monitor_and_the_next_up_adopts_it() {
     machine.ok("p", &["up", "-d"]);
     assert_eq!(machine.ok("p", &["ps", "-q"]), id);
     let follow = "-f --no-log-prefix web | head -n 60";
-    let stack = format!("{} --root {}", env!("CARGO_BIN_EXE_stack"), machine.root().display());
+    let stack = format!(
+        "{} --root {}",
+        env!("CARGO_BIN_EXE_stack"),
+        machine.root().display()
+    );
     let lines = machine.sh(&format!("cd p && timeout 20 {stack} logs {follow}"));
     let expected: String = (1..=60).map(|n| format!("line {n}\n")).collect();
     assert_eq!(lines, expected);
@@ -159,13 +230,21 @@ fn a_container_and_its_log_outlive_the_monitor_and_the_next_up_adopts_it() {
 fn up_killed_halfway_is_finished_by_the_next_up() {
     let machine = Machine::new();
     machine.import_busybox();
-    let service = |n: usize| format!("  s{n}:\n    image: busybox\n    init: true\n    command: sleep infinity\n");
+    let service = |n: usize| {
+        format!("  s{n}:\n    image: busybox\n    init: true\n    command: sleep infinity\n")
+    };
     let file: String = (0..8).map(service).collect();
     machine.write("p/compose.yaml", &format!("name: demo\nservices:\n{file}"));
     for milliseconds in [5, 15, 25, 40, 60, 90] {
         // The number is where the kill falls, not a wait for anything.
-        let stack = format!("{} --root {}", env!("CARGO_BIN_EXE_stack"), machine.root().display());
-        machine.sh(&format!("cd p && timeout -s KILL 0.{milliseconds:03} {stack} up -d >/dev/null 2>&1 || true"));
+        let stack = format!(
+            "{} --root {}",
+            env!("CARGO_BIN_EXE_stack"),
+            machine.root().display()
+        );
+        machine.sh(&format!(
+            "cd p && timeout -s KILL 0.{milliseconds:03} {stack} up -d >/dev/null 2>&1 || true"
+        ));
         machine.ok("p", &["up", "-d"]);
         assert_eq!(machine.ok("p", &["ps", "-q"]).lines().count(), 8);
         machine.ok("p", &["down", "-t", "0"]);

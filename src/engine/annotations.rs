@@ -38,6 +38,10 @@ impl Annotations {
 
     /// Returns the container's network identity.
     pub fn sandbox(&self, id: &str) -> SandboxConfig {
-        SandboxConfig { id: id.to_owned(), endpoints: self.endpoints.clone(), ports: self.ports.clone() }
+        SandboxConfig {
+            id: id.to_owned(),
+            endpoints: self.endpoints.clone(),
+            ports: self.ports.clone(),
+        }
     }
 }

@@ -67,7 +67,10 @@ pub struct Planned {
 impl Planned {
     /// Returns what the user should know.
     pub fn warnings(&self) -> Vec<String> {
-        self.plans.iter().flat_map(|plan| plan.warnings.iter().map(ToString::to_string)).collect()
+        self.plans
+            .iter()
+            .flat_map(|plan| plan.warnings.iter().map(ToString::to_string))
+            .collect()
     }
 
     /// Whether there is nothing to do.
@@ -84,14 +87,20 @@ impl fmt::Display for Planned {
 
 impl Engine {
     /// Plans `up`, changes nothing (`--dry-run`).
-    pub async fn plan_up(&self, stack: &Stack, options: &UpOptions) -> Result<Planned, EngineError> {
+    pub async fn plan_up(
+        &self,
+        stack: &Stack,
+        options: &UpOptions,
+    ) -> Result<Planned, EngineError> {
         let _lock = self.lock_project(&stack.name).await?;
         let options = self.with_digests(stack, options)?;
         let mut observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let images = plan::images::images(stack, &observed, &options)?;
         observed.assume_images(&images);
         let containers = plan::containers::containers(stack, &observed, &options)?;
-        Ok(Planned { plans: vec![images, containers] })
+        Ok(Planned {
+            plans: vec![images, containers],
+        })
     }
 
     /// Brings the project to what its file says.
@@ -109,7 +118,13 @@ impl Engine {
         let mut observed = self.observe(&stack.name, &references)?;
         let images = plan::images::images(stack, &observed, &options)?;
         if !images.is_empty() {
-            self.run(&images, LinuxHost::new(self, Some(stack), events, &lock), events, cancel).await?;
+            self.run(
+                &images,
+                LinuxHost::new(self, Some(stack), events, &lock),
+                events,
+                cancel,
+            )
+            .await?;
             observed = self.observe(&stack.name, &references)?;
         }
         let containers = plan::containers::containers(stack, &observed, &options)?;
@@ -117,14 +132,22 @@ impl Engine {
         if containers.is_empty() {
             self.record_up(stack)?;
             return self
-                .run(&containers, LinuxHost::new(self, Some(stack), events, &lock), events, cancel)
+                .run(
+                    &containers,
+                    LinuxHost::new(self, Some(stack), events, &lock),
+                    events,
+                    cancel,
+                )
                 .await;
         }
         let reserved = self.reserve_ports(stack, &containers, &observed)?;
         self.record_up(stack)?;
         for warning in self.net.repair()? {
             let kind = EventKind::Warning(warning.to_string());
-            events.emit(Event { subject: Subject::Project(stack.name.to_string()), kind });
+            events.emit(Event {
+                subject: Subject::Project(stack.name.to_string()),
+                kind,
+            });
         }
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
         let starting = self.lock_instance(Mode::Shared)?;
@@ -143,7 +166,11 @@ impl Engine {
     ) -> Result<Planned, EngineError> {
         let _lock = self.lock_project(project).await?;
         let observed = self.observe(project, &std::collections::BTreeSet::new())?;
-        Ok(Planned { plans: vec![plan::teardown::teardown(project, stack, &observed, options)?] })
+        Ok(Planned {
+            plans: vec![plan::teardown::teardown(
+                project, stack, &observed, options,
+            )?],
+        })
     }
 
     /// Takes the project down.
@@ -159,7 +186,14 @@ impl Engine {
         let observed = self.observe(project, &std::collections::BTreeSet::new())?;
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
-        let applied = self.run(&plan, LinuxHost::new(self, stack, events, &lock), events, cancel).await;
+        let applied = self
+            .run(
+                &plan,
+                LinuxHost::new(self, stack, events, &lock),
+                events,
+                cancel,
+            )
+            .await;
         if options.services.is_empty() {
             self.record_down(project)?;
         }
@@ -179,9 +213,19 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
         let observed = self.observe(project, &std::collections::BTreeSet::new())?;
-        let options = LifecycleOptions { services: services.to_vec(), timeout, ..LifecycleOptions::default() };
+        let options = LifecycleOptions {
+            services: services.to_vec(),
+            timeout,
+            ..LifecycleOptions::default()
+        };
         let plan = plan::lifecycle::stop(None, &observed, &options)?;
-        self.run(&plan, LinuxHost::new(self, None, events, &lock), events, cancel).await
+        self.run(
+            &plan,
+            LinuxHost::new(self, None, events, &lock),
+            events,
+            cancel,
+        )
+        .await
     }
 
     /// Signals every running container of the services.
@@ -200,7 +244,10 @@ impl Engine {
                 continue;
             }
             let subject = Subject::Container(container.config().name.clone());
-            events.emit(Event { subject: subject.clone(), kind: EventKind::Started("Killing") });
+            events.emit(Event {
+                subject: subject.clone(),
+                kind: EventKind::Started("Killing"),
+            });
             let kind = match self.end(&container, signal).await {
                 Ok(()) => EventKind::Finished("Killed"),
                 Err(error) => {
@@ -210,7 +257,11 @@ impl Engine {
             };
             events.emit(Event { subject, kind });
         }
-        if errors.is_empty() { Ok(()) } else { Err(EngineError::Several { messages: errors }) }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(EngineError::Several { messages: errors })
+        }
     }
 
     /// Signals one container; after SIGKILL, returns when it has ended.
@@ -221,7 +272,10 @@ impl Engine {
         }
         let mut waiting = self.runtime.wait(container.id())?;
         while waiting.advance()?.is_none() {
-            let failed = |source| EngineError::System { attempted: "wait for a container".to_owned(), source };
+            let failed = |source| EngineError::System {
+                attempted: "wait for a container".to_owned(),
+                source,
+            };
             readable(&waiting).await.map_err(failed)?;
         }
         Ok(())
@@ -243,10 +297,16 @@ impl Engine {
         let plan = plan::images::build(stack, &chosen)?;
         let lock = self.lock_project(&stack.name).await?;
         let args = options.build_args.iter().map(|(name, value)| {
-            let value = value.clone().or_else(|| self.environment.get(name).cloned());
+            let value = value
+                .clone()
+                .or_else(|| self.environment.get(name).cloned());
             (name.clone(), value)
         });
-        let choices = BuildChoices { no_cache: options.no_cache, pull: options.pull, args: args.collect() };
+        let choices = BuildChoices {
+            no_cache: options.no_cache,
+            pull: options.pull,
+            args: args.collect(),
+        };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
         let applied = self.run(&plan, host, events, cancel).await;
         let cleaned = self.clean_up().await;
@@ -272,7 +332,11 @@ impl Engine {
         let plan = plan::images::pull(stack, &observed, &chosen)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock);
         match self.run(&plan, host, events, cancel).await {
-            Err(EngineError::Apply(crate::engine::apply::ApplyError::Failed { .. })) if options.ignore_failures => Ok(()),
+            Err(EngineError::Apply(crate::engine::apply::ApplyError::Failed { .. }))
+                if options.ignore_failures =>
+            {
+                Ok(())
+            }
             applied => applied,
         }
     }
@@ -308,12 +372,19 @@ impl Engine {
         changes: &[String],
     ) -> Result<String, EngineError> {
         let reference = reference.map(str::parse).transpose()?;
-        let changes = changes.iter().map(|text| crate::images::Change::parse(text)).collect::<Result<Vec<_>, _>>();
+        let changes = changes
+            .iter()
+            .map(|text| crate::images::Change::parse(text))
+            .collect::<Result<Vec<_>, _>>();
         let changes = changes.map_err(|error| EngineError::System {
             attempted: "read --change".to_owned(),
             source: std::io::Error::other(error),
         })?;
-        Ok(self.images.import(reader, reference.as_ref(), &changes)?.id.to_string())
+        Ok(self
+            .images
+            .import(reader, reference.as_ref(), &changes)?
+            .id
+            .to_string())
     }
 
     /// Applies one plan.
@@ -344,19 +415,33 @@ impl Engine {
                 _ => None,
             })
             .collect();
-        let replaced: Vec<_> = created.values().filter_map(|spec| spec.replaces.as_ref()).collect();
+        let replaced: Vec<_> = created
+            .values()
+            .filter_map(|spec| spec.replaces.as_ref())
+            .collect();
         for step in &plan.steps {
-            let Action::StartContainer { container, .. } = &step.action else { continue };
+            let Action::StartContainer { container, .. } = &step.action else {
+                continue;
+            };
             let (name, ports) = match container {
                 ContainerRef::New(id) => match created.get(id) {
                     Some(spec) if spec.replaces.is_none() => {
                         let service = stack.services.get(&spec.service);
-                        (spec.name.clone(), service.map(network::ports).unwrap_or_default())
+                        (
+                            spec.name.clone(),
+                            service.map(network::ports).unwrap_or_default(),
+                        )
                     }
                     _ => continue,
                 },
                 ContainerRef::Existing(id) => {
-                    let Some(found) = observed.containers.iter().find(|container| container.id == *id) else { continue };
+                    let Some(found) = observed
+                        .containers
+                        .iter()
+                        .find(|container| container.id == *id)
+                    else {
+                        continue;
+                    };
                     // One that runs now is stopped first: it holds its own ports until then.
                     if found.is_live() || replaced.contains(&id) {
                         continue;
@@ -372,17 +457,26 @@ impl Engine {
     }
 
     /// Returns the ports of a container that is there.
-    fn recorded_ports(&self, id: &plan::observed::ContainerId) -> Result<Vec<PortConfig>, EngineError> {
-        let Some(id) = crate::runtime::config::ContainerId::new(id.as_str()) else { return Ok(Vec::new()) };
+    fn recorded_ports(
+        &self,
+        id: &plan::observed::ContainerId,
+    ) -> Result<Vec<PortConfig>, EngineError> {
+        let Some(id) = crate::runtime::config::ContainerId::new(id.as_str()) else {
+            return Ok(Vec::new());
+        };
         let record = self.runtime.record(&id)?;
         Ok(Annotations::of(&record.config).unwrap_or_default().ports)
     }
 
     /// Adds the digests of what secrets and configs contain, so that a changed content is seen.
     fn with_digests(&self, stack: &Stack, options: &UpOptions) -> Result<UpOptions, EngineError> {
-        let digests = |objects: &BTreeMap<String, FileObject>| -> Result<BTreeMap<_, _>, EngineError> {
-            objects.iter().map(|(key, object)| Ok((key.clone(), self.content_digest(object)?))).collect()
-        };
+        let digests =
+            |objects: &BTreeMap<String, FileObject>| -> Result<BTreeMap<_, _>, EngineError> {
+                objects
+                    .iter()
+                    .map(|(key, object)| Ok((key.clone(), self.content_digest(object)?)))
+                    .collect()
+            };
         Ok(UpOptions {
             secret_digests: digests(&stack.secrets)?,
             config_digests: digests(&stack.configs)?,
@@ -399,11 +493,18 @@ impl Engine {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
                 Err(error) => return Err(EngineError::file("read", path, error)),
             },
-            FileObject::Environment(name) => self.environment.get(name).cloned().unwrap_or_default().into_bytes(),
+            FileObject::Environment(name) => self
+                .environment
+                .get(name)
+                .cloned()
+                .unwrap_or_default()
+                .into_bytes(),
             FileObject::Content(text) => text.clone().into_bytes(),
         };
         let digest = sha2::Sha256::digest(&bytes);
-        let hex = digest.iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"));
+        let hex = digest.iter().fold(String::from("sha256:"), |text, byte| {
+            text + &format!("{byte:02x}")
+        });
         Ok(hex)
     }
 
@@ -411,19 +512,30 @@ impl Engine {
     pub(crate) fn of_project(&self, project: &ProjectName) -> Result<Vec<Container>, EngineError> {
         let mut containers = self.runtime.list()?;
         containers.retain(|container| {
-            container.config().labels.get(naming::PROJECT).is_some_and(|name| name == project.as_str())
+            container
+                .config()
+                .labels
+                .get(naming::PROJECT)
+                .is_some_and(|name| name == project.as_str())
         });
         Ok(containers)
     }
 
     /// Puts right what a killed process left: adopts containers without a monitor, takes names and ports of ended ones
     /// out of force.
-    async fn recover(&self, project: &ProjectName, events: &dyn EventSink) -> Result<(), EngineError> {
+    async fn recover(
+        &self,
+        project: &ProjectName,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
         for container in self.of_project(project)? {
             if container.watch == Watch::Missing {
                 self.adopt(&container).await?;
                 let subject = Subject::Container(container.config().name.clone());
-                events.emit(Event { subject, kind: EventKind::Finished("Adopted") });
+                events.emit(Event {
+                    subject,
+                    kind: EventKind::Finished("Adopted"),
+                });
             }
         }
         Ok(())
@@ -438,22 +550,36 @@ impl Engine {
         // Its ports were held by the dead monitor and its child; the same ones are taken again.
         let published = self.net.published(id.as_str())?;
         let sockets = match crate::net::query::reserve_again(&published) {
-            Ok(reserved) => reserved.into_iter().map(|reserved| reserved.socket).collect(),
-            Err(error) if matches!(container.status, Status::Running { .. }) => return Err(error.into()),
+            Ok(reserved) => reserved
+                .into_iter()
+                .map(|reserved| reserved.socket)
+                .collect(),
+            Err(error) if matches!(container.status, Status::Running { .. }) => {
+                return Err(error.into());
+            }
             Err(_) => Vec::new(),
         };
-        let failed = |source| EngineError::System { attempted: format!("adopt container {}", id.short()), source };
+        let failed = |source| EngineError::System {
+            attempted: format!("adopt container {}", id.short()),
+            source,
+        };
         match self.runtime.adopt(id, sockets)? {
             Adoption::NotNeeded => Ok(()),
             Adoption::Adopting(starting) => {
                 readable(&starting).await.map_err(failed)?;
-                starting.finish().map_err(|error| failed(std::io::Error::other(chain(&error))))?;
+                starting
+                    .finish()
+                    .map_err(|error| failed(std::io::Error::other(chain(&error))))?;
                 Ok(())
             }
             // It has ended unseen: what the plan does about it is the plan's.
-            Adoption::Ended { .. } => self.net.release(&[id.as_str()]).map_err(|errors| EngineError::Several {
-                messages: errors.iter().map(ToString::to_string).collect(),
-            }),
+            Adoption::Ended { .. } => {
+                self.net
+                    .release(&[id.as_str()])
+                    .map_err(|errors| EngineError::Several {
+                        messages: errors.iter().map(ToString::to_string).collect(),
+                    })
+            }
         }
     }
 
@@ -475,13 +601,30 @@ impl Engine {
             return Ok(());
         }
         let mut messages = Vec::new();
-        if let Err(errors) = self.net.remove_network(crate::engine::step::BUILD_NETWORK).await {
+        if let Err(errors) = self
+            .net
+            .remove_network(crate::engine::step::BUILD_NETWORK)
+            .await
+        {
             messages.extend(errors.iter().map(|error| chain(error)));
         }
         let cgroups = crate::runtime::cgroup::Cgroups::detect(self.instance.as_str());
-        messages.extend(cgroups.and_then(|cgroups| cgroups.remove_instance()).err().map(|error| chain(&error)));
-        messages.extend(crate::runtime::seal::unseal(&self.roots.run).err().map(|error| chain(&error)));
-        if messages.is_empty() { Ok(()) } else { Err(EngineError::Several { messages }) }
+        messages.extend(
+            cgroups
+                .and_then(|cgroups| cgroups.remove_instance())
+                .err()
+                .map(|error| chain(&error)),
+        );
+        messages.extend(
+            crate::runtime::seal::unseal(&self.roots.run)
+                .err()
+                .map(|error| chain(&error)),
+        );
+        if messages.is_empty() {
+            Ok(())
+        } else {
+            Err(EngineError::Several { messages })
+        }
     }
 }
 
@@ -489,6 +632,9 @@ impl Engine {
 fn warn(project: &ProjectName, plan: &Plan, events: &dyn EventSink) {
     for warning in &plan.warnings {
         let kind = EventKind::Warning(warning.to_string());
-        events.emit(Event { subject: Subject::Project(project.to_string()), kind });
+        events.emit(Event {
+            subject: Subject::Project(project.to_string()),
+            kind,
+        });
     }
 }

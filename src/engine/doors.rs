@@ -30,7 +30,10 @@ pub fn monitor(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     let net = Net::open(&args.root, &args.run, instance.trim());
-    let mut hooks = Hooks { net, id: args.id.clone() };
+    let mut hooks = Hooks {
+        net,
+        id: args.id.clone(),
+    };
     match monitor::run(&args, &mut hooks) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,7 +61,9 @@ impl Sandbox for Hooks {
         netns: Option<BorrowedFd<'_>>,
         fds: Vec<OwnedFd>,
     ) -> Result<Option<Sidecar>, HookError> {
-        let (Some(netns), false) = (netns, sandbox.is_null()) else { return Ok(None) };
+        let (Some(netns), false) = (netns, sandbox.is_null()) else {
+            return Ok(None);
+        };
         let config: SidecarConfig = serde_json::from_value(sandbox.clone())?;
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         match clone::clone3(0, None)? {

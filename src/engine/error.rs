@@ -106,7 +106,11 @@ pub enum EngineError {
 impl EngineError {
     /// Makes an error of a file of the engine's own.
     pub(crate) fn file(attempted: &'static str, path: &std::path::Path, source: io::Error) -> Self {
-        Self::File { attempted, path: path.to_owned(), source }
+        Self::File {
+            attempted,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     /// Returns advice, where there is some.
@@ -124,9 +128,10 @@ impl EngineError {
         match self {
             Self::Start { code, .. } => u8::try_from(*code).unwrap_or(1),
             Self::Interrupted | Self::Apply(ApplyError::Interrupted { .. }) => 130,
-            Self::Apply(ApplyError::Failed { failures }) => {
-                failures.iter().find_map(|failure| start_code(failure.source.as_ref())).unwrap_or(1)
-            }
+            Self::Apply(ApplyError::Failed { failures }) => failures
+                .iter()
+                .find_map(|failure| start_code(failure.source.as_ref()))
+                .unwrap_or(1),
             _ => 1,
         }
     }
@@ -135,7 +140,10 @@ impl EngineError {
 /// Returns 126 or 127 where a command could not be run.
 fn start_code(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     match error.downcast_ref::<crate::runtime::StartError>() {
-        Some(crate::runtime::StartError::Failed { code: code @ (126 | 127), .. }) => u8::try_from(*code).ok(),
+        Some(crate::runtime::StartError::Failed {
+            code: code @ (126 | 127),
+            ..
+        }) => u8::try_from(*code).ok(),
         _ => None,
     }
 }

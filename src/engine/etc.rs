@@ -38,7 +38,11 @@ pub fn resolv_conf(host: &str, resolver: &Resolver) -> String {
 
 /// Returns the servers that the file asks for; the host's are used where there are none.
 pub fn servers(resolver: &Resolver) -> Result<Vec<IpAddr>, String> {
-    let parse = |server: &String| server.parse().map_err(|_| format!("dns: `{server}` is not an address"));
+    let parse = |server: &String| {
+        server
+            .parse()
+            .map_err(|_| format!("dns: `{server}` is not an address"))
+    };
     resolver.servers.iter().map(parse).collect()
 }
 

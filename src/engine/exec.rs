@@ -26,7 +26,10 @@ pub struct ExecSession {
 impl ExecSession {
     /// Waits for the end and returns the exit code, 128 + N after signal N.
     pub async fn wait(self) -> Result<i32, EngineError> {
-        let failed = |source| EngineError::System { attempted: "wait for the process".to_owned(), source };
+        let failed = |source| EngineError::System {
+            attempted: "wait for the process".to_owned(),
+            source,
+        };
         readable(&self.child.pidfd).await.map_err(failed)?;
         self.child.wait().map_err(failed)
     }
@@ -43,26 +46,52 @@ impl Engine {
         let container = self.running(project, service, options.index)?;
         self.adopt(&container).await?;
         let Status::Running { pid, .. } = container.status else {
-            return Err(EngineError::NotRunning { service: service.to_owned(), index: options.index });
+            return Err(EngineError::NotRunning {
+                service: service.to_owned(),
+                index: options.index,
+            });
         };
-        let failed = |source| EngineError::System { attempted: format!("open process {pid}"), source };
-        let init = rustix::process::Pid::from_raw(pid).ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-        let init = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty()).map_err(|e| failed(e.into()))?;
+        let failed = |source| EngineError::System {
+            attempted: format!("open process {pid}"),
+            source,
+        };
+        let init = rustix::process::Pid::from_raw(pid)
+            .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+        let init = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty())
+            .map_err(|e| failed(e.into()))?;
         // Looked at again with the process held: its number cannot have passed to another meanwhile.
         if self.runtime.get(container.id())?.pid() != Some(pid) {
-            return Err(EngineError::NotRunning { service: service.to_owned(), index: options.index });
+            return Err(EngineError::NotRunning {
+                service: service.to_owned(),
+                index: options.index,
+            });
         }
-        let cgroups = Cgroups::detect(self.instance.as_str())
-            .map_err(|error| EngineError::Start { code: 1, message: error.to_string() })?;
+        let cgroups =
+            Cgroups::detect(self.instance.as_str()).map_err(|error| EngineError::Start {
+                code: 1,
+                message: error.to_string(),
+            })?;
         let process = process(&container, options);
-        let null = fs_err::File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+        let null = fs_err::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(failed)?;
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let stdio = if options.detach {
-            Stdio::Pipes { out: null.as_fd(), err: null.as_fd(), input: None }
+            Stdio::Pipes {
+                out: null.as_fd(),
+                err: null.as_fd(),
+                input: None,
+            }
         } else if options.terminal.is_some() {
             Stdio::Terminal
         } else {
-            Stdio::Pipes { out: stdout.as_fd(), err: stderr.as_fd(), input: Some(stdin.as_fd()) }
+            Stdio::Pipes {
+                out: stdout.as_fd(),
+                err: stderr.as_fd(),
+                input: Some(stdin.as_fd()),
+            }
         };
         let request = ExecRequest {
             init: init.as_fd(),
@@ -76,16 +105,34 @@ impl Engine {
         })?;
         let terminal = child.terminal.take();
         if let (Some(master), Some((columns, rows))) = (&terminal, options.terminal) {
-            let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            let size = rustix::termios::Winsize {
+                ws_row: rows,
+                ws_col: columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
             rustix::termios::tcsetwinsize(master, size).map_err(|e| failed(e.into()))?;
         }
-        Ok(ExecSession { terminal, warnings: std::mem::take(&mut child.warnings), child })
+        Ok(ExecSession {
+            terminal,
+            warnings: std::mem::take(&mut child.warnings),
+            child,
+        })
     }
 
     /// Finds a service's running container by its number.
-    fn running(&self, project: &ProjectName, service: &str, index: u32) -> Result<Container, EngineError> {
+    fn running(
+        &self,
+        project: &ProjectName,
+        service: &str,
+        index: u32,
+    ) -> Result<Container, EngineError> {
         let label = |container: &Container, name: &str, value: &str| {
-            container.config().labels.get(name).is_some_and(|found| found == value)
+            container
+                .config()
+                .labels
+                .get(name)
+                .is_some_and(|found| found == value)
         };
         let fits = |container: &Container| {
             label(container, naming::PROJECT, project.as_str())
@@ -93,8 +140,15 @@ impl Engine {
                 && label(container, naming::NUMBER, &index.to_string())
                 && matches!(container.status, Status::Running { .. })
         };
-        let missing = || EngineError::NotRunning { service: service.to_owned(), index };
-        self.runtime.list()?.into_iter().find(fits).ok_or_else(missing)
+        let missing = || EngineError::NotRunning {
+            service: service.to_owned(),
+            index,
+        };
+        self.runtime
+            .list()?
+            .into_iter()
+            .find(fits)
+            .ok_or_else(missing)
     }
 }
 
@@ -118,8 +172,16 @@ fn process(container: &Container, options: &ExecOptions) -> Process {
         tty: options.terminal.is_some(),
         stdin_open: true,
         init: false,
-        capabilities: if options.privileged { capabilities::ALL } else { main.capabilities },
-        seccomp: if options.privileged { Seccomp::Unconfined } else { main.seccomp.clone() },
+        capabilities: if options.privileged {
+            capabilities::ALL
+        } else {
+            main.capabilities
+        },
+        seccomp: if options.privileged {
+            Seccomp::Unconfined
+        } else {
+            main.seccomp.clone()
+        },
         ..main.clone()
     }
 }

@@ -102,12 +102,16 @@ impl LogStream {
         for source in &mut self.sources {
             if source.buffer.is_empty() && source.more {
                 let mut entries = Vec::new();
-                source.more = self.follower.read(source.reader, &mut entries).map_err(log_error)?;
+                source.more = self
+                    .follower
+                    .read(source.reader, &mut entries)
+                    .map_err(log_error)?;
                 source.buffer.extend(entries);
             }
         }
         let heads = self.sources.iter().enumerate();
-        let heads = heads.filter_map(|(index, source)| source.buffer.front().map(|entry| (entry.at, index)));
+        let heads = heads
+            .filter_map(|(index, source)| source.buffer.front().map(|entry| (entry.at, index)));
         let Some((_, index)) = heads.min() else {
             return Ok(self.sources.iter().any(|source| source.more));
         };
@@ -125,13 +129,20 @@ impl LogStream {
 
     /// Waits until a log has grown or a container has changed.
     async fn wait(&mut self) -> Result<(), EngineError> {
-        let failed = |source| EngineError::System { attempted: "follow the logs".to_owned(), source };
+        let failed = |source| EngineError::System {
+            attempted: "follow the logs".to_owned(),
+            source,
+        };
         tokio::select! {
             grown = readable(&self.follower) => grown.map_err(failed)?,
             changed = readable(&self.changes) => changed.map_err(failed)?,
         }
         for reader in self.follower.grown().map_err(log_error)? {
-            for source in self.sources.iter_mut().filter(|source| source.reader == reader) {
+            for source in self
+                .sources
+                .iter_mut()
+                .filter(|source| source.reader == reader)
+            {
                 source.more = true;
             }
         }
@@ -139,7 +150,9 @@ impl LogStream {
         if changed.is_none_or(|ids| !ids.is_empty()) {
             // An end is written after the last line: the lines are read before the end is looked at.
             self.stale = true;
-            self.sources.iter_mut().for_each(|source| source.more = true);
+            self.sources
+                .iter_mut()
+                .for_each(|source| source.more = true);
         }
         Ok(())
     }
@@ -150,7 +163,10 @@ impl LogStream {
         for source in &mut self.sources {
             source.over = true;
         }
-        let wanted: Vec<_> = containers.iter().filter(|container| self.wanted(container)).collect();
+        let wanted: Vec<_> = containers
+            .iter()
+            .filter(|container| self.wanted(container))
+            .collect();
         for container in wanted {
             let index = match self.known.get(container.id()) {
                 Some(index) => *index,
@@ -169,16 +185,30 @@ impl LogStream {
 
     /// Begins to follow a container; those that come later are read from their beginning.
     fn follow(&mut self, container: &Container, first: bool) -> Result<usize, EngineError> {
-        let nanoseconds = |time: Option<i128>| time.and_then(|time| i64::try_from(time).ok()).map(Timestamp);
+        let nanoseconds = |time: Option<i128>| {
+            time.and_then(|time| i64::try_from(time).ok())
+                .map(Timestamp)
+        };
         let options = ReadOptions {
             tail: self.query.tail.filter(|_| first),
             since: nanoseconds(self.query.since_ns),
             until: nanoseconds(self.query.until_ns),
             ..ReadOptions::ALL
         };
-        let reader = self.runtime.logs().open(container.id(), options).map_err(log_error)?;
+        let reader = self
+            .runtime
+            .logs()
+            .open(container.id(), options)
+            .map_err(log_error)?;
         let reader = self.follower.add(reader).map_err(log_error)?;
-        let label = |name: &str| container.config().labels.get(name).cloned().unwrap_or_default();
+        let label = |name: &str| {
+            container
+                .config()
+                .labels
+                .get(name)
+                .cloned()
+                .unwrap_or_default()
+        };
         self.sources.push(Source {
             container: container.config().name.clone(),
             service: label(naming::SERVICE),
@@ -197,16 +227,27 @@ impl LogStream {
     /// Whether a container's lines are asked for.
     fn wanted(&self, container: &Container) -> bool {
         let labels = &container.config().labels;
-        let service = labels.get(naming::SERVICE).map(String::as_str).unwrap_or_default();
-        labels.get(naming::PROJECT).is_some_and(|name| name == self.project.as_str())
-            && (self.query.services.is_empty() || self.query.services.iter().any(|wanted| wanted == service))
+        let service = labels
+            .get(naming::SERVICE)
+            .map(String::as_str)
+            .unwrap_or_default();
+        labels
+            .get(naming::PROJECT)
+            .is_some_and(|name| name == self.project.as_str())
+            && (self.query.services.is_empty()
+                || self.query.services.iter().any(|wanted| wanted == service))
     }
 }
 
 impl Source {
     /// Makes a line of this container.
     fn line(&self, kind: LogKind) -> LogLine {
-        LogLine { container: self.container.clone(), service: self.service.clone(), number: self.number, kind }
+        LogLine {
+            container: self.container.clone(),
+            service: self.service.clone(),
+            number: self.number,
+            kind,
+        }
     }
 
     /// Notes whether the container has ended; returns the line that tells it, once for each end.
@@ -215,7 +256,10 @@ impl Source {
             Status::Exited(exit) => (*exit, false),
             Status::Restarting { last, .. } => (*last, true),
             Status::Created { .. } | Status::Running { .. } | Status::Removing => {
-                self.over = matches!(container.status, Status::Created { error: Some(_) } | Status::Removing);
+                self.over = matches!(
+                    container.status,
+                    Status::Created { error: Some(_) } | Status::Removing
+                );
                 return None;
             }
         };
@@ -231,9 +275,13 @@ impl Source {
 
 /// Renders a time as RFC 3339 in UTC with nine digits of nanoseconds.
 fn rfc3339(at: Timestamp) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(at.0)).map_or_else(|_| at.0.to_string(), |time| format!("{time:.9}"))
+    jiff::Timestamp::from_nanosecond(i128::from(at.0))
+        .map_or_else(|_| at.0.to_string(), |time| format!("{time:.9}"))
 }
 
 fn log_error(error: crate::runtime::logs::LogError) -> EngineError {
-    EngineError::System { attempted: "read the logs".to_owned(), source: std::io::Error::other(crate::engine::chain(&error)) }
+    EngineError::System {
+        attempted: "read the logs".to_owned(),
+        source: std::io::Error::other(crate::engine::chain(&error)),
+    }
 }

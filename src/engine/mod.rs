@@ -80,16 +80,24 @@ impl Engine {
     /// Opens the instance of `roots`; makes it where it is missing.
     ///
     /// Errors: not root, too old a kernel, a root of a later format.
-    pub fn open(roots: &Roots, environment: &BTreeMap<String, String>) -> Result<Self, EngineError> {
+    pub fn open(
+        roots: &Roots,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, EngineError> {
         let uid = rustix::process::geteuid();
         if !uid.is_root() {
             return Err(EngineError::NotRoot { uid: uid.as_raw() });
         }
         check_kernel()?;
         let instance = instance::open(roots)?;
-        let docker_config = environment.get("DOCKER_CONFIG").map(std::path::PathBuf::from);
-        let docker_config =
-            docker_config.or_else(|| environment.get("HOME").map(|home| Path::new(home).join(".docker")));
+        let docker_config = environment
+            .get("DOCKER_CONFIG")
+            .map(std::path::PathBuf::from);
+        let docker_config = docker_config.or_else(|| {
+            environment
+                .get("HOME")
+                .map(|home| Path::new(home).join(".docker"))
+        });
         let client = ClientEnvironment::system(docker_config.as_deref());
         let exe = sealed_executable(roots)?;
         Ok(Self {
@@ -110,7 +118,10 @@ impl Engine {
 
 /// Returns the path that monitors are started from: this program behind a mount that nothing can write through.
 fn sealed_executable(roots: &Roots) -> Result<std::path::PathBuf, EngineError> {
-    let failed = |source| EngineError::System { attempted: "find this program".to_owned(), source };
+    let failed = |source| EngineError::System {
+        attempted: "find this program".to_owned(),
+        source,
+    };
     let exe = std::env::current_exe().map_err(failed)?;
     seal::seal(&roots.run, &exe).map_err(|error| EngineError::System {
         attempted: "seal this program".to_owned(),
@@ -122,9 +133,15 @@ fn sealed_executable(roots: &Roots) -> Result<std::path::PathBuf, EngineError> {
 fn check_kernel() -> Result<(), EngineError> {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found < KERNEL { Err(EngineError::Kernel { found: release }) } else { Ok(()) }
+    if found < KERNEL {
+        Err(EngineError::Kernel { found: release })
+    } else {
+        Ok(())
+    }
 }
 
 /// Waits until `fd` can be read, or its other end is gone.
@@ -146,5 +163,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Turns an error of volumes into the engine's.
 pub(crate) fn volume_error(error: crate::runtime::volumes::VolumeError) -> EngineError {
-    EngineError::System { attempted: "read the volumes".to_owned(), source: std::io::Error::other(chain(&error)) }
+    EngineError::System {
+        attempted: "read the volumes".to_owned(),
+        source: std::io::Error::other(chain(&error)),
+    }
 }

@@ -29,19 +29,36 @@ impl Engine {
     ) -> Result<Observed, EngineError> {
         let all = self.runtime.list()?;
         let uses: Vec<Use> = all.iter().map(Use::of).collect();
-        let mine = all.iter().filter(|container| project_of(&container.config().labels) == Some(project.as_str()));
-        let networks = self.net.networks()?.into_iter().map(|record| observed_network(&record, &uses)).collect();
-        let volumes = self.runtime.volumes().list().map_err(crate::engine::volume_error)?;
+        let mine = all
+            .iter()
+            .filter(|container| project_of(&container.config().labels) == Some(project.as_str()));
+        let networks = self
+            .net
+            .networks()?
+            .into_iter()
+            .map(|record| observed_network(&record, &uses))
+            .collect();
+        let volumes = self
+            .runtime
+            .volumes()
+            .list()
+            .map_err(crate::engine::volume_error)?;
         Ok(Observed {
             containers: mine.map(observed_container).collect(),
             networks,
-            volumes: volumes.into_iter().map(|volume| observed_volume(volume, &uses)).collect(),
+            volumes: volumes
+                .into_iter()
+                .map(|volume| observed_volume(volume, &uses))
+                .collect(),
             images: self.image_ids(references)?,
         })
     }
 
     /// Returns the image id of each reference that is in the store.
-    fn image_ids(&self, references: &BTreeSet<String>) -> Result<BTreeMap<String, String>, EngineError> {
+    fn image_ids(
+        &self,
+        references: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
         let mut ids = BTreeMap::new();
         for text in references {
             let found = match text.parse::<Reference>() {
@@ -75,15 +92,26 @@ impl Use {
         Self {
             id: ContainerId::new(container.id().as_str()),
             name: container.config().name.clone(),
-            networks: annotations.endpoints.into_iter().map(|endpoint| endpoint.network).collect(),
-            volumes: annotations.named_volumes.into_iter().chain(annotations.anonymous_volumes.into_values()).collect(),
+            networks: annotations
+                .endpoints
+                .into_iter()
+                .map(|endpoint| endpoint.network)
+                .collect(),
+            volumes: annotations
+                .named_volumes
+                .into_iter()
+                .chain(annotations.anonymous_volumes.into_values())
+                .collect(),
         }
     }
 }
 
 /// Returns the users of a resource, by `holds`.
 fn used_by(uses: &[Use], holds: impl Fn(&Use) -> bool) -> BTreeMap<ContainerId, String> {
-    uses.iter().filter(|user| holds(user)).map(|user| (user.id.clone(), user.name.clone())).collect()
+    uses.iter()
+        .filter(|user| holds(user))
+        .map(|user| (user.id.clone(), user.name.clone()))
+        .collect()
 }
 
 fn observed_network(record: &crate::net::record::NetworkRecord, uses: &[Use]) -> ObservedNetwork {
@@ -93,7 +121,10 @@ fn observed_network(record: &crate::net::record::NetworkRecord, uses: &[Use]) ->
         project: project_of(&config.labels).map(str::to_owned),
         asked: fingerprint::network(
             config.internal,
-            config.subnets.iter().map(|subnet| (subnet.subnet, subnet.gateway)),
+            config
+                .subnets
+                .iter()
+                .map(|subnet| (subnet.subnet, subnet.gateway)),
             &config.labels,
         ),
         used_by: used_by(uses, |user| user.networks.contains(&config.name)),
@@ -121,15 +152,26 @@ fn observed_container(container: &Container) -> ObservedContainer {
         service: label(naming::SERVICE),
         number: label(naming::NUMBER).parse().unwrap_or(1),
         oneoff: label(naming::ONEOFF) == "True",
-        state: if readable { state(container) } else { State::Unknown },
+        state: if readable {
+            state(container)
+        } else {
+            State::Unknown
+        },
         stopped_by_hand: container.record.stopped_by_hand,
         asked: annotations.asked,
         image_id: config.image.id.clone(),
-        networks: annotations.endpoints.into_iter().map(|endpoint| endpoint.network).collect(),
+        networks: annotations
+            .endpoints
+            .into_iter()
+            .map(|endpoint| endpoint.network)
+            .collect(),
         volumes: annotations.named_volumes,
         anonymous_volumes: annotations.anonymous_volumes,
         depends_on: naming::parse_depends_on(&label(naming::DEPENDS_ON)),
-        replaces: config.labels.get(naming::REPLACE).map(|id| ContainerId::new(id)),
+        replaces: config
+            .labels
+            .get(naming::REPLACE)
+            .map(|id| ContainerId::new(id)),
         network_of: annotations.network_of.map(|id| ContainerId::new(&id)),
     }
 }
@@ -140,7 +182,9 @@ pub(crate) fn state(container: &Container) -> State {
         Status::Created { .. } => State::Created,
         Status::Running { .. } => State::Running(health(container)),
         Status::Restarting { .. } => State::Restarting,
-        Status::Exited(exit) => State::Exited { code: (!exit.unknown).then_some(exit.code) },
+        Status::Exited(exit) => State::Exited {
+            code: (!exit.unknown).then_some(exit.code),
+        },
         Status::Removing => State::Unknown,
     }
 }

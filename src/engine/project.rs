@@ -47,7 +47,10 @@ pub enum DesiredProject {
 impl Engine {
     /// Returns where a project's record is.
     fn project_path(&self, project: &ProjectName) -> PathBuf {
-        self.roots.root.join("projects").join(format!("{project}.json"))
+        self.roots
+            .root
+            .join("projects")
+            .join(format!("{project}.json"))
     }
 
     /// Records what `stack` was applied from; written only when it says something new.
@@ -64,24 +67,35 @@ impl Engine {
 
     /// Records that a project is down, if it has a record.
     pub(crate) fn record_down(&self, project: &ProjectName) -> Result<(), EngineError> {
-        let Some(mut record) = self.project_record(project)? else { return Ok(()) };
+        let Some(mut record) = self.project_record(project)? else {
+            return Ok(());
+        };
         record.desired = DesiredProject::Down;
         self.record_project(&record)
     }
 
     /// Returns a project's record.
-    pub(crate) fn project_record(&self, project: &ProjectName) -> Result<Option<ProjectRecord>, EngineError> {
+    pub(crate) fn project_record(
+        &self,
+        project: &ProjectName,
+    ) -> Result<Option<ProjectRecord>, EngineError> {
         let path = self.project_path(project);
         let failed = |source| EngineError::file("read", &path, source);
         match fs_err::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| failed(error.into())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
 
     fn record_project(&self, record: &ProjectRecord) -> Result<(), EngineError> {
-        let path = self.roots.root.join("projects").join(format!("{}.json", record.name));
+        let path = self
+            .roots
+            .root
+            .join("projects")
+            .join(format!("{}.json", record.name));
         let failed = |source| EngineError::file("write", &path, source);
         let bytes = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
         // `up` with nothing to do writes nothing.
@@ -93,10 +107,18 @@ impl Engine {
     }
 
     /// Waits for the lock of `project`.
-    pub(crate) async fn lock_project(&self, project: &ProjectName) -> Result<ProjectLock, EngineError> {
+    pub(crate) async fn lock_project(
+        &self,
+        project: &ProjectName,
+    ) -> Result<ProjectLock, EngineError> {
         let path = self.roots.root.join("locks").join(project.as_str());
         let lock = lock(path.clone()).await?;
-        Ok(ProjectLock { path, held: RefCell::new(Some(lock)), waiting: RefCell::default(), taking: tokio::sync::Mutex::new(()) })
+        Ok(ProjectLock {
+            path,
+            held: RefCell::new(Some(lock)),
+            waiting: RefCell::default(),
+            taking: tokio::sync::Mutex::new(()),
+        })
     }
 }
 
@@ -108,7 +130,8 @@ async fn lock(path: PathBuf) -> Result<Lock, EngineError> {
     }
     let waited = path.clone();
     let lock = tokio::task::spawn_blocking(move || Lock::acquire(&waited, Mode::Exclusive)).await;
-    lock.map_err(|error| failed(std::io::Error::other(error)))?.map_err(failed)
+    lock.map_err(|error| failed(std::io::Error::other(error)))?
+        .map_err(failed)
 }
 
 /// The lock of one project while a plan is applied. It is given up while nothing but waits for conditions is going on, so
@@ -132,7 +155,10 @@ impl ProjectLock {
     /// Runs a change under the lock.
     pub(crate) async fn change<T>(&self, work: impl Future<Output = T>) -> Result<T, EngineError> {
         self.waiting.borrow_mut().changes += 1;
-        let guard = Count { lock: self, wait: false };
+        let guard = Count {
+            lock: self,
+            wait: false,
+        };
         {
             // One of several changes takes it back for all: two locks of one process would wait for each other.
             let _taking = self.taking.lock().await;
@@ -149,7 +175,10 @@ impl ProjectLock {
     /// Runs a wait; the lock is free while only waits are going on.
     pub(crate) async fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.waiting.borrow_mut().waits += 1;
-        let guard = Count { lock: self, wait: true };
+        let guard = Count {
+            lock: self,
+            wait: true,
+        };
         self.release_if_idle();
         let result = work.await;
         drop(guard);
@@ -175,7 +204,11 @@ impl Drop for Count<'_> {
     fn drop(&mut self) {
         {
             let mut activity = self.lock.waiting.borrow_mut();
-            if self.wait { activity.waits -= 1 } else { activity.changes -= 1 }
+            if self.wait {
+                activity.waits -= 1
+            } else {
+                activity.changes -= 1
+            }
         }
         self.lock.release_if_idle();
     }

@@ -18,8 +18,8 @@ use crate::images::build::{RunStep, StepError, StepRunner};
 use crate::net::config::{EndpointConfig, NetworkConfig, SandboxConfig};
 use crate::runtime::cgroup::{Cgroup, Cgroups, DeviceAccess};
 use crate::runtime::config::{
-    ContainerConfig, ContainerId, EtcFiles, ImageUse, LogConfig, Namespace, Namespaces, Process, Resources,
-    RestartPolicy, Seccomp, UserNamespace,
+    ContainerConfig, ContainerId, EtcFiles, ImageUse, LogConfig, Namespace, Namespaces, Process,
+    Resources, RestartPolicy, Seccomp, UserNamespace,
 };
 use crate::runtime::init::{self, RootFs, SpawnRequest, Stdio, capabilities};
 use crate::sys::{netns, pidfd};
@@ -42,8 +42,15 @@ impl<'a> RuntimeSteps<'a> {
     pub(crate) fn new(engine: &'a Engine) -> Result<Self, Box<dyn std::error::Error>> {
         let host = read_host_resolver(Path::new("/etc/resolv.conf"))?;
         let behind = read_host_resolver(Path::new(RESOLVED))?;
-        let resolv_conf = [host, behind].into_iter().find(|text| reachable(text)).map(|text| without_loopback(&text));
-        Ok(Self { engine, cgroups: Cgroups::detect(engine.instance.as_str())?, resolv_conf })
+        let resolv_conf = [host, behind]
+            .into_iter()
+            .find(|text| reachable(text))
+            .map(|text| without_loopback(&text));
+        Ok(Self {
+            engine,
+            cgroups: Cgroups::detect(engine.instance.as_str())?,
+            resolv_conf,
+        })
     }
 
     /// Runs one step to its end.
@@ -53,29 +60,60 @@ impl<'a> RuntimeSteps<'a> {
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
         let id = crate::runtime::random_id()?;
-        let mut scene = Scene { engine: self.engine, id: id.clone(), cgroup: None, directory: None, attached: false };
+        let mut scene = Scene {
+            engine: self.engine,
+            id: id.clone(),
+            cgroup: None,
+            directory: None,
+            attached: false,
+        };
         let directory = self.engine.roots.run.join("steps").join(id.short());
         fs_err::create_dir_all(&directory)?;
         scene.directory = Some(directory.clone());
-        let group = self.cgroups.create(id.as_str(), &Resources::default(), DeviceAccess::Default)?;
+        let group =
+            self.cgroups
+                .create(id.as_str(), &Resources::default(), DeviceAccess::Default)?;
         let group = scene.cgroup.insert(group);
         let netns = match &self.resolv_conf {
-            Some(_) => Some(self.attach(&id).await.map_err(|error| crate::engine::chain(&error))?),
+            Some(_) => Some(
+                self.attach(&id)
+                    .await
+                    .map_err(|error| crate::engine::chain(&error))?,
+            ),
             None => None,
         };
         scene.attached = netns.is_some();
-        let config = configuration(step, if netns.is_some() { Namespace::Own } else { Namespace::Host });
-        let host = read_host_resolver(Path::new("/etc/resolv.conf")).map_err(|error| error.to_string())?;
-        let etc = EtcFiles { hosts: Vec::new(), resolv_conf: self.resolv_conf.clone().unwrap_or(host) };
+        let config = configuration(
+            step,
+            if netns.is_some() {
+                Namespace::Own
+            } else {
+                Namespace::Host
+            },
+        );
+        let host =
+            read_host_resolver(Path::new("/etc/resolv.conf")).map_err(|error| error.to_string())?;
+        let etc = EtcFiles {
+            hosts: Vec::new(),
+            resolv_conf: self.resolv_conf.clone().unwrap_or(host),
+        };
         let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let spawned = init::spawn(&SpawnRequest {
             config: &config,
-            root: RootFs { lowers: step.layers.clone(), upper: step.upper.clone(), work: step.work.clone() },
+            root: RootFs {
+                lowers: step.layers.clone(),
+                upper: step.upper.clone(),
+                work: step.work.clone(),
+            },
             etc: &etc,
             etc_directory: &directory,
             netns: netns.as_ref().map(AsFd::as_fd),
             joined: &[],
-            stdio: Stdio::Pipes { out: write_end.as_fd(), err: write_end.as_fd(), input: None },
+            stdio: Stdio::Pipes {
+                out: write_end.as_fd(),
+                err: write_end.as_fd(),
+                input: None,
+            },
             cgroup: group,
         });
         drop(write_end);
@@ -108,11 +146,18 @@ impl<'a> RuntimeSteps<'a> {
         .await?;
         let sandbox = SandboxConfig {
             id: id.to_string(),
-            endpoints: vec![EndpointConfig { network: BUILD_NETWORK.to_owned(), names: Vec::new(), address: None }],
+            endpoints: vec![EndpointConfig {
+                network: BUILD_NETWORK.to_owned(),
+                names: Vec::new(),
+                address: None,
+            }],
             ports: Vec::new(),
         };
         let leases = net.allocate(std::slice::from_ref(&sandbox))?;
-        let made = |source| EngineError::System { attempted: "make a network namespace".to_owned(), source };
+        let made = |source| EngineError::System {
+            attempted: "make a network namespace".to_owned(),
+            source,
+        };
         let netns = netns::create().map_err(made)?;
         if let Some(leases) = leases.first() {
             let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
@@ -129,18 +174,27 @@ impl StepRunner for RuntimeSteps<'_> {
         output: &'a mut dyn FnMut(&[u8]),
     ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>> {
         Box::pin(async move {
-            self.execute(step, output).await.map_err(|source| StepError {
-                message: format!("run `{}`", step.args.join(" ")),
-                source: Some(source),
-            })
+            self.execute(step, output)
+                .await
+                .map_err(|source| StepError {
+                    message: format!("run `{}`", step.args.join(" ")),
+                    source: Some(source),
+                })
         })
     }
 }
 
 /// Copies what the step writes until its main process has ended and the pipe is empty.
-async fn relay(pipe: OwnedFd, process: &OwnedFd, output: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
+async fn relay(
+    pipe: OwnedFd,
+    process: &OwnedFd,
+    output: &mut dyn FnMut(&[u8]),
+) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&pipe, true)?;
-    let mut pipe = std::io::BufReader::with_capacity(1 << 16, fs_err::File::from_parts(pipe.into(), PathBuf::from("pipe")));
+    let mut pipe = std::io::BufReader::with_capacity(
+        1 << 16,
+        fs_err::File::from_parts(pipe.into(), PathBuf::from("pipe")),
+    );
     let mut buffer = [0; 1 << 15];
     loop {
         match pipe.read(&mut buffer) {
@@ -201,7 +255,11 @@ fn configuration(step: &RunStep, network: Namespace) -> ContainerConfig {
         name: "build-step".to_owned(),
         labels: BTreeMap::new(),
         annotations: serde_json::Value::Null,
-        image: ImageUse { reference: String::new(), id: String::new(), layers: step.layers.clone() },
+        image: ImageUse {
+            reference: String::new(),
+            id: String::new(),
+            layers: step.layers.clone(),
+        },
         process: Process {
             args: step.args.clone(),
             env,
@@ -238,13 +296,18 @@ fn configuration(step: &RunStep, network: Namespace) -> ContainerConfig {
         health: None,
         stop_signal: 15,
         stop_timeout: Duration::ZERO,
-        log: LogConfig { max_size_bytes: 0, max_files: 0 },
+        log: LogConfig {
+            max_size_bytes: 0,
+            max_files: 0,
+        },
     }
 }
 
 /// Whether a resolver configuration names a server that a container can reach.
 fn reachable(text: &str) -> bool {
-    without_loopback(text).lines().any(|line| line.starts_with("nameserver"))
+    without_loopback(text)
+        .lines()
+        .any(|line| line.starts_with("nameserver"))
 }
 
 /// Returns the configuration without servers on the host's loopback, which a container does not share.
@@ -252,7 +315,13 @@ fn without_loopback(text: &str) -> String {
     let loopback = |line: &str| {
         let mut words = line.split_whitespace();
         words.next() == Some("nameserver")
-            && words.next().and_then(|server| server.parse::<std::net::IpAddr>().ok()).is_some_and(|ip| ip.is_loopback())
+            && words
+                .next()
+                .and_then(|server| server.parse::<std::net::IpAddr>().ok())
+                .is_some_and(|ip| ip.is_loopback())
     };
-    text.lines().filter(|line| !loopback(line)).map(|line| format!("{line}\n")).collect()
+    text.lines()
+        .filter(|line| !loopback(line))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }

@@ -15,15 +15,26 @@ use crate::spec::names::ProjectName;
 
 impl Engine {
     /// Returns the containers of a project, or of all; with `all` also those that do not run.
-    pub fn containers(&self, project: Option<&ProjectName>, all: bool) -> Result<Vec<ContainerView>, EngineError> {
+    pub fn containers(
+        &self,
+        project: Option<&ProjectName>,
+        all: bool,
+    ) -> Result<Vec<ContainerView>, EngineError> {
         let containers = match project {
             Some(project) => self.of_project(project)?,
             None => self.runtime.list()?,
         };
         let shown = |container: &&Container| {
-            all || matches!(container.status, Status::Running { .. } | Status::Restarting { .. })
+            all || matches!(
+                container.status,
+                Status::Running { .. } | Status::Restarting { .. }
+            )
         };
-        let mut views = containers.iter().filter(shown).map(|c| self.container_view(c)).collect::<Result<Vec<_>, _>>()?;
+        let mut views = containers
+            .iter()
+            .filter(shown)
+            .map(|c| self.container_view(c))
+            .collect::<Result<Vec<_>, _>>()?;
         views.sort_by(|a, b| (&a.service, a.number, &a.name).cmp(&(&b.service, b.number, &b.name)));
         Ok(views)
     }
@@ -35,7 +46,13 @@ impl Engine {
         let id = container.id().as_str();
         let addresses = self.net.addresses(id)?;
         let networks = annotations.endpoints.iter().map(|endpoint| {
-            (endpoint.network.clone(), addresses.get(&endpoint.network).map(ToString::to_string).unwrap_or_default())
+            (
+                endpoint.network.clone(),
+                addresses
+                    .get(&endpoint.network)
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            )
         });
         Ok(ContainerView {
             id: id.to_owned(),
@@ -56,11 +73,24 @@ impl Engine {
     }
 
     /// Returns the ports of a container: those in force, and those it would publish if it ran.
-    fn publishers(&self, container: &Container, annotations: &Annotations) -> Result<Vec<Publisher>, EngineError> {
-        if !matches!(container.status, Status::Running { .. } | Status::Restarting { .. }) {
+    fn publishers(
+        &self,
+        container: &Container,
+        annotations: &Annotations,
+    ) -> Result<Vec<Publisher>, EngineError> {
+        if !matches!(
+            container.status,
+            Status::Running { .. } | Status::Restarting { .. }
+        ) {
             return Ok(Vec::new());
         }
-        let name = |protocol| if protocol == Protocol::Tcp { "tcp" } else { "udp" };
+        let name = |protocol| {
+            if protocol == Protocol::Tcp {
+                "tcp"
+            } else {
+                "udp"
+            }
+        };
         let mut publishers: Vec<_> = self
             .net
             .published(container.id().as_str())?
@@ -103,7 +133,11 @@ impl Engine {
 
     /// Returns the images that a project's containers use.
     pub fn project_images(&self, project: &ProjectName) -> Result<Vec<ImageView>, EngineError> {
-        let by_id: BTreeMap<_, _> = self.images()?.into_iter().map(|image| (image.id.clone(), image)).collect();
+        let by_id: BTreeMap<_, _> = self
+            .images()?
+            .into_iter()
+            .map(|image| (image.id.clone(), image))
+            .collect();
         let mut views = Vec::new();
         for container in self.of_project(project)? {
             let config = container.config();
@@ -143,17 +177,21 @@ fn seconds(at: Timestamp) -> i64 {
 
 /// Returns the seconds since the epoch of an RFC 3339 time, 0 for anything else.
 fn epoch(text: &str) -> i64 {
-    text.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
+    text.parse::<jiff::Timestamp>()
+        .map_or(0, jiff::Timestamp::as_second)
 }
 
 fn state(container: &Container) -> StateView {
     match &container.status {
         Status::Created { .. } => StateView::Created,
-        Status::Running { started, .. } => StateView::Running { since_s: seconds(*started) },
+        Status::Running { started, .. } => StateView::Running {
+            since_s: seconds(*started),
+        },
         Status::Restarting { last, .. } => StateView::Restarting { code: last.code },
-        Status::Exited(exit) => {
-            StateView::Exited { code: (!exit.unknown).then_some(exit.code), at_s: seconds(exit.at) }
-        }
+        Status::Exited(exit) => StateView::Exited {
+            code: (!exit.unknown).then_some(exit.code),
+            at_s: seconds(exit.at),
+        },
         Status::Removing => StateView::Unknown,
     }
 }
@@ -163,19 +201,29 @@ fn health(container: &Container) -> Option<HealthView> {
     if !matches!(container.status, Status::Running { .. }) {
         return None;
     }
-    Some(match container.health.as_ref().map(|health| health.status) {
-        None | Some(HealthStatus::Starting) => HealthView::Starting,
-        Some(HealthStatus::Healthy) => HealthView::Healthy,
-        Some(HealthStatus::Unhealthy) => HealthView::Unhealthy,
-    })
+    Some(
+        match container.health.as_ref().map(|health| health.status) {
+            None | Some(HealthStatus::Starting) => HealthView::Starting,
+            Some(HealthStatus::Healthy) => HealthView::Healthy,
+            Some(HealthStatus::Unhealthy) => HealthView::Unhealthy,
+        },
+    )
 }
 
 /// Returns the sources of the mounts: names of volumes, paths of the host.
 fn mounts(container: &Container, annotations: &Annotations) -> Vec<String> {
-    let binds = container.config().mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind { path, .. } => Some(path.display().to_string()),
-        MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
-    });
-    let volumes = annotations.named_volumes.iter().chain(annotations.anonymous_volumes.values()).cloned();
+    let binds = container
+        .config()
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            MountSource::Bind { path, .. } => Some(path.display().to_string()),
+            MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+        });
+    let volumes = annotations
+        .named_volumes
+        .iter()
+        .chain(annotations.anonymous_volumes.values())
+        .cloned();
     binds.chain(volumes).collect()
 }

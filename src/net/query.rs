@@ -12,7 +12,11 @@ use crate::net::record::PublishedPort;
 impl Net {
     /// Returns the published ports of a container; none where it does not run.
     pub fn published(&self, id: &str) -> Result<Vec<PublishedPort>, NetError> {
-        Ok(self.store.publication(id)?.map(|publication| publication.ports).unwrap_or_default())
+        Ok(self
+            .store
+            .publication(id)?
+            .map(|publication| publication.ports)
+            .unwrap_or_default())
     }
 
     /// Returns the container's first address in each network that it holds one of.
@@ -21,7 +25,11 @@ impl Net {
         for record in self.store.networks()? {
             let name = record.config.name;
             let table = self.store.leases(&name)?;
-            if let Some(address) = table.holders.get(id).and_then(|addresses| addresses.first()) {
+            if let Some(address) = table
+                .holders
+                .get(id)
+                .and_then(|addresses| addresses.first())
+            {
                 found.insert(name, *address);
             }
         }

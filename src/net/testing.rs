@@ -33,11 +33,19 @@ pub(crate) struct TestHost {
 pub(crate) fn on_host<F: Future<Output = ()>>(test: impl FnOnce(TestHost) -> F + Send + 'static) {
     let thread = std::thread::spawn(move || {
         netns::enter(netns::create().unwrap()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             change_link("lo", |link| link.up()).await;
             let directory = tempfile::tempdir().unwrap();
-            test(TestHost { net: open(&directory, "1a2b3c4d"), netns: netns::current().unwrap(), directory }).await;
+            test(TestHost {
+                net: open(&directory, "1a2b3c4d"),
+                netns: netns::current().unwrap(),
+                directory,
+            })
+            .await;
         });
     });
     if let Err(panic) = thread.join() {
@@ -53,17 +61,30 @@ pub(crate) fn open(directory: &tempfile::TempDir, instance: &str) -> Net {
         roots: base.join("roots"),
         resolv_conf: base.join("resolv.conf"),
     };
-    Net::open_on(&base.join(instance).join("lib"), &base.join(instance).join("run"), instance, host)
+    Net::open_on(
+        &base.join(instance).join("lib"),
+        &base.join(instance).join("run"),
+        instance,
+        host,
+    )
 }
 
 /// Returns a network that leaves everything to choose.
 pub(crate) fn network(name: &str) -> NetworkConfig {
-    NetworkConfig { name: name.to_owned(), labels: [].into(), internal: false, subnets: Vec::new() }
+    NetworkConfig {
+        name: name.to_owned(),
+        labels: [].into(),
+        internal: false,
+        subnets: Vec::new(),
+    }
 }
 
 /// Returns a range with its default gateway.
 pub(crate) fn range(subnet: &str) -> crate::net::config::SubnetConfig {
-    crate::net::config::SubnetConfig { subnet: subnet.parse().unwrap(), gateway: None }
+    crate::net::config::SubnetConfig {
+        subnet: subnet.parse().unwrap(),
+        gateway: None,
+    }
 }
 
 /// Returns a container in networks, with its name there.
@@ -73,12 +94,21 @@ pub(crate) fn sandbox(id: &str, networks: &[&str]) -> SandboxConfig {
         names: vec![id.to_owned()],
         address: None,
     });
-    SandboxConfig { id: id.to_owned(), endpoints: endpoints.collect(), ports: Vec::new() }
+    SandboxConfig {
+        id: id.to_owned(),
+        endpoints: endpoints.collect(),
+        ports: Vec::new(),
+    }
 }
 
 /// Returns a port published on `host_ip`, on a port that the kernel chooses.
 pub(crate) fn port(host_ip: Option<&str>, container_port: u16, protocol: Protocol) -> PortConfig {
-    PortConfig { host_ip: host_ip.map(|ip| ip.parse().unwrap()), host_ports: None, container_port, protocol }
+    PortConfig {
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        host_ports: None,
+        container_port,
+        protocol,
+    }
 }
 
 /// A container: its namespace, and what became of its configuration.
@@ -93,7 +123,9 @@ impl Container {
     /// Returns the first address of the family.
     pub(crate) fn address(&self, is_ipv4: bool) -> IpAddr {
         let all = self.attachment.endpoints.iter().flat_map(|e| &e.addresses);
-        all.map(ipnetwork::IpNetwork::ip).find(|a| a.is_ipv4() == is_ipv4).unwrap()
+        all.map(ipnetwork::IpNetwork::ip)
+            .find(|a| a.is_ipv4() == is_ipv4)
+            .unwrap()
     }
 
     /// Returns the published ports.
@@ -106,11 +138,26 @@ impl TestHost {
     /// Starts a container: all steps from leases to publication.
     pub(crate) async fn start(&self, config: SandboxConfig) -> Container {
         let netns = netns::create().unwrap();
-        let leases = self.net.allocate(std::slice::from_ref(&config)).unwrap().remove(0);
-        let attachment = self.net.attach(netns.as_fd(), &config, &leases).await.unwrap();
+        let leases = self
+            .net
+            .allocate(std::slice::from_ref(&config))
+            .unwrap()
+            .remove(0);
+        let attachment = self
+            .net
+            .attach(netns.as_fd(), &config, &leases)
+            .await
+            .unwrap();
         let reserved = ports::reserve(&config.ports).unwrap();
-        let container = Container { netns, attachment, reserved, config };
-        self.net.publish(&container.config, &container.attachment, &container.ports()).unwrap();
+        let container = Container {
+            netns,
+            attachment,
+            reserved,
+            config,
+        };
+        self.net
+            .publish(&container.config, &container.attachment, &container.ports())
+            .unwrap();
         container
     }
 }
@@ -118,7 +165,9 @@ impl TestHost {
 /// A neighbour of the host, linked by a veth pair: 192.168.77.1 and fd77::1 here, .2 and ::2 there.
 pub(crate) async fn add_outside() -> OwnedFd {
     let netns = netns::create().unwrap();
-    let peer = LinkUnspec::new_with_name("eth0").setns_by_fd(std::os::fd::AsRawFd::as_raw_fd(&netns)).build();
+    let peer = LinkUnspec::new_with_name("eth0")
+        .setns_by_fd(std::os::fd::AsRawFd::as_raw_fd(&netns))
+        .build();
     let (connection, handle, _) = rtnetlink::new_connection().unwrap();
     tokio::spawn(connection);
     let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
@@ -130,15 +179,22 @@ pub(crate) async fn add_outside() -> OwnedFd {
     let inside = netns.try_clone().unwrap();
     std::thread::spawn(move || {
         netns::enter(&inside).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             change_link("lo", |link| link.up()).await;
             configure_outside("eth0", 2).await;
             let (connection, handle, _) = rtnetlink::new_connection().unwrap();
             tokio::spawn(connection);
-            let v4 = RouteMessageBuilder::<Ipv4Addr>::new().gateway("192.168.77.1".parse().unwrap()).build();
+            let v4 = RouteMessageBuilder::<Ipv4Addr>::new()
+                .gateway("192.168.77.1".parse().unwrap())
+                .build();
             handle.route().add(v4).execute().await.unwrap();
-            let v6 = RouteMessageBuilder::<Ipv6Addr>::new().gateway("fd77::1".parse().unwrap()).build();
+            let v6 = RouteMessageBuilder::<Ipv6Addr>::new()
+                .gateway("fd77::1".parse().unwrap())
+                .build();
             handle.route().add(v6).execute().await.unwrap();
         });
     })
@@ -168,7 +224,12 @@ pub(crate) async fn change_link(
     let index = crate::net::link::link_index(name).unwrap();
     let (connection, handle, _) = rtnetlink::new_connection().unwrap();
     tokio::spawn(connection);
-    handle.link().change(change(LinkUnspec::new_with_index(index)).build()).execute().await.unwrap();
+    handle
+        .link()
+        .change(change(LinkUnspec::new_with_index(index)).build())
+        .execute()
+        .await
+        .unwrap();
 }
 
 /// A TCP server that tells every client the client's address; ends when dropped.
@@ -198,7 +259,11 @@ impl Server {
                 drop(client.write_all(peer.ip().to_canonical().to_string().as_bytes()));
             }
         });
-        Self { address: started.recv().unwrap(), netns, stopping }
+        Self {
+            address: started.recv().unwrap(),
+            netns,
+            stopping,
+        }
     }
 }
 
@@ -207,7 +272,9 @@ impl Drop for Server {
         self.stopping.store(true, Ordering::SeqCst);
         let address = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), self.address.port());
         // Wakes the thread up; one that is gone needs no waking.
-        drop(netns::run_in(self.netns.as_fd(), || TcpStream::connect(address)));
+        drop(netns::run_in(self.netns.as_fd(), || {
+            TcpStream::connect(address)
+        }));
     }
 }
 

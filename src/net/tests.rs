@@ -22,14 +22,22 @@ fn check_all(cases: &[Case<'_>]) {
             .iter()
             .map(|(name, from, to, expected)| {
                 scope.spawn(move || {
-                    let within = if expected.is_some() { REACHABLE_WITHIN } else { UNREACHABLE_AFTER };
+                    let within = if expected.is_some() {
+                        REACHABLE_WITHIN
+                    } else {
+                        UNREACHABLE_AFTER
+                    };
                     let found = ask(*from, *to, within);
                     let expected = expected.map(|address| address.to_string());
-                    (found != expected).then(|| format!("{name}: {to} saw {found:?}, expected {expected:?}"))
+                    (found != expected)
+                        .then(|| format!("{name}: {to} saw {found:?}, expected {expected:?}"))
                 })
             })
             .collect();
-        threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .filter_map(|thread| thread.join().unwrap())
+            .collect()
     });
     assert_eq!(wrong, Vec::<String>::new());
 }
@@ -50,7 +58,10 @@ async fn reachability(host: TestHost, bridge_netfilter: &str) {
         host.net.ensure_network(config).await.unwrap();
     }
     let mut published = sandbox("c1", &["a"]);
-    published.ports = vec![port(None, 80, Protocol::Tcp), port(Some("127.0.0.1"), 80, Protocol::Tcp)];
+    published.ports = vec![
+        port(None, 80, Protocol::Tcp),
+        port(Some("127.0.0.1"), 80, Protocol::Tcp),
+    ];
     let c1 = host.start(published).await;
     let c2 = host.start(sandbox("c2", &["a"])).await;
     let c3 = host.start(sandbox("c3", &["b"])).await;
@@ -70,31 +81,126 @@ async fn reachability(host: TestHost, bridge_netfilter: &str) {
     let direct = |c: &Container| SocketAddr::new(v4(c), 80);
     let direct6 = |c: &Container| SocketAddr::new(v6(c), 80);
     check_all(&[
-        ("outside to published", &outside, at("192.168.77.1", open_port), out),
+        (
+            "outside to published",
+            &outside,
+            at("192.168.77.1", open_port),
+            out,
+        ),
         ("outside to container", &outside, direct(&c1), None),
-        ("outside to loopback-only", &outside, at("192.168.77.1", local_port), None),
-        ("host to published on its address", here, at("192.168.77.1", open_port), gateway),
-        ("host to published on 127.0.0.1", here, at("127.0.0.1", open_port), gateway),
-        ("host to published on another loopback address", here, at("127.1.2.3", open_port), gateway),
-        ("host to published on a gateway", here, at("10.1.0.1", open_port), gateway),
-        ("host to loopback-only", here, at("127.0.0.1", local_port), gateway),
-        ("host to loopback-only on its address", here, at("192.168.77.1", local_port), None),
+        (
+            "outside to loopback-only",
+            &outside,
+            at("192.168.77.1", local_port),
+            None,
+        ),
+        (
+            "host to published on its address",
+            here,
+            at("192.168.77.1", open_port),
+            gateway,
+        ),
+        (
+            "host to published on 127.0.0.1",
+            here,
+            at("127.0.0.1", open_port),
+            gateway,
+        ),
+        (
+            "host to published on another loopback address",
+            here,
+            at("127.1.2.3", open_port),
+            gateway,
+        ),
+        (
+            "host to published on a gateway",
+            here,
+            at("10.1.0.1", open_port),
+            gateway,
+        ),
+        (
+            "host to loopback-only",
+            here,
+            at("127.0.0.1", local_port),
+            gateway,
+        ),
+        (
+            "host to loopback-only on its address",
+            here,
+            at("192.168.77.1", local_port),
+            None,
+        ),
         ("same network", &c2.netns, direct(&c1), Some(v4(&c2))),
         ("other network", &c3.netns, direct(&c1), None),
-        ("other network to published", &c3.netns, at("192.168.77.1", open_port), gateway),
-        ("itself through published", &c1.netns, at("192.168.77.1", open_port), gateway),
-        ("same network through the gateway", &c2.netns, at("10.1.0.1", open_port), gateway),
-        ("internal to published", &c4.netns, at("192.168.77.1", open_port), None),
-        ("internal to outside", &c4.netns, at("192.168.77.2", 80), None),
+        (
+            "other network to published",
+            &c3.netns,
+            at("192.168.77.1", open_port),
+            gateway,
+        ),
+        (
+            "itself through published",
+            &c1.netns,
+            at("192.168.77.1", open_port),
+            gateway,
+        ),
+        (
+            "same network through the gateway",
+            &c2.netns,
+            at("10.1.0.1", open_port),
+            gateway,
+        ),
+        (
+            "internal to published",
+            &c4.netns,
+            at("192.168.77.1", open_port),
+            None,
+        ),
+        (
+            "internal to outside",
+            &c4.netns,
+            at("192.168.77.2", 80),
+            None,
+        ),
         ("other network to internal", &c3.netns, direct(&c4), None),
-        ("container to outside", &c2.netns, at("192.168.77.2", 80), Some(ip("192.168.77.1"))),
-        ("container to outside, IPv6", &c2.netns, at("fd77::2", 80), Some(ip("fd77::1"))),
-        ("outside to published, IPv6", &outside, at("fd77::1", open_port), out6),
+        (
+            "container to outside",
+            &c2.netns,
+            at("192.168.77.2", 80),
+            Some(ip("192.168.77.1")),
+        ),
+        (
+            "container to outside, IPv6",
+            &c2.netns,
+            at("fd77::2", 80),
+            Some(ip("fd77::1")),
+        ),
+        (
+            "outside to published, IPv6",
+            &outside,
+            at("fd77::1", open_port),
+            out6,
+        ),
         ("outside to container, IPv6", &outside, direct6(&c1), None),
-        ("host to published, IPv6", here, at("fd77::1", open_port), gateway6),
-        ("itself through published, IPv6", &c1.netns, at("fd77::1", open_port), gateway6),
+        (
+            "host to published, IPv6",
+            here,
+            at("fd77::1", open_port),
+            gateway6,
+        ),
+        (
+            "itself through published, IPv6",
+            &c1.netns,
+            at("fd77::1", open_port),
+            gateway6,
+        ),
         ("other network, IPv6", &c3.netns, direct6(&c1), None),
-        ("other network to published, IPv6", &c3.netns, at("fd77::1", open_port), gateway6),
+        (
+            "other network to published, IPv6",
+            &c3.netns,
+            at("fd77::1", open_port),
+            gateway6,
+        ),
     ]);
     // Gone with the release, also for those that had it.
     host.net.release(&["c1"]).unwrap();
@@ -117,20 +223,29 @@ fn the_table_is_whole_and_comes_back_after_a_flush() {
         host.net.ensure_network(&network("one")).await.unwrap();
         let socket = Socket::open(Family::Netfilter).unwrap();
         let table = || nft::read_table(&socket, "stack-1a2b3c4d").unwrap();
-        let whole = Some(nft::TableFound { comment: Some(ruleset::VERSION.to_owned()), rules: ruleset::RULES });
+        let whole = Some(nft::TableFound {
+            comment: Some(ruleset::VERSION.to_owned()),
+            rules: ruleset::RULES,
+        });
         assert_eq!(table(), whole);
         let mut config = sandbox("c1", &["one"]);
         config.ports = vec![port(None, 80, Protocol::Tcp)];
         let container = host.start(config).await;
         let _server = Server::start(&container.netns, 80);
-        let published = SocketAddr::new([127, 0, 0, 1].into(), container.reserved[0].port.host.port());
+        let published = SocketAddr::new(
+            [127, 0, 0, 1].into(),
+            container.reserved[0].port.host.port(),
+        );
         let mut flush = nft::Batch::new(nft::Family::Inet);
         flush.delete_table("stack-1a2b3c4d");
         flush.commit(&socket).unwrap();
         assert_eq!(table(), None);
         assert_eq!(host.net.repair().unwrap().len(), 1);
         assert_eq!(table(), whole);
-        assert_eq!(ask(&host.netns, published, REACHABLE_WITHIN), Some("172.17.0.1".to_owned()));
+        assert_eq!(
+            ask(&host.netns, published, REACHABLE_WITHIN),
+            Some("172.17.0.1".to_owned())
+        );
         // Twice is once.
         assert_eq!(host.net.repair().unwrap(), Vec::new());
         host.net.release(&["c1", "never"]).unwrap();
@@ -146,7 +261,10 @@ fn nothing_is_left_after_the_last_network() {
     on_host(|host| async move {
         let links = || {
             let text = fs_err::read_to_string("/proc/thread-self/net/dev").unwrap();
-            text.lines().skip(2).map(|l| l.split(':').next().unwrap().trim().to_owned()).collect::<Vec<_>>()
+            text.lines()
+                .skip(2)
+                .map(|l| l.split(':').next().unwrap().trim().to_owned())
+                .collect::<Vec<_>>()
         };
         let before = links();
         host.net.ensure_network(&network("one")).await.unwrap();
@@ -169,7 +287,10 @@ fn nothing_is_left_after_the_last_network() {
         drop((c1, c2));
         let files = |path: &str| {
             let directory = host.directory.path().join(path);
-            let mut names: Vec<_> = fs_err::read_dir(directory).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let mut names: Vec<_> = fs_err::read_dir(directory)
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect();
             names.sort();
             names
         };
@@ -190,20 +311,29 @@ fn a_network_is_repaired_after_a_reboot() {
         fs_err::remove_dir_all(host.directory.path().join("1a2b3c4d/run")).unwrap();
         let again = netns::run_in(rebooted.as_fd(), || {
             let net = open(&host.directory, "1a2b3c4d");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let first = net.ensure_network(&network("one")).await.unwrap();
                 let second = net.ensure_network(&network("one")).await.unwrap();
                 assert_eq!(first, second);
             });
             let socket = Socket::open(Family::Netfilter).unwrap();
-            nft::read_table(&socket, "stack-1a2b3c4d").unwrap().unwrap().rules
+            nft::read_table(&socket, "stack-1a2b3c4d")
+                .unwrap()
+                .unwrap()
+                .rules
         });
         assert_eq!(again.unwrap(), ruleset::RULES);
         let mut other = network("one");
         other.internal = true;
         let error = host.net.ensure_network(&other).await.unwrap_err();
-        assert_eq!(error.to_string(), "network `one` exists with any range, wanted any range, internal");
+        assert_eq!(
+            error.to_string(),
+            "network `one` exists with any range, wanted any range, internal"
+        );
         assert_eq!(host.net.networks().unwrap(), [record]);
     });
 }
@@ -247,9 +377,19 @@ fn addresses_are_kept_until_forgotten_and_then_not_used_again_at_once() {
         };
         let mut fixed = sandbox("fixed", &["one"]);
         fixed.endpoints[0].address = Some("10.9.0.2".parse().unwrap());
-        let all = [sandbox("a", &["one"]), sandbox("b", &["one"]), fixed.clone()];
-        assert_eq!(leased(&all).unwrap(), ["10.9.0.3/29", "10.9.0.4/29", "10.9.0.2/29"]);
-        assert_eq!(leased(&all).unwrap(), ["10.9.0.3/29", "10.9.0.4/29", "10.9.0.2/29"]);
+        let all = [
+            sandbox("a", &["one"]),
+            sandbox("b", &["one"]),
+            fixed.clone(),
+        ];
+        assert_eq!(
+            leased(&all).unwrap(),
+            ["10.9.0.3/29", "10.9.0.4/29", "10.9.0.2/29"]
+        );
+        assert_eq!(
+            leased(&all).unwrap(),
+            ["10.9.0.3/29", "10.9.0.4/29", "10.9.0.2/29"]
+        );
         host.net.forget(&["a", "unknown"]).unwrap();
         assert_eq!(leased(&[sandbox("c", &["one"])]).unwrap(), ["10.9.0.5/29"]);
         let rest = [sandbox("d", &["one"]), sandbox("e", &["one"])];
@@ -284,11 +424,23 @@ fn a_port_in_use_names_its_holder() {
         let mut config = port(None, 80, Protocol::Tcp);
         config.host_ports = Some((taken.port(), taken.port()));
         let error = crate::net::ports::reserve(std::slice::from_ref(&config)).unwrap_err();
-        let NetError::PortInUse { address, holder: Some(holder), .. } = &error else {
+        let NetError::PortInUse {
+            address,
+            holder: Some(holder),
+            ..
+        } = &error
+        else {
             panic!("{error}");
         };
-        assert_eq!((address.port(), holder.pid), (taken.port(), std::process::id().cast_signed()));
-        let expected = format!("host port 0.0.0.0:{}/tcp is in use by process {} (", taken.port(), holder.pid);
+        assert_eq!(
+            (address.port(), holder.pid),
+            (taken.port(), std::process::id().cast_signed())
+        );
+        let expected = format!(
+            "host port 0.0.0.0:{}/tcp is in use by process {} (",
+            taken.port(),
+            holder.pid
+        );
         assert!(error.to_string().starts_with(&expected), "{error}");
         // A range goes on to the next one; UDP is another matter than TCP; two holders conflict.
         config.host_ports = Some((taken.port(), taken.port() + 1));
@@ -301,7 +453,10 @@ fn a_port_in_use_names_its_holder() {
         config.host_ports = Some((taken.port(), taken.port()));
         let _udp = crate::net::ports::reserve(&[config.clone()]).unwrap();
         let error = crate::net::ports::reserve(&[config]).unwrap_err();
-        let expected = format!("host port 0.0.0.0:{}/udp is in use by process", taken.port());
+        let expected = format!(
+            "host port 0.0.0.0:{}/udp is in use by process",
+            taken.port()
+        );
         assert!(error.to_string().starts_with(&expected), "{error}");
         drop(host);
     });

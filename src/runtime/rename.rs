@@ -46,7 +46,10 @@ impl Runtime {
             let mut errors = Vec::new();
             remove::file(&layout.name(&from), &mut errors);
             if let Some(error) = errors.pop() {
-                return Err(RuntimeError::Directory(layout.name(&from), std::io::Error::other(error)));
+                return Err(RuntimeError::Directory(
+                    layout.name(&from),
+                    std::io::Error::other(error),
+                ));
             }
         }
         Ok(())

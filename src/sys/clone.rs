@@ -69,13 +69,8 @@ pub fn clone3(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> 
     }
     // SAFETY: `arguments` is a `clone_args` of the size given and lives through the call; `pidfd` is writable; without
     // `CLONE_VM` the child runs on a copy of this stack; the process has one thread, so no lock is held by another.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut arguments,
-            size_of::<Arguments>(),
-        )
-    };
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<Arguments>()) };
     match i32::try_from(pid) {
         Ok(0) => Ok(Cloned::Child),
         Ok(pid) if pid > 0 => Ok(Cloned::Parent {

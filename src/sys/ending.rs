@@ -183,4 +183,3 @@ pub fn unblock_signals() {
     // SAFETY: `empty` is initialised and the old set is not asked for.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
 }
-

@@ -241,7 +241,11 @@ fn refusal(header: Header, payload: &[u8]) -> Option<Refusal> {
         .into_iter()
         .flatten()
         .find(|(kind, _)| *kind == ATTRIBUTE_TEXT)
-        .map(|(_, text)| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
+        .map(|(_, text)| {
+            String::from_utf8_lossy(text)
+                .trim_end_matches('\0')
+                .to_owned()
+        });
     Some(Refusal {
         sequence: u32_at(payload, 4 + 8).unwrap_or_default(),
         errno: error.saturating_neg(),

@@ -1,5 +1,8 @@
 //! Processes by descriptor: a pidfd never comes to mean another process (`man 2 pidfd_open`).
-#![expect(unsafe_code, reason = "pidfd_send_signal takes any signal number only in the raw call")]
+#![expect(
+    unsafe_code,
+    reason = "pidfd_send_signal takes any signal number only in the raw call"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};

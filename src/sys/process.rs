@@ -250,7 +250,9 @@ pub fn loopback_up() -> io::Result<()> {
     let up = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
     request.ifr_ifru.ifru_flags = up;
     // SAFETY: SIOCSIFFLAGS reads one `ifreq`.
-    checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())
+    checked(
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into(),
+    )
 }
 
 /// Strings in the form that `execve` takes.

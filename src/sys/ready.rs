@@ -1,6 +1,9 @@
 //! Waiting for a descriptor within tokio.
 
-#![expect(unsafe_code, reason = "tokio leaves the lifetime of a registered descriptor to its caller")]
+#![expect(
+    unsafe_code,
+    reason = "tokio leaves the lifetime of a registered descriptor to its caller"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};

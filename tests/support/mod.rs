@@ -28,16 +28,35 @@ impl Machine {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ready = directory.path().join("ready");
-        let script = format!("ip link set lo up && : > {} && exec sleep infinity", ready.display());
+        let script = format!(
+            "ip link set lo up && : > {} && exec sleep infinity",
+            ready.display()
+        );
         let mut holder = Command::new("unshare")
-            .args(["--net", "--mount", "--propagation", "private", "--kill-child", "sh", "-c", &script])
+            .args([
+                "--net",
+                "--mount",
+                "--propagation",
+                "private",
+                "--kill-child",
+                "sh",
+                "-c",
+                &script,
+            ])
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
         let started = std::time::Instant::now();
         while !ready.exists() {
-            assert_eq!(holder.try_wait().unwrap(), None, "a kernel test needs root, unshare and ip");
-            assert!(started.elapsed().as_secs() < 30, "namespaces were not made in 30 s");
+            assert_eq!(
+                holder.try_wait().unwrap(),
+                None,
+                "a kernel test needs root, unshare and ip"
+            );
+            assert!(
+                started.elapsed().as_secs() < 30,
+                "namespaces were not made in 30 s"
+            );
             std::thread::yield_now();
         }
         Self { holder, directory }
@@ -57,7 +76,10 @@ impl Machine {
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        fs_err::File::create(&path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
         path
     }
 
@@ -72,7 +94,10 @@ impl Machine {
             .arg("--")
             .arg(program)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .env("HOME", self.path())
             .stdin(Stdio::null());
         command
@@ -99,14 +124,26 @@ impl Machine {
 
     /// Runs any program in the machine, requires exit code 0, returns standard output.
     pub fn sh(&self, script: &str) -> String {
-        let ran = Ran::of(self.command(".", "sh").args(["-c", script]).output().unwrap());
-        assert_eq!(ran.code, 0, "sh -c {script:?}\n{}{}", ran.stdout, ran.stderr);
+        let ran = Ran::of(
+            self.command(".", "sh")
+                .args(["-c", script])
+                .output()
+                .unwrap(),
+        );
+        assert_eq!(
+            ran.code, 0,
+            "sh -c {script:?}\n{}{}",
+            ran.stdout, ran.stderr
+        );
         ran.stdout
     }
 
     /// Puts `busybox:latest` into the store: Debian's static busybox with a link for each applet.
     pub fn import_busybox(&self) {
-        assert!(Path::new(BUSYBOX).exists(), "tests need Debian's busybox-static: run `make test`");
+        assert!(
+            Path::new(BUSYBOX).exists(),
+            "tests need Debian's busybox-static: run `make test`"
+        );
         let tar = self.path().join("busybox.tar");
         self.sh(&format!(
             "d=$(mktemp -d) && mkdir -p $d/bin $d/etc $d/tmp $d/root $d/var && cp {BUSYBOX} $d/bin/ && \
@@ -119,7 +156,19 @@ impl Machine {
         ));
         let path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let tar = tar.to_str().unwrap();
-        self.ok(".", &["image", "import", "--change", "CMD [\"sh\"]", "--change", path, tar, "busybox:latest"]);
+        self.ok(
+            ".",
+            &[
+                "image",
+                "import",
+                "--change",
+                "CMD [\"sh\"]",
+                "--change",
+                path,
+                tar,
+                "busybox:latest",
+            ],
+        );
     }
 
     /// Returns what of this root is still there: processes, mounts, links, tables, cgroups. Empty after the last `down`.
@@ -133,27 +182,57 @@ impl Machine {
             }
         }
         let mounts = self.sh("cat /proc/self/mounts");
-        left.extend(mounts.lines().filter(|line| line.contains(root)).map(|line| format!("mount {line}")));
+        left.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(root))
+                .map(|line| format!("mount {line}")),
+        );
         let links = self.sh("ip -br link");
-        left.extend(links.lines().filter(|line| !line.starts_with("lo ")).map(|line| format!("link {line}")));
-        left.extend(self.sh("nft list tables").lines().map(|line| format!("nft {line}")));
-        left.extend(self.cgroups().iter().map(|path| format!("cgroup {}", path.display())));
+        left.extend(
+            links
+                .lines()
+                .filter(|line| !line.starts_with("lo "))
+                .map(|line| format!("link {line}")),
+        );
+        left.extend(
+            self.sh("nft list tables")
+                .lines()
+                .map(|line| format!("nft {line}")),
+        );
+        left.extend(
+            self.cgroups()
+                .iter()
+                .map(|path| format!("cgroup {}", path.display())),
+        );
         left
     }
 
     /// Returns this root's cgroups, one a hierarchy.
     fn cgroups(&self) -> Vec<PathBuf> {
-        let Ok(instance) = fs_err::read_to_string(self.root().join("lib/instance")) else { return Vec::new() };
+        let Ok(instance) = fs_err::read_to_string(self.root().join("lib/instance")) else {
+            return Vec::new();
+        };
         let name = format!("stack-{}", instance.trim());
-        let found = Command::new("find").args(["/sys/fs/cgroup", "-maxdepth", "4", "-name", &name]).output().unwrap();
-        String::from_utf8_lossy(&found.stdout).lines().map(PathBuf::from).collect()
+        let found = Command::new("find")
+            .args(["/sys/fs/cgroup", "-maxdepth", "4", "-name", &name])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&found.stdout)
+            .lines()
+            .map(PathBuf::from)
+            .collect()
     }
 
     /// Ends what runs beneath one cgroup and removes it.
     fn end_group(&self, directory: &Path) {
         let script = "for i in 1 2 3; do find \"$0\" -name cgroup.procs -exec cat {} + | xargs -r kill -9; \
                       find \"$0\" -depth -type d -exec rmdir {} + && break; done";
-        let _best = Command::new("sh").args(["-c", script]).arg(directory).stderr(Stdio::null()).status();
+        let _best = Command::new("sh")
+            .args(["-c", script])
+            .arg(directory)
+            .stderr(Stdio::null())
+            .status();
     }
 
     /// Asserts that nothing is left, waiting for what the kernel takes apart in the background.
@@ -164,7 +243,11 @@ impl Machine {
             if left.is_empty() {
                 return;
             }
-            assert!(started.elapsed().as_secs() < 10, "left behind:\n{}", left.join("\n"));
+            assert!(
+                started.elapsed().as_secs() < 10,
+                "left behind:\n{}",
+                left.join("\n")
+            );
             std::thread::yield_now();
         }
     }
@@ -207,7 +290,9 @@ impl Ran {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status;
         Self {
-            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
@@ -218,7 +303,13 @@ impl Ran {
 fn processes() -> Vec<(i32, String)> {
     let mut found = Vec::new();
     for entry in fs_err::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
         // A process may end between the listing and the reading.
         if let Ok(command) = fs_err::read(entry.path().join("cmdline")) {
             let command = String::from_utf8_lossy(&command).replace('\0', " ");

@@ -35,7 +35,8 @@ impl LinuxHost<'_> {
             .get(&spec.service)
             .ok_or_else(|| format!("service `{}` is not in the file", spec.service))?;
         let image = self.engine.images.find(&spec.image_id)?;
-        let image = image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
+        let image =
+            image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
         make_bind_sources(service)?;
         let id = crate::runtime::random_id()?;
         let paths = self.volume_paths(stack, service, &image, spec)?;
@@ -62,7 +63,11 @@ impl LinuxHost<'_> {
         let config = lower::container(input).map_err(|error| of_service(&spec.service, error))?;
         // The lease comes first: a layer without a container costs room, a container without its layers is lost.
         self.engine.images.lease(id.as_str(), &image)?;
-        if let Err(error) = self.engine.runtime.create_as(&id, &config, Durability::Cached) {
+        if let Err(error) = self
+            .engine
+            .runtime
+            .create_as(&id, &config, Durability::Cached)
+        {
             self.engine.images.release(id.as_str())?;
             return Err(error.into());
         }
@@ -80,15 +85,23 @@ impl LinuxHost<'_> {
         let volumes = self.engine.runtime.volumes();
         let mut found = Volumes::default();
         for mount in &service.volumes {
-            if let MountSource::Volume { source: Some(key), subpath, .. } = &mount.source
+            if let MountSource::Volume {
+                source: Some(key),
+                subpath,
+                ..
+            } = &mount.source
                 && let Some(volume) = stack.volumes.get(key)
             {
                 let data = volumes.data(&volume.name);
                 if let Some(subpath) = subpath
                     && !data.join(subpath).is_dir()
                 {
-                    let problem = format!("`{subpath}` is not a directory of volume `{}`", volume.name);
-                    return Err(of_service(&spec.service, LowerError::new("volumes", problem)));
+                    let problem =
+                        format!("`{subpath}` is not a directory of volume `{}`", volume.name);
+                    return Err(of_service(
+                        &spec.service,
+                        LowerError::new("volumes", problem),
+                    ));
                 }
                 found.directories.named.insert(key.to_string(), data);
                 found.named.insert(volume.name.clone());
@@ -100,9 +113,15 @@ impl LinuxHost<'_> {
                 None => hex(&random::bytes::<32>()?),
             };
             let mut labels = BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]);
-            labels.insert(crate::plan::naming::PROJECT.to_owned(), stack.name.to_string());
+            labels.insert(
+                crate::plan::naming::PROJECT.to_owned(),
+                stack.name.to_string(),
+            );
             volumes.create(&name, &labels, Durability::Cached)?;
-            found.directories.anonymous.insert(target.clone(), volumes.data(&name));
+            found
+                .directories
+                .anonymous
+                .insert(target.clone(), volumes.data(&name));
             found.anonymous.insert(target, name);
         }
         Ok(found)
@@ -126,8 +145,13 @@ fn annotations(
     volumes: &Volumes,
     network_of: Option<&ContainerId>,
 ) -> Annotations {
-    let endpoints =
-        lower::network::endpoints(stack, &spec.service, service, &spec.settled_name, id.short());
+    let endpoints = lower::network::endpoints(
+        stack,
+        &spec.service,
+        service,
+        &spec.settled_name,
+        id.short(),
+    );
     Annotations {
         asked: spec.asked.clone(),
         endpoints,
@@ -148,8 +172,15 @@ fn annotations(
 fn labels(image: &Image, spec: &ContainerSpec) -> BTreeMap<String, String> {
     // An image must not pass for somebody else's container (`reference/runtime.md` 6, row 14).
     let own = |name: &str| name.starts_with(crate::plan::naming::LABEL_PREFIX);
-    let of_image = image.config.config.labels.iter().filter(|(name, _)| !own(name));
-    let mut labels: BTreeMap<_, _> = of_image.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let of_image = image
+        .config
+        .config
+        .labels
+        .iter()
+        .filter(|(name, _)| !own(name));
+    let mut labels: BTreeMap<_, _> = of_image
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     labels.extend(spec.labels.clone());
     labels
 }
@@ -157,7 +188,14 @@ fn labels(image: &Image, spec: &ContainerSpec) -> BTreeMap<String, String> {
 /// Makes missing sources of bind mounts directories, where that is asked for; else they are an error.
 fn make_bind_sources(service: &Service) -> HostResult<()> {
     for mount in &service.volumes {
-        let MountSource::Bind { source, create_host_path, .. } = &mount.source else { continue };
+        let MountSource::Bind {
+            source,
+            create_host_path,
+            ..
+        } = &mount.source
+        else {
+            continue;
+        };
         if source.exists() {
             continue;
         }
@@ -171,19 +209,27 @@ fn make_bind_sources(service: &Service) -> HostResult<()> {
 
 /// Reads the profile that `security_opt: seccomp=PATH` names, relative to the project.
 fn read_seccomp_profile(stack: &Stack, service: &Service) -> HostResult<Option<String>> {
-    let named = service.security_opt.iter().find_map(|option| option.strip_prefix("seccomp=").or(option.strip_prefix("seccomp:")));
+    let named = service.security_opt.iter().find_map(|option| {
+        option
+            .strip_prefix("seccomp=")
+            .or(option.strip_prefix("seccomp:"))
+    });
     match named {
         None | Some("unconfined" | "builtin") => Ok(None),
-        Some(path) => Ok(Some(fs_err::read_to_string(stack.directory.join(Path::new(path)))?)),
+        Some(path) => Ok(Some(fs_err::read_to_string(
+            stack.directory.join(Path::new(path)),
+        )?)),
     }
 }
 
 /// Renders bytes in hexadecimal.
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ok = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ok = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -20,7 +20,10 @@ impl LinuxHost<'_> {
             None => Platform::host(),
         };
         let progress = PullEvents::new(&pull.reference, self.events);
-        self.engine.images.pull(&reference, &platform, &progress).await?;
+        self.engine
+            .images
+            .pull(&reference, &platform, &progress)
+            .await?;
         Ok(())
     }
 
@@ -49,8 +52,15 @@ impl LinuxHost<'_> {
             started: jiff::Timestamp::now(),
         };
         let runner = RuntimeSteps::new(self.engine)?;
-        let progress = BuildEvents { image: &build.image, events: self.events, pulls: RefCell::default() };
-        self.engine.images.build(&request, &runner, &progress).await?;
+        let progress = BuildEvents {
+            image: &build.image,
+            events: self.events,
+            pulls: RefCell::default(),
+        };
+        self.engine
+            .images
+            .build(&request, &runner, &progress)
+            .await?;
         Ok(())
     }
 }
@@ -66,13 +76,23 @@ pub(crate) struct PullEvents<'a> {
 impl<'a> PullEvents<'a> {
     /// Tells `events` about the pull of `reference`.
     pub(crate) fn new(reference: &'a str, events: &'a dyn EventSink) -> Self {
-        Self { reference, events, told: RefCell::default() }
+        Self {
+            reference,
+            events,
+            told: RefCell::default(),
+        }
     }
 }
 
 impl Progress for PullEvents<'_> {
     fn blob(&self, blob: &Digest, state: BlobState) {
-        layer(self.reference, blob, state, &mut self.told.borrow_mut(), self.events);
+        layer(
+            self.reference,
+            blob,
+            state,
+            &mut self.told.borrow_mut(),
+            self.events,
+        );
     }
 }
 
@@ -85,20 +105,32 @@ fn layer(
     events: &dyn EventSink,
 ) {
     let text = blob.to_string();
-    let short: String = text.trim_start_matches("sha256:").chars().take(12).collect();
+    let short: String = text
+        .trim_start_matches("sha256:")
+        .chars()
+        .take(12)
+        .collect();
     if told.insert(short.clone(), state) == Some(state) {
         return;
     }
     let kind = match state {
         BlobState::Waiting => EventKind::Started("Waiting"),
-        BlobState::Downloading { done_bytes, total_bytes } => {
-            EventKind::Progress { verb: "Downloading", done: done_bytes, total: Some(total_bytes) }
-        }
+        BlobState::Downloading {
+            done_bytes,
+            total_bytes,
+        } => EventKind::Progress {
+            verb: "Downloading",
+            done: done_bytes,
+            total: Some(total_bytes),
+        },
         BlobState::Extracting => EventKind::Started("Extracting"),
         BlobState::Done => EventKind::Finished("Pull complete"),
         BlobState::Exists => EventKind::Unchanged("Already exists"),
     };
-    events.emit(Event { subject: Subject::Layer(image.to_owned(), short), kind });
+    events.emit(Event {
+        subject: Subject::Layer(image.to_owned(), short),
+        kind,
+    });
 }
 
 /// A build's progress as events.
@@ -111,19 +143,37 @@ struct BuildEvents<'a> {
 
 impl BuildProgress for BuildEvents<'_> {
     fn event(&self, event: BuildEvent<'_>) {
-        let emit = |kind| self.events.emit(Event { subject: Subject::Build(self.image.to_owned()), kind });
+        let emit = |kind| {
+            self.events.emit(Event {
+                subject: Subject::Build(self.image.to_owned()),
+                kind,
+            })
+        };
         match event {
             BuildEvent::Started(step) => emit(EventKind::Line(step.to_string())),
             BuildEvent::Cached(step) => emit(EventKind::Line(format!("{step}: CACHED"))),
-            BuildEvent::Output(_, line) => emit(EventKind::Line(String::from_utf8_lossy(line).into_owned())),
+            BuildEvent::Output(_, line) => {
+                emit(EventKind::Line(String::from_utf8_lossy(line).into_owned()))
+            }
             BuildEvent::Done(step, time) => {
-                emit(EventKind::Line(format!("[{}/{}] DONE {:.1}s", step.number, step.total, time.as_secs_f64())));
+                emit(EventKind::Line(format!(
+                    "[{}/{}] DONE {:.1}s",
+                    step.number,
+                    step.total,
+                    time.as_secs_f64()
+                )));
             }
             // The error itself says this, with the step's place and its last lines.
             BuildEvent::Failed { .. } => {}
             BuildEvent::Pulling { image, blob, state } => {
                 let mut pulls = self.pulls.borrow_mut();
-                layer(image, blob, state, pulls.entry(image.to_owned()).or_default(), self.events);
+                layer(
+                    image,
+                    blob,
+                    state,
+                    pulls.entry(image.to_owned()).or_default(),
+                    self.events,
+                );
             }
             BuildEvent::Warning(text) => emit(EventKind::Warning(text.to_owned())),
         }

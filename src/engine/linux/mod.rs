@@ -32,8 +32,8 @@ use crate::plan::action::{
     AnonymousVolumes, AwaitCondition, BuildImage, ContainerSpec, NetworkSpec, PullImage, VolumeSpec,
 };
 use crate::plan::observed::ContainerId;
-use crate::runtime::config as runtime;
 use crate::runtime::StopOptions;
+use crate::runtime::config as runtime;
 use crate::spec::model::Stack;
 use crate::sys::atomic::Durability;
 
@@ -82,13 +82,15 @@ impl<'a> LinuxHost<'a> {
 
     /// Returns the loaded project.
     fn stack(&self) -> HostResult<&'a Stack> {
-        self.stack.ok_or_else(|| HostError::from("the plan needs the project's file"))
+        self.stack
+            .ok_or_else(|| HostError::from("the plan needs the project's file"))
     }
 }
 
 /// Turns a planner's id into the runtime's.
 fn runtime_id(id: &ContainerId) -> HostResult<runtime::ContainerId> {
-    runtime::ContainerId::new(id.as_str()).ok_or_else(|| format!("`{}` is not a container id", id.as_str()).into())
+    runtime::ContainerId::new(id.as_str())
+        .ok_or_else(|| format!("`{}` is not a container id", id.as_str()).into())
 }
 
 /// Joins several errors of a teardown into one.
@@ -113,24 +115,44 @@ impl Host for LinuxHost<'_> {
             name: network.name.clone(),
             labels: network.labels.clone(),
             internal: network.internal,
-            subnets: subnets.map(|s| SubnetConfig { subnet: s.subnet, gateway: s.gateway }).collect(),
+            subnets: subnets
+                .map(|s| SubnetConfig {
+                    subnet: s.subnet,
+                    gateway: s.gateway,
+                })
+                .collect(),
         };
-        self.lock.change(self.engine.net.ensure_network(&config)).await??;
+        self.lock
+            .change(self.engine.net.ensure_network(&config))
+            .await??;
         Ok(())
     }
 
     async fn remove_network(&self, name: &str) -> HostResult<()> {
-        self.lock.change(self.engine.net.remove_network(name)).await?.map_err(all)
+        self.lock
+            .change(self.engine.net.remove_network(name))
+            .await?
+            .map_err(all)
     }
 
     async fn create_volume(&self, volume: &VolumeSpec) -> HostResult<()> {
-        let create = async { self.engine.runtime.volumes().create(&volume.name, &volume.labels, Durability::Cached) };
+        let create = async {
+            self.engine
+                .runtime
+                .volumes()
+                .create(&volume.name, &volume.labels, Durability::Cached)
+        };
         self.lock.change(create).await??;
         Ok(())
     }
 
     async fn remove_volume(&self, name: &str) -> HostResult<()> {
-        let remove = async { self.engine.runtime.volumes().remove(name, Durability::Cached) };
+        let remove = async {
+            self.engine
+                .runtime
+                .volumes()
+                .remove(name, Durability::Cached)
+        };
         Ok(self.lock.change(remove).await??)
     }
 
@@ -139,7 +161,10 @@ impl Host for LinuxHost<'_> {
         spec: &ContainerSpec,
         network_of: Option<&ContainerId>,
     ) -> HostResult<ContainerId> {
-        let created = self.lock.change(async { self.create(spec, network_of) }).await??;
+        let created = self
+            .lock
+            .change(async { self.create(spec, network_of) })
+            .await??;
         Ok(ContainerId::new(created.as_str()))
     }
 
@@ -159,25 +184,42 @@ impl Host for LinuxHost<'_> {
         self.lock.change(self.start(&id)).await?
     }
 
-    async fn await_condition(&self, wait: &AwaitCondition, containers: &[ContainerId]) -> HostResult<()> {
+    async fn await_condition(
+        &self,
+        wait: &AwaitCondition,
+        containers: &[ContainerId],
+    ) -> HostResult<()> {
         self.lock.wait(self.await_all(wait, containers)).await
     }
 
-    async fn stop_container(&self, container: &ContainerId, timeout: Option<Duration>) -> HostResult<()> {
+    async fn stop_container(
+        &self,
+        container: &ContainerId,
+        timeout: Option<Duration>,
+    ) -> HostResult<()> {
         let id = runtime_id(container)?;
         self.lock.change(self.stop(&id, timeout)).await?
     }
 
-    async fn remove_container(&self, container: &ContainerId, anonymous: AnonymousVolumes) -> HostResult<()> {
+    async fn remove_container(
+        &self,
+        container: &ContainerId,
+        anonymous: AnonymousVolumes,
+    ) -> HostResult<()> {
         let id = runtime_id(container)?;
-        self.lock.change(async { self.remove(&id, anonymous) }).await?
+        self.lock
+            .change(async { self.remove(&id, anonymous) })
+            .await?
     }
 }
 
 impl LinuxHost<'_> {
     /// Stops a container; what its dead monitor could not give back is given back here.
     async fn stop(&self, id: &runtime::ContainerId, timeout: Option<Duration>) -> HostResult<()> {
-        let options = StopOptions { timeout, durability: Durability::Cached };
+        let options = StopOptions {
+            timeout,
+            durability: Durability::Cached,
+        };
         let mut stopping = self.engine.runtime.stop(id, options)?;
         let ended = loop {
             if let Some(ended) = stopping.advance()? {
@@ -195,7 +237,11 @@ impl LinuxHost<'_> {
     fn remove(&self, id: &runtime::ContainerId, anonymous: AnonymousVolumes) -> HostResult<()> {
         let mut errors = Vec::new();
         let volumes = match self.engine.runtime.record(id) {
-            Ok(record) => Annotations::of(&record.config).unwrap_or_default().anonymous_volumes,
+            Ok(record) => {
+                Annotations::of(&record.config)
+                    .unwrap_or_default()
+                    .anonymous_volumes
+            }
             Err(crate::runtime::RuntimeError::NotFound(_)) => BTreeMap::new(),
             Err(error) => {
                 errors.push(error.to_string());
@@ -208,19 +254,42 @@ impl LinuxHost<'_> {
         if let Err(several) = self.engine.net.release(&[id.as_str()]) {
             errors.extend(several.iter().map(ToString::to_string));
         }
-        errors.extend(self.engine.net.forget(&[id.as_str()]).err().map(|error| error.to_string()));
-        errors.extend(self.engine.images.release(id.as_str()).err().map(|error| error.to_string()));
+        errors.extend(
+            self.engine
+                .net
+                .forget(&[id.as_str()])
+                .err()
+                .map(|error| error.to_string()),
+        );
+        errors.extend(
+            self.engine
+                .images
+                .release(id.as_str())
+                .err()
+                .map(|error| error.to_string()),
+        );
         if anonymous == AnonymousVolumes::Remove {
             for volume in volumes.values() {
-                let removed = self.engine.runtime.volumes().remove(volume, Durability::Cached);
+                let removed = self
+                    .engine
+                    .runtime
+                    .volumes()
+                    .remove(volume, Durability::Cached);
                 errors.extend(removed.err().map(|error| error.to_string()));
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(Box::new(EngineError::Several { messages: errors })) }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Box::new(EngineError::Several { messages: errors }))
+        }
     }
 }
 
 /// Names the service in an error of lowering.
 fn of_service(service: &crate::spec::names::ServiceName, source: lower::LowerError) -> HostError {
-    Box::new(EngineError::Lower { service: service.to_string(), source })
+    Box::new(EngineError::Lower {
+        service: service.to_string(),
+        source,
+    })
 }

@@ -37,7 +37,12 @@ impl LinuxHost<'_> {
             Ok(ready) => ready,
             Err(error) => return Err(self.undo(id, error)),
         };
-        let launch = Launch { netns: ready.netns, etc: ready.etc, sandbox: ready.sidecar, fds: ready.sockets };
+        let launch = Launch {
+            netns: ready.netns,
+            etc: ready.etc,
+            sandbox: ready.sidecar,
+            fds: ready.sockets,
+        };
         let started = async {
             let starting = self.engine.runtime.spawn(id, launch)?;
             readable(&starting).await?;
@@ -67,8 +72,16 @@ impl LinuxHost<'_> {
         if annotations.endpoints.is_empty() {
             // `network_mode: none`: an empty namespace, made by the init.
             let hosts = etc::hosts(&[], &config.hostname, None, &annotations.extra_hosts, None)?;
-            let etc = EtcFiles { hosts, resolv_conf: String::new() };
-            return Ok(Ready { netns: None, etc, sidecar: serde_json::Value::Null, sockets: Vec::new() });
+            let etc = EtcFiles {
+                hosts,
+                resolv_conf: String::new(),
+            };
+            return Ok(Ready {
+                netns: None,
+                etc,
+                sidecar: serde_json::Value::Null,
+                sockets: Vec::new(),
+            });
         }
         let net = &self.engine.net;
         let sandbox = annotations.sandbox(record.id.as_str());
@@ -82,7 +95,11 @@ impl LinuxHost<'_> {
         let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
         let published: Vec<PublishedPort> = reserved.iter().map(|reserved| reserved.port).collect();
         net.publish(&sandbox, &attachment, &published)?;
-        let sidecar = net.sidecar(&attachment, &published, &etc::servers(&annotations.resolver)?);
+        let sidecar = net.sidecar(
+            &attachment,
+            &published,
+            &etc::servers(&annotations.resolver)?,
+        );
         let hosts = etc::hosts(
             &addresses(&attachment),
             &config.hostname,
@@ -92,9 +109,15 @@ impl LinuxHost<'_> {
         )?;
         Ok(Ready {
             netns: Some(netns),
-            etc: EtcFiles { hosts, resolv_conf: etc::resolv_conf(&host, &annotations.resolver) },
+            etc: EtcFiles {
+                hosts,
+                resolv_conf: etc::resolv_conf(&host, &annotations.resolver),
+            },
             sidecar: serde_json::to_value(&sidecar)?,
-            sockets: reserved.into_iter().map(|Reserved { socket, .. }| socket).collect(),
+            sockets: reserved
+                .into_iter()
+                .map(|Reserved { socket, .. }| socket)
+                .collect(),
         })
     }
 
@@ -103,27 +126,47 @@ impl LinuxHost<'_> {
         let etc = match &record.config.namespaces.network {
             Namespace::Container(owner) => {
                 let mut etc = self.engine.runtime.record(owner)?.etc;
-                etc.hosts.extend(etc::hosts(&[], "", None, &annotations.extra_hosts, None)?);
+                etc.hosts
+                    .extend(etc::hosts(&[], "", None, &annotations.extra_hosts, None)?);
                 etc
             }
             Namespace::Host | Namespace::Own => EtcFiles {
-                hosts: etc::hosts(&[IpAddr::from([127, 0, 1, 1])], &record.config.hostname, None, &annotations.extra_hosts, None)?,
+                hosts: etc::hosts(
+                    &[IpAddr::from([127, 0, 1, 1])],
+                    &record.config.hostname,
+                    None,
+                    &annotations.extra_hosts,
+                    None,
+                )?,
                 resolv_conf: host.to_owned(),
             },
         };
-        Ok(Ready { netns: None, etc, sidecar: serde_json::Value::Null, sockets: Vec::new() })
+        Ok(Ready {
+            netns: None,
+            etc,
+            sidecar: serde_json::Value::Null,
+            sockets: Vec::new(),
+        })
     }
 }
 
 /// Returns the container's own addresses.
 fn addresses(attachment: &Attachment) -> Vec<IpAddr> {
-    attachment.endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip)).collect()
+    attachment
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip))
+        .collect()
 }
 
 /// Returns the host as the container reaches it.
 fn gateway(attachment: &Attachment) -> Option<IpAddr> {
-    let open = attachment.endpoints.iter().find(|endpoint| !endpoint.internal);
-    open.or(attachment.endpoints.first()).and_then(|endpoint| endpoint.gateways.first().copied())
+    let open = attachment
+        .endpoints
+        .iter()
+        .find(|endpoint| !endpoint.internal);
+    open.or(attachment.endpoints.first())
+        .and_then(|endpoint| endpoint.gateways.first().copied())
 }
 
 /// Reads the host's resolver configuration; a host without one has no servers to forward to.
