@@ -8,7 +8,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == "monitor") {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "monitor")
+    {
         return stack::engine::doors::monitor(std::env::args_os().skip(2));
     }
     stack::cli::run(std::env::args_os())

@@ -6,8 +6,8 @@ use crate::cli::args::BuildArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::Shown;
-use crate::engine::BuildOptions;
 use crate::cli::signals::{Interrupts, drive};
+use crate::engine::BuildOptions;
 use crate::engine::cancel::Cancel;
 
 /// Builds the images of services.

@@ -26,7 +26,9 @@ pub(super) async fn run(context: &Context, args: DownArgs) -> Result<(), CliErro
     let engine = context.engine()?;
     if context.global.dry_run {
         let planned = engine.plan_down(&target.project, stack, &options).await?;
-        planned.warnings().iter()
+        planned
+            .warnings()
+            .iter()
             .for_each(|warning| context.warn(warning));
         return context.out(planned.to_string());
     }

@@ -23,8 +23,7 @@ pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliErro
         })?)
     };
     let engine = context.engine()?;
-    let id = engine
-        .import_image(reader, args.reference.as_deref(), &args.change)?;
+    let id = engine.import_image(reader, args.reference.as_deref(), &args.change)?;
     context.out(format!("{id}\n"))
 }
 

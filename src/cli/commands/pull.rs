@@ -4,8 +4,8 @@ use crate::cli::args::{PullArgs, PullPolicyArg};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::{Progress, ProgressMode, Shown};
-use crate::engine::PullOptions;
 use crate::cli::signals::{Interrupts, drive};
+use crate::engine::PullOptions;
 use crate::engine::cancel::Cancel;
 
 /// Pulls the images of services.
