@@ -11,7 +11,7 @@ use super::failure::CliError;
 use super::render::Printer;
 use super::render::diagnostic::{render_all, render_message};
 use super::render::progress::{Progress, ProgressMode, Shown};
-use super::seam::Engine;
+use crate::engine::Engine;
 use crate::engine::roots::Roots;
 use crate::spec::names::ProjectName;
 use crate::spec::{LoadOptions, Loaded, ReadError, ReadFile, load};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::render::Printer;
 use super::render::diagnostic::{chain, render_all, render_chain};
 use super::render::progress::ProgressMode;
-use super::seam::EngineError;
+use crate::engine::EngineError;
 use crate::plan::error::PlanError;
 use crate::spec::LoadFailure;
 

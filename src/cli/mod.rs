@@ -15,7 +15,6 @@ mod context;
 mod failure;
 mod later;
 mod render;
-mod seam;
 mod signals;
 mod time;
 

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::CliError;
 use super::render::progress::{FRAME, Progress};
-use super::seam::EngineError;
+use crate::engine::EngineError;
 use crate::engine::cancel::Cancel;
 
 /// SIGINT and SIGTERM, from now on.

@@ -6,8 +6,8 @@ use crate::cli::args::BuildArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::Shown;
-use crate::cli::seam::BuildOptions;
 use crate::cli::signals::{Interrupts, drive};
+use crate::engine::BuildOptions;
 use crate::engine::cancel::Cancel;
 
 /// Builds the images of services.
@@ -21,7 +21,6 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         no_cache: args.no_cache,
         pull: args.pull,
         build_args,
-        quiet: args.quiet,
         with_dependencies: args.with_dependencies,
     };
     let engine = context.engine()?;

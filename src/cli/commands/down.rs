@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context, args: DownArgs) -> Result<(), CliErro
     if context.global.dry_run {
         let planned = engine.plan_down(&target.project, stack, &options).await?;
         planned
-            .warnings
+            .warnings()
             .iter()
             .for_each(|warning| context.warn(warning));
         return context.out(planned.to_string());

@@ -10,9 +10,9 @@ use crate::cli::args::ExecArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::{CliError, result_of};
 use crate::cli::render::terminal::{RawMode, Relay, copy_size, size};
-use crate::cli::seam::{Engine, ExecSession};
 use crate::cli::signals::Interrupts;
 use crate::engine::view::{ExecOptions, StateView};
+use crate::engine::{Engine, ExecSession};
 use crate::spec::names::ProjectName;
 
 /// Runs a command in a running container; its exit code is the result.
@@ -39,6 +39,10 @@ pub(super) async fn run(context: &Context, args: ExecArgs) -> Result<(), CliErro
     let session = engine
         .exec(&target.project, &args.service, &options)
         .await?;
+    session
+        .warnings
+        .iter()
+        .for_each(|warning| context.warn(warning));
     let code = match with_terminal {
         true => wait_with_terminal(session).await?,
         false => wait(session).await?,

@@ -10,7 +10,7 @@ use crate::cli::args::LogLook;
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::logs::{LogPainter, LogStyle};
-use crate::cli::seam::LogStream;
+use crate::engine::LogStream;
 use crate::engine::cancel::Cancel;
 use crate::engine::view::{ContainerView, LogKind, LogLine};
 use crate::spec::names::ProjectName;

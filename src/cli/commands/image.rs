@@ -9,9 +9,9 @@ use crate::cli::failure::CliError;
 use crate::cli::render::images::{render_json, render_store};
 
 /// Makes an image of a root file system and prints its ID.
-pub(super) async fn import(context: &Context, args: ImportArgs) -> Result<(), CliError> {
+pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
     context.refuse_dry_run("image import")?;
-    let reader: Box<dyn Read> = if args.file == Path::new("-") {
+    let reader: Box<dyn Read + Send> = if args.file == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
         let path = context.directory.join(&args.file);
@@ -23,9 +23,7 @@ pub(super) async fn import(context: &Context, args: ImportArgs) -> Result<(), Cl
         })?)
     };
     let engine = context.engine()?;
-    let id = engine
-        .import_image(reader, args.reference.as_deref(), &args.change)
-        .await?;
+    let id = engine.import_image(reader, args.reference.as_deref(), &args.change)?;
     context.out(format!("{id}\n"))
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Build(args) => block_on(build::run(context, args)),
         Command::Pull(args) => block_on(pull::run(context, args)),
         Command::Images(args) => images::run(context, &args),
-        Command::Image(ImageCommand::Import(args)) => block_on(image::import(context, args)),
+        Command::Image(ImageCommand::Import(args)) => image::import(context, &args),
         Command::Image(ImageCommand::Ls(args)) => image::list(context, &args),
         Command::Watch(args) => block_on(watch::run(context, args)),
         Command::Apply(args) => block_on(apply::run(context, args)),

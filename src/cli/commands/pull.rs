@@ -4,10 +4,9 @@ use crate::cli::args::{PullArgs, PullPolicyArg};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::{Progress, ProgressMode, Shown};
-use crate::cli::seam::PullOptions;
 use crate::cli::signals::{Interrupts, drive};
+use crate::engine::PullOptions;
 use crate::engine::cancel::Cancel;
-use crate::spec::model::service::PullPolicy;
 
 /// Pulls the images of services.
 pub(super) async fn run(context: &Context, args: PullArgs) -> Result<(), CliError> {
@@ -19,10 +18,7 @@ pub(super) async fn run(context: &Context, args: PullArgs) -> Result<(), CliErro
         include_deps: args.include_deps,
         ignore_failures: args.ignore_pull_failures,
         ignore_buildable: args.ignore_buildable,
-        policy: args.policy.map(|policy| match policy {
-            PullPolicyArg::Missing => PullPolicy::Missing,
-            PullPolicyArg::Always => PullPolicy::Always,
-        }),
+        missing_only: args.policy == Some(PullPolicyArg::Missing),
     };
     let engine = context.engine()?;
     let mut interrupts = Interrupts::listen()?;

@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
     if context.global.dry_run {
         let planned = engine.plan_up(stack, &options).await?;
         planned
-            .warnings
+            .warnings()
             .iter()
             .for_each(|warning| context.warn(warning));
         return context.out(planned.to_string());
