@@ -304,7 +304,7 @@ impl Build<'_> {
         let staging = self.store().staging()?;
         let mut layers = self.directories(&state.layers);
         let points = staging.directory().join("mount-points");
-        if run::make_mount_points(&points, &layers)? {
+        if run::make_mount_points(&staging.diff(), &points, &layers)? {
             layers.insert(0, points);
         }
         let step = RunStep {
@@ -683,13 +683,9 @@ impl Build<'_> {
         Ok(image)
     }
 
-    /// Returns overlay lower directories, top first. The kernel refuses the same directory twice; of two equal layers the lower
-    /// one adds nothing that the upper one does not have, so it is left out.
+    /// Returns overlay lower directories, top first.
     fn directories(&self, layers: &[Digest]) -> Vec<PathBuf> {
-        let mut directories = self.store().layer_directories(layers);
-        let mut seen = std::collections::BTreeSet::new();
-        directories.retain(|directory| seen.insert(directory.clone()));
-        directories
+        self.store().layer_directories(layers)
     }
 
     /// Returns the store.

@@ -367,8 +367,8 @@ impl Filling {
         let owner = match style.owner {
             Some(owner) => owner,
             None => Owner {
-                uid: u32::try_from(header.uid()?).map_err(io::Error::other)?,
-                gid: u32::try_from(header.gid()?).map_err(io::Error::other)?,
+                uid: owner_number(&header.as_old().uid, header.uid())?,
+                gid: owner_number(&header.as_old().gid, header.gid())?,
             },
         };
         let mode = header.mode()? & 0o7777;
@@ -486,6 +486,14 @@ fn copy_content(from: &Path, to: &Path, seen: &Metadata) -> io::Result<bool> {
         io::copy(&mut source.file(), &mut target.file()).map_err(|error| at(from, error))?;
     }
     Ok(super::context::changed(seen, &source.metadata()?))
+}
+
+/// Reads an owner's number of an archive; a field that was left blank means 0, as other readers of tar have it.
+fn owner_number(field: &[u8], number: io::Result<u64>) -> io::Result<u32> {
+    if field.iter().all(|byte| matches!(byte, b' ' | 0)) {
+        return Ok(0);
+    }
+    u32::try_from(number?).map_err(io::Error::other)
 }
 
 /// Makes a pipe, a socket or a device.

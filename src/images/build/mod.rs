@@ -53,13 +53,13 @@ pub trait StepRunner {
 pub struct RunStep {
     /// Overlay lower directories, top first. The top one may hold mount points that the image lacks ([`run`]).
     pub layers: Vec<PathBuf>,
-    /// Overlay upper directory: empty, becomes the layer.
+    /// Overlay upper directory, which becomes the layer: empty but for missing `/proc`, `/sys` and `/dev`.
     pub upper: PathBuf,
     /// Overlay work directory: empty, on the file system of `upper`.
     pub work: PathBuf,
     /// The program and its arguments; the program is looked up in `PATH` of `env`, inside the root.
     pub args: Vec<String>,
-    /// `NAME=value`, in order, each name once.
+    /// `NAME=value`, in order, each name once. The runner adds `HOME` from `/etc/passwd` where it is missing.
     pub env: Vec<String>,
     /// Absolute working directory inside the root.
     pub cwd: String,
@@ -193,3 +193,6 @@ pub struct Built {
     /// Steps that were done.
     pub steps_run: usize,
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,13 @@
 //!
 //! A container gets `/proc`, `/sys`, `/dev` and its own `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` mounted over those of
 //! the image. Where the image lacks one, the runtime has to make it, and what it makes would be in the upper directory and so in
-//! the layer. Instead of looking for such remains afterwards (an empty `/etc/hosts` may be the step's own work) they never
-//! come to be: a directory with exactly the missing mount points, and their parents as the image has them, becomes the top-most
-//! *lower* directory of the step. The runtime finds everything in place, and the upper directory has only what the step did.
+//! the layer. Looking for such remains afterwards is guessing (an empty `/etc/hosts` may be the step's own work), so that they never
+//! come to be:
+//!
+//! - Missing *files*, and their parents as the image has them, are put into a directory that becomes the top-most *lower*
+//!   directory of the step. The runtime finds them in place; the upper directory has only what the step did, and `/etc` keeps its times.
+//! - Missing *directories* are made in the upper directory before the step, 0755 root: Docker's images have them from their first `RUN`
+//!   on (`conformance/build`), and a container with a read-only root needs them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,50 +20,51 @@ use super::super::dockerfile::lexer;
 use super::copy::{Destination, Filling, Owner, Style};
 use super::tree::{Last, Tree};
 
-/// What the runtime mounts, and whether each is a directory.
-const MOUNT_POINTS: [(&str, bool); 6] = [
-    ("/proc", true),
-    ("/sys", true),
-    ("/dev", true),
-    ("/etc/hosts", false),
-    ("/etc/hostname", false),
-    ("/etc/resolv.conf", false),
-];
+/// Directories that the runtime mounts over.
+const DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Makes in `directory` (missing or empty) the mount points that `layers` (top first) lack; returns whether there are any.
-pub fn make_mount_points(directory: &Path, layers: &[PathBuf]) -> io::Result<bool> {
+/// Files that the runtime mounts over.
+const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+
+/// Makes the mount points that `layers` (top first) lack: directories in `upper`, files in `points` (missing or empty).
+/// Returns whether there is anything in `points`, which is then to be the top-most lower directory.
+pub fn make_mount_points(upper: &Path, points: &Path, layers: &[PathBuf]) -> io::Result<bool> {
+    let mut directories = Filling::new(upper, layers);
+    for path in DIRECTORIES {
+        match directories.make_directory(Path::new(path), Owner::ROOT) {
+            Ok(_) => {}
+            // The runtime will say what is wrong with an image whose /proc is a file.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(error),
+        }
+    }
+    directories.finish()?;
     let tree = Tree::layers(layers.to_vec());
     let mut missing = Vec::new();
-    for (path, is_directory) in MOUNT_POINTS {
+    for path in FILES {
         // Through links, as the runtime goes: Debian's /etc/resolv.conf may lead to a file below /run.
-        let resolved = match tree.resolve(Path::new(path), Last::Follow) {
-            Ok(resolved) => resolved,
-            // The runtime will say what is wrong with an image whose /etc is a file.
-            Err(_) => continue,
-        };
-        if resolved.node.is_none() {
-            missing.push((Path::new("/").join(resolved.path), is_directory));
+        match tree.resolve(Path::new(path), Last::Follow) {
+            Ok(resolved) if resolved.node.is_none() => missing.push(resolved.path),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(error),
         }
     }
     if missing.is_empty() {
         return Ok(false);
     }
-    fs_err::create_dir_all(directory)?;
-    let mut filling = Filling::new(directory, layers);
+    fs_err::create_dir_all(points)?;
+    let mut filling = Filling::new(points, layers);
     let style = Style {
         owner: Some(Owner::ROOT),
         mode: None,
     };
-    for (path, is_directory) in missing {
-        if is_directory {
-            filling.make_directory(&path, Owner::ROOT)?;
-        } else {
-            let destination = Destination {
-                path,
-                is_directory: false,
-            };
-            filling.document("", "", &destination, &style)?;
-        }
+    for path in missing {
+        let destination = Destination {
+            path,
+            is_directory: false,
+        };
+        filling.document("", "", &destination, &style)?;
     }
     filling.finish()?;
     Ok(true)
@@ -187,38 +192,34 @@ mod tests {
     #[test]
     fn missing_mount_points_are_made_above_the_image() {
         let temp = tempfile::tempdir().unwrap();
-        let (image, points) = (temp.path().join("image"), temp.path().join("points"));
-        for directory in ["etc", "proc", "dev"] {
-            fs_err::create_dir_all(image.join(directory)).unwrap();
+        let path = |name: &str| temp.path().join(name);
+        let (image, points, upper) = (path("image"), path("points"), path("upper"));
+        for directory in [&image.join("etc"), &image.join("proc"), &upper] {
+            fs_err::create_dir_all(directory).unwrap();
         }
         fs_err::set_permissions(image.join("etc"), PermissionsExt::from_mode(0o700)).unwrap();
         fs_err::File::create(image.join("etc/hosts")).unwrap();
         std::os::unix::fs::symlink("../run/dns", image.join("etc/resolv.conf")).unwrap();
-        assert!(make_mount_points(&points, std::slice::from_ref(&image)).unwrap());
-        let mut found: Vec<_> = [
-            "etc",
-            "etc/hostname",
-            "etc/hosts",
-            "etc/resolv.conf",
-            "run/dns",
-            "sys",
-            "proc",
-            "dev",
-        ]
-        .into_iter()
-        .filter(|path| points.join(path).symlink_metadata().is_ok())
-        .collect();
-        found.sort_unstable();
-        assert_eq!(found, ["etc", "etc/hostname", "run/dns", "sys"]);
-        let (below, above) = (image.join("etc"), points.join("etc"));
+        assert!(make_mount_points(&upper, &points, std::slice::from_ref(&image)).unwrap());
+        let names = |root: &Path| {
+            let wanted = "dev etc etc/hostname etc/hosts etc/resolv.conf proc run/dns sys";
+            let found = wanted
+                .split(' ')
+                .filter(|name| root.join(name).symlink_metadata().is_ok());
+            found.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(&points), "etc etc/hostname run/dns");
+        assert_eq!(names(&upper), "dev sys");
         let facts = |path: &Path| {
             let metadata = fs_err::metadata(path).unwrap();
             (metadata.mode(), metadata.mtime(), metadata.mtime_nsec())
         };
-        assert_eq!(facts(&above), facts(&below));
-        let again = temp.path().join("again");
-        assert!(!make_mount_points(&again, &[points, image]).unwrap());
+        assert_eq!(facts(&points.join("etc")), facts(&image.join("etc")));
+        let (again, empty) = (path("again"), path("empty"));
+        fs_err::create_dir(&empty).unwrap();
+        assert!(!make_mount_points(&empty, &again, &[upper, points, image]).unwrap());
         assert!(!again.exists());
+        assert_eq!(names(&empty), "");
     }
 
     #[test]

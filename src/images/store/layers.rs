@@ -198,19 +198,24 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the overlay lower directories of `layers` (diff ids, bottom first), top-most first.
+    /// Returns the overlay lower directories of `layers` (diff ids, bottom first), top-most first, each once: the kernel
+    /// refuses a directory given twice, and of two equal layers the lower one adds nothing that the upper one does not have.
     pub fn layer_directories(&self, layers: &[Digest]) -> Vec<PathBuf> {
         let chains = chain_ids(layers);
         let both = layers.iter().zip(&chains).rev();
-        both.map(|(diff_id, chain)| {
+        let mut directories: Vec<PathBuf> = Vec::new();
+        for (diff_id, chain) in both {
             let standing = self.layer_path(chain);
             let tree = match standing.join("layer.json").exists() {
                 true => standing,
                 false => self.layer_path(diff_id),
             };
-            tree.join("diff")
-        })
-        .collect()
+            let directory = tree.join("diff");
+            if !directories.contains(&directory) {
+                directories.push(directory);
+            }
+        }
+        directories
     }
 
     /// Makes trees by chain id for those of `layers` that cannot stand alone above these layers.
