@@ -1,12 +1,26 @@
 //! Compose files: text in, a typed [`model::Stack`] out.
 //!
 //! ```text
-//! Source text ─parse─> Document ─interpolate, include, extends, merge─> Document ─decode, validate─> Stack
+//! bytes ─yaml─> Node ─template─> Node ─canonical─> Node ─include, extends, merge─> Node ─normalize─> Node ─decode, validate─> Stack
 //! ```
+//!
+//! One tree type ([`tree::Node`]) from the first step to the last but one: every node keeps the [`source::Span`] it was
+//! written at, through interpolation, short forms and merging, so that whatever is found wrong at any step has a place.
+//! Short forms become long ones, and relative paths absolute ones, file by file (`canonical`), before anything is
+//! merged: merging then only ever sees one form of each attribute. [`schema`] is the one table of attributes; checking,
+//! merging and rendering are driven by it. The tree that was decoded stays in [`model::Stack::document`] and is what
+//! [`render`] prints.
 //!
 //! Pure: files arrive through a [`ReadFile`], the environment as a map. This room must never touch a file, the clock,
 //! the environment, a process or a thread.
 
+pub mod diagnostic;
+pub mod load;
 pub mod model;
 pub mod names;
+pub mod render;
 pub mod source;
+pub mod tree;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, load};

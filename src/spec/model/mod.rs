@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::names::{NetworkKey, ProjectName, ServiceName, VolumeKey};
+use super::tree::Node;
 use network::Network;
 use service::Service;
 use volume::{FileObject, Volume};
@@ -44,4 +45,7 @@ pub struct Stack {
     /// Configs by key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub configs: BTreeMap<String, FileObject>,
+    /// The canonical tree that all this was decoded from, of the enabled services; what `render` prints.
+    #[serde(skip)]
+    pub document: Node,
 }
