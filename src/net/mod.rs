@@ -57,7 +57,9 @@ mod firewall;
 mod ipam;
 mod link;
 mod nft;
+mod poll;
 pub mod ports;
+mod proxy;
 pub mod record;
 mod ruleset;
 pub mod sidecar;
@@ -600,11 +602,13 @@ fn plan_links(
     let mut plans: Vec<LinkPlan> = Vec::new();
     for (index, (record, lease)) in records.iter().zip(&leases.endpoints).enumerate() {
         let [a, b, c, d, ..] = random_bytes()?;
-        let gateways = record.subnets.iter().map(|s| s.gateway).filter(|gateway| {
-            let routed = plans.iter().flat_map(|p| &p.default_routes);
-            !record.config.internal && !routed.clone().any(|other| other.is_ipv4() == gateway.is_ipv4())
-        });
-        let default_routes = gateways.collect();
+        let mut default_routes: Vec<IpAddr> = Vec::new();
+        for gateway in record.subnets.iter().map(|s| s.gateway).filter(|_| !record.config.internal) {
+            let mut routed = plans.iter().flat_map(|p| &p.default_routes).chain(&default_routes);
+            if !routed.any(|other| other.is_ipv4() == gateway.is_ipv4()) {
+                default_routes.push(gateway);
+            }
+        }
         let first = lease.addresses.first().map(IpNetwork::ip);
         plans.push(LinkPlan {
             host_link: format!("{}v{:08x}", link_prefix(instance), u32::from_ne_bytes([a, b, c, d])),
