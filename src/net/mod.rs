@@ -57,8 +57,10 @@ mod firewall;
 mod ipam;
 mod link;
 mod nft;
+mod poll;
 pub mod ports;
 pub mod query;
+mod proxy;
 pub mod record;
 mod ruleset;
 pub mod sidecar;
@@ -761,6 +763,13 @@ fn plan_links(
                     .any(|other| other.is_ipv4() == gateway.is_ipv4())
         });
         let default_routes = gateways.collect();
+        let mut default_routes: Vec<IpAddr> = Vec::new();
+        for gateway in record.subnets.iter().map(|s| s.gateway).filter(|_| !record.config.internal) {
+            let mut routed = plans.iter().flat_map(|p| &p.default_routes).chain(&default_routes);
+            if !routed.any(|other| other.is_ipv4() == gateway.is_ipv4()) {
+                default_routes.push(gateway);
+            }
+        }
         let first = lease.addresses.first().map(IpNetwork::ip);
         plans.push(LinkPlan {
             host_link: format!(

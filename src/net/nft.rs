@@ -211,6 +211,7 @@ impl Batch {
         value: Option<&[DataType]>,
         interval: bool,
     ) {
+        const HOST_ENDIAN: u32 = 1;
         const INTERVAL: u32 = 0x4;
         const MAP: u32 = 0x8;
         let id = self.attempts.len() as u32 + 1;
@@ -226,6 +227,11 @@ impl Batch {
                 m.number(6, kind).number(7, length);
             }
             m.number(10, id);
+            if key == [DataType::INTERFACE] {
+                // For `nft list` alone: names are in the host's byte order (libnftnl: NFTNL_UDATA_SET_KEYBYTEORDER).
+                let [a, b, c, d] = HOST_ENDIAN.to_ne_bytes();
+                m.bytes(13, &[0, 4, a, b, c, d]);
+            }
         });
     }
 
@@ -555,6 +561,25 @@ impl Attributes<'_> {
                 .number(2, family as u32)
                 .number(3, WORD)
                 .number(5, WORD + words);
+        })
+    }
+
+    /// `th dport` into register 1.
+    pub(crate) fn destination_port(&mut self) -> &mut Self {
+        const TRANSPORT_HEADER: u32 = 2;
+        self.payload(TRANSPORT_HEADER, (2, 2), FIRST)
+    }
+
+    /// `dnat to :port`: the address stays.
+    pub(crate) fn dnat_to_port(&mut self, port: u16) -> &mut Self {
+        const DESTINATION: u32 = 1;
+        self.expression("immediate", |m| {
+            m.number(1, FIRST).nested(2, |m| {
+                m.bytes(1, &port.to_be_bytes());
+            });
+        })
+        .expression("nat", |m| {
+            m.number(1, DESTINATION).number(2, Family::Ip as u32).number(5, FIRST);
         })
     }
 

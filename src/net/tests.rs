@@ -461,3 +461,181 @@ fn a_port_in_use_names_its_holder() {
         drop(host);
     });
 }
+
+/// Runs a program of the machine in the namespace of the calling thread and returns what it prints.
+#[expect(clippy::disallowed_methods, reason = "an independent reader of what we wrote")]
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn the_table_reads_as_intended() {
+    on_host(|host| async move {
+        let mut config = network("one");
+        config.subnets = vec![range("10.1.0.0/16"), range("fd01::/64")];
+        config.internal = true;
+        host.net.ensure_network(&config).await.unwrap();
+        config.internal = false;
+        config.name = "two".to_owned();
+        config.subnets = vec![range("10.2.0.0/16"), range("10.3.0.0/16")];
+        host.net.ensure_network(&config).await.unwrap();
+        let mut published = sandbox("c1", &["two"]);
+        published.ports = vec![port(Some("0.0.0.0"), 80, Protocol::Tcp), port(Some("127.0.0.1"), 53, Protocol::Udp)];
+        let container = host.start(published).await;
+        let mut text = run("nft", &["list", "table", "inet", "stack-1a2b3c4d"]);
+        for (index, name) in ["one", "two"].into_iter().enumerate() {
+            let record = host.net.record(name).unwrap();
+            text = text.replace(&record.bridge, ["BRIDGE1", "BRIDGE2"][index]);
+        }
+        for (index, port) in container.ports().iter().enumerate() {
+            text = text.replace(&format!(". {} :", port.host.port()), [". PORT1 :", ". PORT2 :"][index]);
+        }
+        // Element order of hash sets is nobody's business.
+        for (one, other) in [
+            (r#""BRIDGE2", "BRIDGE1""#, r#""BRIDGE1", "BRIDGE2""#),
+            ("\"BRIDGE2\",\n\t\t\t     \"BRIDGE1\"", "\"BRIDGE1\",\n\t\t\t     \"BRIDGE2\""),
+            (
+                "\"BRIDGE2\" . \"BRIDGE2\",\n\t\t\t     \"BRIDGE1\" . \"BRIDGE1\"",
+                "\"BRIDGE1\" . \"BRIDGE1\",\n\t\t\t     \"BRIDGE2\" . \"BRIDGE2\"",
+            ),
+        ] {
+            text = text.replace(one, other);
+        }
+        insta::assert_snapshot!(text);
+    });
+}
+
+#[test]
+fn docker_lets_our_links_through_and_iptables_goes_on_working() {
+    on_host(|host| async move {
+        // What dockerd sets up with iptables-nft.
+        for arguments in ["-P FORWARD DROP", "-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-I FORWARD -j DOCKER-USER"] {
+            run("iptables", &arguments.split(' ').collect::<Vec<_>>());
+        }
+        let outside = add_outside().await;
+        host.net.ensure_network(&network("one")).await.unwrap();
+        let mut config = sandbox("c1", &["one"]);
+        config.ports = vec![port(None, 80, Protocol::Tcp)];
+        let container = host.start(config).await;
+        let _server = Server::start(&container.netns, 80);
+        let _outside = Server::start(&outside, 80);
+        let address = |text: &str, port| SocketAddr::new(text.parse().unwrap(), port);
+        let out = address("192.168.77.2", 80);
+        let published = address("192.168.77.1", container.reserved[0].port.host.port());
+        check_all(&[
+            ("out past docker's policy", &container.netns, out, None),
+            ("in past docker's policy", &outside, published, None),
+        ]);
+        for _ in 0..2 {
+            assert_eq!(host.net.repair().unwrap(), Vec::new());
+        }
+        check_all(&[
+            ("out", &container.netns, out, Some("192.168.77.1".parse().unwrap())),
+            ("in", &outside, published, Some("192.168.77.2".parse().unwrap())),
+        ]);
+        let listed = run("iptables", &["-S", "DOCKER-USER"]);
+        let rules: Vec<&str> = listed.lines().collect();
+        let (incoming, outgoing) = (
+            "-A DOCKER-USER -i s1a2b+ -m comment --comment stack-1a2b3c4d -j ACCEPT",
+            "-A DOCKER-USER -o s1a2b+ -m comment --comment stack-1a2b3c4d -j ACCEPT",
+        );
+        assert_eq!(rules, ["-N DOCKER-USER", incoming, outgoing, "-A DOCKER-USER -j RETURN"]);
+        run("iptables", &["-L", "-n", "-v"]);
+        run("iptables-save", &[]);
+        host.net.release(&["c1"]).unwrap();
+        host.net.forget(&["c1"]).unwrap();
+        host.net.remove_network("one").await.unwrap();
+        let listed = run("iptables", &["-S", "DOCKER-USER"]);
+        assert_eq!(listed.lines().collect::<Vec<_>>(), ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN"]);
+    });
+}
+
+#[test]
+fn other_firewalls_are_told_apart() {
+    on_host(|host| async move {
+        host.net.ensure_network(&network("one")).await.unwrap();
+        let warnings = || host.net.repair().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(warnings(), Vec::<String>::new());
+        let told = |firewall: &str, remedy: &str| {
+            vec![format!(
+                "{firewall} drops forwarded packets; containers cannot reach the outside until it lets `s1a2b+` through: {remedy}"
+            )]
+        };
+        run("nft", &["add table inet mine; add chain inet mine mine { type filter hook forward priority 0; policy drop; }"]);
+        let remedy = "nft insert rule inet mine mine iifname \"s1a2b*\" accept && nft insert rule inet mine mine oifname \"s1a2b*\" accept";
+        assert_eq!(warnings(), told("chain `inet mine mine`", remedy));
+        run("nft", &["delete table inet mine; add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; }"]);
+        let remedy = "firewall-cmd --permanent --zone=trusted --add-interface=s1a2b+ && firewall-cmd --reload";
+        assert_eq!(warnings(), told("firewalld", remedy));
+        run("nft", &["delete table inet firewalld; add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; add chain ip filter ufw-user-forward"]);
+        assert_eq!(warnings(), told("ufw", "ufw route allow in on s1a2b+ && ufw route allow out on s1a2b+"));
+    });
+}
+
+/// `cargo test --release --lib net::tests::speed -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    on_host(|host| async move {
+        const COUNT: u32 = 50;
+        let mut lines = Vec::new();
+        let mut last = std::time::Instant::now();
+        let mut lap = |what: &str, count: u32| {
+            let now = std::time::Instant::now();
+            lines.push(format!("{what:40} {:8.3} ms each", (now - last).as_secs_f64() * 1000.0 / f64::from(count)));
+            last = std::time::Instant::now();
+        };
+        host.net.ensure_network(&network("one")).await.unwrap();
+        lap("ensure_network, new", 1);
+        host.net.ensure_network(&network("one")).await.unwrap();
+        lap("ensure_network, again", 1);
+        let configs: Vec<_> = (0..COUNT)
+            .map(|n| {
+                let mut config = sandbox(&format!("c{n}"), &["one"]);
+                config.ports = vec![port(None, 80, Protocol::Tcp)];
+                config
+            })
+            .collect();
+        let leases = host.net.allocate(&configs).unwrap();
+        lap("allocate 50 in one call", COUNT);
+        let namespaces: Vec<_> = configs.iter().map(|_| netns::create().unwrap()).collect();
+        lap("network namespace", COUNT);
+        let attaching = configs.iter().zip(&leases).zip(&namespaces).map(|((config, lease), netns)| host.net.attach(netns.as_fd(), config, lease));
+        let attachments = futures_util::future::try_join_all(attaching).await.unwrap();
+        lap("attach, 50 at a time", COUNT);
+        let reserved: Vec<_> = configs.iter().map(|c| crate::net::ports::reserve(&c.ports).unwrap()).collect();
+        lap("reserve a port", COUNT);
+        for ((config, attachment), reserved) in configs.iter().zip(&attachments).zip(&reserved) {
+            let ports: Vec<_> = reserved.iter().map(|r| r.port).collect();
+            host.net.publish(config, attachment, &ports).unwrap();
+        }
+        lap("publish", COUNT);
+        let ids: Vec<String> = configs.iter().map(|c| c.id.clone()).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        host.net.repair().unwrap();
+        lap("repair with nothing to repair", 1);
+        host.net.release(&ids[..10]).unwrap();
+        lap("release of 10 in one call", 10);
+        // As monitors do: each with a socket of its own, closed right after.
+        for id in &ids[10..15] {
+            open(&host.directory, "1a2b3c4d").release(&[id]).unwrap();
+        }
+        lap("release, one by one, new socket", 5);
+        std::thread::scope(|scope| {
+            for id in &ids[15..] {
+                scope.spawn(|| open(&host.directory, "1a2b3c4d").release(&[id]).unwrap());
+            }
+        });
+        lap("release of 35 at a time, new sockets", COUNT - 15);
+        host.net.forget(&ids).unwrap();
+        lap("forget 50 in one call", COUNT);
+        host.net.remove_network("one").await.unwrap();
+        lap("remove_network with 50 ports", 1);
+        drop(host);
+        lap("close", 1);
+        panic!("{}", lines.join("\n"));
+    });
+}

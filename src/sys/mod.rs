@@ -7,6 +7,7 @@ pub mod clone;
 pub mod daemon;
 pub mod ending;
 pub mod inotify;
+pub mod fds;
 pub mod lock;
 pub mod mount;
 pub mod netlink;
