@@ -15,6 +15,7 @@ use super::discover::{absolute, add_missing, default_env_file};
 use super::dotenv::Format;
 use super::interpolate::Interpolator;
 use super::merge;
+use super::normalize;
 use super::session::{Environment, Parsed, Session};
 use super::source::Span;
 use super::tree::{Entry, Mapping, Node, Value};
@@ -241,7 +242,12 @@ impl<'s, 'a> Assembler<'s, 'a> {
         };
         let whole = self.included(&files, paths[0].1, &setting);
         // An included file's name names only itself.
-        whole.map(|whole| without(whole, &["name"]))
+        whole.map(|whole| {
+            without(
+                normalize::default_contexts(whole, &setting.directory),
+                &["name"],
+            )
+        })
     }
 
     fn included(&mut self, files: &[Parsed], span: Span, setting: &Setting) -> Option<Arc<Node>> {

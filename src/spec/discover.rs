@@ -41,7 +41,7 @@ pub(crate) fn absolute(path: &Path, directory: &Path, home: Option<&String>) -> 
         home: home.map(String::as_str),
     };
     match path.to_str() {
-        Some(text) => PathBuf::from(base.resolve(text)),
+        Some(text) => PathBuf::from(clean(&base.resolve(text))),
         None => directory.join(path),
     }
 }

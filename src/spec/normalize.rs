@@ -67,7 +67,7 @@ pub(crate) fn normalize(
     profiles: &[String],
 ) -> Normalized {
     let span = project.span;
-    let mut project = into_mapping(project);
+    let mut project = into_mapping(default_contexts(project, &setting.directory));
     let (services_key, services_span, services) = take(&mut project, "services", span);
     let mut enabled = Vec::new();
     let mut disabled = Vec::new();
@@ -98,6 +98,39 @@ pub(crate) fn normalize(
         project: Node::new(span, Value::Mapping(project)),
         disabled,
     }
+}
+
+/// Gives each build without a context the directory of its project, which is another one for an included file.
+pub(crate) fn default_contexts(mut project: Arc<Node>, directory: &Path) -> Arc<Node> {
+    let lacks = |service: &Entry| {
+        let build = service.value.get("build");
+        build.is_some_and(|build| {
+            build
+                .as_mapping()
+                .is_some_and(|build| build.entry("context").is_none())
+        })
+    };
+    let services = project.get("services").and_then(Node::as_mapping);
+    if !services.is_some_and(|services| services.entries().iter().any(lacks)) {
+        return project;
+    }
+    let Value::Mapping(fields) = &mut Arc::make_mut(&mut project).value else {
+        return project;
+    };
+    if let Some(services) = fields.get_mut("services")
+        && let Value::Mapping(services) = &mut Arc::make_mut(services).value
+    {
+        for service in services.entries_mut().filter(|service| lacks(service)) {
+            if let Value::Mapping(service) = &mut Arc::make_mut(&mut service.value).value
+                && let Some(build) = service.get_mut("build")
+            {
+                super::canonical::forms::set_default(build, "context", |span| {
+                    text(span, directory.to_string_lossy())
+                });
+            }
+        }
+    }
+    project
 }
 
 fn uses_default(service: &Node) -> bool {
@@ -152,10 +185,6 @@ fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
 fn build(node: Arc<Node>, setting: &Setting) -> Arc<Node> {
     let span = node.span;
     let mut build = into_mapping(node);
-    if build.get("context").is_none() {
-        let context = setting.directory.to_string_lossy();
-        build.insert(entry("context", span, text(span, context)));
-    }
     if build.get("dockerfile").is_none() && build.get("dockerfile_inline").is_none() {
         build.insert(entry("dockerfile", span, text(span, "Dockerfile")));
     }

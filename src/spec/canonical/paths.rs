@@ -12,18 +12,15 @@ pub(crate) struct PathBase<'a> {
 }
 
 impl PathBase<'_> {
-    /// Makes `text` absolute and clean.
+    /// Makes `text` absolute. One that is absolute already stays as it is written.
     pub(crate) fn resolve(&self, text: &str) -> String {
-        let expanded = match (text.strip_prefix('~'), self.home) {
+        match (text.strip_prefix('~'), self.home) {
             (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
-                format!("{home}{rest}")
+                clean(&format!("{home}{rest}"))
             }
-            _ => text.to_owned(),
-        };
-        if expanded.starts_with('/') {
-            return clean(&expanded);
+            _ if text.starts_with('/') => text.to_owned(),
+            _ => clean(&format!("{}/{text}", self.directory.display())),
         }
-        clean(&format!("{}/{expanded}", self.directory.display()))
     }
 
     /// Makes `text` absolute unless it is a URL.
@@ -82,7 +79,7 @@ mod tests {
             ("..", "/project"),
             ("../../../x", "/x"),
             ("a//b/./c/", "/project/sub/a/b/c"),
-            ("/abs/../x", "/x"),
+            ("/abs/../x/", "/abs/../x/"),
             ("~", "/home/user"),
             ("~/x", "/home/user/x"),
             ("~user/x", "/project/sub/~user/x"),
