@@ -38,13 +38,13 @@ impl Inotify {
         Ok(inotify::add_watch(&self.fd, directory, flags)?)
     }
 
-    /// Watches the file at `path` (the file itself, whatever its name becomes) for growth and for the loss of a name.
+    /// Watches the file at `path` (the file itself, whatever its name becomes) for growth and for the loss of a name. Links are
+    /// followed: `/proc/self/fd/N` is how an open file is watched.
     pub fn watch_file(&self, path: &Path) -> io::Result<i32> {
         let flags = WatchFlags::MODIFY
             | WatchFlags::ATTRIB
             | WatchFlags::MOVE_SELF
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::DONT_FOLLOW;
+            | WatchFlags::DELETE_SELF;
         Ok(inotify::add_watch(&self.fd, path, flags)?)
     }
 
