@@ -14,6 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 
 use super::context::{Entry, Selected};
 use super::mode::ModeChange;
@@ -206,11 +207,11 @@ impl Filling {
                     self.staged.insert(so_far.clone());
                     continue;
                 }
-                Err(error) => return Err(at(&host, error)),
+                Err(error) => return Err(at(&host, &error)),
             }
             match below {
                 Some(node) if node.metadata.is_dir() => {
-                    copy_attributes(&node.host, &host);
+                    copy_attributes(&node.host, &host)?;
                     let mode = node.metadata.mode();
                     set_owner_and_mode(&host, Owner::of(&node.metadata), Some(mode))?;
                     self.times.insert(so_far.clone(), times_of(&node.metadata));
@@ -255,7 +256,7 @@ impl Filling {
         } else {
             make_special(&host, kind, entry.metadata.rdev())?;
         }
-        copy_attributes(&entry.host, &host);
+        copy_attributes(&entry.host, &host)?;
         let owner = style.owner.unwrap_or(Owner::of(&entry.metadata));
         let mode = (!kind.is_symlink()).then(|| {
             let mode = entry.metadata.mode() & 0o7777;
@@ -277,7 +278,7 @@ impl Filling {
         style: &Style,
     ) -> io::Result<()> {
         let host = self.diff.join(target);
-        copy_attributes(&entry.host, &host);
+        copy_attributes(&entry.host, &host)?;
         let owner = style.owner.unwrap_or(Owner::of(&entry.metadata));
         let mode = entry.metadata.mode() & 0o7777;
         let mode = style.mode.as_ref().map_or(mode, |m| m.apply(mode, true));
@@ -302,7 +303,7 @@ impl Filling {
         match std::fs::remove_file(&host) {
             Ok(()) => Ok(host),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(host),
-            Err(error) => Err(at(&host, error)),
+            Err(error) => Err(at(&host, &error)),
         }
     }
 
@@ -316,7 +317,7 @@ impl Filling {
             return match std::fs::symlink_metadata(&host) {
                 Ok(metadata) => Ok(Some(metadata.is_dir())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(at(&host, error)),
+                Err(error) => Err(at(&host, &error)),
             };
         }
         let node = self.merged.resolve(target, Last::Keep)?.node;
@@ -483,7 +484,7 @@ fn copy_content(from: &Path, to: &Path, seen: &Metadata) -> io::Result<bool> {
         .open(to)?;
     // Shares the blocks where the file system can; else the kernel copies from cache to cache.
     if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
-        io::copy(&mut source.file(), &mut target.file()).map_err(|error| at(from, error))?;
+        io::copy(&mut source.file(), &mut target.file()).map_err(|error| at(from, &error))?;
     }
     Ok(super::context::changed(seen, &source.metadata()?))
 }
@@ -553,7 +554,7 @@ pub fn attributes(path: &Path) -> Vec<(OsString, Vec<u8>)> {
     let length = match rustix::fs::llistxattr(path, &mut names[..]) {
         Ok(0) => return Vec::new(),
         Ok(length) => length,
-        Err(rustix::io::Errno::RANGE) => {
+        Err(Errno::RANGE) => {
             names.resize(64 * 1024, 0);
             rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0)
         }
@@ -577,21 +578,24 @@ pub fn attributes(path: &Path) -> Vec<(OsString, Vec<u8>)> {
 }
 
 /// Copies attributes; a file system that takes none is no reason to fail (so does BuildKit).
-fn copy_attributes(from: &Path, to: &Path) {
+fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
     for (name, value) in attributes(from) {
         let flags = rustix::fs::XattrFlags::empty();
-        let set = rustix::fs::lsetxattr(to, &name, &value, flags);
-        drop(set);
+        match rustix::fs::lsetxattr(to, &name, &value, flags) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(errno) => return named(to, Err(errno)),
+        }
     }
+    Ok(())
 }
 
 /// Puts the path into an error.
-fn named(path: &Path, result: Result<(), rustix::io::Errno>) -> io::Result<()> {
-    result.map_err(|errno| at(path, errno.into()))
+fn named(path: &Path, result: Result<(), Errno>) -> io::Result<()> {
+    result.map_err(|errno| at(path, &errno.into()))
 }
 
 /// Puts the path into an error.
-fn at(path: &Path, error: io::Error) -> io::Error {
+fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("write `{}`: {error}", path.display()))
 }
 

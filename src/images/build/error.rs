@@ -53,7 +53,7 @@ pub enum BuildError {
         at: Box<Excerpt>,
         /// Why.
         #[source]
-        source: StepFailure,
+        source: Box<StepFailure>,
     },
     /// The store, outside of any step.
     #[error(transparent)]
