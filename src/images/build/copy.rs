@@ -356,7 +356,7 @@ impl Filling {
     /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names mean nothing in it.
     pub fn unpack(
         &mut self,
-        archive: impl io::Read,
+        archive: impl Read,
         destination: &Destination,
         owner: Option<Owner>,
     ) -> io::Result<()> {
@@ -382,7 +382,7 @@ impl Filling {
     /// Unpacks one member of an archive.
     fn unpack_member(
         &mut self,
-        member: &mut tar::Entry<'_, impl io::Read>,
+        member: &mut tar::Entry<'_, impl Read>,
         top: &Path,
         name: &Path,
         style: &Style,
@@ -458,7 +458,7 @@ impl Filling {
     /// Makes a hard link to an earlier member, or a copy of a file of the layers below.
     fn link_member(
         &mut self,
-        member: &tar::Entry<'_, impl io::Read>,
+        member: &tar::Entry<'_, impl Read>,
         top: &Path,
         host: &Path,
     ) -> io::Result<()> {
