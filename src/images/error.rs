@@ -1,5 +1,6 @@
 //! What can go wrong with images.
 
+use super::registry::RegistryError;
 use super::store::StoreError;
 use super::unpack::UnpackError;
 
@@ -9,6 +10,15 @@ pub enum ImageError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An image that cannot be had.
+    #[error("pull image `{reference}`")]
+    Pull {
+        /// As people write it.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: RegistryError,
+    },
     /// A root file system that is to become an image.
     #[error("import the root file system")]
     Import(#[source] UnpackError),

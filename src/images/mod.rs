@@ -14,6 +14,7 @@ pub mod error;
 pub mod import;
 pub mod manifest;
 pub mod progress;
+mod pull;
 pub mod reference;
 pub mod registry;
 pub mod store;
@@ -24,15 +25,17 @@ pub use import::Change;
 pub use manifest::{ImageConfig, Platform};
 pub use progress::{BlobState, Progress, Silent};
 pub use reference::{Digest, Reference, ReferenceError};
+use registry::Client;
 pub use registry::ClientEnvironment;
+use registry::transport::Http;
 pub use store::{Image, ImageSummary, Store, StoreError};
 
 /// The images below one root, and the way to registries.
 #[derive(Debug)]
 pub struct Images {
     store: Store,
-    #[expect(dead_code, reason = "the registry client comes next")]
     environment: ClientEnvironment,
+    http: Http,
 }
 
 impl Images {
@@ -46,6 +49,7 @@ impl Images {
         Ok(Self {
             store: Store::open(root)?,
             environment,
+            http: Http::default(),
         })
     }
 
@@ -65,18 +69,18 @@ impl Images {
     }
 
     /// Gets an image from its registry, whatever the store has under that name.
-    #[expect(clippy::unused_async, reason = "filled in by the next commit")]
     pub async fn pull(
         &self,
         reference: &Reference,
         platform: &Platform,
         progress: &dyn Progress,
     ) -> Result<Image, ImageError> {
-        let _ = (reference, platform, progress);
-        Err(StoreError::Holder {
-            holder: "pull: not yet".to_owned(),
-        }
-        .into())
+        let client = Client::new(&self.http, &self.environment);
+        let client = client.map_err(|source| ImageError::Pull {
+            reference: reference.familiar(),
+            source,
+        })?;
+        pull::pull(&self.store, &client, reference, platform, progress).await
     }
 
     /// Makes an image of a root file system tar (plain, gzip or zstd).

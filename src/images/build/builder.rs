@@ -4,31 +4,27 @@
 //! that. Whatever is killed in between is removed by the next command: nothing half is ever found by a key or a name.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::super::Images;
-use super::super::dockerfile::expand::{self, Variables};
-use super::super::dockerfile::instruction::{Dockerfile, Kind, Run, Transfer};
-use super::super::dockerfile::{DockerfileError, Fault, Place, Span, parser};
+use super::super::dockerfile::instruction::{Dockerfile, Kind, Run};
+use super::super::dockerfile::{Fault, Place, Span, parser};
 use super::super::manifest::Platform;
 use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
 use super::super::store::{Image, Staging, Store};
-use super::archive;
 use super::cache::{Cache, Key, Made};
-use super::context::{self, FileIndex, Origin, Owners, Selected};
-use super::copy::{Destination, Filling, Owner, Style};
+use super::context::FileIndex;
+use super::copy::{Filling, Owner};
 use super::error::{BuildError, Excerpt, StepFailure};
-use super::mode::ModeChange;
+use super::inputs::{canonical_context, dockerfile_error, given, read_dockerfile, read_ignore};
 use super::pattern::IgnoreRules;
 use super::plan::{self, Base, Inputs, Plan, PlannedStage, PlannedStep};
-use super::stage::{Given, StageError, StageState};
-use super::tree::{Last, Tree};
+use super::stage::{Given, StageState};
+use super::tree::Tree;
 use super::{
-    BuildEvent, BuildProgress, BuildRequest, Built, DockerfileSource, RunStep, StepLabel,
-    StepRunner, owner, run,
+    BuildEvent, BuildProgress, BuildRequest, Built, RunStep, StepLabel, StepRunner, owner, run,
 };
 
 impl Images {
@@ -82,37 +78,24 @@ impl Images {
 }
 
 /// A build under way.
-struct Build<'a> {
+pub(super) struct Build<'a> {
     images: &'a Images,
-    request: &'a BuildRequest,
+    pub(super) request: &'a BuildRequest,
     runner: &'a dyn StepRunner,
-    progress: &'a dyn BuildProgress,
+    pub(super) progress: &'a dyn BuildProgress,
     file: &'a Dockerfile,
-    given: Given,
+    pub(super) given: Given,
     cache: Cache,
-    context: Tree,
-    ignore: IgnoreRules,
-    index: FileIndex,
+    pub(super) context: Tree,
+    pub(super) ignore: IgnoreRules,
+    pub(super) index: FileIndex,
     /// By name and platform as written.
     bases: BTreeMap<(String, Option<String>), Image>,
     /// Stages that are done.
-    stages: BTreeMap<usize, StageState>,
+    pub(super) stages: BTreeMap<usize, StageState>,
     started: Instant,
     cached: usize,
     ran: usize,
-}
-
-/// A `COPY` or `ADD` with everything expanded.
-struct Expanded {
-    sources: Vec<String>,
-    documents: Vec<(String, String)>,
-    destination: Destination,
-    style: Style,
-    /// Of the members of an archive; `None` leaves them their own.
-    unpack_owner: Option<Owner>,
-    exclude: IgnoreRules,
-    /// How it looks in the history.
-    by: String,
 }
 
 impl Build<'_> {
@@ -217,7 +200,11 @@ impl Build<'_> {
     }
 
     /// Returns an image of the store, pulled if it is not there (or if the request says so); each once a build.
-    async fn image(&mut self, name: &str, platform: Option<&str>) -> Result<Image, StepFailure> {
+    pub(super) async fn image(
+        &mut self,
+        name: &str,
+        platform: Option<&str>,
+    ) -> Result<Image, StepFailure> {
         let key = (name.to_owned(), platform.map(str::to_owned));
         if let Some(image) = self.bases.get(&key) {
             return Ok(image.clone());
@@ -232,15 +219,15 @@ impl Build<'_> {
         let present = self.images.resolve(&reference)?;
         // A local image of another platform serves unless one is asked for by name, as with Docker.
         let fits = |image: &Image| platform.is_none() || image.config.platform() == wanted;
-        let image = match present.filter(|image| !self.request.pull && fits(image)) {
-            Some(image) => image,
-            None => {
-                let heard = PullProgress {
-                    image: name,
-                    progress: self.progress,
-                };
-                self.images.pull(&reference, &wanted, &heard).await?
-            }
+        let present = present.filter(|image| !self.request.pull && fits(image));
+        let image = if let Some(image) = present {
+            image
+        } else {
+            let heard = PullProgress {
+                image: name,
+                progress: self.progress,
+            };
+            self.images.pull(&reference, &wanted, &heard).await?
         };
         self.bases.insert(key, image.clone());
         Ok(image)
@@ -260,7 +247,7 @@ impl Build<'_> {
                 let from = step.from.as_ref();
                 self.transfer(state, transfer, from, label).await?
             }
-            Kind::Add(transfer) => self.add(state, transfer, label).await?,
+            Kind::Add(transfer) => self.add(state, transfer, label)?,
             Kind::Workdir(path) => self.workdir(state, path, label)?,
             _ => return Ok(()),
         };
@@ -296,7 +283,7 @@ impl Build<'_> {
             .with(&user)
             .with(&state.config.platform().to_string())
             .finish();
-        if self.from_cache(state, &key, &by)? {
+        if self.take_cached(state, &key, &by)? {
             return Ok(Cached::Yes);
         }
         self.progress.event(BuildEvent::Started(label));
@@ -363,7 +350,7 @@ impl Build<'_> {
             .with(&directory)
             .with(&format!("{}:{}", owner.uid, owner.gid))
             .finish();
-        if self.from_cache(state, &key, &by)? {
+        if self.take_cached(state, &key, &by)? {
             return Ok(Cached::Yes);
         }
         self.progress.event(BuildEvent::Started(label));
@@ -375,245 +362,13 @@ impl Build<'_> {
         Ok(Cached::No)
     }
 
-    /// Does a `COPY`.
-    async fn transfer(
-        &mut self,
-        state: &mut StageState,
-        transfer: &Transfer,
-        from: Option<&Base>,
-        label: StepLabel<'_>,
-    ) -> Result<Cached, StepFailure> {
-        if transfer.sources.iter().any(|source| is_remote(source)) {
-            return Err(StepFailure::Invalid("a source can't be a URL for COPY"));
-        }
-        let expanded = self.expand(state, transfer, "COPY")?;
-        let Some(from) = from else {
-            let key = transfer_key("copy", state, transfer, &expanded);
-            return self.copy_context(state, &expanded, key, label);
-        };
-        let layers = match from {
-            Base::Scratch => Vec::new(),
-            Base::Stage(index) => match self.stages.get(index) {
-                Some(stage) => stage.layers.clone(),
-                None => return Err(StepFailure::Invalid("its stage was not built")),
-            },
-            Base::Image(name) => self.image(name, None).await?.layers,
-        };
-        self.copy_layers(state, transfer, &expanded, &layers, label)
-    }
-
-    /// Does an `ADD`.
-    async fn add(
-        &mut self,
-        state: &mut StageState,
-        transfer: &Transfer,
-        label: StepLabel<'_>,
-    ) -> Result<Cached, StepFailure> {
-        let expanded = self.expand(state, transfer, "ADD")?;
-        if let Some(remote) = expanded.sources.iter().find(|source| is_remote(source)) {
-            return Err(StepFailure::NotSupported(format!("ADD of `{remote}`")));
-        }
-        let key = transfer_key("add", state, transfer, &expanded);
-        self.copy_context(state, &expanded, key, label)
-    }
-
-    /// Copies from the context.
-    fn copy_context(
-        &mut self,
-        state: &mut StageState,
-        expanded: &Expanded,
-        mut key: Key,
-        label: StepLabel<'_>,
-    ) -> Result<Cached, StepFailure> {
-        let origin = Origin {
-            tree: &self.context,
-            ignore: &self.ignore,
-            name: "the build context",
-        };
-        let selected = select(&origin, expanded)?;
-        context::hash_selected(key.hash(), &selected, Owners::Ignored, &mut self.index)?;
-        let unpacks = label
-            .text
-            .get(..3)
-            .is_some_and(|word| word.eq_ignore_ascii_case("add"));
-        let key = key.finish();
-        if self.from_cache(state, &key, &expanded.by)? {
-            return Ok(Cached::Yes);
-        }
-        self.progress.event(BuildEvent::Started(label));
-        let work = Copying {
-            selected: &selected,
-            expanded,
-            unpacks,
-        };
-        let steady = self.fill(state, &work)?;
-        let (staging, steady) = steady;
-        self.commit(
-            state,
-            staging,
-            steady.then_some(key.as_str()),
-            expanded.by.clone(),
-        )?;
-        Ok(Cached::No)
-    }
-
-    /// Copies from layers. The layers themselves make a first key, so that nothing is read where they are the same; the content that
-    /// is taken makes a second one, so that a stage that was built again to the same end changes nothing after it.
-    fn copy_layers(
-        &mut self,
-        state: &mut StageState,
-        transfer: &Transfer,
-        expanded: &Expanded,
-        from: &[Digest],
-        label: StepLabel<'_>,
-    ) -> Result<Cached, StepFailure> {
-        let from_hexes: Vec<&str> = from.iter().map(Digest::hex).collect();
-        let first = transfer_key("copy layers", state, transfer, expanded)
-            .with_all(&from_hexes)
-            .finish();
-        if self.from_cache(state, &first, &expanded.by)? {
-            return Ok(Cached::Yes);
-        }
-        let tree = Tree::layers(self.directories(from));
-        let name = format!("`{}`", transfer.from.as_deref().unwrap_or_default());
-        let origin = Origin {
-            tree: &tree,
-            ignore: &IgnoreRules::default(),
-            name: &name,
-        };
-        let selected = select(&origin, expanded)?;
-        let mut second = transfer_key("copy content", state, transfer, expanded);
-        let mut unknown = FileIndex::none();
-        context::hash_selected(second.hash(), &selected, Owners::Counted, &mut unknown)?;
-        let second = second.finish();
-        if self.from_cache(state, &second, &expanded.by)? {
-            self.alias(state, &first)?;
-            return Ok(Cached::Yes);
-        }
-        self.progress.event(BuildEvent::Started(label));
-        let work = Copying {
-            selected: &selected,
-            expanded,
-            unpacks: false,
-        };
-        let (staging, _) = self.fill(state, &work)?;
-        self.commit(state, staging, Some(&second), expanded.by.clone())?;
-        self.alias(state, &first)?;
-        Ok(Cached::No)
-    }
-
-    /// Copies into a new staging directory; returns it, and whether every file held still meanwhile.
-    fn fill(&self, state: &StageState, work: &Copying<'_>) -> Result<(Staging, bool), StepFailure> {
-        let staging = self.store().staging()?;
-        let layers = self.directories(&state.layers);
-        let Expanded {
-            destination,
-            style,
-            unpack_owner,
-            ..
-        } = work.expanded;
-        // A name that several files would get one after the other is a mistake.
-        let files = work.selected.iter().filter(|source| {
-            let first = source.entries.first();
-            first.is_some_and(|entry| !entry.metadata.is_dir())
-        });
-        if files.count() + work.expanded.documents.len() > 1 && !destination.is_directory {
-            let resolved = Tree::layers(layers.clone()).resolve(&destination.path, Last::Follow)?;
-            if !resolved.node.is_some_and(|node| node.metadata.is_dir()) {
-                let path = destination.path.display().to_string();
-                return Err(StepFailure::Destination(path));
-            }
-        }
-        let mut filling = Filling::new(&staging.diff(), &layers);
-        for source in work.selected {
-            if !(work.unpacks && unpack(&mut filling, source, destination, *unpack_owner)?) {
-                filling.copy(source, destination, style)?;
-            }
-        }
-        for (name, content) in &work.expanded.documents {
-            filling.document(name, content, destination, style)?;
-        }
-        filling.finish()?;
-        for path in &filling.unsteady {
-            let text = format!("`{}` changed while it was copied", path.display());
-            self.progress.event(BuildEvent::Warning(&text));
-        }
-        let steady = filling.unsteady.is_empty();
-        Ok((staging, steady))
-    }
-
-    /// Expands a `COPY` or `ADD`.
-    fn expand(
-        &self,
-        state: &StageState,
-        transfer: &Transfer,
-        keyword: &str,
-    ) -> Result<Expanded, StepFailure> {
-        let variables = state.variables();
-        let expand = |text: &String| {
-            expand::expand(text, self.given.escape, &variables).map_err(StageError::from)
-        };
-        let sources = transfer.sources.iter().map(expand);
-        let sources = sources.collect::<Result<Vec<_>, _>>()?;
-        let destination = expand(&transfer.destination)?;
-        let chown = transfer.chown.as_ref().map(expand).transpose()?;
-        let chmod = transfer.chmod.as_ref().map(expand).transpose()?;
-        let mut documents = Vec::new();
-        for document in &transfer.documents {
-            let content = document.content();
-            let content = if document.expand {
-                expand::expand_heredoc(&content, &variables).map_err(StageError::from)?
-            } else {
-                content
-            };
-            documents.push((document.name.clone(), content));
-        }
-        let chosen = match &chown {
-            None => None,
-            Some(text) => {
-                let tree = Tree::layers(self.directories(&state.layers));
-                Some(owner::find(text, &tree)?)
-            }
-        };
-        // Files of the context become root's; those of a stage keep their owner.
-        let usual = transfer.from.is_none().then_some(Owner::ROOT);
-        let owner = chosen.or(usual);
-        let mode = match &chmod {
-            None => None,
-            Some(text) => {
-                let change = ModeChange::parse(text);
-                Some(change.ok_or_else(|| StepFailure::Mode(text.clone()))?)
-            }
-        };
-        let flags = [
-            ("chown", &chown),
-            ("chmod", &chmod),
-            ("from", &transfer.from),
-        ];
-        let flags = flags.iter().filter_map(|(name, value)| {
-            let value = value.as_ref()?;
-            Some(format!("--{name}={value} "))
-        });
-        let flags: String = flags.collect();
-        let words: Vec<&str> = sources.iter().map(String::as_str).collect();
-        let heredocs: Vec<String> = documents.iter().map(|(n, _)| format!("<<{n}")).collect();
-        let heredocs: Vec<&str> = heredocs.iter().map(String::as_str).collect();
-        let words = [heredocs, words, vec![destination.as_str()]]
-            .concat()
-            .join(" ");
-        Ok(Expanded {
-            by: format!("{keyword} {flags}{words} # buildkit"),
-            destination: state.destination(&destination),
-            exclude: IgnoreRules::of(transfer.exclude.iter().map(String::as_str))?,
-            style: Style { owner, mode },
-            unpack_owner: chosen,
-            sources,
-            documents,
-        })
-    }
-
     /// Takes a step from the cache, if it has it and its layer is in the store.
-    fn from_cache(&self, state: &mut StageState, key: &str, by: &str) -> Result<bool, StepFailure> {
+    pub(super) fn take_cached(
+        &self,
+        state: &mut StageState,
+        key: &str,
+        by: &str,
+    ) -> Result<bool, StepFailure> {
         if self.request.no_cache {
             return Ok(false);
         }
@@ -628,7 +383,7 @@ impl Build<'_> {
     }
 
     /// Makes a layer of a staging directory, and remembers it under `key`.
-    fn commit(
+    pub(super) fn commit(
         &self,
         state: &mut StageState,
         staging: Staging,
@@ -650,7 +405,7 @@ impl Build<'_> {
     }
 
     /// Remembers the layer just added under another key too.
-    fn alias(&self, state: &StageState, key: &str) -> Result<(), StepFailure> {
+    pub(super) fn alias(&self, state: &StageState, key: &str) -> Result<(), StepFailure> {
         if let (Some(layer), Some(created)) = (state.layers.last(), &state.created) {
             let made = Made {
                 layer: layer.clone(),
@@ -684,12 +439,12 @@ impl Build<'_> {
     }
 
     /// Returns overlay lower directories, top first.
-    fn directories(&self, layers: &[Digest]) -> Vec<PathBuf> {
+    pub(super) fn directories(&self, layers: &[Digest]) -> Vec<PathBuf> {
         self.store().layer_directories(layers)
     }
 
     /// Returns the store.
-    fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &Store {
         self.images.store()
     }
 
@@ -702,7 +457,7 @@ impl Build<'_> {
                 span,
                 text: self.file.text.clone(),
             }),
-            source,
+            source: Box::new(source),
         }
     }
 
@@ -720,17 +475,9 @@ fn from_of<'d>(file: &'d Dockerfile, stage: &PlannedStage) -> (Span, &'d str) {
 
 /// Whether a step's result was there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cached {
+pub(super) enum Cached {
     Yes,
     No,
-}
-
-/// What is copied.
-struct Copying<'a> {
-    selected: &'a [Selected],
-    expanded: &'a Expanded,
-    /// Whether archives are unpacked.
-    unpacks: bool,
 }
 
 /// Hands on what a pull tells.
@@ -746,171 +493,5 @@ impl Progress for PullProgress<'_> {
             blob,
             state,
         });
-    }
-}
-
-/// Finds every source.
-fn select(origin: &Origin<'_>, expanded: &Expanded) -> Result<Vec<Selected>, StepFailure> {
-    let mut selected = Vec::new();
-    for source in &expanded.sources {
-        selected.extend(origin.select(source, &expanded.exclude)?);
-    }
-    Ok(selected)
-}
-
-/// Starts the key of a `COPY` or `ADD` with all but the files.
-fn transfer_key(kind: &str, state: &StageState, transfer: &Transfer, expanded: &Expanded) -> Key {
-    let Style { owner, mode } = &expanded.style;
-    let mut key = Key::new(kind, &state.layers)
-        .with(&expanded.destination.path.to_string_lossy())
-        .with(if expanded.destination.is_directory {
-            "/"
-        } else {
-            ""
-        })
-        .with(&format!(
-            "{owner:?} {mode:?} {}",
-            expanded.unpack_owner.is_some()
-        ))
-        .with_all(&transfer.exclude)
-        .with_all(&expanded.sources);
-    for (name, content) in &expanded.documents {
-        key = key.with(name).with(content);
-    }
-    key
-}
-
-/// Unpacks a source that is an archive; returns whether it is one.
-fn unpack(
-    filling: &mut Filling,
-    source: &Selected,
-    destination: &Destination,
-    owner: Option<Owner>,
-) -> Result<bool, StepFailure> {
-    let Some(entry) = source.entries.first().filter(|e| e.metadata.is_file()) else {
-        return Ok(false);
-    };
-    let kind = archive::kind_of(&entry.host)?;
-    if let archive::Kind::Unreadable(compression) = kind {
-        let name = source.name.display();
-        let what = format!("ADD of the {compression} archive `{name}`");
-        return Err(StepFailure::NotSupported(what));
-    }
-    let Some(reader) = archive::open(&entry.host, kind)? else {
-        return Ok(false);
-    };
-    filling.unpack(reader, destination, owner)?;
-    Ok(true)
-}
-
-/// Returns whether a source lies elsewhere than in the context.
-fn is_remote(source: &str) -> bool {
-    let schemes = ["http://", "https://", "git://", "ssh://", "git@", "ftp://"];
-    schemes.iter().any(|scheme| source.starts_with(scheme))
-}
-
-/// Returns the context, without links.
-fn canonical_context(request: &BuildRequest) -> Result<PathBuf, BuildError> {
-    let wrong = |source| BuildError::Context {
-        path: request.context.clone(),
-        source,
-    };
-    let path = fs_err::canonicalize(&request.context).map_err(wrong)?;
-    if !fs_err::metadata(&path).map_err(wrong)?.is_dir() {
-        return Err(wrong(io::Error::from(io::ErrorKind::NotADirectory)));
-    }
-    Ok(path)
-}
-
-/// Reads the Dockerfile; returns its path as messages show it, and its text.
-fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String), BuildError> {
-    let path = match &request.dockerfile {
-        DockerfileSource::Inline(text) => {
-            return Ok((PathBuf::from("dockerfile_inline"), text.clone()));
-        }
-        DockerfileSource::Path(path) => request.context.join(path),
-    };
-    let error = match fs_err::read_to_string(&path) {
-        Ok(text) => return Ok((path, text)),
-        Err(error) => error,
-    };
-    // The name in lower case serves where the usual one is asked for and is not there.
-    if error.kind() == io::ErrorKind::NotFound && path.file_name() == Some("Dockerfile".as_ref()) {
-        let lower = path.with_file_name("dockerfile");
-        if let Ok(text) = fs_err::read_to_string(&lower) {
-            return Ok((lower, text));
-        }
-    }
-    Err(BuildError::Read {
-        path,
-        source: error,
-    })
-}
-
-/// Reads the ignore rules: those beside the Dockerfile and named after it, else those of the context.
-fn read_ignore(request: &BuildRequest, dockerfile: &Path) -> Result<IgnoreRules, BuildError> {
-    let mut places = vec![request.context.join(".dockerignore")];
-    if matches!(request.dockerfile, DockerfileSource::Path(_)) {
-        let mut own = dockerfile.as_os_str().to_owned();
-        own.push(".dockerignore");
-        places.insert(0, PathBuf::from(own));
-    }
-    for path in places {
-        match fs_err::read(&path) {
-            Ok(bytes) => {
-                return IgnoreRules::parse(&String::from_utf8_lossy(&bytes))
-                    .map_err(|source| BuildError::Ignore { path, source });
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(BuildError::Read { path, source }),
-        }
-    }
-    Ok(IgnoreRules::default())
-}
-
-/// Brings together what is given from outside.
-fn given(file: &Dockerfile, request: &BuildRequest) -> Result<Given, BuildError> {
-    let arguments: Variables = request
-        .args
-        .iter()
-        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
-        .collect();
-    let automatic = automatic_variables(request);
-    let globals = plan::global_variables(file, &automatic, &arguments)
-        .map_err(|faults| dockerfile_error(file, faults))?;
-    Ok(Given {
-        arguments,
-        globals,
-        escape: file.escape,
-    })
-}
-
-/// Returns the arguments that every build has (Dockerfile reference, "Automatic platform ARGs").
-fn automatic_variables(request: &BuildRequest) -> Variables {
-    let mut variables = Variables::new();
-    let host = Platform::host();
-    for (prefix, platform) in [("TARGET", &request.platform), ("BUILD", &host)] {
-        let variant = platform.variant.clone().unwrap_or_default();
-        for (name, value) in [
-            ("PLATFORM", platform.to_string()),
-            ("OS", platform.os.clone()),
-            ("ARCH", platform.architecture.clone()),
-            ("VARIANT", variant),
-        ] {
-            variables.insert(format!("{prefix}{name}"), value);
-        }
-    }
-    let target = request.target.clone();
-    let target = target.unwrap_or_else(|| "default".to_owned());
-    variables.insert("TARGETSTAGE".to_owned(), target);
-    variables
-}
-
-/// Returns faults with what is needed to draw them.
-fn dockerfile_error(file: &Dockerfile, faults: Vec<Fault>) -> DockerfileError {
-    DockerfileError {
-        path: file.path.clone(),
-        text: file.text.clone(),
-        faults,
     }
 }

@@ -123,7 +123,9 @@ impl Origin<'_> {
         for part in clean.split('/').filter(|part| !part.is_empty()) {
             if !pattern::is_wildcard(part) {
                 let literal: String = unescape(part);
-                paths.iter_mut().for_each(|path| path.push(&literal));
+                for path in &mut paths {
+                    path.push(&literal);
+                }
                 continue;
             }
             let wanted = Pattern::compile(part, Depth::Flat)?;
@@ -180,7 +182,7 @@ impl Origin<'_> {
             ignored: (verdict.0, false),
             matched: (verdict.1, Matched::default()),
         };
-        walk.visit(start)?;
+        walk.visit(&start)?;
         Ok(walk.entries)
     }
 }
@@ -208,15 +210,15 @@ struct Visit {
 
 impl Walk<'_, '_> {
     /// Adds a path and what is below it.
-    fn visit(&mut self, visit: Visit) -> io::Result<()> {
+    fn visit(&mut self, visit: &Visit) -> io::Result<()> {
         let out = visit.ignored.0 || visit.ignored.1;
         let is_directory = visit.node.metadata.is_dir();
         if out && !is_directory {
             return Ok(());
         }
-        let kept_below = !(visit.ignored.0
-            && !self.origin.ignore.may_keep_below(visit.full.as_os_str())
-            || visit.ignored.1 && !self.exclude.may_keep_below(visit.below.as_os_str()));
+        let ignore = self.origin.ignore;
+        let kept_below = (!visit.ignored.0 || ignore.may_keep_below(visit.full.as_os_str()))
+            && (!visit.ignored.1 || self.exclude.may_keep_below(visit.below.as_os_str()));
         if out && !kept_below {
             return Ok(());
         }
@@ -228,7 +230,8 @@ impl Walk<'_, '_> {
         });
         if is_directory {
             for (name, node) in self.origin.tree.children(&visit.node)? {
-                self.visit(self.below(&visit, &name, node))?;
+                let child = self.below(visit, &name, node);
+                self.visit(&child)?;
             }
         }
         // An ignored directory is there only for what is kept below it.

@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 
 use super::context::{Entry, Selected};
 use super::mode::ModeChange;
@@ -206,11 +207,11 @@ impl Filling {
                     self.staged.insert(so_far.clone());
                     continue;
                 }
-                Err(error) => return Err(at(&host, error)),
+                Err(error) => return Err(at(&host, &error)),
             }
             match below {
                 Some(node) if node.metadata.is_dir() => {
-                    copy_attributes(&node.host, &host);
+                    copy_attributes(&node.host, &host)?;
                     let mode = node.metadata.mode();
                     set_owner_and_mode(&host, Owner::of(&node.metadata), Some(mode))?;
                     self.times.insert(so_far.clone(), times_of(&node.metadata));
@@ -237,35 +238,64 @@ impl Filling {
             self.directory(target, style)?;
             return self.describe_directory(entry, target, style);
         }
-        let host = self.clear(target)?;
-        let key = (entry.metadata.dev(), entry.metadata.ino());
-        let kind = entry.metadata.file_type();
-        if kind.is_file() && entry.metadata.nlink() > 1 {
-            if let Some(first) = self.linked.get(&key) {
-                return fs_err::hard_link(first, &host);
+        // In a directory that only this layer has, nothing is in the way as a rule, so that asking first is not worth it.
+        let fresh = target
+            .parent()
+            .is_some_and(|parent| self.fresh.contains(parent));
+        let host = if fresh {
+            self.diff.join(target)
+        } else {
+            self.clear(target)?
+        };
+        match self.put_file(entry, &host, style) {
+            Err(error) if fresh && error.kind() == io::ErrorKind::AlreadyExists => {
+                let host = self.clear(target)?;
+                self.put_file(entry, &host, style)
             }
-            self.linked.insert(key, host.clone());
+            result => result,
         }
+    }
+
+    /// Makes a copy of anything but a directory at `host`, where nothing is.
+    fn put_file(&mut self, entry: &Entry, host: &Path, style: &Style) -> io::Result<()> {
+        let metadata = &entry.metadata;
+        let kind = metadata.file_type();
+        let owner = style.owner.unwrap_or(Owner::of(metadata));
+        let mode = metadata.mode() & 0o7777;
+        let mode = style.mode.as_ref().map_or(mode, |m| m.apply(mode, false));
+        let times = times_of(metadata);
         if kind.is_file() {
-            if copy_content(&entry.host, &host, &entry.metadata)? {
+            let key = (metadata.dev(), metadata.ino());
+            if metadata.nlink() > 1
+                && let Some(first) = self.linked.get(&key)
+            {
+                return fs_err::hard_link(first, host);
+            }
+            let (file, changed) = copy_content(&entry.host, host, metadata)?;
+            if changed {
                 self.unsteady.push(entry.host.clone());
             }
-        } else if kind.is_symlink() {
-            fs_err::os::unix::fs::symlink(fs_err::read_link(&entry.host)?, &host)?;
-        } else {
-            make_special(&host, kind, entry.metadata.rdev())?;
+            if metadata.nlink() > 1 {
+                self.linked.insert(key, host.to_owned());
+            }
+            copy_attributes(&entry.host, host)?;
+            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+            return named(
+                host,
+                rustix::fs::fchown(&file, Some(uid), Some(gid))
+                    .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)))
+                    .and_then(|()| rustix::fs::futimens(&file, &times)),
+            );
         }
-        copy_attributes(&entry.host, &host);
-        let owner = style.owner.unwrap_or(Owner::of(&entry.metadata));
-        let mode = (!kind.is_symlink()).then(|| {
-            let mode = entry.metadata.mode() & 0o7777;
-            style.mode.as_ref().map_or(mode, |m| m.apply(mode, false))
-        });
-        set_owner_and_mode(&host, owner, mode)?;
-        let times = times_of(&entry.metadata);
+        if kind.is_symlink() {
+            fs_err::os::unix::fs::symlink(fs_err::read_link(&entry.host)?, host)?;
+        } else {
+            make_special(host, kind, metadata.rdev())?;
+        }
+        set_owner_and_mode(host, owner, (!kind.is_symlink()).then_some(mode))?;
         named(
-            &host,
-            rustix::fs::utimensat(CWD, &host, &times, AtFlags::SYMLINK_NOFOLLOW),
+            host,
+            rustix::fs::utimensat(CWD, host, &times, AtFlags::SYMLINK_NOFOLLOW),
         )
     }
 
@@ -277,7 +307,7 @@ impl Filling {
         style: &Style,
     ) -> io::Result<()> {
         let host = self.diff.join(target);
-        copy_attributes(&entry.host, &host);
+        copy_attributes(&entry.host, &host)?;
         let owner = style.owner.unwrap_or(Owner::of(&entry.metadata));
         let mode = entry.metadata.mode() & 0o7777;
         let mode = style.mode.as_ref().map_or(mode, |m| m.apply(mode, true));
@@ -302,7 +332,7 @@ impl Filling {
         match std::fs::remove_file(&host) {
             Ok(()) => Ok(host),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(host),
-            Err(error) => Err(at(&host, error)),
+            Err(error) => Err(at(&host, &error)),
         }
     }
 
@@ -316,7 +346,7 @@ impl Filling {
             return match std::fs::symlink_metadata(&host) {
                 Ok(metadata) => Ok(Some(metadata.is_dir())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(at(&host, error)),
+                Err(error) => Err(at(&host, &error)),
             };
         }
         let node = self.merged.resolve(target, Last::Keep)?.node;
@@ -326,7 +356,7 @@ impl Filling {
     /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names mean nothing in it.
     pub fn unpack(
         &mut self,
-        archive: impl io::Read,
+        archive: impl Read,
         destination: &Destination,
         owner: Option<Owner>,
     ) -> io::Result<()> {
@@ -352,7 +382,7 @@ impl Filling {
     /// Unpacks one member of an archive.
     fn unpack_member(
         &mut self,
-        member: &mut tar::Entry<'_, impl io::Read>,
+        member: &mut tar::Entry<'_, impl Read>,
         top: &Path,
         name: &Path,
         style: &Style,
@@ -428,7 +458,7 @@ impl Filling {
     /// Makes a hard link to an earlier member, or a copy of a file of the layers below.
     fn link_member(
         &mut self,
-        member: &tar::Entry<'_, impl io::Read>,
+        member: &tar::Entry<'_, impl Read>,
         top: &Path,
         host: &Path,
     ) -> io::Result<()> {
@@ -471,21 +501,29 @@ impl Destination {
     }
 }
 
-/// Copies a file's bytes; returns whether the source changed since `seen`.
-fn copy_content(from: &Path, to: &Path, seen: &Metadata) -> io::Result<bool> {
+/// Bytes up to which a file is copied through a buffer: two calls, where asking the kernel to copy takes four.
+const SMALL: u64 = 128 << 10;
+
+/// Copies a file's bytes to a new file; returns that, and whether the source changed since `seen`.
+fn copy_content(from: &Path, to: &Path, seen: &Metadata) -> io::Result<(fs_err::File, bool)> {
     let mut options = fs_err::OpenOptions::new();
     options.read(true);
     std::os::unix::fs::OpenOptionsExt::custom_flags(options.options_mut(), libc::O_NOFOLLOW);
-    let source = options.open(from)?;
-    let target = fs_err::OpenOptions::new()
+    let mut source = options.open(from)?;
+    let mut target = fs_err::OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(to)?;
+    if seen.len() <= SMALL {
+        let mut bytes = Vec::with_capacity(usize::try_from(seen.len()).unwrap_or(0) + 1);
+        source.read_to_end(&mut bytes)?;
+        target.write_all(&bytes)?;
     // Shares the blocks where the file system can; else the kernel copies from cache to cache.
-    if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
-        io::copy(&mut source.file(), &mut target.file()).map_err(|error| at(from, error))?;
+    } else if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+        io::copy(&mut source.file(), &mut target.file()).map_err(|error| at(from, &error))?;
     }
-    Ok(super::context::changed(seen, &source.metadata()?))
+    let changed = super::context::changed(seen, &source.metadata()?);
+    Ok((target, changed))
 }
 
 /// Reads an owner's number of an archive; a field that was left blank means 0, as other readers of tar have it.
@@ -553,7 +591,7 @@ pub fn attributes(path: &Path) -> Vec<(OsString, Vec<u8>)> {
     let length = match rustix::fs::llistxattr(path, &mut names[..]) {
         Ok(0) => return Vec::new(),
         Ok(length) => length,
-        Err(rustix::io::Errno::RANGE) => {
+        Err(Errno::RANGE) => {
             names.resize(64 * 1024, 0);
             rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0)
         }
@@ -577,21 +615,24 @@ pub fn attributes(path: &Path) -> Vec<(OsString, Vec<u8>)> {
 }
 
 /// Copies attributes; a file system that takes none is no reason to fail (so does BuildKit).
-fn copy_attributes(from: &Path, to: &Path) {
+fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
     for (name, value) in attributes(from) {
         let flags = rustix::fs::XattrFlags::empty();
-        let set = rustix::fs::lsetxattr(to, &name, &value, flags);
-        drop(set);
+        match rustix::fs::lsetxattr(to, &name, &value, flags) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(errno) => return named(to, Err(errno)),
+        }
     }
+    Ok(())
 }
 
 /// Puts the path into an error.
-fn named(path: &Path, result: Result<(), rustix::io::Errno>) -> io::Result<()> {
-    result.map_err(|errno| at(path, errno.into()))
+fn named(path: &Path, result: Result<(), Errno>) -> io::Result<()> {
+    result.map_err(|errno| at(path, &errno.into()))
 }
 
 /// Puts the path into an error.
-fn at(path: &Path, error: io::Error) -> io::Error {
+fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("write `{}`: {error}", path.display()))
 }
 

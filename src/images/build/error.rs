@@ -53,7 +53,7 @@ pub enum BuildError {
         at: Box<Excerpt>,
         /// Why.
         #[source]
-        source: StepFailure,
+        source: Box<StepFailure>,
     },
     /// The store, outside of any step.
     #[error(transparent)]
@@ -125,11 +125,17 @@ pub enum StepFailure {
     Reference(#[from] ReferenceError),
     /// The image cannot be got.
     #[error(transparent)]
-    Image(#[from] ImageError),
+    Image(Box<ImageError>),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl From<ImageError> for StepFailure {
+    fn from(error: ImageError) -> Self {
+        Self::Image(Box::new(error))
+    }
 }

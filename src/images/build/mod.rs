@@ -14,12 +14,14 @@ pub mod cache;
 pub mod context;
 pub mod copy;
 pub mod error;
+mod inputs;
 pub mod mode;
 pub mod owner;
 pub mod pattern;
 pub mod plan;
 pub mod run;
 pub mod stage;
+mod transfer;
 pub mod tree;
 
 use std::collections::BTreeMap;

@@ -39,27 +39,27 @@ pub fn find(text: &str, tree: &Tree) -> Result<Owner, OwnerError> {
     if user.is_empty() || group == Some("") {
         return Err(OwnerError::Format(text.to_owned()));
     }
-    let (uid, own_gid) = match number(user) {
-        Some(uid) => (uid, uid),
-        None => {
-            let fields = line_of(tree, "user", "/etc/passwd", user)?;
-            let field = |index: usize| fields.get(index).and_then(|field| number(field));
-            match (field(2), field(3)) {
-                (Some(uid), Some(gid)) => (uid, gid),
-                _ => return Err(unknown("user", user, "/etc/passwd")),
-            }
+    let (uid, own_gid) = if let Some(uid) = number(user) {
+        (uid, uid)
+    } else {
+        let fields = line_of(tree, "user", "/etc/passwd", user)?;
+        let field = |index: usize| fields.get(index).and_then(|field| number(field));
+        match (field(2), field(3)) {
+            (Some(uid), Some(gid)) => (uid, gid),
+            _ => return Err(unknown("user", user, "/etc/passwd")),
         }
     };
     let gid = match group {
         None => own_gid,
-        Some(group) => match number(group) {
-            Some(gid) => gid,
-            None => {
+        Some(group) => {
+            if let Some(gid) = number(group) {
+                gid
+            } else {
                 let fields = line_of(tree, "group", "/etc/group", group)?;
                 let gid = fields.get(2).and_then(|field| number(field));
                 gid.ok_or_else(|| unknown("group", group, "/etc/group"))?
             }
-        },
+        }
     };
     Ok(Owner { uid, gid })
 }

@@ -90,7 +90,7 @@ impl StageState {
     /// Starts from nothing.
     pub fn of_scratch(platform: &manifest::Platform) -> Self {
         let mut config = ImageConfig::new(platform);
-        config.config.working_dir = "/".to_owned();
+        "/".clone_into(&mut config.config.working_dir);
         Self::of_image(config, Vec::new())
     }
 
@@ -604,7 +604,8 @@ mod tests {
 
     #[test]
     fn commands_and_shells() {
-        let table: [(&str, Option<&[&str]>, Option<&[&str]>); 4] = [
+        type Words = Option<&'static [&'static str]>;
+        let table: [(&str, Words, Words); 4] = [
             ("CMD x y", Some(&["/bin/sh", "-c", "x y"]), None),
             ("ENTRYPOINT [\"e\"]", None, Some(&["e"])),
             (

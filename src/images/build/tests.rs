@@ -1,18 +1,16 @@
 //! Builds with the real store, and with steps that really run: overlay and chroot in a mount namespace of their own.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::super::Images;
 use super::super::manifest::ImageConfig;
 use super::super::registry::ClientEnvironment;
-use super::super::{Images, Platform, Reference};
-use super::tree::{Node, Tree};
+use super::tree::{Last, Node, Tree};
 use super::*;
 use crate::sys::atomic::{self, Durability};
 
@@ -170,10 +168,7 @@ impl Place {
     /// Reads a file of an image.
     fn read(&self, image: &Image, path: &str) -> String {
         let tree = self.tree(image);
-        let node = tree
-            .resolve(Path::new(path), super::tree::Last::Follow)
-            .unwrap()
-            .node;
+        let node = tree.resolve(Path::new(path), Last::Follow).unwrap().node;
         fs_err::read_to_string(node.unwrap().host).unwrap()
     }
 }
@@ -361,16 +356,13 @@ fn archives_are_unpacked_by_add_alone() {
         header.set_mode(0o640);
         header.set_uid(7);
         header.set_mtime(1_000_000_000);
-        match target {
-            Some(target) => {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_size(0);
-                archive.append_link(&mut header, path, target).unwrap();
-            }
-            None => {
-                header.set_size(2);
-                archive.append_data(&mut header, path, &b"hi"[..]).unwrap();
-            }
+        if let Some(target) = target {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            archive.append_link(&mut header, path, target).unwrap();
+        } else {
+            header.set_size(2);
+            archive.append_data(&mut header, path, &b"hi"[..]).unwrap();
         }
     }
     let bytes = archive.into_inner().unwrap().finish().unwrap();
@@ -379,10 +371,7 @@ fn archives_are_unpacked_by_add_alone() {
     let (image, _) = place.built("FROM busybox\nADD a.bin /x\nCOPY a.bin /y\nADD a.bin /z/\n");
     let tree = place.tree(&image);
     let facts = |path: &str| {
-        let node = tree
-            .resolve(Path::new(path), super::tree::Last::Keep)
-            .unwrap()
-            .node?;
+        let node = tree.resolve(Path::new(path), Last::Keep).unwrap().node?;
         let m = node.metadata;
         Some((m.mode(), m.uid(), m.len(), m.mtime()))
     };

@@ -1,7 +1,26 @@
 //! Registries: the OCI distribution protocol 1.1, client side.
+//!
+//! ```text
+//! GET /v2/<repository>/manifests/<tag|digest>    GET /v2/<repository>/blobs/<digest>  (Range: bytes=N-  after a break)
+//! ```
+//!
+//! Nothing is believed before its digest is checked. Credentials go to the host they are for, and to the token server that
+//! this host names; never along a redirect to another origin. 408, 429, 5xx and broken connections are repeated with growing
+//! waits; a refused connection is not.
+//!
+//! Files: `config` (where to ask), `auth` (as whom), `transport` (HTTP), `client` (all together).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub mod auth;
+pub mod client;
+pub mod config;
+pub mod error;
+pub mod transport;
+
+pub use client::Client;
+pub use error::RegistryError;
 
 /// Where the client finds its configuration, and how patient it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +46,15 @@ pub struct Retry {
     pub first_wait: Duration,
     /// The longest wait.
     pub longest_wait: Duration,
+}
+
+impl Retry {
+    /// Returns the wait before repetition `number` (from 1); `asked` is what the server wants.
+    pub fn wait(&self, number: u32, asked: Option<Duration>) -> Duration {
+        let doublings = number.saturating_sub(1).min(16);
+        let own = self.first_wait.saturating_mul(1 << doublings);
+        asked.unwrap_or(own).min(self.longest_wait)
+    }
 }
 
 impl ClientEnvironment {

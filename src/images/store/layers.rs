@@ -167,22 +167,6 @@ impl Store {
         Ok(record)
     }
 
-    /// Moves the file `blob`, which unpacks to the layer `diff_id` that is here, into the store.
-    pub(crate) fn place_blob(
-        &self,
-        diff_id: &Digest,
-        blob: &Path,
-        descriptor: Descriptor,
-    ) -> Result<(), StoreError> {
-        let _locked = self.lock()?;
-        let to = self.blob_path(&descriptor.digest);
-        fs_err::rename(blob, &to).map_err(StoreError::io("write", &to))?;
-        if let Some(known) = self.layer(diff_id)? {
-            self.add_blobs(known, vec![descriptor])?;
-        }
-        Ok(())
-    }
-
     /// Syncs the file system once, then lets the layers count for good.
     pub(super) fn seal(&self, diff_ids: &[Digest]) -> Result<(), StoreError> {
         self.sync()?;
@@ -220,7 +204,7 @@ impl Store {
 
     /// Makes trees by chain id for those of `layers` that cannot stand alone above these layers.
     pub(super) fn stand(&self, layers: &[Digest]) -> Result<(), StoreError> {
-        for (position, chain) in chain_ids(layers).iter().enumerate().skip(1) {
+        for (position, chain) in chain_ids(layers).iter().enumerate() {
             let Some(diff_id) = layers.get(position) else {
                 continue;
             };
@@ -228,7 +212,8 @@ impl Store {
                 diff_id: diff_id.clone(),
             })?;
             let alone = record.implied.is_empty() && record.lower_links.is_empty();
-            if alone || self.layer(chain)?.is_some() {
+            // The first chain id is the layer's own.
+            if alone || (position > 0 && self.layer(chain)?.is_some()) {
                 continue;
             }
             let below = self.layer_directories(layers.get(..position).unwrap_or_default());

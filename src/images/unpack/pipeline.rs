@@ -102,11 +102,6 @@ pub fn run(
     })
 }
 
-/// Keeps `source` as `blob` without looking into it.
-pub fn copy(source: impl Chunks, blob: &mut impl Write, max_bytes: u64) -> io::Result<Packed> {
-    PackedReader::new(source, blob, max_bytes).finish()
-}
-
 /// Hashes and keeps packed bytes while they are read.
 struct PackedReader<'a, S, W> {
     source: S,

@@ -211,9 +211,7 @@ impl<R: BufRead> TarReader<R> {
                 )),
             };
         }
-        let declared = Header::from_byte_slice(&block)
-            .cksum()
-            .map_err(|_| UnpackError::Malformed("the header's checksum is not a number"))?;
+        let declared = number(&Header::from_byte_slice(&block).as_old().cksum)?;
         let sum: u32 = block
             .iter()
             .enumerate()
@@ -225,7 +223,7 @@ impl<R: BufRead> TarReader<R> {
                 }
             })
             .sum();
-        if sum != declared {
+        if u64::from(sum) != declared {
             return Err(UnpackError::Malformed("a header's checksum is wrong"));
         }
         Ok(Some(block))
@@ -241,7 +239,7 @@ impl<R: BufRead> TarReader<R> {
 
     /// Reads the whole content of a special header.
     fn special(&mut self, header: &Header) -> Result<Vec<u8>, UnpackError> {
-        let size = number(header.entry_size())?;
+        let size = number(&header.as_old().size)?;
         if size > MAX_SPECIAL_BYTES {
             return Err(UnpackError::Limit {
                 limit: MAX_SPECIAL_BYTES,
@@ -282,7 +280,7 @@ impl<R: BufRead> TarReader<R> {
         let kind = kind_of(header, &path, link)?;
         let stored = match specials.pax_number("size")? {
             Some(size) => size,
-            None => number(header.entry_size())?,
+            None => number(&header.as_old().size)?,
         };
         let stored = if kind == Kind::File { stored } else { 0 };
         self.begin_data(stored);
@@ -302,11 +300,14 @@ impl<R: BufRead> TarReader<R> {
             path,
             kind,
             mode: mode(header)?,
-            uid: identity(specials.pax_number("uid")?, header.uid())?,
-            gid: identity(specials.pax_number("gid")?, header.gid())?,
+            uid: identity(specials.pax_number("uid")?, &header.as_old().uid)?,
+            gid: identity(specials.pax_number("gid")?, &header.as_old().gid)?,
             mtime: match specials.pax("mtime") {
                 Some(text) => time(text)?,
-                None => (i64::try_from(number(header.mtime())?).unwrap_or(0), 0),
+                None => (
+                    i64::try_from(number(&header.as_old().mtime)?).unwrap_or(0),
+                    0,
+                ),
             },
             size,
             sparse,
@@ -366,7 +367,7 @@ impl<R: BufRead> TarReader<R> {
             map.extend(sparse_pieces(more.sparse())?);
             extended = more.is_extended();
         }
-        Ok((number(gnu.real_size())?, map))
+        Ok((number(&gnu.realsize)?, map))
     }
 
     /// PAX sparse format 1.0: decimal numbers, one a line, in the first blocks of the data.
@@ -404,18 +405,21 @@ impl<R: BufRead> TarReader<R> {
 fn sparse_pieces(pieces: &[tar::GnuSparseHeader]) -> Result<Vec<(u64, u64)>, UnpackError> {
     let pieces = pieces.iter().filter(|piece| !piece.is_empty());
     pieces
-        .map(|piece| Ok((number(piece.offset())?, number(piece.length())?)))
+        .map(|piece| Ok((number(&piece.offset)?, number(&piece.numbytes)?)))
         .collect()
 }
 
 /// Reads the type; old archives mark directories by a slash alone.
 fn kind_of(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind, UnpackError> {
     let device = || -> Result<(u32, u32), UnpackError> {
-        let part = |part: io::Result<Option<u32>>| {
-            part.map(Option::unwrap_or_default)
-                .map_err(|_| UnpackError::Malformed("a device's number is not a number"))
+        let block = header.as_bytes();
+        let part = |from: usize| {
+            let value = number(block.get(from..from + 8).unwrap_or_default())?;
+            u32::try_from(value)
+                .map_err(|_| UnpackError::Malformed("a device's number is too great"))
         };
-        Ok((part(header.device_major())?, part(header.device_minor())?))
+        // POSIX ustar: devmajor at 329, devminor at 337.
+        Ok((part(329)?, part(337)?))
     };
     Ok(match header.entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
@@ -477,13 +481,36 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn number(field: io::Result<u64>) -> Result<u64, UnpackError> {
-    field.map_err(|_| UnpackError::Malformed("a header's field is not a number"))
+/// Reads a numeric field: octal digits amid blanks and NULs (none at all is 0, as in Go), or base 256.
+fn number(field: &[u8]) -> Result<u64, UnpackError> {
+    let malformed = || UnpackError::Malformed("a header's field is not a number");
+    if let Some((&first, rest)) = field.split_first()
+        && first & 0x80 != 0
+    {
+        // A negative one is nothing that a size, an owner or a time in here could be.
+        let start = (first & 0x40 == 0).then_some(u64::from(first & 0x3f));
+        return rest
+            .iter()
+            .try_fold(start.ok_or_else(malformed)?, |value, &byte| {
+                let shifted = value.checked_mul(256).ok_or_else(malformed)?;
+                Ok(shifted | u64::from(byte))
+            });
+    }
+    let blank = |b: &u8| matches!(b, b' ' | 0);
+    let digits = field
+        .iter()
+        .skip_while(|b| blank(b))
+        .take_while(|b| !blank(b));
+    digits.copied().try_fold(0_u64, |value, byte| {
+        let digit = (b'0'..=b'7').contains(&byte).then_some(u64::from(byte & 7));
+        let shifted = value.checked_mul(8).ok_or_else(malformed)?;
+        Ok(shifted + digit.ok_or_else(malformed)?)
+    })
 }
 
 /// The permission bits; a file type that old archives put beside them is dropped.
 fn mode(header: &Header) -> Result<u32, UnpackError> {
-    let mode = number(header.mode().map(u64::from))? & 0o7777;
+    let mode = number(&header.as_old().mode)? & 0o7777;
     u32::try_from(mode).map_err(|_| UnpackError::Malformed("a header's field is not a number"))
 }
 
@@ -495,7 +522,7 @@ fn decimal(text: &[u8]) -> Result<u64, UnpackError> {
 }
 
 /// An owner: PAX wins; the number of nobody at all (`-1`) and greater ones are refused.
-fn identity(pax: Option<u64>, header: io::Result<u64>) -> Result<u32, UnpackError> {
+fn identity(pax: Option<u64>, header: &[u8]) -> Result<u32, UnpackError> {
     let value = match pax {
         Some(value) => value,
         None => number(header)?,

@@ -1,0 +1,122 @@
+//! What a build is given: the Dockerfile, the context, ignore rules, arguments.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::dockerfile::expand::Variables;
+use super::super::dockerfile::instruction::Dockerfile;
+use super::super::dockerfile::{DockerfileError, Fault};
+use super::super::manifest::Platform;
+use super::error::BuildError;
+use super::pattern::IgnoreRules;
+use super::stage::Given;
+use super::{BuildRequest, DockerfileSource, plan};
+
+/// Returns the context, without links.
+pub(super) fn canonical_context(request: &BuildRequest) -> Result<PathBuf, BuildError> {
+    let wrong = |source| BuildError::Context {
+        path: request.context.clone(),
+        source,
+    };
+    let path = fs_err::canonicalize(&request.context).map_err(wrong)?;
+    if !fs_err::metadata(&path).map_err(wrong)?.is_dir() {
+        return Err(wrong(io::Error::from(io::ErrorKind::NotADirectory)));
+    }
+    Ok(path)
+}
+
+/// Reads the Dockerfile; returns its path as messages show it, and its text.
+pub(super) fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String), BuildError> {
+    let path = match &request.dockerfile {
+        DockerfileSource::Inline(text) => {
+            return Ok((PathBuf::from("dockerfile_inline"), text.clone()));
+        }
+        DockerfileSource::Path(path) => request.context.join(path),
+    };
+    let error = match fs_err::read_to_string(&path) {
+        Ok(text) => return Ok((path, text)),
+        Err(error) => error,
+    };
+    // The name in lower case serves where the usual one is asked for and is not there.
+    if error.kind() == io::ErrorKind::NotFound && path.file_name() == Some("Dockerfile".as_ref()) {
+        let lower = path.with_file_name("dockerfile");
+        if let Ok(text) = fs_err::read_to_string(&lower) {
+            return Ok((lower, text));
+        }
+    }
+    Err(BuildError::Read {
+        path,
+        source: error,
+    })
+}
+
+/// Reads the ignore rules: those beside the Dockerfile and named after it, else those of the context.
+pub(super) fn read_ignore(
+    request: &BuildRequest,
+    dockerfile: &Path,
+) -> Result<IgnoreRules, BuildError> {
+    let mut places = vec![request.context.join(".dockerignore")];
+    if matches!(request.dockerfile, DockerfileSource::Path(_)) {
+        let mut own = dockerfile.as_os_str().to_owned();
+        own.push(".dockerignore");
+        places.insert(0, PathBuf::from(own));
+    }
+    for path in places {
+        match fs_err::read(&path) {
+            Ok(bytes) => {
+                return IgnoreRules::parse(&String::from_utf8_lossy(&bytes))
+                    .map_err(|source| BuildError::Ignore { path, source });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(BuildError::Read { path, source }),
+        }
+    }
+    Ok(IgnoreRules::default())
+}
+
+/// Brings together what is given from outside.
+pub(super) fn given(file: &Dockerfile, request: &BuildRequest) -> Result<Given, BuildError> {
+    let arguments: Variables = request
+        .args
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+        .collect();
+    let automatic = automatic_variables(request);
+    let globals = plan::global_variables(file, &automatic, &arguments)
+        .map_err(|faults| dockerfile_error(file, faults))?;
+    Ok(Given {
+        arguments,
+        globals,
+        escape: file.escape,
+    })
+}
+
+/// Returns the arguments that every build has (Dockerfile reference, "Automatic platform ARGs").
+fn automatic_variables(request: &BuildRequest) -> Variables {
+    let mut variables = Variables::new();
+    let host = Platform::host();
+    for (prefix, platform) in [("TARGET", &request.platform), ("BUILD", &host)] {
+        let variant = platform.variant.clone().unwrap_or_default();
+        for (name, value) in [
+            ("PLATFORM", platform.to_string()),
+            ("OS", platform.os.clone()),
+            ("ARCH", platform.architecture.clone()),
+            ("VARIANT", variant),
+        ] {
+            variables.insert(format!("{prefix}{name}"), value);
+        }
+    }
+    let target = request.target.clone();
+    let target = target.unwrap_or_else(|| "default".to_owned());
+    variables.insert("TARGETSTAGE".to_owned(), target);
+    variables
+}
+
+/// Returns faults with what is needed to draw them.
+pub(super) fn dockerfile_error(file: &Dockerfile, faults: Vec<Fault>) -> DockerfileError {
+    DockerfileError {
+        path: file.path.clone(),
+        text: file.text.clone(),
+        faults,
+    }
+}

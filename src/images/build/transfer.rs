@@ -1,0 +1,337 @@
+//! `COPY` and `ADD` steps of a build.
+
+use super::super::dockerfile::expand;
+use super::super::dockerfile::instruction::Transfer;
+use super::super::reference::Digest;
+use super::super::store::Staging;
+use super::builder::{Build, Cached};
+use super::cache::Key;
+use super::context::{self, FileIndex, Origin, Owners, Selected};
+use super::copy::{Destination, Filling, Owner, Style};
+use super::error::StepFailure;
+use super::mode::ModeChange;
+use super::pattern::IgnoreRules;
+use super::plan::Base;
+use super::stage::{StageError, StageState};
+use super::tree::{Last, Tree};
+use super::{BuildEvent, StepLabel, archive, owner};
+
+/// A `COPY` or `ADD` with everything expanded.
+struct Expanded {
+    sources: Vec<String>,
+    documents: Vec<(String, String)>,
+    destination: Destination,
+    style: Style,
+    /// Of the members of an archive; `None` leaves them their own.
+    unpack_owner: Option<Owner>,
+    exclude: IgnoreRules,
+    /// How it looks in the history.
+    by: String,
+}
+
+/// What is copied.
+struct Copying<'a> {
+    selected: &'a [Selected],
+    expanded: &'a Expanded,
+    /// Whether archives are unpacked.
+    unpacks: bool,
+}
+
+impl Build<'_> {
+    /// Does a `COPY`.
+    pub(super) async fn transfer(
+        &mut self,
+        state: &mut StageState,
+        transfer: &Transfer,
+        from: Option<&Base>,
+        label: StepLabel<'_>,
+    ) -> Result<Cached, StepFailure> {
+        if transfer.sources.iter().any(|source| is_remote(source)) {
+            return Err(StepFailure::Invalid("a source can't be a URL for COPY"));
+        }
+        let expanded = self.expand(state, transfer, "COPY")?;
+        let Some(from) = from else {
+            let key = transfer_key("copy", state, transfer, &expanded);
+            return self.copy_context(state, &expanded, key, label);
+        };
+        let layers = match from {
+            Base::Scratch => Vec::new(),
+            Base::Stage(index) => match self.stages.get(index) {
+                Some(stage) => stage.layers.clone(),
+                None => return Err(StepFailure::Invalid("its stage was not built")),
+            },
+            Base::Image(name) => self.image(name, None).await?.layers,
+        };
+        self.copy_layers(state, transfer, &expanded, &layers, label)
+    }
+
+    /// Does an `ADD`.
+    pub(super) fn add(
+        &mut self,
+        state: &mut StageState,
+        transfer: &Transfer,
+        label: StepLabel<'_>,
+    ) -> Result<Cached, StepFailure> {
+        let expanded = self.expand(state, transfer, "ADD")?;
+        if let Some(remote) = expanded.sources.iter().find(|source| is_remote(source)) {
+            return Err(StepFailure::NotSupported(format!("ADD of `{remote}`")));
+        }
+        let key = transfer_key("add", state, transfer, &expanded);
+        self.copy_context(state, &expanded, key, label)
+    }
+
+    /// Copies from the context.
+    fn copy_context(
+        &mut self,
+        state: &mut StageState,
+        expanded: &Expanded,
+        mut key: Key,
+        label: StepLabel<'_>,
+    ) -> Result<Cached, StepFailure> {
+        let origin = Origin {
+            tree: &self.context,
+            ignore: &self.ignore,
+            name: "the build context",
+        };
+        let selected = select(&origin, expanded)?;
+        context::hash_selected(key.hash(), &selected, Owners::Ignored, &mut self.index)?;
+        let unpacks = label
+            .text
+            .get(..3)
+            .is_some_and(|word| word.eq_ignore_ascii_case("add"));
+        let key = key.finish();
+        if self.take_cached(state, &key, &expanded.by)? {
+            return Ok(Cached::Yes);
+        }
+        self.progress.event(BuildEvent::Started(label));
+        let work = Copying {
+            selected: &selected,
+            expanded,
+            unpacks,
+        };
+        let steady = self.fill(state, &work)?;
+        let (staging, steady) = steady;
+        self.commit(
+            state,
+            staging,
+            steady.then_some(key.as_str()),
+            expanded.by.clone(),
+        )?;
+        Ok(Cached::No)
+    }
+
+    /// Copies from layers. The layers themselves make a first key, so that nothing is read where they are the same; the content that
+    /// is taken makes a second one, so that a stage that was built again to the same end changes nothing after it.
+    fn copy_layers(
+        &mut self,
+        state: &mut StageState,
+        transfer: &Transfer,
+        expanded: &Expanded,
+        from: &[Digest],
+        label: StepLabel<'_>,
+    ) -> Result<Cached, StepFailure> {
+        let from_hexes: Vec<&str> = from.iter().map(Digest::hex).collect();
+        let first = transfer_key("copy layers", state, transfer, expanded)
+            .with_all(&from_hexes)
+            .finish();
+        if self.take_cached(state, &first, &expanded.by)? {
+            return Ok(Cached::Yes);
+        }
+        let tree = Tree::layers(self.directories(from));
+        let name = format!("`{}`", transfer.from.as_deref().unwrap_or_default());
+        let origin = Origin {
+            tree: &tree,
+            ignore: &IgnoreRules::default(),
+            name: &name,
+        };
+        let selected = select(&origin, expanded)?;
+        let mut second = transfer_key("copy content", state, transfer, expanded);
+        let mut unknown = FileIndex::none();
+        context::hash_selected(second.hash(), &selected, Owners::Counted, &mut unknown)?;
+        let second = second.finish();
+        if self.take_cached(state, &second, &expanded.by)? {
+            self.alias(state, &first)?;
+            return Ok(Cached::Yes);
+        }
+        self.progress.event(BuildEvent::Started(label));
+        let work = Copying {
+            selected: &selected,
+            expanded,
+            unpacks: false,
+        };
+        let (staging, _) = self.fill(state, &work)?;
+        self.commit(state, staging, Some(&second), expanded.by.clone())?;
+        self.alias(state, &first)?;
+        Ok(Cached::No)
+    }
+
+    /// Copies into a new staging directory; returns it, and whether every file held still meanwhile.
+    fn fill(&self, state: &StageState, work: &Copying<'_>) -> Result<(Staging, bool), StepFailure> {
+        let staging = self.store().staging()?;
+        let layers = self.directories(&state.layers);
+        let Expanded {
+            destination,
+            style,
+            unpack_owner,
+            ..
+        } = work.expanded;
+        // A name that several files would get one after the other is a mistake.
+        let files = work.selected.iter().filter(|source| {
+            let first = source.entries.first();
+            first.is_some_and(|entry| !entry.metadata.is_dir())
+        });
+        if files.count() + work.expanded.documents.len() > 1 && !destination.is_directory {
+            let resolved = Tree::layers(layers.clone()).resolve(&destination.path, Last::Follow)?;
+            if !resolved.node.is_some_and(|node| node.metadata.is_dir()) {
+                let path = destination.path.display().to_string();
+                return Err(StepFailure::Destination(path));
+            }
+        }
+        let mut filling = Filling::new(&staging.diff(), &layers);
+        for source in work.selected {
+            if !(work.unpacks && unpack(&mut filling, source, destination, *unpack_owner)?) {
+                filling.copy(source, destination, style)?;
+            }
+        }
+        for (name, content) in &work.expanded.documents {
+            filling.document(name, content, destination, style)?;
+        }
+        filling.finish()?;
+        for path in &filling.unsteady {
+            let text = format!("`{}` changed while it was copied", path.display());
+            self.progress.event(BuildEvent::Warning(&text));
+        }
+        let steady = filling.unsteady.is_empty();
+        Ok((staging, steady))
+    }
+
+    /// Expands a `COPY` or `ADD`.
+    fn expand(
+        &self,
+        state: &StageState,
+        transfer: &Transfer,
+        keyword: &str,
+    ) -> Result<Expanded, StepFailure> {
+        let variables = state.variables();
+        let expand = |text: &String| {
+            expand::expand(text, self.given.escape, &variables).map_err(StageError::from)
+        };
+        let sources = transfer.sources.iter().map(expand);
+        let sources = sources.collect::<Result<Vec<_>, _>>()?;
+        let destination = expand(&transfer.destination)?;
+        let chown = transfer.chown.as_ref().map(expand).transpose()?;
+        let chmod = transfer.chmod.as_ref().map(expand).transpose()?;
+        let mut documents = Vec::new();
+        for document in &transfer.documents {
+            let content = document.content();
+            let content = if document.expand {
+                expand::expand_heredoc(&content, &variables).map_err(StageError::from)?
+            } else {
+                content
+            };
+            documents.push((document.name.clone(), content));
+        }
+        let chosen = match &chown {
+            None => None,
+            Some(text) => {
+                let tree = Tree::layers(self.directories(&state.layers));
+                Some(owner::find(text, &tree)?)
+            }
+        };
+        // Files of the context become root's; those of a stage keep their owner.
+        let usual = transfer.from.is_none().then_some(Owner::ROOT);
+        let owner = chosen.or(usual);
+        let mode = match &chmod {
+            None => None,
+            Some(text) => {
+                let change = ModeChange::parse(text);
+                Some(change.ok_or_else(|| StepFailure::Mode(text.clone()))?)
+            }
+        };
+        let flags = [
+            ("chown", &chown),
+            ("chmod", &chmod),
+            ("from", &transfer.from),
+        ];
+        let flags = flags.iter().filter_map(|(name, value)| {
+            let value = value.as_ref()?;
+            Some(format!("--{name}={value} "))
+        });
+        let flags: String = flags.collect();
+        let words: Vec<&str> = sources.iter().map(String::as_str).collect();
+        let heredocs: Vec<String> = documents.iter().map(|(n, _)| format!("<<{n}")).collect();
+        let heredocs: Vec<&str> = heredocs.iter().map(String::as_str).collect();
+        let words = [heredocs, words, vec![destination.as_str()]]
+            .concat()
+            .join(" ");
+        Ok(Expanded {
+            by: format!("{keyword} {flags}{words} # buildkit"),
+            destination: state.destination(&destination),
+            exclude: IgnoreRules::of(transfer.exclude.iter().map(String::as_str))?,
+            style: Style { owner, mode },
+            unpack_owner: chosen,
+            sources,
+            documents,
+        })
+    }
+}
+
+/// Finds every source.
+fn select(origin: &Origin<'_>, expanded: &Expanded) -> Result<Vec<Selected>, StepFailure> {
+    let mut selected = Vec::new();
+    for source in &expanded.sources {
+        selected.extend(origin.select(source, &expanded.exclude)?);
+    }
+    Ok(selected)
+}
+
+/// Starts the key of a `COPY` or `ADD` with all but the files.
+fn transfer_key(kind: &str, state: &StageState, transfer: &Transfer, expanded: &Expanded) -> Key {
+    let Style { owner, mode } = &expanded.style;
+    let mut key = Key::new(kind, &state.layers)
+        .with(&expanded.destination.path.to_string_lossy())
+        .with(if expanded.destination.is_directory {
+            "/"
+        } else {
+            ""
+        })
+        .with(&format!(
+            "{owner:?} {mode:?} {}",
+            expanded.unpack_owner.is_some()
+        ))
+        .with_all(&transfer.exclude)
+        .with_all(&expanded.sources);
+    for (name, content) in &expanded.documents {
+        key = key.with(name).with(content);
+    }
+    key
+}
+
+/// Unpacks a source that is an archive; returns whether it is one.
+fn unpack(
+    filling: &mut Filling,
+    source: &Selected,
+    destination: &Destination,
+    owner: Option<Owner>,
+) -> Result<bool, StepFailure> {
+    let Some(entry) = source.entries.first().filter(|e| e.metadata.is_file()) else {
+        return Ok(false);
+    };
+    let kind = archive::kind_of(&entry.host)?;
+    if let archive::Kind::Unreadable(compression) = kind {
+        let name = source.name.display();
+        let what = format!("ADD of the {compression} archive `{name}`");
+        return Err(StepFailure::NotSupported(what));
+    }
+    let Some(reader) = archive::open(&entry.host, kind)? else {
+        return Ok(false);
+    };
+    filling.unpack(reader, destination, owner)?;
+    Ok(true)
+}
+
+/// Returns whether a source lies elsewhere than in the context.
+fn is_remote(source: &str) -> bool {
+    let schemes = ["http://", "https://", "git://", "ssh://", "git@", "ftp://"];
+    schemes.iter().any(|scheme| source.starts_with(scheme))
+}

@@ -1,0 +1,141 @@
+//! What can go wrong with a registry.
+
+use super::super::manifest::ManifestError;
+use super::super::reference::Digest;
+use super::auth::CredentialsError;
+use super::config::ConfigError;
+use super::transport::TransportError;
+
+/// A failure to get something from a registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// No answer.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The files that say where to ask.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The file that says as whom to ask.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Asked as whoever we are, it may not be had. Registries answer so for what does not exist, too.
+    #[error(
+        "access to `{repository}` at {host} denied: it does not exist or may require login{hint}"
+    )]
+    Denied {
+        /// Path in the registry.
+        repository: String,
+        /// `host[:port]`.
+        host: String,
+        /// What else may be the reason, in parentheses.
+        hint: &'static str,
+    },
+    /// The registry knows no such tag, digest or repository.
+    #[error("{what} of `{repository}` not found at {host}{message}")]
+    NotFound {
+        /// `manifest latest`.
+        what: String,
+        /// Path in the registry.
+        repository: String,
+        /// `host[:port]`.
+        host: String,
+        /// In the registry's words.
+        message: String,
+    },
+    /// Any other answer that is not what was asked for.
+    #[error("{host} answered {status} to the request for {what} of `{repository}`{message}")]
+    Status {
+        /// `manifest latest`.
+        what: String,
+        /// Path in the registry.
+        repository: String,
+        /// `host[:port]`.
+        host: String,
+        /// HTTP's number.
+        status: u16,
+        /// In the registry's words.
+        message: String,
+    },
+    /// Bytes that are not those asked for.
+    #[error("{what} from {host} has the wrong digest: expected {expected}, got {found}")]
+    Digest {
+        /// `layer`, `manifest`, …
+        what: &'static str,
+        /// `host[:port]`.
+        host: String,
+        /// As referred to.
+        expected: Digest,
+        /// As received.
+        found: Digest,
+    },
+    /// More or fewer bytes than announced.
+    #[error(
+        "{what} {digest} from {host} has the wrong size: expected {expected} bytes, got {found}"
+    )]
+    Size {
+        /// `layer`, `manifest`, …
+        what: &'static str,
+        /// Of it.
+        digest: Digest,
+        /// `host[:port]`.
+        host: String,
+        /// As announced.
+        expected: u64,
+        /// As received.
+        found: u64,
+    },
+    /// A document beyond all reason.
+    #[error("{what} from {host} is larger than {limit} bytes")]
+    TooLarge {
+        /// `manifest latest`.
+        what: String,
+        /// `host[:port]`.
+        host: String,
+        /// The bound.
+        limit: u64,
+    },
+    /// A way we do not go.
+    #[error("{host} redirects to `{location}`, which is refused: {reason}")]
+    Redirect {
+        /// `host[:port]`.
+        host: String,
+        /// As given.
+        location: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A challenge that we cannot or will not meet.
+    #[error("{host} asks for authorization in a way that is not supported: {reason}")]
+    Challenge {
+        /// `host[:port]`.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// A document that is not an image.
+    #[error("{host} has no usable image there")]
+    Document {
+        /// `host[:port]`.
+        host: String,
+        /// What is wrong.
+        #[source]
+        source: ManifestError,
+    },
+    /// Mirrors and the registry itself, each with its own failure.
+    #[error("no registry could serve it: {}", attempts.join("; "))]
+    Everywhere {
+        /// One sentence each.
+        attempts: Vec<String>,
+    },
+}
+
+/// Shows an error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
