@@ -17,7 +17,12 @@ const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
 
 /// Lets `links` (`s1a2b*`) through dockerd's firewall, and tells of those that need the person's hand. Our rules carry
 /// `comment`.
-pub(crate) fn arrange(socket: &Socket, comment: &str, links: &str, has_ipv6: bool) -> io::Result<Vec<Warning>> {
+pub(crate) fn arrange(
+    socket: &Socket,
+    comment: &str,
+    links: &str,
+    has_ipv6: bool,
+) -> io::Result<Vec<Warning>> {
     let chains = nft::read_chains(socket)?;
     for family in FAMILIES {
         if has_docker(&chains, family) {
@@ -56,13 +61,25 @@ fn warnings(chains: &[ChainFound], links: &str, has_ipv6: bool) -> Vec<Warning> 
         let concerns_us = has_ipv6 || chain.family != Family::Ip6 as u8;
         // firewalld's chain has policy accept and ends in a reject.
         let is_firewalld = chain.table == "firewalld";
-        if is_docker || !concerns_us || !(chain.drops || is_firewalld) || chain.table.starts_with("stack-") {
+        if is_docker
+            || !concerns_us
+            || !(chain.drops || is_firewalld)
+            || chain.table.starts_with("stack-")
+        {
             continue;
         }
         let (firewall, remedy) = if is_firewalld {
-            ("firewalld".to_owned(), format!("firewall-cmd --permanent --zone=trusted --add-interface={pattern} && firewall-cmd --reload"))
+            (
+                "firewalld".to_owned(),
+                format!(
+                    "firewall-cmd --permanent --zone=trusted --add-interface={pattern} && firewall-cmd --reload"
+                ),
+            )
         } else if has_ufw && chain.table == "filter" {
-            ("ufw".to_owned(), format!("ufw route allow in on {pattern} && ufw route allow out on {pattern}"))
+            (
+                "ufw".to_owned(),
+                format!("ufw route allow in on {pattern} && ufw route allow out on {pattern}"),
+            )
         } else {
             let kind = match family {
                 Some(Family::Ip) => "ip",
@@ -70,10 +87,16 @@ fn warnings(chains: &[ChainFound], links: &str, has_ipv6: bool) -> Vec<Warning> 
                 _ => "inet",
             };
             let place = format!("{kind} {} {}", chain.table, chain.name);
-            let remedy = format!("nft insert rule {place} iifname \"{links}\" accept && nft insert rule {place} oifname \"{links}\" accept");
+            let remedy = format!(
+                "nft insert rule {place} iifname \"{links}\" accept && nft insert rule {place} oifname \"{links}\" accept"
+            );
             (format!("chain `{place}`"), remedy)
         };
-        let warning = Warning::ForwardDropped { firewall, links: pattern.clone(), remedy };
+        let warning = Warning::ForwardDropped {
+            firewall,
+            links: pattern.clone(),
+            remedy,
+        };
         if !found.contains(&warning) {
             found.push(warning);
         }
@@ -92,11 +115,21 @@ fn has_docker(chains: &[ChainFound], family: Family) -> bool {
 fn our_rules(socket: &Socket, family: Family, comment: &str) -> io::Result<Vec<u64>> {
     let (table, chain) = DOCKER;
     let rules = nft::read_rules(socket, family, table, Some(chain))?;
-    Ok(rules.into_iter().filter(|rule| rule.comment.as_deref() == Some(comment)).map(|rule| rule.handle).collect())
+    Ok(rules
+        .into_iter()
+        .filter(|rule| rule.comment.as_deref() == Some(comment))
+        .map(|rule| rule.handle)
+        .collect())
 }
 
 /// Replaces what there is of our rules by both, in the form that iptables-nft writes and therefore can list.
-fn write_rules(socket: &Socket, family: Family, comment: &str, links: &str, stale: &[u64]) -> io::Result<()> {
+fn write_rules(
+    socket: &Socket,
+    family: Family,
+    comment: &str,
+    links: &str,
+    stale: &[u64],
+) -> io::Result<()> {
     let (table, chain) = DOCKER;
     let mut batch = Batch::new(family);
     for handle in stale {
@@ -105,7 +138,9 @@ fn write_rules(socket: &Socket, family: Family, comment: &str, links: &str, stal
     for key in [Meta::OutputName, Meta::InputName] {
         // # nft: iifname "s1a2b*" counter accept comment "stack-…"; iptables: -i s1a2b+ -j ACCEPT
         batch.insert_rule(DOCKER, comment, |m| {
-            m.link(key, Compare::Equal, links).counter().verdict(Verdict::Accept);
+            m.link(key, Compare::Equal, links)
+                .counter()
+                .verdict(Verdict::Accept);
         });
     }
     batch.commit(socket).map_err(|refused| refused.source)

@@ -26,7 +26,11 @@ pub(crate) struct Firewall {
 impl Firewall {
     /// Returns the table `stack-<instance>` of the records in `store`.
     pub(crate) fn new(instance: &str, store: Store) -> Self {
-        Self { table: format!("stack-{instance}"), store, socket: Mutex::new(None) }
+        Self {
+            table: format!("stack-{instance}"),
+            store,
+            socket: Mutex::new(None),
+        }
     }
 
     /// Adds elements whose records have been written.
@@ -42,7 +46,9 @@ impl Firewall {
         match self.commit(batch)? {
             Ok(()) => Ok(()),
             // No table, or another target under the same key: what the records do not know has no right to be there.
-            Err(refused) if [libc::ENOENT, libc::EEXIST, libc::ENOTEMPTY].contains(&refused.errno) => {
+            Err(refused)
+                if [libc::ENOENT, libc::EEXIST, libc::ENOTEMPTY].contains(&refused.errno) =>
+            {
                 drop(lock);
                 self.replace()
             }
@@ -119,7 +125,9 @@ impl Firewall {
             }
         });
         let others = self.with_socket(|socket| coexist::withdraw(socket, &self.table));
-        let others = others.and_then(|result| result.map_err(|source| self.failed_to("remove our rules from DOCKER-USER", source)));
+        let others = others.and_then(|result| {
+            result.map_err(|source| self.failed_to("remove our rules from DOCKER-USER", source))
+        });
         removed.err().into_iter().chain(others.err()).collect()
     }
 
@@ -158,16 +166,25 @@ impl Firewall {
         let mut guard = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let socket = match guard.take() {
             Some(socket) => socket,
-            None => Socket::open(netlink::Family::Netfilter).map_err(|source| self.failed_to("open a netlink socket", source))?,
+            None => Socket::open(netlink::Family::Netfilter)
+                .map_err(|source| self.failed_to("open a netlink socket", source))?,
         };
         Ok(action(guard.insert(socket)))
     }
 
     fn failed(&self, refused: Refused) -> NetError {
-        NetError::Firewall { table: self.table.clone(), attempt: refused.attempt, source: refused.source }
+        NetError::Firewall {
+            table: self.table.clone(),
+            attempt: refused.attempt,
+            source: refused.source,
+        }
     }
 
     fn failed_to(&self, attempt: &str, source: std::io::Error) -> NetError {
-        NetError::Firewall { table: self.table.clone(), attempt: attempt.to_owned(), source }
+        NetError::Firewall {
+            table: self.table.clone(),
+            attempt: attempt.to_owned(),
+            source,
+        }
     }
 }

@@ -15,10 +15,9 @@ pub(crate) fn default_ranges() -> impl Iterator<Item = IpNetwork> {
 }
 
 /// Returns the first default range that overlaps none of `taken`.
-pub(crate) fn choose_range<'a>(
-    taken: impl Iterator<Item = &'a IpNetwork> + Clone,
-) -> Option<IpNetwork> {
-    default_ranges().find(|range| !taken.clone().any(|other| overlap(*range, *other)))
+pub(crate) fn choose_range<'a>(taken: impl Iterator<Item = &'a IpNetwork>) -> Option<IpNetwork> {
+    let taken: Vec<IpNetwork> = taken.copied().collect();
+    default_ranges().find(|range| !taken.iter().any(|other| overlap(*range, *other)))
 }
 
 /// Returns whether two ranges have an address in common.
@@ -55,7 +54,10 @@ pub(crate) fn usable(range: IpNetwork) -> (IpAddr, IpAddr) {
             after(v4.network().into()).unwrap_or(range.network()),
             Ipv4Addr::from(u32::from(v4.broadcast()).saturating_sub(1)).into(),
         ),
-        IpNetwork::V6(v6) => (after(v6.network().into()).unwrap_or(range.network()), v6.broadcast().into()),
+        IpNetwork::V6(v6) => (
+            after(v6.network().into()).unwrap_or(range.network()),
+            v6.broadcast().into(),
+        ),
     }
 }
 
@@ -72,14 +74,20 @@ pub(crate) fn next_free(
     let from_start = std::iter::successors(Some(start), |a| after(*a)).take_while(in_range);
     let around = std::iter::successors(Some(first), |a| after(*a)).take_while(|a| *a < start);
     // Each miss is an address of `taken`, so the search is no longer than that set.
-    from_start.chain(around).find(|address| !taken.contains(address))
+    from_start
+        .chain(around)
+        .find(|address| !taken.contains(address))
 }
 
 /// Returns the address after `address`.
 fn after(address: IpAddr) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(a) => u32::from(a).checked_add(1).map(|a| Ipv4Addr::from(a).into()),
-        IpAddr::V6(a) => u128::from(a).checked_add(1).map(|a| Ipv6Addr::from(a).into()),
+        IpAddr::V4(a) => u32::from(a)
+            .checked_add(1)
+            .map(|a| Ipv4Addr::from(a).into()),
+        IpAddr::V6(a) => u128::from(a)
+            .checked_add(1)
+            .map(|a| Ipv6Addr::from(a).into()),
     }
 }
 
@@ -114,9 +122,15 @@ mod tests {
         };
         check(&[], Some("172.17.0.0/16"));
         check(&["172.17.0.0/16", "fd00::/8"], Some("172.18.0.0/16"));
-        check(&["172.17.4.0/24", "172.18.255.255/32"], Some("172.19.0.0/16"));
+        check(
+            &["172.17.4.0/24", "172.18.255.255/32"],
+            Some("172.19.0.0/16"),
+        );
         check(&["172.16.0.0/12"], Some("192.168.0.0/20"));
-        check(&["172.16.0.0/12", "192.168.16.7/32", "192.168.0.0/24"], Some("192.168.32.0/20"));
+        check(
+            &["172.16.0.0/12", "192.168.16.7/32", "192.168.0.0/24"],
+            Some("192.168.32.0/20"),
+        );
         check(&["172.16.0.0/12", "192.168.0.0/16"], None);
     }
 
@@ -126,26 +140,74 @@ mod tests {
             let taken: BTreeSet<IpAddr> = taken.iter().map(|t| t.parse().unwrap()).collect();
             let cursor = cursor.map(|c| c.parse().unwrap());
             let found = next_free(range(r), &taken, cursor);
-            assert_eq!(found, expected.map(|e| e.parse().unwrap()), "{r} {taken:?} {cursor:?}");
+            assert_eq!(
+                found,
+                expected.map(|e| e.parse().unwrap()),
+                "{r} {taken:?} {cursor:?}"
+            );
         };
         check("10.0.0.0/24", &["10.0.0.1"], None, Some("10.0.0.2"));
-        check("10.0.0.0/24", &["10.0.0.1", "10.0.0.2"], None, Some("10.0.0.3"));
-        check("10.0.0.0/24", &["10.0.0.1"], Some("10.0.0.7"), Some("10.0.0.8"));
-        check("10.0.0.0/24", &["10.0.0.1"], Some("10.0.0.254"), Some("10.0.0.2"));
-        check("10.0.0.0/24", &["10.0.0.1"], Some("10.9.0.254"), Some("10.0.0.2"));
-        check("10.0.0.0/30", &["10.0.0.1", "10.0.0.2"], Some("10.0.0.2"), None);
-        check("10.0.0.0/30", &["10.0.0.1"], Some("10.0.0.2"), Some("10.0.0.2"));
+        check(
+            "10.0.0.0/24",
+            &["10.0.0.1", "10.0.0.2"],
+            None,
+            Some("10.0.0.3"),
+        );
+        check(
+            "10.0.0.0/24",
+            &["10.0.0.1"],
+            Some("10.0.0.7"),
+            Some("10.0.0.8"),
+        );
+        check(
+            "10.0.0.0/24",
+            &["10.0.0.1"],
+            Some("10.0.0.254"),
+            Some("10.0.0.2"),
+        );
+        check(
+            "10.0.0.0/24",
+            &["10.0.0.1"],
+            Some("10.9.0.254"),
+            Some("10.0.0.2"),
+        );
+        check(
+            "10.0.0.0/30",
+            &["10.0.0.1", "10.0.0.2"],
+            Some("10.0.0.2"),
+            None,
+        );
+        check(
+            "10.0.0.0/30",
+            &["10.0.0.1"],
+            Some("10.0.0.2"),
+            Some("10.0.0.2"),
+        );
         check("10.0.0.0/31", &["10.0.0.0"], None, Some("10.0.0.1"));
         check("10.0.0.0/32", &["10.0.0.0"], None, None);
-        check("255.255.255.0/24", &["255.255.255.1"], Some("255.255.255.254"), Some("255.255.255.2"));
-        check("fd00::/64", &["fd00::1"], Some("fd00::ff"), Some("fd00::100"));
+        check(
+            "255.255.255.0/24",
+            &["255.255.255.1"],
+            Some("255.255.255.254"),
+            Some("255.255.255.2"),
+        );
+        check(
+            "fd00::/64",
+            &["fd00::1"],
+            Some("fd00::ff"),
+            Some("fd00::100"),
+        );
         check("::/0", &[], None, Some("::1"));
     }
 
     #[test]
     fn only_addresses_a_host_can_have_are_usable() {
         let check = |address: &str, expected: Option<&str>| {
-            assert_eq!(unusable(range("10.1.0.0/16"), address.parse().unwrap()), expected, "{address}");
+            assert_eq!(
+                unusable(range("10.1.0.0/16"), address.parse().unwrap()),
+                expected,
+                "{address}"
+            );
         };
         check("10.1.0.5", None);
         check("10.2.0.5", Some("it is outside of the range"));

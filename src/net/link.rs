@@ -10,10 +10,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use futures_util::TryStreamExt;
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec,
     LinkVeth, RouteMessageBuilder,
@@ -65,8 +65,11 @@ pub(crate) struct Links {
 impl Links {
     /// Connects in the network namespace of the calling thread.
     pub(crate) fn connect() -> Result<Self, NetError> {
-        let (connection, handle, _) = rtnetlink::new_connection()
-            .map_err(|source| NetError::Link { attempt: "open a netlink socket".to_owned(), source })?;
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|source| NetError::Link {
+                attempt: "open a netlink socket".to_owned(),
+                source,
+            })?;
         // Ends with the last handle.
         drop(tokio::spawn(connection));
         Ok(Self { handle })
@@ -100,14 +103,28 @@ impl Links {
                 mtu = mtu.into_iter().chain(link_mtu(&link)).min();
             }
         }
-        Ok(HostNetwork { taken, mtu: mtu.unwrap_or(1500) })
+        Ok(HostNetwork {
+            taken,
+            mtu: mtu.unwrap_or(1500),
+        })
     }
 
     /// Makes sure that the network's bridge exists, is up and has its addresses.
     pub(crate) async fn ensure_bridge(&self, network: &NetworkRecord) -> Result<(), NetError> {
         let bridge = &network.bridge;
-        let failed = |error| failed(&format!("make bridge `{bridge}` of network `{}`", network.config.name), error);
-        let first = network.subnets.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |s| s.gateway);
+        let failed = |error| {
+            failed(
+                &format!(
+                    "make bridge `{bridge}` of network `{}`",
+                    network.config.name
+                ),
+                error,
+            )
+        };
+        let first = network
+            .subnets
+            .first()
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |s| s.gateway);
         // An address of its own: otherwise the bridge's changes with every port, and neighbours lose it.
         let message = LinkMessageBuilder::<LinkBridge>::new(bridge)
             .mtu(network.mtu)
@@ -125,12 +142,26 @@ impl Links {
             unless_exists(request.execute().await).map_err(failed)?;
         }
         let up = LinkUnspec::new_with_index(index).up().build();
-        self.handle.link().change(up).execute().await.map_err(failed)
+        self.handle
+            .link()
+            .change(up)
+            .execute()
+            .await
+            .map_err(failed)
     }
 
     /// Makes a veth pair with one end in `netns` and the other as a port of the bridge.
-    pub(crate) async fn add_pair(&self, plan: &LinkPlan, netns: BorrowedFd<'_>) -> Result<(), NetError> {
-        let failed = |error| failed(&format!("make link `{}` on bridge `{}`", plan.host_link, plan.bridge), error);
+    pub(crate) async fn add_pair(
+        &self,
+        plan: &LinkPlan,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), NetError> {
+        let failed = |error| {
+            failed(
+                &format!("make link `{}` on bridge `{}`", plan.host_link, plan.bridge),
+                error,
+            )
+        };
         let peer = LinkUnspec::new_with_name(&plan.interface)
             .setns_by_fd(netns.as_raw_fd())
             .mtu(plan.mtu)
@@ -144,10 +175,22 @@ impl Links {
             .mtu(plan.mtu)
             .up()
             .build();
-        self.handle.link().add(pair).execute().await.map_err(failed)?;
+        self.handle
+            .link()
+            .add(pair)
+            .execute()
+            .await
+            .map_err(failed)?;
         // So that a container reaches its own published ports. Not possible in the same message: the port must exist.
-        let port = LinkBridgePort::new(link_index(&plan.host_link)?).hairpin(true).build();
-        self.handle.link().set_port(port).execute().await.map_err(failed)
+        let port = LinkBridgePort::new(link_index(&plan.host_link)?)
+            .hairpin(true)
+            .build();
+        self.handle
+            .link()
+            .set_port(port)
+            .execute()
+            .await
+            .map_err(failed)
     }
 
     /// Deletes all links of a group: a bridge and its ports, in one go.
@@ -156,7 +199,9 @@ impl Links {
         message.attributes.push(LinkAttribute::Group(group));
         match self.handle.link().del_with_message(message).execute().await {
             Err(error) if raw_code(&error) == Some(libc::ENODEV) => Ok(()),
-            result => result.map_err(|error| failed(&format!("delete the links of group {group}"), error)),
+            result => {
+                result.map_err(|error| failed(&format!("delete the links of group {group}"), error))
+            }
         }
     }
 }
@@ -169,21 +214,33 @@ pub(crate) async fn configure(netns: OwnedFd, plans: Vec<LinkPlan>) -> Result<()
         .stack_size(256 << 10)
         .spawn(move || {
             let result = netns::enter(&netns)
-                .map_err(|source| NetError::Namespace { attempt: "enter the container's network namespace".to_owned(), source })
+                .map_err(|source| NetError::Namespace {
+                    attempt: "enter the container's network namespace".to_owned(),
+                    source,
+                })
                 .and_then(|()| configure_here(&plans));
             // Nobody waits any more where the future was dropped.
             drop(sender.send(result));
         });
-    let namespace = |source| NetError::Namespace { attempt: "start a thread for a network namespace".to_owned(), source };
+    let namespace = |source| NetError::Namespace {
+        attempt: "start a thread for a network namespace".to_owned(),
+        source,
+    };
     spawned.map_err(namespace)?;
-    receiver.await.map_err(|_| namespace(io::Error::other("the thread ended early")))?
+    receiver
+        .await
+        .map_err(|_| namespace(io::Error::other("the thread ended early")))?
 }
 
 /// Brings up `lo` and the links in the namespace of the calling thread.
 fn configure_here(plans: &[LinkPlan]) -> Result<(), NetError> {
     sysctl::write(&sysctl::of_container())?;
     let mut requests = Requests::default();
-    requests.add("bring up `lo`".to_owned(), RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(link_index("lo")?).up().build()), 0);
+    requests.add(
+        "bring up `lo`".to_owned(),
+        RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(link_index("lo")?).up().build()),
+        0,
+    );
     for plan in plans {
         let has_ipv6 = plan.addresses.iter().any(IpNetwork::is_ipv6);
         sysctl::write(&sysctl::of_container_link(&plan.interface, has_ipv6))?;
@@ -191,13 +248,25 @@ fn configure_here(plans: &[LinkPlan]) -> Result<(), NetError> {
         for address in &plan.addresses {
             let message = address_message(index, address.ip(), address.prefix());
             let attempt = format!("add address {address} to `{}`", plan.interface);
-            requests.add(attempt, RouteNetlinkMessage::NewAddress(message), CREATE | EXCL);
+            requests.add(
+                attempt,
+                RouteNetlinkMessage::NewAddress(message),
+                CREATE | EXCL,
+            );
         }
         let up = LinkUnspec::new_with_index(index).up().build();
-        requests.add(format!("bring up `{}`", plan.interface), RouteNetlinkMessage::SetLink(up), 0);
+        requests.add(
+            format!("bring up `{}`", plan.interface),
+            RouteNetlinkMessage::SetLink(up),
+            0,
+        );
         for gateway in &plan.default_routes {
             let message = default_route(*gateway, index);
-            requests.add(format!("add default route through {gateway}"), RouteNetlinkMessage::NewRoute(message), CREATE | EXCL);
+            requests.add(
+                format!("add default route through {gateway}"),
+                RouteNetlinkMessage::NewRoute(message),
+                CREATE | EXCL,
+            );
         }
     }
     requests.send()
@@ -216,7 +285,7 @@ impl Requests {
         self.attempts.push(attempt);
         let mut message = NetlinkMessage::from(message);
         message.header.flags = REQUEST | ACK | flags;
-        message.header.sequence_number = self.attempts.len() as u32;
+        message.header.sequence_number = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         message.finalize();
         let start = self.bytes.len();
         self.bytes.resize(start + message.buffer_len(), 0);
@@ -225,13 +294,21 @@ impl Requests {
 
     /// Sends all; the first refusal is the error.
     fn send(self) -> Result<(), NetError> {
-        let socket = |source| NetError::Link { attempt: "configure links".to_owned(), source };
-        let refused = Socket::open(Family::Route).and_then(|s| s.transact(&self.bytes)).map_err(socket)?;
+        let socket = |source| NetError::Link {
+            attempt: "configure links".to_owned(),
+            source,
+        };
+        let refused = Socket::open(Family::Route)
+            .and_then(|s| s.transact(&self.bytes))
+            .map_err(socket)?;
         let Some(first) = refused.into_iter().next() else {
             return Ok(());
         };
         let attempt = self.attempts.get((first.sequence as usize).wrapping_sub(1));
-        Err(NetError::Link { attempt: attempt.cloned().unwrap_or_default(), source: first.into() })
+        Err(NetError::Link {
+            attempt: attempt.cloned().unwrap_or_default(),
+            source: first.into(),
+        })
     }
 }
 
@@ -245,16 +322,27 @@ pub(crate) fn link_index(name: &str) -> Result<u32, NetError> {
     );
     socket
         .and_then(|socket| rustix::net::netdevice::name_to_index(socket.as_fd(), name))
-        .map_err(|errno| NetError::Link { attempt: format!("find link `{name}`"), source: errno.into() })
+        .map_err(|errno| NetError::Link {
+            attempt: format!("find link `{name}`"),
+            source: errno.into(),
+        })
 }
 
 /// Returns a message that adds `address`; IPv6 without duplicate detection, as addresses are leased.
 fn address_message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
     match address {
-        IpAddr::V4(address) => AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build(),
+        IpAddr::V4(address) => AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(address, prefix)
+            .build(),
         IpAddr::V6(address) => {
-            let mut message = AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, prefix).build();
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            let mut message = AddressMessageBuilder::<Ipv6Addr>::new()
+                .index(index)
+                .address(address, prefix)
+                .build();
+            message
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad));
             message
         }
     }
@@ -263,8 +351,14 @@ fn address_message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
 /// Returns a message that adds a default route.
 fn default_route(gateway: IpAddr, index: u32) -> RouteMessage {
     match gateway {
-        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build(),
-        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index).build(),
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(gateway)
+            .output_interface(index)
+            .build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .gateway(gateway)
+            .output_interface(index)
+            .build(),
     }
 }
 
@@ -272,37 +366,50 @@ fn default_route(gateway: IpAddr, index: u32) -> RouteMessage {
 fn destination(route: &RouteMessage) -> Option<IpNetwork> {
     const SHORTEST: u8 = 7;
     let prefix = route.header.destination_prefix_length;
-    let address = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(a)) => Some(IpAddr::V4(*a)),
-        RouteAttribute::Destination(RouteAddress::Inet6(a)) => Some(IpAddr::V6(*a)),
-        _ => None,
-    })?;
-    IpNetwork::new(address, prefix).ok().filter(|range| range.prefix() > SHORTEST)
+    let address = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(a)) => Some(IpAddr::V4(*a)),
+            RouteAttribute::Destination(RouteAddress::Inet6(a)) => Some(IpAddr::V6(*a)),
+            _ => None,
+        })?;
+    IpNetwork::new(address, prefix)
+        .ok()
+        .filter(|range| range.prefix() > SHORTEST)
 }
 
 /// Returns the link a route leads through.
 fn output_link(route: &RouteMessage) -> Option<u32> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    })
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        })
 }
 
 /// Returns the range that an address lies in.
 fn range_of(message: &AddressMessage) -> Option<IpNetwork> {
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) | AddressAttribute::Address(address) => Some(*address),
-        _ => None,
-    })?;
+    let address = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) | AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })?;
     IpNetwork::new(address, message.header.prefix_len).ok()
 }
 
 /// Returns a link's MTU in bytes.
 fn link_mtu(link: &LinkMessage) -> Option<u32> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Mtu(mtu) => Some(*mtu),
-        _ => None,
-    })
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        })
 }
 
 /// Takes "exists already" for done.
@@ -327,5 +434,8 @@ fn failed(attempt: &str, error: rtnetlink::Error) -> NetError {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other.to_string()),
     };
-    NetError::Link { attempt: attempt.to_owned(), source }
+    NetError::Link {
+        attempt: attempt.to_owned(),
+        source,
+    }
 }

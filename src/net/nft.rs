@@ -14,7 +14,9 @@
 
 use std::io;
 
-use crate::sys::netlink::{ACK, APPEND, CREATE, DUMP, HEADER, Message, REQUEST, Socket, attributes};
+use crate::sys::netlink::{
+    ACK, APPEND, CREATE, DUMP, HEADER, Message, REQUEST, Socket, attributes,
+};
 
 /// `NFNL_SUBSYS_NFTABLES` in the upper byte of a message type.
 const SUBSYSTEM: u16 = 10 << 8;
@@ -149,7 +151,11 @@ impl Batch {
         };
         let index = (first.sequence as usize).wrapping_sub(1);
         Err(Refused {
-            attempt: self.attempts.get(index).cloned().unwrap_or_else(|| "commit a transaction".to_owned()),
+            attempt: self
+                .attempts
+                .get(index)
+                .cloned()
+                .unwrap_or_else(|| "commit a transaction".to_owned()),
             errno: first.errno,
             source: first.into(),
         })
@@ -157,9 +163,16 @@ impl Batch {
 
     /// Adds a table; it may exist. `comment` is shown by `nft list`.
     pub(crate) fn add_table(&mut self, table: &str, comment: &str) {
-        self.message(message::NEWTABLE, CREATE, format!("add table {table}"), |m| {
-            m.text(1, table).number(2, 0).bytes(6, &comment_data(comment));
-        });
+        self.message(
+            message::NEWTABLE,
+            CREATE,
+            format!("add table {table}"),
+            |m| {
+                m.text(1, table)
+                    .number(2, 0)
+                    .bytes(6, &comment_data(comment));
+            },
+        );
     }
 
     /// Removes a table with all that is in it.
@@ -171,16 +184,22 @@ impl Batch {
 
     /// Adds a chain; with a hook it is a base chain with policy accept.
     pub(crate) fn add_chain(&mut self, table: &str, chain: &str, hook: Option<Hook>) {
-        self.message(message::NEWCHAIN, CREATE, format!("add chain {chain}"), |m| {
-            m.text(1, table).text(3, chain);
-            if let Some(hook) = hook {
-                m.nested(4, |m| {
-                    m.number(1, hook.number).number(2, hook.priority.cast_unsigned());
-                })
-                .number(5, 1)
-                .text(7, hook.kind);
-            }
-        });
+        self.message(
+            message::NEWCHAIN,
+            CREATE,
+            format!("add chain {chain}"),
+            |m| {
+                m.text(1, table).text(3, chain);
+                if let Some(hook) = hook {
+                    m.nested(4, |m| {
+                        m.number(1, hook.number)
+                            .number(2, hook.priority.cast_unsigned());
+                    })
+                    .number(5, 1)
+                    .text(7, hook.kind);
+                }
+            },
+        );
     }
 
     /// Adds a set with keys of type `key`, or a map to `value`; `interval`: of ranges of addresses.
@@ -195,11 +214,15 @@ impl Batch {
         const HOST_ENDIAN: u32 = 1;
         const INTERVAL: u32 = 0x4;
         const MAP: u32 = 0x8;
-        let id = self.attempts.len() as u32 + 1;
+        let id = size32(self.attempts.len()) + 1;
         let flags = if interval { INTERVAL } else { 0 } | if value.is_some() { MAP } else { 0 };
         let (key_type, key_length) = DataType::concatenated(key);
         self.message(message::NEWSET, CREATE, format!("add set {name}"), |m| {
-            m.text(1, table).text(2, name).number(3, flags).number(4, key_type).number(5, key_length);
+            m.text(1, table)
+                .text(2, name)
+                .number(3, flags)
+                .number(4, key_type)
+                .number(5, key_length);
             if let Some((kind, length)) = value.map(DataType::concatenated) {
                 m.number(6, kind).number(7, length);
             }
@@ -223,18 +246,20 @@ impl Batch {
     }
 
     /// Encodes elements, in messages whose nested list fits the 16 bits of its length.
-    fn elements(&mut self, kind: u16, flags: u16, verb: &str, place: (&str, &str), elements: &[Element]) {
+    fn elements(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        verb: &str,
+        place: (&str, &str),
+        elements: &[Element],
+    ) {
         const IN_ONE_MESSAGE: usize = 400;
         let (table, set) = place;
         for part in elements.chunks(IN_ONE_MESSAGE) {
+            let list = |m: &mut Attributes<'_>| part.iter().for_each(|element| m.element(element));
             self.message(kind, flags, format!("{verb} elements of {set}"), |m| {
-                m.text(1, table).text(2, set).nested(3, |m| {
-                    for element in part {
-                        m.nested(1, |m| {
-                            m.element(element);
-                        });
-                    }
-                });
+                m.text(1, table).text(2, set).nested(3, list);
             });
         }
     }
@@ -247,9 +272,14 @@ impl Batch {
         syntax: &str,
         expressions: impl FnOnce(&mut Attributes<'_>),
     ) {
-        self.message(message::NEWRULE, CREATE | APPEND, format!("add rule {chain}: {syntax}"), |m| {
-            m.text(1, table).text(2, chain).nested(4, expressions);
-        });
+        self.message(
+            message::NEWRULE,
+            CREATE | APPEND,
+            format!("add rule {chain}: {syntax}"),
+            |m| {
+                m.text(1, table).text(2, chain).nested(4, expressions);
+            },
+        );
     }
 
     /// Puts a rule with a comment before all others of the chain.
@@ -259,27 +289,47 @@ impl Batch {
         comment: &str,
         expressions: impl FnOnce(&mut Attributes<'_>),
     ) {
-        self.message(message::NEWRULE, CREATE, format!("insert rule into {chain}"), |m| {
-            m.text(1, table)
-                .text(2, chain)
-                .nested(4, expressions)
-                .bytes(7, &comment_data(comment));
-        });
+        self.message(
+            message::NEWRULE,
+            CREATE,
+            format!("insert rule into {chain}"),
+            |m| {
+                m.text(1, table)
+                    .text(2, chain)
+                    .nested(4, expressions)
+                    .bytes(7, &comment_data(comment));
+            },
+        );
     }
 
     /// Deletes the rule with `handle`.
     pub(crate) fn delete_rule(&mut self, table: &str, chain: &str, handle: u64) {
-        self.message(message::DELRULE, 0, format!("delete rule {handle} of {chain}"), |m| {
-            m.text(1, table).text(2, chain).bytes(3, &handle.to_be_bytes());
-        });
+        self.message(
+            message::DELRULE,
+            0,
+            format!("delete rule {handle} of {chain}"),
+            |m| {
+                m.text(1, table)
+                    .text(2, chain)
+                    .bytes(3, &handle.to_be_bytes());
+            },
+        );
     }
 
     /// Adds one message; every one asks for an acknowledgement, so that each refusal is told.
-    fn message(&mut self, kind: u16, flags: u16, attempt: String, body: impl FnOnce(&mut Attributes<'_>)) {
+    fn message(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        attempt: String,
+        body: impl FnOnce(&mut Attributes<'_>),
+    ) {
         self.attempts.push(attempt);
-        let start = self.header(SUBSYSTEM | kind, flags | ACK, self.attempts.len() as u32);
-        body(&mut Attributes { bytes: &mut self.bytes });
-        let length = (self.bytes.len() - start) as u32;
+        let start = self.header(SUBSYSTEM | kind, flags | ACK, size32(self.attempts.len()));
+        body(&mut Attributes {
+            bytes: &mut self.bytes,
+        });
+        let length = size32(self.bytes.len() - start);
         patch(&mut self.bytes, start, &length.to_ne_bytes());
     }
 
@@ -287,7 +337,11 @@ impl Batch {
     fn header(&mut self, kind: u16, flags: u16, sequence: u32) -> usize {
         let start = self.bytes.len();
         let is_bound = kind == BATCH_BEGIN || kind == BATCH_END;
-        let (family, resource) = if is_bound { (0, SUBSYSTEM >> 8) } else { (self.family as u8, 0) };
+        let (family, resource) = if is_bound {
+            (0, SUBSYSTEM >> 8)
+        } else {
+            (self.family as u8, 0)
+        };
         write_header(&mut self.bytes, kind, flags, sequence);
         self.bytes.extend([family, 0]);
         self.bytes.extend(resource.to_be_bytes());
@@ -297,11 +351,21 @@ impl Batch {
 
 /// Writes a netlink header for a message with nothing but a netfilter header.
 fn write_header(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32) {
-    bytes.extend((HEADER as u32 + 4).to_ne_bytes());
+    bytes.extend(size32(HEADER + 4).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend((REQUEST | flags).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.extend([0; 4]);
+}
+
+/// Returns a length for a field of 16 bits. What does not fit gets a length that the kernel refuses.
+fn size16(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+/// Returns a length or count for a field of 32 bits.
+fn size32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 /// Overwrites bytes at `offset`, which have been written before.
@@ -313,8 +377,11 @@ fn patch(bytes: &mut [u8], offset: usize, field: &[u8]) {
 
 /// User data that `nft` and `iptables` show as a comment: type u8 (0) · length u8 · text with a final NUL.
 fn comment_data(comment: &str) -> Vec<u8> {
-    let text = comment.as_bytes().get(..comment.len().min(120)).unwrap_or_default();
-    let mut data = vec![0, text.len() as u8 + 1];
+    let text = comment
+        .as_bytes()
+        .get(..comment.len().min(120))
+        .unwrap_or_default();
+    let mut data = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
     data.extend(text);
     data.push(0);
     data
@@ -337,7 +404,7 @@ pub(crate) struct Attributes<'a> {
 impl Attributes<'_> {
     /// Writes raw bytes.
     fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        self.bytes.extend((value.len() as u16 + 4).to_ne_bytes());
+        self.bytes.extend(size16(value.len() + 4).to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend(value);
         self.pad();
@@ -351,7 +418,7 @@ impl Attributes<'_> {
 
     /// Writes a string with its final NUL.
     fn text(&mut self, kind: u16, value: &str) -> &mut Self {
-        self.bytes.extend((value.len() as u16 + 5).to_ne_bytes());
+        self.bytes.extend(size16(value.len() + 5).to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend(value.as_bytes());
         self.bytes.push(0);
@@ -365,13 +432,18 @@ impl Attributes<'_> {
         self.bytes.extend([0; 2]);
         self.bytes.extend((kind | NESTED).to_ne_bytes());
         content(&mut Attributes { bytes: self.bytes });
-        let length = (self.bytes.len() - start) as u16;
+        let length = size16(self.bytes.len() - start);
         patch(self.bytes, start, &length.to_ne_bytes());
         self
     }
 
     /// Writes one element: key { value }, data { value }, flags.
-    fn element(&mut self, element: &Element) -> &mut Self {
+    fn element(&mut self, element: &Element) {
+        self.nested(1, |m| m.element_content(element));
+    }
+
+    /// Writes what [`Self::element`] holds.
+    fn element_content(&mut self, element: &Element) {
         const INTERVAL_END: u32 = 1;
         self.nested(1, |m| {
             m.bytes(1, &element.key);
@@ -384,7 +456,6 @@ impl Attributes<'_> {
         if element.interval_end {
             self.number(3, INTERVAL_END);
         }
-        self
     }
 
     /// Pads to 4 bytes.
@@ -452,24 +523,28 @@ impl Attributes<'_> {
             (_, Side::Source) => (12, 4),
             (_, Side::Destination) => (16, 4),
         };
-        self.of_family(family).payload(NETWORK_HEADER, (offset, length), word)
+        self.of_family(family)
+            .payload(NETWORK_HEADER, (offset, length), word)
     }
 
     /// `ip daddr 127.0.0.0/8`, after [`Self::of_family`].
     pub(crate) fn loopback_destination(&mut self) -> &mut Self {
         const NETWORK_HEADER: u32 = 1;
-        self.payload(NETWORK_HEADER, (16, 1), FIRST).compare(Compare::Equal, &[127])
+        self.payload(NETWORK_HEADER, (16, 1), FIRST)
+            .compare(Compare::Equal, &[127])
     }
 
     /// `meta nfproto ipv4` or `ipv6`: what `inet` tables need before a look at addresses.
     pub(crate) fn of_family(&mut self, family: Family) -> &mut Self {
-        self.meta(Meta::Family, FIRST).compare(Compare::Equal, &[family as u8])
+        self.meta(Meta::Family, FIRST)
+            .compare(Compare::Equal, &[family as u8])
     }
 
     /// `meta l4proto` into `word` and `th dport` into the word after it.
     pub(crate) fn protocol_and_port(&mut self, word: u32) -> &mut Self {
         const TRANSPORT_HEADER: u32 = 2;
-        self.meta(Meta::Protocol, word).payload(TRANSPORT_HEADER, (2, 2), word + 1)
+        self.meta(Meta::Protocol, word)
+            .payload(TRANSPORT_HEADER, (2, 2), word + 1)
     }
 
     /// Goes on where what is read from `word` on is (or is not) a member of `set`.
@@ -491,7 +566,10 @@ impl Attributes<'_> {
         const DESTINATION: u32 = 1;
         let words = if family == Family::Ip6 { 4 } else { 1 };
         self.expression("nat", |m| {
-            m.number(1, DESTINATION).number(2, family as u32).number(3, WORD).number(5, WORD + words);
+            m.number(1, DESTINATION)
+                .number(2, family as u32)
+                .number(3, WORD)
+                .number(5, WORD + words);
         })
     }
 
@@ -510,7 +588,9 @@ impl Attributes<'_> {
             });
         })
         .expression("nat", |m| {
-            m.number(1, DESTINATION).number(2, Family::Ip as u32).number(5, FIRST);
+            m.number(1, DESTINATION)
+                .number(2, Family::Ip as u32)
+                .number(5, FIRST);
         })
     }
 
@@ -560,14 +640,15 @@ impl Attributes<'_> {
             Verdict::Drop => (0, None),
             Verdict::Jump(chain) => (-3_i32, Some(chain)),
         };
+        let code_and_chain = |m: &mut Attributes<'_>| {
+            m.number(1, code.cast_unsigned());
+            if let Some(chain) = chain {
+                m.text(2, chain);
+            }
+        };
         self.expression("immediate", |m| {
             m.number(1, VERDICT_REGISTER).nested(2, |m| {
-                m.nested(2, |m| {
-                    m.number(1, code.cast_unsigned());
-                    if let Some(chain) = chain {
-                        m.text(2, chain);
-                    }
-                });
+                m.nested(2, code_and_chain);
             });
         })
     }
@@ -610,7 +691,10 @@ impl Attributes<'_> {
     /// Puts `(offset, length)` bytes of a header into `word` and the following.
     fn payload(&mut self, base: u32, (offset, length): (u32, u32), word: u32) -> &mut Self {
         self.expression("payload", |m| {
-            m.number(1, word).number(2, base).number(3, offset).number(4, length);
+            m.number(1, word)
+                .number(2, base)
+                .number(3, offset)
+                .number(4, length);
         })
     }
 
@@ -711,10 +795,13 @@ pub(crate) fn read_rules(
     };
     // Kernels without the filter return every table's rules.
     let of_table = |m: &&Message| {
-        text_of(m, 1).as_deref() == Some(table) && chain.is_none_or(|c| text_of(m, 2).as_deref() == Some(c))
+        text_of(m, 1).as_deref() == Some(table)
+            && chain.is_none_or(|c| text_of(m, 2).as_deref() == Some(c))
     };
     let found = answers.iter().filter(of_table).map(|m| RuleFound {
-        handle: value_of(m, 3).and_then(|v| v.try_into().ok()).map_or(0, u64::from_be_bytes),
+        handle: value_of(m, 3)
+            .and_then(|v| v.try_into().ok())
+            .map_or(0, u64::from_be_bytes),
         comment: comment_of(m, 7),
     });
     Ok(found.collect())
@@ -728,8 +815,11 @@ pub(crate) fn read_chains(socket: &Socket) -> io::Result<Vec<ChainFound>> {
         family: m.payload.first().copied().unwrap_or_default(),
         table: text_of(m, 1).unwrap_or_default(),
         name: text_of(m, 3).unwrap_or_default(),
-        hook: value_of(m, 4)
-            .and_then(|hook| attributes(hook).find(|(kind, _)| *kind == 1).and_then(|(_, v)| number(v))),
+        hook: value_of(m, 4).and_then(|hook| {
+            attributes(hook)
+                .find(|(kind, _)| *kind == 1)
+                .and_then(|(_, v)| number(v))
+        }),
         drops: value_of(m, 5).and_then(number) == Some(0),
     });
     Ok(chains.collect())
@@ -741,7 +831,7 @@ fn request(kind: u16, flags: u16, family: u8, body: impl FnOnce(&mut Attributes<
     write_header(&mut bytes, SUBSYSTEM | kind, flags, 1);
     bytes.extend([family, 0, 0, 0]);
     body(&mut Attributes { bytes: &mut bytes });
-    let length = bytes.len() as u32;
+    let length = size32(bytes.len());
     patch(&mut bytes, 0, &length.to_ne_bytes());
     bytes
 }
@@ -753,7 +843,9 @@ pub(crate) fn is_missing(error: &io::Error) -> bool {
 
 /// Returns the attribute of a message after its family header.
 fn value_of(message: &Message, kind: u16) -> Option<&[u8]> {
-    attributes(message.payload.get(4..)?).find(|(k, _)| *k == kind).map(|(_, value)| value)
+    attributes(message.payload.get(4..)?)
+        .find(|(k, _)| *k == kind)
+        .map(|(_, value)| value)
 }
 
 /// Returns a string attribute.
@@ -763,5 +855,7 @@ fn text_of(message: &Message, kind: u16) -> Option<String> {
 
 /// Returns the comment in the user data attribute `kind`.
 fn comment_of(message: &Message, kind: u16) -> Option<String> {
-    value_of(message, kind).and_then(comment_text).map(str::to_owned)
+    value_of(message, kind)
+        .and_then(comment_text)
+        .map(str::to_owned)
 }

@@ -4,9 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, getsockname, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with, sockopt};
 
 use crate::net::config::{PortConfig, Protocol};
 use crate::net::error::NetError;
@@ -63,7 +61,9 @@ fn reserve_one(config: &PortConfig) -> Result<Vec<Reserved>, NetError> {
                 result => return result.map_err(|failure| failure.explain(config.protocol)),
             }
         }
-        return last_error.map_or(Ok(Vec::new()), |failure| Err(failure.explain(config.protocol)));
+        return last_error.map_or(Ok(Vec::new()), |failure| {
+            Err(failure.explain(config.protocol))
+        });
     };
     let mut first_error = None;
     for port in first..=last {
@@ -74,7 +74,9 @@ fn reserve_one(config: &PortConfig) -> Result<Vec<Reserved>, NetError> {
             result => return result.map_err(|failure| failure.explain(config.protocol)),
         }
     }
-    first_error.map_or(Ok(Vec::new()), |failure| Err(failure.explain(config.protocol)))
+    first_error.map_or(Ok(Vec::new()), |failure| {
+        Err(failure.explain(config.protocol))
+    })
 }
 
 /// A socket that could not be bound.
@@ -94,9 +96,17 @@ impl Failure {
     fn explain(self, protocol: Protocol) -> NetError {
         let Self { address, errno } = self;
         if errno == Errno::ADDRINUSE {
-            return NetError::PortInUse { address, protocol, holder: find_holder(address, protocol) };
+            return NetError::PortInUse {
+                address,
+                protocol,
+                holder: find_holder(address, protocol),
+            };
         }
-        NetError::Bind { address, protocol, source: errno.into() }
+        NetError::Bind {
+            address,
+            protocol,
+            source: errno.into(),
+        }
     }
 }
 
@@ -104,11 +114,16 @@ impl Failure {
 fn bind_all(config: &PortConfig, port: u16) -> Result<Vec<Reserved>, Failure> {
     let addresses: &[IpAddr] = match &config.host_ip {
         Some(address) => std::slice::from_ref(address),
-        None => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+        None => &[
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ],
     };
     let mut reserved: Vec<Reserved> = Vec::new();
     for address in addresses {
-        let port = reserved.first().map_or(port, |first| first.port.host.port());
+        let port = reserved
+            .first()
+            .map_or(port, |first| first.port.host.port());
         let address = SocketAddr::new(*address, port);
         let (socket, host) = match bind(address, config.protocol) {
             Ok(bound) => bound,
@@ -120,7 +135,14 @@ fn bind_all(config: &PortConfig, port: u16) -> Result<Vec<Reserved>, Failure> {
             Err(errno) => return Err(Failure { address, errno }),
         };
         let (container_port, protocol) = (config.container_port, config.protocol);
-        reserved.push(Reserved { port: PublishedPort { host, container_port, protocol }, socket });
+        reserved.push(Reserved {
+            port: PublishedPort {
+                host,
+                container_port,
+                protocol,
+            },
+            socket,
+        });
     }
     Ok(reserved)
 }
@@ -128,12 +150,21 @@ fn bind_all(config: &PortConfig, port: u16) -> Result<Vec<Reserved>, Failure> {
 /// Binds one socket, and listens on it. Returns it with the address it got.
 fn bind(address: SocketAddr, protocol: Protocol) -> Result<(OwnedFd, SocketAddr), Errno> {
     const BACKLOG: i32 = 1024;
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let kind = match protocol {
         Protocol::Tcp => SocketType::STREAM,
         Protocol::Udp => SocketType::DGRAM,
     };
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    let socket = socket_with(
+        family,
+        kind,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
@@ -157,9 +188,19 @@ fn find_holder(address: SocketAddr, protocol: Protocol) -> Option<Holder> {
     let tables = [name.to_owned(), format!("{name}6")].map(|name| {
         fs_err::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default()
     });
-    let inodes: Vec<u64> = tables.iter().flat_map(|table| holders_of(table, address.port(), protocol)).collect();
-    let pids = fs_err::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| holds(*pid, &inodes)).map(|pid| Holder { pid, command: command_of(pid) }).next()
+    let inodes: Vec<u64> = tables
+        .iter()
+        .flat_map(|table| holders_of(table, address.port(), protocol))
+        .collect();
+    let pids = fs_err::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| holds(*pid, &inodes))
+        .map(|pid| Holder {
+            pid,
+            command: command_of(pid),
+        })
+        .next()
 }
 
 /// Returns the inodes of the sockets of a `/proc/net` table that occupy `port` (`man 5 proc_net`): for TCP those that listen.
@@ -183,8 +224,12 @@ fn holds(pid: i32, inodes: &[u64]) -> bool {
     descriptors.filter_map(Result::ok).any(|descriptor| {
         let target = fs_err::read_link(descriptor.path()).unwrap_or_default();
         let target = target.to_str().unwrap_or_default();
-        let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-        inode.and_then(|inode| inode.parse().ok()).is_some_and(|inode| inodes.contains(&inode))
+        let inode = target
+            .strip_prefix("socket:[")
+            .and_then(|rest| rest.strip_suffix(']'));
+        inode
+            .and_then(|inode| inode.parse().ok())
+            .is_some_and(|inode| inodes.contains(&inode))
     })
 }
 
@@ -192,7 +237,11 @@ fn holds(pid: i32, inodes: &[u64]) -> bool {
 fn command_of(pid: i32) -> String {
     let read = |file: &str| fs_err::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let arguments = read("cmdline");
-    let text = if arguments.is_empty() { read("comm") } else { arguments };
+    let text = if arguments.is_empty() {
+        read("comm")
+    } else {
+        arguments
+    };
     let text = String::from_utf8_lossy(&text).replace(char::is_control, " ");
     text.trim().chars().take(120).collect()
 }

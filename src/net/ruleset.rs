@@ -47,12 +47,19 @@ pub(crate) fn base(batch: &mut Batch, table: &str) {
 pub(crate) fn network_elements(network: &NetworkRecord) -> Elements {
     let bridge = interface(&network.bridge);
     let pair = [bridge.clone(), bridge.clone()].concat();
-    let mut elements = vec![("brs", vec![plain(bridge.clone())]), ("same", vec![plain(pair)])];
+    let mut elements = vec![
+        ("brs", vec![plain(bridge.clone())]),
+        ("same", vec![plain(pair)]),
+    ];
     if network.config.internal {
         elements.push(("internal", vec![plain(bridge)]));
     }
     for subnet in &network.subnets {
-        let set = if subnet.range.is_ipv4() { "nets4" } else { "nets6" };
+        let set = if subnet.range.is_ipv4() {
+            "nets4"
+        } else {
+            "nets6"
+        };
         elements.push((set, interval(subnet.range)));
     }
     elements
@@ -76,7 +83,11 @@ pub(crate) fn publication_elements(publication: &Publication) -> Elements {
             (IpAddr::V4(_), false) => ("pub4a", [octets(host), service].concat()),
             (IpAddr::V6(_), false) => ("pub6a", [octets(host), service].concat()),
         };
-        let element = Element { key, value: Some(value), interval_end: false };
+        let element = Element {
+            key,
+            value: Some(value),
+            interval_end: false,
+        };
         Some((map, vec![element]))
     });
     elements.collect()
@@ -104,22 +115,36 @@ fn sets(batch: &mut Batch, table: &str) {
 /// Nobody outside reaches loopback addresses through `route_localnet` (CVE-2020-8558) or a container's address directly.
 fn raw_prerouting(batch: &mut Batch, table: &str) {
     const CHAIN: &str = "rawpre";
-    let hook = Hook { kind: "filter", number: 0, priority: -300 };
+    let hook = Hook {
+        kind: "filter",
+        number: 0,
+        priority: -300,
+    };
     batch.add_chain(table, CHAIN, Some(hook));
-    batch.add_rule(table, CHAIN, "iifname != lo ip daddr 127.0.0.0/8 drop", |m| {
-        m.link(Meta::InputName, Compare::Different, "lo")
-            .of_family(Family::Ip)
-            .loopback_destination()
-            .verdict(Verdict::Drop);
-    });
-    for (family, nets) in [(Family::Ip, "nets4"), (Family::Ip6, "nets6")] {
-        batch.add_rule(table, CHAIN, "iifname != lo iifname != @brs daddr @nets drop", |m| {
+    batch.add_rule(
+        table,
+        CHAIN,
+        "iifname != lo ip daddr 127.0.0.0/8 drop",
+        |m| {
             m.link(Meta::InputName, Compare::Different, "lo")
-                .link_in(Meta::InputName, Compare::Different, "brs")
-                .address(family, Side::Destination, WORD)
-                .member(Compare::Equal, nets, WORD)
+                .of_family(Family::Ip)
+                .loopback_destination()
                 .verdict(Verdict::Drop);
-        });
+        },
+    );
+    for (family, nets) in [(Family::Ip, "nets4"), (Family::Ip6, "nets6")] {
+        batch.add_rule(
+            table,
+            CHAIN,
+            "iifname != lo iifname != @brs daddr @nets drop",
+            |m| {
+                m.link(Meta::InputName, Compare::Different, "lo")
+                    .link_in(Meta::InputName, Compare::Different, "brs")
+                    .address(family, Side::Destination, WORD)
+                    .member(Compare::Equal, nets, WORD)
+                    .verdict(Verdict::Drop);
+            },
+        );
     }
 }
 
@@ -127,19 +152,38 @@ fn raw_prerouting(batch: &mut Batch, table: &str) {
 fn redirection(batch: &mut Batch, table: &str) {
     const TARGETS: &str = "nat_dst";
     batch.add_chain(table, TARGETS, None);
-    for (family, one, every) in [(Family::Ip, "pub4a", "pub4"), (Family::Ip6, "pub6a", "pub6")] {
-        let after_address = if family == Family::Ip6 { WORD + 4 } else { WORD + 1 };
-        batch.add_rule(table, TARGETS, "dnat to daddr . meta l4proto . th dport map", |m| {
-            m.address(family, Side::Destination, WORD)
-                .protocol_and_port(after_address)
-                .mapped(one)
+    for (family, one, every) in [
+        (Family::Ip, "pub4a", "pub4"),
+        (Family::Ip6, "pub6a", "pub6"),
+    ] {
+        let after_address = if family == Family::Ip6 {
+            WORD + 4
+        } else {
+            WORD + 1
+        };
+        batch.add_rule(
+            table,
+            TARGETS,
+            "dnat to daddr . meta l4proto . th dport map",
+            |m| {
+                m.address(family, Side::Destination, WORD)
+                    .protocol_and_port(after_address)
+                    .mapped(one)
+                    .dnat(family);
+            },
+        );
+        batch.add_rule(table, TARGETS, "dnat to meta l4proto . th dport map", |m| {
+            m.of_family(family)
+                .protocol_and_port(WORD)
+                .mapped(every)
                 .dnat(family);
         });
-        batch.add_rule(table, TARGETS, "dnat to meta l4proto . th dport map", |m| {
-            m.of_family(family).protocol_and_port(WORD).mapped(every).dnat(family);
-        });
     }
-    let hook = Hook { kind: "nat", number: 0, priority: -100 };
+    let hook = Hook {
+        kind: "nat",
+        number: 0,
+        priority: -100,
+    };
     batch.add_chain(table, "prerouting", Some(hook));
     batch.add_chain(table, "output", Some(Hook { number: 3, ..hook }));
     batch.add_rule(table, "output", "ip6 daddr ::1 accept", |m| {
@@ -149,7 +193,8 @@ fn redirection(batch: &mut Batch, table: &str) {
     });
     for chain in ["prerouting", "output"] {
         batch.add_rule(table, chain, "fib daddr type local jump nat_dst", |m| {
-            m.is_local(Side::Destination).verdict(Verdict::Jump(TARGETS));
+            m.is_local(Side::Destination)
+                .verdict(Verdict::Jump(TARGETS));
         });
     }
 }
@@ -157,29 +202,48 @@ fn redirection(batch: &mut Batch, table: &str) {
 /// Source addresses.
 fn postrouting(batch: &mut Batch, table: &str) {
     const CHAIN: &str = "postrouting";
-    let hook = Hook { kind: "nat", number: 4, priority: 100 };
+    let hook = Hook {
+        kind: "nat",
+        number: 4,
+        priority: 100,
+    };
     batch.add_chain(table, CHAIN, Some(hook));
-    batch.add_rule(table, CHAIN, "iifname @brs oifname != @brs masquerade", |m| {
-        m.link_in(Meta::InputName, Compare::Equal, "brs")
-            .link_in(Meta::OutputName, Compare::Different, "brs")
-            .masquerade();
-    });
+    batch.add_rule(
+        table,
+        CHAIN,
+        "iifname @brs oifname != @brs masquerade",
+        |m| {
+            m.link_in(Meta::InputName, Compare::Equal, "brs")
+                .link_in(Meta::OutputName, Compare::Different, "brs")
+                .masquerade();
+        },
+    );
     // From the host to a published port, 127.0.0.1 included: the container could not answer that address.
-    batch.add_rule(table, CHAIN, "fib saddr type local oifname @brs ct status dnat masquerade", |m| {
-        m.is_local(Side::Source)
-            .link_in(Meta::OutputName, Compare::Equal, "brs")
-            .was_redirected()
-            .masquerade();
-    });
+    batch.add_rule(
+        table,
+        CHAIN,
+        "fib saddr type local oifname @brs ct status dnat masquerade",
+        |m| {
+            m.is_local(Side::Source)
+                .link_in(Meta::OutputName, Compare::Equal, "brs")
+                .was_redirected()
+                .masquerade();
+        },
+    );
     // A container to a published port of its own network: by source address, as the input link is unset when bridged.
     for (family, nets) in [(Family::Ip, "nets4"), (Family::Ip6, "nets6")] {
-        batch.add_rule(table, CHAIN, "oifname @brs ct status dnat saddr @nets masquerade", |m| {
-            m.link_in(Meta::OutputName, Compare::Equal, "brs")
-                .was_redirected()
-                .address(family, Side::Source, WORD)
-                .member(Compare::Equal, nets, WORD)
-                .masquerade();
-        });
+        batch.add_rule(
+            table,
+            CHAIN,
+            "oifname @brs ct status dnat saddr @nets masquerade",
+            |m| {
+                m.link_in(Meta::OutputName, Compare::Equal, "brs")
+                    .was_redirected()
+                    .address(family, Side::Source, WORD)
+                    .member(Compare::Equal, nets, WORD)
+                    .masquerade();
+            },
+        );
     }
 }
 
@@ -190,7 +254,11 @@ fn forward(batch: &mut Batch, table: &str) {
     const TO_CONTAINER: &str = "to_ctr";
     batch.add_chain(table, USER, None);
     batch.add_chain(table, TO_CONTAINER, None);
-    let hook = Hook { kind: "filter", number: 2, priority: 0 };
+    let hook = Hook {
+        kind: "filter",
+        number: 2,
+        priority: 0,
+    };
     batch.add_chain(table, CHAIN, Some(hook));
     batch.add_rule(table, CHAIN, "jump user", |m| {
         m.verdict(Verdict::Jump(USER));
@@ -210,7 +278,8 @@ fn forward(batch: &mut Batch, table: &str) {
         (Meta::OutputName, "oifname @internal drop"),
     ] {
         batch.add_rule(table, CHAIN, syntax, |m| {
-            m.link_in(key, Compare::Equal, "internal").verdict(Verdict::Drop);
+            m.link_in(key, Compare::Equal, "internal")
+                .verdict(Verdict::Drop);
         });
     }
     batch.add_rule(table, CHAIN, "oifname @brs jump to_ctr", |m| {
@@ -227,17 +296,29 @@ fn forward(batch: &mut Batch, table: &str) {
 
 /// Returns an element without a value.
 fn plain(key: Vec<u8>) -> Element {
-    Element { key, value: None, interval_end: false }
+    Element {
+        key,
+        value: None,
+        interval_end: false,
+    }
 }
 
 /// Returns a range as the two elements of an interval set: its first address, and the first one after it where there is one.
 fn interval(range: IpNetwork) -> Vec<Element> {
     let after = match range {
-        IpNetwork::V4(range) => u32::from(range.broadcast()).checked_add(1).map(|a| a.to_be_bytes().to_vec()),
-        IpNetwork::V6(range) => u128::from(range.broadcast()).checked_add(1).map(|a| a.to_be_bytes().to_vec()),
+        IpNetwork::V4(range) => u32::from(range.broadcast())
+            .checked_add(1)
+            .map(|a| a.to_be_bytes().to_vec()),
+        IpNetwork::V6(range) => u128::from(range.broadcast())
+            .checked_add(1)
+            .map(|a| a.to_be_bytes().to_vec()),
     };
     let mut elements = vec![plain(octets(range.network()))];
-    elements.extend(after.map(|key| Element { key, value: None, interval_end: true }));
+    elements.extend(after.map(|key| Element {
+        key,
+        value: None,
+        interval_end: true,
+    }));
     elements
 }
 

@@ -23,7 +23,10 @@ pub(crate) struct Store {
 impl Store {
     /// Returns the files below a root and its run directory.
     pub(crate) fn new(root: &Path, run: &Path) -> Self {
-        Self { root: root.to_owned(), run: run.join("net") }
+        Self {
+            root: root.to_owned(),
+            run: run.join("net"),
+        }
     }
 
     /// Returns the root directory.
@@ -53,7 +56,12 @@ impl Store {
 
     /// Writes a network's record; it survives a loss of power.
     pub(crate) fn write_network(&self, record: &NetworkRecord) -> Result<(), NetError> {
-        write(&self.network_path(&record.config.name), record, 0o600, Durability::Synced)
+        write(
+            &self.network_path(&record.config.name),
+            record,
+            0o600,
+            Durability::Synced,
+        )
     }
 
     /// Removes a network's record and lease table.
@@ -82,12 +90,18 @@ impl Store {
         let names = list(&self.run.join("published"))?;
         let ids = names.iter().filter_map(|name| name.strip_suffix(".json"));
         // One that is gone since the listing has been released.
-        ids.filter_map(|id| self.publication(id).transpose()).collect()
+        ids.filter_map(|id| self.publication(id).transpose())
+            .collect()
     }
 
     /// Writes a container's publication.
     pub(crate) fn write_publication(&self, publication: &Publication) -> Result<(), NetError> {
-        write(&self.publication_path(&publication.id), publication, 0o600, Durability::Cached)
+        write(
+            &self.publication_path(&publication.id),
+            publication,
+            0o600,
+            Durability::Cached,
+        )
     }
 
     /// Removes a container's publication.
@@ -105,12 +119,26 @@ impl Store {
         let path = self.names_directory(network);
         make_directory(&self.run, 0o700)
             .and_then(|()| make_directory(&path, 0o755))
-            .map_err(|source| NetError::File { action: "make", path, source })
+            .map_err(|source| NetError::File {
+                action: "make",
+                path,
+                source,
+            })
     }
 
     /// Writes a container's names in a network.
-    pub(crate) fn write_names(&self, network: &str, id: &str, names: &impl Serialize) -> Result<(), NetError> {
-        write(&self.names_directory(network).join(id), names, 0o644, Durability::Cached)
+    pub(crate) fn write_names(
+        &self,
+        network: &str,
+        id: &str,
+        names: &impl Serialize,
+    ) -> Result<(), NetError> {
+        write(
+            &self.names_directory(network).join(id),
+            names,
+            0o644,
+            Durability::Cached,
+        )
     }
 
     /// Removes a container's names in a network.
@@ -122,9 +150,11 @@ impl Store {
     pub(crate) fn remove_names_directory(&self, network: &str) -> Result<(), NetError> {
         let path = self.names_directory(network);
         match fs_err::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(NetError::File { action: "remove", path, source })
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(NetError::File {
+                action: "remove",
+                path,
+                source,
+            }),
             _ => Ok(()),
         }
     }
@@ -134,7 +164,9 @@ impl Store {
     }
 
     fn leases_path(&self, name: &str) -> PathBuf {
-        self.root.join("networks/leases").join(format!("{name}.json"))
+        self.root
+            .join("networks/leases")
+            .join(format!("{name}.json"))
     }
 
     fn publication_path(&self, id: &str) -> PathBuf {
@@ -147,11 +179,14 @@ pub(crate) fn networks_below(root: &Path) -> Result<Vec<NetworkRecord>, NetError
     let directory = root.join("networks");
     let mut records = BTreeMap::new();
     for file in list(&directory)? {
-        if !file.ends_with(".json") || file.starts_with('.') {
+        let Some(name) = file
+            .strip_suffix(".json")
+            .filter(|name| !name.starts_with('.'))
+        else {
             continue;
-        }
+        };
         let record: Option<NetworkRecord> = read(&directory.join(&file))?;
-        records.extend(record.map(|record| (file, record)));
+        records.extend(record.map(|record| (name.to_owned(), record)));
     }
     Ok(records.into_values().collect())
 }
@@ -159,12 +194,20 @@ pub(crate) fn networks_below(root: &Path) -> Result<Vec<NetworkRecord>, NetError
 /// Takes the lock, making its directory if need be.
 pub(crate) fn lock(path: &Path, mode: Mode) -> Result<Lock, NetError> {
     let locked = with_directory(path, || Lock::acquire(path, mode));
-    locked.map_err(|source| NetError::File { action: "lock", path: path.to_owned(), source })
+    locked.map_err(|source| NetError::File {
+        action: "lock",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Returns the names in a directory; none where it does not exist.
 pub(crate) fn list(directory: &Path) -> Result<Vec<String>, NetError> {
-    let failed = |source| NetError::File { action: "list", path: directory.to_owned(), source };
+    let failed = |source| NetError::File {
+        action: "list",
+        path: directory.to_owned(),
+        source,
+    };
     let entries = match fs_err::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
@@ -181,26 +224,47 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>, NetError> {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, NetError> {
     let bytes = match fs_err::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(|source| NetError::File { action: "read", path: path.to_owned(), source })?,
+        bytes => bytes.map_err(|source| NetError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?,
     };
     let decoded = serde_json::from_slice(&bytes);
-    decoded.map(Some).map_err(|source| NetError::Record { path: path.to_owned(), source })
+    decoded.map(Some).map_err(|source| NetError::Record {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Encodes and writes a record, making its directory if need be.
-fn write(path: &Path, record: &impl Serialize, mode: u32, durability: Durability) -> Result<(), NetError> {
-    let bytes = serde_json::to_vec(record)
-        .map_err(|source| NetError::Record { path: path.to_owned(), source })?;
-    with_directory(path, || atomic::write(path, &bytes, mode, durability))
-        .map_err(|source| NetError::File { action: "write", path: path.to_owned(), source })
+fn write(
+    path: &Path,
+    record: &impl Serialize,
+    mode: u32,
+    durability: Durability,
+) -> Result<(), NetError> {
+    let bytes = serde_json::to_vec(record).map_err(|source| NetError::Record {
+        path: path.to_owned(),
+        source,
+    })?;
+    with_directory(path, || atomic::write(path, &bytes, mode, durability)).map_err(|source| {
+        NetError::File {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        }
+    })
 }
 
 /// Removes a file that may be gone.
 pub(crate) fn remove(path: &Path) -> Result<(), NetError> {
     match fs_err::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(NetError::File { action: "remove", path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(NetError::File {
+            action: "remove",
+            path: path.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -218,5 +282,8 @@ pub(crate) fn with_directory<T>(path: &Path, action: impl Fn() -> io::Result<T>)
 
 /// Makes a directory and those above it.
 fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
 }

@@ -45,7 +45,10 @@ pub(crate) fn of_container_link(link: &str, has_ipv6: bool) -> Vec<Setting> {
     let mut settings = vec![
         // Neighbours learn at once who has the address now.
         (format!("ipv4/conf/{link}/arp_notify"), "1"),
-        (format!("ipv6/conf/{link}/disable_ipv6"), if has_ipv6 { "0" } else { "1" }),
+        (
+            format!("ipv6/conf/{link}/disable_ipv6"),
+            if has_ipv6 { "0" } else { "1" },
+        ),
     ];
     if has_ipv6 {
         settings.push((format!("ipv6/conf/{link}/accept_ra"), "0"));
@@ -74,8 +77,14 @@ pub(crate) fn turn_on(key: &str) -> Result<bool, NetError> {
     match fs_err::read_to_string(path(key)).map(is_off) {
         Ok(true) => write(&[(key.to_owned(), "1")]).map(|()| true),
         Ok(false) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("ipv6/") => Ok(false),
-        Err(source) => Err(NetError::Sysctl { key: key.to_owned(), value: "1".to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("ipv6/") => {
+            Ok(false)
+        }
+        Err(source) => Err(NetError::Sysctl {
+            key: key.to_owned(),
+            value: "1".to_owned(),
+            source,
+        }),
     }
 }
 

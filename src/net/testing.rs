@@ -1,6 +1,5 @@
 //! A host of its own for each test: a thread in a fresh network namespace, with a temporary root. Nothing reaches the machine.
 
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,13 +30,35 @@ pub(crate) struct TestHost {
 
 /// Runs `test` in a fresh network namespace with `lo` up, on a runtime of its own.
 pub(crate) fn on_host<F: Future<Output = ()>>(test: impl FnOnce(TestHost) -> F + Send + 'static) {
+    run_on(netns::create().unwrap(), test);
+}
+
+/// Runs `test` in the machine's own network namespace.
+pub(crate) fn on_this_machine<F: Future<Output = ()>>(
+    test: impl FnOnce(TestHost) -> F + Send + 'static,
+) {
+    run_on(netns::current().unwrap(), test);
+}
+
+fn run_on<F: Future<Output = ()>>(
+    netns: OwnedFd,
+    test: impl FnOnce(TestHost) -> F + Send + 'static,
+) {
     let thread = std::thread::spawn(move || {
-        netns::enter(netns::create().unwrap()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        netns::enter(netns).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
-            change_link("lo", |link| link.up()).await;
+            change_link("lo", LinkMessageBuilder::up).await;
             let directory = tempfile::tempdir().unwrap();
-            test(TestHost { net: open(&directory, "1a2b3c4d"), netns: netns::current().unwrap(), directory }).await;
+            test(TestHost {
+                net: open(&directory, "1a2b3c4d"),
+                netns: netns::current().unwrap(),
+                directory,
+            })
+            .await;
         });
     });
     if let Err(panic) = thread.join() {
@@ -53,17 +74,30 @@ pub(crate) fn open(directory: &tempfile::TempDir, instance: &str) -> Net {
         roots: base.join("roots"),
         resolv_conf: base.join("resolv.conf"),
     };
-    Net::open_on(&base.join(instance).join("lib"), &base.join(instance).join("run"), instance, host)
+    Net::open_on(
+        &base.join(instance).join("lib"),
+        &base.join(instance).join("run"),
+        instance,
+        host,
+    )
 }
 
 /// Returns a network that leaves everything to choose.
 pub(crate) fn network(name: &str) -> NetworkConfig {
-    NetworkConfig { name: name.to_owned(), labels: [].into(), internal: false, subnets: Vec::new() }
+    NetworkConfig {
+        name: name.to_owned(),
+        labels: [].into(),
+        internal: false,
+        subnets: Vec::new(),
+    }
 }
 
 /// Returns a range with its default gateway.
 pub(crate) fn range(subnet: &str) -> crate::net::config::SubnetConfig {
-    crate::net::config::SubnetConfig { subnet: subnet.parse().unwrap(), gateway: None }
+    crate::net::config::SubnetConfig {
+        subnet: subnet.parse().unwrap(),
+        gateway: None,
+    }
 }
 
 /// Returns a container in networks, with its name there.
@@ -73,12 +107,21 @@ pub(crate) fn sandbox(id: &str, networks: &[&str]) -> SandboxConfig {
         names: vec![id.to_owned()],
         address: None,
     });
-    SandboxConfig { id: id.to_owned(), endpoints: endpoints.collect(), ports: Vec::new() }
+    SandboxConfig {
+        id: id.to_owned(),
+        endpoints: endpoints.collect(),
+        ports: Vec::new(),
+    }
 }
 
 /// Returns a port published on `host_ip`, on a port that the kernel chooses.
 pub(crate) fn port(host_ip: Option<&str>, container_port: u16, protocol: Protocol) -> PortConfig {
-    PortConfig { host_ip: host_ip.map(|ip| ip.parse().unwrap()), host_ports: None, container_port, protocol }
+    PortConfig {
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        host_ports: None,
+        container_port,
+        protocol,
+    }
 }
 
 /// A container: its namespace, and what became of its configuration.
@@ -93,7 +136,9 @@ impl Container {
     /// Returns the first address of the family.
     pub(crate) fn address(&self, is_ipv4: bool) -> IpAddr {
         let all = self.attachment.endpoints.iter().flat_map(|e| &e.addresses);
-        all.map(ipnetwork::IpNetwork::ip).find(|a| a.is_ipv4() == is_ipv4).unwrap()
+        all.map(ipnetwork::IpNetwork::ip)
+            .find(|a| a.is_ipv4() == is_ipv4)
+            .unwrap()
     }
 
     /// Returns the published ports.
@@ -106,19 +151,36 @@ impl TestHost {
     /// Starts a container: all steps from leases to publication.
     pub(crate) async fn start(&self, config: SandboxConfig) -> Container {
         let netns = netns::create().unwrap();
-        let leases = self.net.allocate(std::slice::from_ref(&config)).unwrap().remove(0);
-        let attachment = self.net.attach(netns.as_fd(), &config, &leases).await.unwrap();
+        let leases = self
+            .net
+            .allocate(std::slice::from_ref(&config))
+            .unwrap()
+            .remove(0);
+        let attachment = self
+            .net
+            .attach(netns.as_fd(), &config, &leases)
+            .await
+            .unwrap();
         let reserved = ports::reserve(&config.ports).unwrap();
-        let container = Container { netns, attachment, reserved, config };
-        self.net.publish(&container.config, &container.attachment, &container.ports()).unwrap();
+        let container = Container {
+            netns,
+            attachment,
+            reserved,
+            config,
+        };
+        self.net
+            .publish(&container.config, &container.attachment, &container.ports())
+            .unwrap();
         container
     }
 }
 
-/// A neighbour of the host, linked by a veth pair: 192.168.77.1 and fd77::1 here, .2 and ::2 there.
+/// A neighbour of the host, linked by a veth pair: `192.168.77.1` and `fd77::1` here, `.2` and `::2` there.
 pub(crate) async fn add_outside() -> OwnedFd {
     let netns = netns::create().unwrap();
-    let peer = LinkUnspec::new_with_name("eth0").setns_by_fd(std::os::fd::AsRawFd::as_raw_fd(&netns)).build();
+    let peer = LinkUnspec::new_with_name("eth0")
+        .setns_by_fd(std::os::fd::AsRawFd::as_raw_fd(&netns))
+        .build();
     let (connection, handle, _) = rtnetlink::new_connection().unwrap();
     tokio::spawn(connection);
     let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
@@ -130,15 +192,22 @@ pub(crate) async fn add_outside() -> OwnedFd {
     let inside = netns.try_clone().unwrap();
     std::thread::spawn(move || {
         netns::enter(&inside).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
-            change_link("lo", |link| link.up()).await;
+            change_link("lo", LinkMessageBuilder::up).await;
             configure_outside("eth0", 2).await;
             let (connection, handle, _) = rtnetlink::new_connection().unwrap();
             tokio::spawn(connection);
-            let v4 = RouteMessageBuilder::<Ipv4Addr>::new().gateway("192.168.77.1".parse().unwrap()).build();
+            let v4 = RouteMessageBuilder::<Ipv4Addr>::new()
+                .gateway("192.168.77.1".parse().unwrap())
+                .build();
             handle.route().add(v4).execute().await.unwrap();
-            let v6 = RouteMessageBuilder::<Ipv6Addr>::new().gateway("fd77::1".parse().unwrap()).build();
+            let v6 = RouteMessageBuilder::<Ipv6Addr>::new()
+                .gateway("fd77::1".parse().unwrap())
+                .build();
             handle.route().add(v6).execute().await.unwrap();
         });
     })
@@ -157,7 +226,7 @@ async fn configure_outside(link: &str, host: u8) {
     handle.address().add(index, v4, 24).execute().await.unwrap();
     let v6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, host.into()).into();
     handle.address().add(index, v6, 64).execute().await.unwrap();
-    change_link(link, |link| link.up()).await;
+    change_link(link, LinkMessageBuilder::up).await;
 }
 
 /// Changes a link of the calling thread's namespace.
@@ -168,7 +237,12 @@ pub(crate) async fn change_link(
     let index = crate::net::link::link_index(name).unwrap();
     let (connection, handle, _) = rtnetlink::new_connection().unwrap();
     tokio::spawn(connection);
-    handle.link().change(change(LinkUnspec::new_with_index(index)).build()).execute().await.unwrap();
+    handle
+        .link()
+        .change(change(LinkUnspec::new_with_index(index)).build())
+        .execute()
+        .await
+        .unwrap();
 }
 
 /// A TCP server that tells every client the client's address; ends when dropped.
@@ -198,7 +272,11 @@ impl Server {
                 drop(client.write_all(peer.ip().to_canonical().to_string().as_bytes()));
             }
         });
-        Self { address: started.recv().unwrap(), netns, stopping }
+        Self {
+            address: started.recv().unwrap(),
+            netns,
+            stopping,
+        }
     }
 }
 
@@ -207,7 +285,9 @@ impl Drop for Server {
         self.stopping.store(true, Ordering::SeqCst);
         let address = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), self.address.port());
         // Wakes the thread up; one that is gone needs no waking.
-        drop(netns::run_in(self.netns.as_fd(), || TcpStream::connect(address)));
+        drop(netns::run_in(self.netns.as_fd(), || {
+            TcpStream::connect(address)
+        }));
     }
 }
 

@@ -22,19 +22,28 @@ fn check_all(cases: &[Case<'_>]) {
             .iter()
             .map(|(name, from, to, expected)| {
                 scope.spawn(move || {
-                    let within = if expected.is_some() { REACHABLE_WITHIN } else { UNREACHABLE_AFTER };
+                    let within = if expected.is_some() {
+                        REACHABLE_WITHIN
+                    } else {
+                        UNREACHABLE_AFTER
+                    };
                     let found = ask(*from, *to, within);
                     let expected = expected.map(|address| address.to_string());
-                    (found != expected).then(|| format!("{name}: {to} saw {found:?}, expected {expected:?}"))
+                    (found != expected)
+                        .then(|| format!("{name}: {to} saw {found:?}, expected {expected:?}"))
                 })
             })
             .collect();
-        threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .filter_map(|thread| thread.join().unwrap())
+            .collect()
     });
     assert_eq!(wrong, Vec::<String>::new());
 }
 
 /// The matrix of `reference/net/nettest.sh`, with the address that the server sees.
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn reachability(host: TestHost, bridge_netfilter: &str) {
     for key in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
         fs_err::write(format!("/proc/sys/net/bridge/{key}"), bridge_netfilter).unwrap();
@@ -50,7 +59,10 @@ async fn reachability(host: TestHost, bridge_netfilter: &str) {
         host.net.ensure_network(config).await.unwrap();
     }
     let mut published = sandbox("c1", &["a"]);
-    published.ports = vec![port(None, 80, Protocol::Tcp), port(Some("127.0.0.1"), 80, Protocol::Tcp)];
+    published.ports = vec![
+        port(None, 80, Protocol::Tcp),
+        port(Some("127.0.0.1"), 80, Protocol::Tcp),
+    ];
     let c1 = host.start(published).await;
     let c2 = host.start(sandbox("c2", &["a"])).await;
     let c3 = host.start(sandbox("c3", &["b"])).await;
@@ -70,31 +82,126 @@ async fn reachability(host: TestHost, bridge_netfilter: &str) {
     let direct = |c: &Container| SocketAddr::new(v4(c), 80);
     let direct6 = |c: &Container| SocketAddr::new(v6(c), 80);
     check_all(&[
-        ("outside to published", &outside, at("192.168.77.1", open_port), out),
+        (
+            "outside to published",
+            &outside,
+            at("192.168.77.1", open_port),
+            out,
+        ),
         ("outside to container", &outside, direct(&c1), None),
-        ("outside to loopback-only", &outside, at("192.168.77.1", local_port), None),
-        ("host to published on its address", here, at("192.168.77.1", open_port), gateway),
-        ("host to published on 127.0.0.1", here, at("127.0.0.1", open_port), gateway),
-        ("host to published on another loopback address", here, at("127.1.2.3", open_port), gateway),
-        ("host to published on a gateway", here, at("10.1.0.1", open_port), gateway),
-        ("host to loopback-only", here, at("127.0.0.1", local_port), gateway),
-        ("host to loopback-only on its address", here, at("192.168.77.1", local_port), None),
+        (
+            "outside to loopback-only",
+            &outside,
+            at("192.168.77.1", local_port),
+            None,
+        ),
+        (
+            "host to published on its address",
+            here,
+            at("192.168.77.1", open_port),
+            gateway,
+        ),
+        (
+            "host to published on 127.0.0.1",
+            here,
+            at("127.0.0.1", open_port),
+            gateway,
+        ),
+        (
+            "host to published on another loopback address",
+            here,
+            at("127.1.2.3", open_port),
+            gateway,
+        ),
+        (
+            "host to published on a gateway",
+            here,
+            at("10.1.0.1", open_port),
+            gateway,
+        ),
+        (
+            "host to loopback-only",
+            here,
+            at("127.0.0.1", local_port),
+            gateway,
+        ),
+        (
+            "host to loopback-only on its address",
+            here,
+            at("192.168.77.1", local_port),
+            None,
+        ),
         ("same network", &c2.netns, direct(&c1), Some(v4(&c2))),
         ("other network", &c3.netns, direct(&c1), None),
-        ("other network to published", &c3.netns, at("192.168.77.1", open_port), gateway),
-        ("itself through published", &c1.netns, at("192.168.77.1", open_port), gateway),
-        ("same network through the gateway", &c2.netns, at("10.1.0.1", open_port), gateway),
-        ("internal to published", &c4.netns, at("192.168.77.1", open_port), None),
-        ("internal to outside", &c4.netns, at("192.168.77.2", 80), None),
+        (
+            "other network to published",
+            &c3.netns,
+            at("192.168.77.1", open_port),
+            gateway,
+        ),
+        (
+            "itself through published",
+            &c1.netns,
+            at("192.168.77.1", open_port),
+            gateway,
+        ),
+        (
+            "same network through the gateway",
+            &c2.netns,
+            at("10.1.0.1", open_port),
+            gateway,
+        ),
+        (
+            "internal to published",
+            &c4.netns,
+            at("192.168.77.1", open_port),
+            None,
+        ),
+        (
+            "internal to outside",
+            &c4.netns,
+            at("192.168.77.2", 80),
+            None,
+        ),
         ("other network to internal", &c3.netns, direct(&c4), None),
-        ("container to outside", &c2.netns, at("192.168.77.2", 80), Some(ip("192.168.77.1"))),
-        ("container to outside, IPv6", &c2.netns, at("fd77::2", 80), Some(ip("fd77::1"))),
-        ("outside to published, IPv6", &outside, at("fd77::1", open_port), out6),
+        (
+            "container to outside",
+            &c2.netns,
+            at("192.168.77.2", 80),
+            Some(ip("192.168.77.1")),
+        ),
+        (
+            "container to outside, IPv6",
+            &c2.netns,
+            at("fd77::2", 80),
+            Some(ip("fd77::1")),
+        ),
+        (
+            "outside to published, IPv6",
+            &outside,
+            at("fd77::1", open_port),
+            out6,
+        ),
         ("outside to container, IPv6", &outside, direct6(&c1), None),
-        ("host to published, IPv6", here, at("fd77::1", open_port), gateway6),
-        ("itself through published, IPv6", &c1.netns, at("fd77::1", open_port), gateway6),
+        (
+            "host to published, IPv6",
+            here,
+            at("fd77::1", open_port),
+            gateway6,
+        ),
+        (
+            "itself through published, IPv6",
+            &c1.netns,
+            at("fd77::1", open_port),
+            gateway6,
+        ),
         ("other network, IPv6", &c3.netns, direct6(&c1), None),
-        ("other network to published, IPv6", &c3.netns, at("fd77::1", open_port), gateway6),
+        (
+            "other network to published, IPv6",
+            &c3.netns,
+            at("fd77::1", open_port),
+            gateway6,
+        ),
     ]);
     // Gone with the release, also for those that had it.
     host.net.release(&["c1"]).unwrap();
@@ -117,20 +224,29 @@ fn the_table_is_whole_and_comes_back_after_a_flush() {
         host.net.ensure_network(&network("one")).await.unwrap();
         let socket = Socket::open(Family::Netfilter).unwrap();
         let table = || nft::read_table(&socket, "stack-1a2b3c4d").unwrap();
-        let whole = Some(nft::TableFound { comment: Some(ruleset::VERSION.to_owned()), rules: ruleset::RULES });
+        let whole = Some(nft::TableFound {
+            comment: Some(ruleset::VERSION.to_owned()),
+            rules: ruleset::RULES,
+        });
         assert_eq!(table(), whole);
         let mut config = sandbox("c1", &["one"]);
         config.ports = vec![port(None, 80, Protocol::Tcp)];
         let container = host.start(config).await;
         let _server = Server::start(&container.netns, 80);
-        let published = SocketAddr::new([127, 0, 0, 1].into(), container.reserved[0].port.host.port());
+        let published = SocketAddr::new(
+            [127, 0, 0, 1].into(),
+            container.reserved[0].port.host.port(),
+        );
         let mut flush = nft::Batch::new(nft::Family::Inet);
         flush.delete_table("stack-1a2b3c4d");
         flush.commit(&socket).unwrap();
         assert_eq!(table(), None);
         assert_eq!(host.net.repair().unwrap().len(), 1);
         assert_eq!(table(), whole);
-        assert_eq!(ask(&host.netns, published, REACHABLE_WITHIN), Some("172.17.0.1".to_owned()));
+        assert_eq!(
+            ask(&host.netns, published, REACHABLE_WITHIN),
+            Some("172.17.0.1".to_owned())
+        );
         // Twice is once.
         assert_eq!(host.net.repair().unwrap(), Vec::new());
         host.net.release(&["c1", "never"]).unwrap();
@@ -146,7 +262,10 @@ fn nothing_is_left_after_the_last_network() {
     on_host(|host| async move {
         let links = || {
             let text = fs_err::read_to_string("/proc/thread-self/net/dev").unwrap();
-            text.lines().skip(2).map(|l| l.split(':').next().unwrap().trim().to_owned()).collect::<Vec<_>>()
+            text.lines()
+                .skip(2)
+                .map(|l| l.split(':').next().unwrap().trim().to_owned())
+                .collect::<Vec<_>>()
         };
         let before = links();
         host.net.ensure_network(&network("one")).await.unwrap();
@@ -169,7 +288,10 @@ fn nothing_is_left_after_the_last_network() {
         drop((c1, c2));
         let files = |path: &str| {
             let directory = host.directory.path().join(path);
-            let mut names: Vec<_> = fs_err::read_dir(directory).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let mut names: Vec<_> = fs_err::read_dir(directory)
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect();
             names.sort();
             names
         };
@@ -190,20 +312,29 @@ fn a_network_is_repaired_after_a_reboot() {
         fs_err::remove_dir_all(host.directory.path().join("1a2b3c4d/run")).unwrap();
         let again = netns::run_in(rebooted.as_fd(), || {
             let net = open(&host.directory, "1a2b3c4d");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let first = net.ensure_network(&network("one")).await.unwrap();
                 let second = net.ensure_network(&network("one")).await.unwrap();
                 assert_eq!(first, second);
             });
             let socket = Socket::open(Family::Netfilter).unwrap();
-            nft::read_table(&socket, "stack-1a2b3c4d").unwrap().unwrap().rules
+            nft::read_table(&socket, "stack-1a2b3c4d")
+                .unwrap()
+                .unwrap()
+                .rules
         });
         assert_eq!(again.unwrap(), ruleset::RULES);
         let mut other = network("one");
         other.internal = true;
         let error = host.net.ensure_network(&other).await.unwrap_err();
-        assert_eq!(error.to_string(), "network `one` exists with any range, wanted any range, internal");
+        assert_eq!(
+            error.to_string(),
+            "network `one` exists with any range, wanted any range, internal"
+        );
         assert_eq!(host.net.networks().unwrap(), [record]);
     });
 }
@@ -247,9 +378,19 @@ fn addresses_are_kept_until_forgotten_and_then_not_used_again_at_once() {
         };
         let mut fixed = sandbox("fixed", &["one"]);
         fixed.endpoints[0].address = Some("10.9.0.2".parse().unwrap());
-        let all = [sandbox("a", &["one"]), sandbox("b", &["one"]), fixed.clone()];
-        assert_eq!(leased(&all).unwrap(), ["10.9.0.3/29", "10.9.0.4/29", "10.9.0.2/29"]);
-        assert_eq!(leased(&all).unwrap(), ["10.9.0.3/29", "10.9.0.4/29", "10.9.0.2/29"]);
+        let all = [
+            sandbox("a", &["one"]),
+            sandbox("b", &["one"]),
+            fixed.clone(),
+        ];
+        assert_eq!(
+            leased(&all).unwrap(),
+            ["10.9.0.3/29", "10.9.0.4/29", "10.9.0.2/29"]
+        );
+        assert_eq!(
+            leased(&all).unwrap(),
+            ["10.9.0.3/29", "10.9.0.4/29", "10.9.0.2/29"]
+        );
         host.net.forget(&["a", "unknown"]).unwrap();
         assert_eq!(leased(&[sandbox("c", &["one"])]).unwrap(), ["10.9.0.5/29"]);
         let rest = [sandbox("d", &["one"]), sandbox("e", &["one"])];
@@ -284,11 +425,23 @@ fn a_port_in_use_names_its_holder() {
         let mut config = port(None, 80, Protocol::Tcp);
         config.host_ports = Some((taken.port(), taken.port()));
         let error = crate::net::ports::reserve(std::slice::from_ref(&config)).unwrap_err();
-        let NetError::PortInUse { address, holder: Some(holder), .. } = &error else {
+        let NetError::PortInUse {
+            address,
+            holder: Some(holder),
+            ..
+        } = &error
+        else {
             panic!("{error}");
         };
-        assert_eq!((address.port(), holder.pid), (taken.port(), std::process::id().cast_signed()));
-        let expected = format!("host port 0.0.0.0:{}/tcp is in use by process {} (", taken.port(), holder.pid);
+        assert_eq!(
+            (address.port(), holder.pid),
+            (taken.port(), std::process::id().cast_signed())
+        );
+        let expected = format!(
+            "host port 0.0.0.0:{}/tcp is in use by process {} (",
+            taken.port(),
+            holder.pid
+        );
         assert!(error.to_string().starts_with(&expected), "{error}");
         // A range goes on to the next one; UDP is another matter than TCP; two holders conflict.
         config.host_ports = Some((taken.port(), taken.port() + 1));
@@ -301,18 +454,31 @@ fn a_port_in_use_names_its_holder() {
         config.host_ports = Some((taken.port(), taken.port()));
         let _udp = crate::net::ports::reserve(&[config.clone()]).unwrap();
         let error = crate::net::ports::reserve(&[config]).unwrap_err();
-        let expected = format!("host port 0.0.0.0:{}/udp is in use by process", taken.port());
+        let expected = format!(
+            "host port 0.0.0.0:{}/udp is in use by process",
+            taken.port()
+        );
         assert!(error.to_string().starts_with(&expected), "{error}");
         drop(host);
     });
 }
 
 /// Runs a program of the machine in the namespace of the calling thread and returns what it prints.
-#[expect(clippy::disallowed_methods, reason = "an independent reader of what we wrote")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an independent reader of what we wrote"
+)]
 fn run(program: &str, arguments: &[&str]) -> String {
-    let output = std::process::Command::new(program).args(arguments).output().unwrap();
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     text
 }
 
@@ -328,7 +494,10 @@ fn the_table_reads_as_intended() {
         config.subnets = vec![range("10.2.0.0/16"), range("10.3.0.0/16")];
         host.net.ensure_network(&config).await.unwrap();
         let mut published = sandbox("c1", &["two"]);
-        published.ports = vec![port(Some("0.0.0.0"), 80, Protocol::Tcp), port(Some("127.0.0.1"), 53, Protocol::Udp)];
+        published.ports = vec![
+            port(Some("0.0.0.0"), 80, Protocol::Tcp),
+            port(Some("127.0.0.1"), 53, Protocol::Udp),
+        ];
         let container = host.start(published).await;
         let mut text = run("nft", &["list", "table", "inet", "stack-1a2b3c4d"]);
         for (index, name) in ["one", "two"].into_iter().enumerate() {
@@ -336,15 +505,21 @@ fn the_table_reads_as_intended() {
             text = text.replace(&record.bridge, ["BRIDGE1", "BRIDGE2"][index]);
         }
         for (index, port) in container.ports().iter().enumerate() {
-            text = text.replace(&format!(". {} :", port.host.port()), [". PORT1 :", ". PORT2 :"][index]);
+            text = text.replace(
+                &format!(". {} :", port.host.port()),
+                [". PORT1 :", ". PORT2 :"][index],
+            );
         }
         // Element order of hash sets is nobody's business.
         for (one, other) in [
             (r#""BRIDGE2", "BRIDGE1""#, r#""BRIDGE1", "BRIDGE2""#),
-            ("\"BRIDGE2\",\n\t\t\t     \"BRIDGE1\"", "\"BRIDGE1\",\n\t\t\t     \"BRIDGE2\""),
             (
-                "\"BRIDGE2\" . \"BRIDGE2\",\n\t\t\t     \"BRIDGE1\" . \"BRIDGE1\"",
-                "\"BRIDGE1\" . \"BRIDGE1\",\n\t\t\t     \"BRIDGE2\" . \"BRIDGE2\"",
+                "{ \"BRIDGE2\" . \"BRIDGE2\",\n\t\t\t     \"BRIDGE1\" . \"BRIDGE1\" }",
+                "{ \"BRIDGE1\" . \"BRIDGE1\",\n\t\t\t     \"BRIDGE2\" . \"BRIDGE2\" }",
+            ),
+            (
+                "{ \"BRIDGE2\",\n\t\t\t     \"BRIDGE1\" }",
+                "{ \"BRIDGE1\",\n\t\t\t     \"BRIDGE2\" }",
             ),
         ] {
             text = text.replace(one, other);
@@ -357,7 +532,12 @@ fn the_table_reads_as_intended() {
 fn docker_lets_our_links_through_and_iptables_goes_on_working() {
     on_host(|host| async move {
         // What dockerd sets up with iptables-nft.
-        for arguments in ["-P FORWARD DROP", "-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-I FORWARD -j DOCKER-USER"] {
+        for arguments in [
+            "-P FORWARD DROP",
+            "-N DOCKER-USER",
+            "-A DOCKER-USER -j RETURN",
+            "-I FORWARD -j DOCKER-USER",
+        ] {
             run("iptables", &arguments.split(' ').collect::<Vec<_>>());
         }
         let outside = add_outside().await;
@@ -378,8 +558,18 @@ fn docker_lets_our_links_through_and_iptables_goes_on_working() {
             assert_eq!(host.net.repair().unwrap(), Vec::new());
         }
         check_all(&[
-            ("out", &container.netns, out, Some("192.168.77.1".parse().unwrap())),
-            ("in", &outside, published, Some("192.168.77.2".parse().unwrap())),
+            (
+                "out",
+                &container.netns,
+                out,
+                Some("192.168.77.1".parse().unwrap()),
+            ),
+            (
+                "in",
+                &outside,
+                published,
+                Some("192.168.77.2".parse().unwrap()),
+            ),
         ]);
         let listed = run("iptables", &["-S", "DOCKER-USER"]);
         let rules: Vec<&str> = listed.lines().collect();
@@ -387,14 +577,25 @@ fn docker_lets_our_links_through_and_iptables_goes_on_working() {
             "-A DOCKER-USER -i s1a2b+ -m comment --comment stack-1a2b3c4d -j ACCEPT",
             "-A DOCKER-USER -o s1a2b+ -m comment --comment stack-1a2b3c4d -j ACCEPT",
         );
-        assert_eq!(rules, ["-N DOCKER-USER", incoming, outgoing, "-A DOCKER-USER -j RETURN"]);
+        assert_eq!(
+            rules,
+            [
+                "-N DOCKER-USER",
+                incoming,
+                outgoing,
+                "-A DOCKER-USER -j RETURN"
+            ]
+        );
         run("iptables", &["-L", "-n", "-v"]);
         run("iptables-save", &[]);
         host.net.release(&["c1"]).unwrap();
         host.net.forget(&["c1"]).unwrap();
         host.net.remove_network("one").await.unwrap();
         let listed = run("iptables", &["-S", "DOCKER-USER"]);
-        assert_eq!(listed.lines().collect::<Vec<_>>(), ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN"]);
+        assert_eq!(
+            listed.lines().collect::<Vec<_>>(),
+            ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN"]
+        );
     });
 }
 
@@ -402,21 +603,49 @@ fn docker_lets_our_links_through_and_iptables_goes_on_working() {
 fn other_firewalls_are_told_apart() {
     on_host(|host| async move {
         host.net.ensure_network(&network("one")).await.unwrap();
-        let warnings = || host.net.repair().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let warnings = || {
+            host.net
+                .repair()
+                .unwrap()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(warnings(), Vec::<String>::new());
         let told = |firewall: &str, remedy: &str| {
             vec![format!(
                 "{firewall} drops forwarded packets; containers cannot reach the outside until it lets `s1a2b+` through: {remedy}"
             )]
         };
-        run("nft", &["add table inet mine; add chain inet mine mine { type filter hook forward priority 0; policy drop; }"]);
+        run(
+            "nft",
+            &[
+                "add table inet mine; add chain inet mine mine { type filter hook forward priority 0; policy drop; }",
+            ],
+        );
         let remedy = "nft insert rule inet mine mine iifname \"s1a2b*\" accept && nft insert rule inet mine mine oifname \"s1a2b*\" accept";
         assert_eq!(warnings(), told("chain `inet mine mine`", remedy));
-        run("nft", &["delete table inet mine; add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; }"]);
+        run(
+            "nft",
+            &[
+                "delete table inet mine; add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; }",
+            ],
+        );
         let remedy = "firewall-cmd --permanent --zone=trusted --add-interface=s1a2b+ && firewall-cmd --reload";
         assert_eq!(warnings(), told("firewalld", remedy));
-        run("nft", &["delete table inet firewalld; add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; add chain ip filter ufw-user-forward"]);
-        assert_eq!(warnings(), told("ufw", "ufw route allow in on s1a2b+ && ufw route allow out on s1a2b+"));
+        run(
+            "nft",
+            &[
+                "delete table inet firewalld; add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; add chain ip filter ufw-user-forward",
+            ],
+        );
+        assert_eq!(
+            warnings(),
+            told(
+                "ufw",
+                "ufw route allow in on s1a2b+ && ufw route allow out on s1a2b+"
+            )
+        );
     });
 }
 
@@ -430,7 +659,10 @@ fn speed() {
         let mut last = std::time::Instant::now();
         let mut lap = |what: &str, count: u32| {
             let now = std::time::Instant::now();
-            lines.push(format!("{what:40} {:8.3} ms each", (now - last).as_secs_f64() * 1000.0 / f64::from(count)));
+            lines.push(format!(
+                "{what:40} {:8.3} ms each",
+                (now - last).as_secs_f64() * 1000.0 / f64::from(count)
+            ));
             last = std::time::Instant::now();
         };
         host.net.ensure_network(&network("one")).await.unwrap();
@@ -448,10 +680,17 @@ fn speed() {
         lap("allocate 50 in one call", COUNT);
         let namespaces: Vec<_> = configs.iter().map(|_| netns::create().unwrap()).collect();
         lap("network namespace", COUNT);
-        let attaching = configs.iter().zip(&leases).zip(&namespaces).map(|((config, lease), netns)| host.net.attach(netns.as_fd(), config, lease));
+        let attaching = configs
+            .iter()
+            .zip(&leases)
+            .zip(&namespaces)
+            .map(|((config, lease), netns)| host.net.attach(netns.as_fd(), config, lease));
         let attachments = futures_util::future::try_join_all(attaching).await.unwrap();
         lap("attach, 50 at a time", COUNT);
-        let reserved: Vec<_> = configs.iter().map(|c| crate::net::ports::reserve(&c.ports).unwrap()).collect();
+        let reserved: Vec<_> = configs
+            .iter()
+            .map(|c| crate::net::ports::reserve(&c.ports).unwrap())
+            .collect();
         lap("reserve a port", COUNT);
         for ((config, attachment), reserved) in configs.iter().zip(&attachments).zip(&reserved) {
             let ports: Vec<_> = reserved.iter().map(|r| r.port).collect();
@@ -482,5 +721,60 @@ fn speed() {
         drop(host);
         lap("close", 1);
         panic!("{}", lines.join("\n"));
+    });
+}
+
+/// Beside a real dockerd: `peers/up`, then `cargo test --lib net::tests::beside_dockerd -- --ignored`.
+#[test]
+#[ignore = "changes this machine's network, and needs a dockerd there"]
+fn beside_dockerd() {
+    crate::net::testing::on_this_machine(|host| async move {
+        let before = run("iptables-save", &[]);
+        assert!(
+            before.contains(":FORWARD DROP") && before.contains("DOCKER-USER"),
+            "no dockerd: {before}"
+        );
+        let outside = add_outside().await;
+        host.net.ensure_network(&network("one")).await.unwrap();
+        let mut config = sandbox("c1", &["one"]);
+        config.ports = vec![port(None, 80, Protocol::Tcp)];
+        let container = host.start(config).await;
+        let _server = Server::start(&container.netns, 80);
+        let _outside = Server::start(&outside, 80);
+        assert_eq!(host.net.repair().unwrap(), Vec::new());
+        let address = |text: &str, port| SocketAddr::new(text.parse().unwrap(), port);
+        let published = container.reserved[0].port.host.port();
+        let gateway = host.net.networks().unwrap()[0].subnets[0].gateway;
+        check_all(&[
+            (
+                "out",
+                &container.netns,
+                address("192.168.77.2", 80),
+                Some("192.168.77.1".parse().unwrap()),
+            ),
+            (
+                "in",
+                &outside,
+                address("192.168.77.1", published),
+                Some("192.168.77.2".parse().unwrap()),
+            ),
+            (
+                "host",
+                &host.netns,
+                address("127.0.0.1", published),
+                Some(gateway),
+            ),
+        ]);
+        run("iptables", &["-L", "-n"]);
+        host.net.release(&["c1"]).unwrap();
+        host.net.forget(&["c1"]).unwrap();
+        host.net.remove_network("one").await.unwrap();
+        let rules = |text: &str| {
+            text.lines()
+                .filter(|l| l.starts_with("-A"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(rules(&run("iptables-save", &[])), rules(&before));
     });
 }
