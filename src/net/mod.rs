@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 
-use crate::net::config::{EndpointConfig, NetworkConfig, SandboxConfig, SubnetConfig};
+use crate::net::config::{EndpointConfig, NetworkConfig, Protocol, SandboxConfig, SubnetConfig};
 use crate::net::dns::names::NameEntry;
 use crate::net::error::{NetError, Warning};
 use crate::net::firewall::Firewall;
@@ -51,6 +51,7 @@ use crate::sys::lock::Mode;
 
 mod coexist;
 pub mod config;
+mod conntrack;
 mod dns;
 pub mod error;
 mod firewall;
@@ -344,6 +345,7 @@ impl Net {
     pub fn release(&self, ids: &[&str]) -> Result<(), Vec<NetError>> {
         let mut errors = Vec::new();
         let mut elements = ruleset::Elements::new();
+        let mut datagram_targets: Vec<IpAddr> = Vec::new();
         for id in ids {
             let publication = match self.store.publication(id) {
                 Ok(Some(publication)) => publication,
@@ -358,8 +360,17 @@ impl Net {
                 .extend(networks.filter_map(|network| self.store.remove_names(network, id).err()));
             errors.extend(self.store.remove_publication(id).err());
             elements.extend(ruleset::publication_elements(&publication));
+            if publication
+                .ports
+                .iter()
+                .any(|port| port.protocol == Protocol::Udp)
+            {
+                datagram_targets.extend(publication.ipv4.map(IpAddr::V4));
+                datagram_targets.extend(publication.ipv6.map(IpAddr::V6));
+            }
         }
         errors.extend(self.firewall.delete(&elements).err());
+        errors.extend(self.firewall.forget_datagrams(&datagram_targets).err());
         if errors.is_empty() {
             Ok(())
         } else {

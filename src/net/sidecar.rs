@@ -59,8 +59,9 @@ pub struct ProxyTarget {
 /// Serves until something fails; the body of a freshly forked process of one thread, child of `parent`.
 ///
 /// It opens its sockets in `netns` and calls `ready`: from then on no query is lost. Then it closes every descriptor but its own,
-/// gives up every capability, becomes uid and gid 65534, dies with its parent, and returns only an error. `reserved` are the
-/// sockets of the published ports in the order of `proxies`.
+/// gives up every capability, becomes uid and gid 65534, dies with its parent, and returns only an error: then the process has to
+/// end at once (`_exit`), as the owners of the closed descriptors must not be dropped. `reserved` are the sockets of the published
+/// ports in the order of `proxies`.
 pub fn serve(
     config: &SidecarConfig,
     netns: BorrowedFd<'_>,
@@ -364,7 +365,7 @@ mod tests {
         let reserved = container.reserved.drain(..).map(|r| r.socket).collect();
         let mut sidecar = Sidecar::open(&config, container.netns.as_fd(), reserved).unwrap();
         Running::start(&host.netns, move || {
-            sidecar.turn(Some(Instant::now() + TICK)).unwrap()
+            sidecar.turn(Some(Instant::now() + TICK)).unwrap();
         })
     }
 
@@ -656,6 +657,35 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_datagrams_reaches_the_next_holder_of_the_port() {
+        on_host(|host| async move {
+            host.net.ensure_network(&network("one")).await.unwrap();
+            let client = netns::run_in(host.netns.as_fd(), || {
+                UdpSocket::bind("127.0.0.1:0").unwrap()
+            })
+            .unwrap();
+            client.set_read_timeout(Some(REACHABLE_WITHIN)).unwrap();
+            let mut host_ports = None;
+            for (id, greeting) in [("first", "FIRST"), ("second", "SECOND")] {
+                let mut config = named(id, "one", &[id]);
+                config.ports = vec![port(Some("127.0.0.1"), 9, Protocol::Udp)];
+                config.ports[0].host_ports = host_ports;
+                let web = host.start(config).await;
+                let to = web.ports()[0].host;
+                host_ports = Some((to.port(), to.port()));
+                let _echo = start_echo(&web.netns);
+                client
+                    .send_to(greeting.to_lowercase().as_bytes(), to)
+                    .unwrap();
+                let mut buffer = [0; 64];
+                let length = client.recv(&mut buffer).unwrap();
+                assert_eq!(String::from_utf8_lossy(&buffer[..length]), greeting);
+                host.net.release(&[id]).unwrap();
+            }
+        });
+    }
+
+    #[test]
     fn a_carried_connection_passes_on_any_amount_and_its_end() {
         on_host(|host| async move {
             host.net.ensure_network(&network("one")).await.unwrap();
@@ -691,6 +721,92 @@ mod tests {
                 sent.len()
             );
         });
+    }
+
+    /// What the process of [`a_process_of_its_own_serves_without_rights`] says when all was as it should be.
+    const SERVED: &str = "served without rights";
+
+    /// Not a test: the process in which [`serve`] runs, beside a thread that asks it.
+    #[test]
+    #[ignore = "the body of another test's process"]
+    fn serving_process() {
+        on_host(|host| async move {
+            host.net.ensure_network(&network("one")).await.unwrap();
+            let mut config = named("asker", "one", &["asker"]);
+            config.ports = vec![port(None, 80, Protocol::Tcp)];
+            let mut asker = host.start(config).await;
+            let config = host.net.sidecar(&asker.attachment, &asker.ports(), &[]);
+            let reserved: Vec<OwnedFd> = asker.reserved.drain(..).map(|r| r.socket).collect();
+            let parent = rustix::process::getppid().unwrap().as_raw_pid();
+            let status = format!("/proc/self/task/{}/status", thread::gettid().as_raw_pid());
+            let (netns, inside) = (
+                asker.netns.try_clone().unwrap(),
+                asker.netns.try_clone().unwrap(),
+            );
+            let (ready, started) = std::sync::mpsc::channel();
+            let (prepared, is_prepared) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                // A table of descriptors of its own: the server closes all that are in its one.
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
+                netns::enter(&inside).unwrap();
+                prepared.send(()).unwrap();
+                started.recv().unwrap();
+                while !fs_err::read_to_string(&status)
+                    .unwrap()
+                    .contains("NoNewPrivs:\t1")
+                {
+                    std::thread::yield_now();
+                }
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket
+                    .send_to(
+                        &query("asker", RecordType::A),
+                        (Ipv4Addr::new(127, 0, 0, 11), 53),
+                    )
+                    .unwrap();
+                let mut buffer = [0; 512];
+                let length = socket.recv(&mut buffer).unwrap();
+                let answer = Message::from_vec(&buffer[..length]).unwrap();
+                assert_eq!(answer.answers[0].data.to_string(), "172.17.0.2");
+                rustix::io::write(rustix::stdio::stderr(), SERVED.as_bytes()).unwrap();
+            });
+            is_prepared.recv().unwrap();
+            let error = serve(&config, netns.as_fd(), reserved, parent, || {
+                ready.send(()).unwrap()
+            });
+            panic!("{error:?}");
+        });
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a process of its own is the subject"
+    )]
+    fn a_process_of_its_own_serves_without_rights() {
+        let arguments = [
+            "--exact",
+            "net::sidecar::tests::serving_process",
+            "--ignored",
+            "--nocapture",
+        ];
+        // What it leaves behind when it is killed goes with this.
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(arguments)
+            .env("TMPDIR", directory.path())
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = vec![0; SERVED.len()];
+        let read = child.stderr.take().unwrap().read_exact(&mut said);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(
+            (read.is_ok(), String::from_utf8_lossy(&said).as_ref()),
+            (true, SERVED)
+        );
     }
 
     #[test]
