@@ -25,13 +25,27 @@
 //!  leases      before its monitor                     when it is about to run                   it ended   it is removed
 //! ```
 //!
+//! `release` of many containers belongs into one call before their monitors end: a process that deletes elements waits some 12 ms
+//! for the kernel when it closes its socket, one process after the other. A monitor finds nothing left to release then.
+//!
+//! # Who holds what
+//!
+//! ```text
+//! the command     the namespace's descriptor until the monitor has it; sockets of `ports::reserve` likewise
+//! the monitor     both, for its life: links live as long as the namespace, ports are taken as long as the sockets are open
+//! the sidecar     127.0.0.11 UDP and TCP in the container's namespace, the ports' sockets, one descriptor for each network's
+//!                 directory of names, an epoll instance; no rights, no other descriptor
+//! ```
+//!
 //! Files in reading order: `config`, `record`, `store`, `ipam`, `link`, `sysctl`, `ruleset`, `nft`, `firewall`, `coexist`,
-//! `ports`, `dns`, `proxy`, `sidecar`.
+//! `conntrack`, `ports`, `dns`, `poll`, `proxy`, `sidecar`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ipnetwork::IpNetwork;
 
@@ -97,7 +111,10 @@ pub struct Net {
     host: HostPaths,
     instance: String,
     links: tokio::sync::OnceCell<Links>,
-    repaired: tokio::sync::OnceCell<()>,
+    /// Whether this process has verified the table as a whole.
+    is_verified: AtomicBool,
+    /// What was noticed on the way, for the next [`Net::repair`] to tell.
+    noticed: Mutex<Vec<Warning>>,
 }
 
 impl Net {
@@ -115,7 +132,8 @@ impl Net {
             host,
             instance: instance.to_owned(),
             links: tokio::sync::OnceCell::new(),
-            repaired: tokio::sync::OnceCell::new(),
+            is_verified: AtomicBool::new(false),
+            noticed: Mutex::new(Vec::new()),
         }
     }
 
@@ -132,16 +150,14 @@ impl Net {
         };
         links.ensure_bridge(&record).await?;
         self.store.make_names_directory(&config.name)?;
-        sysctl::turn_on("ipv4/ip_forward")?;
-        if record.subnets.iter().any(|s| s.range.is_ipv6()) {
-            sysctl::turn_on("ipv6/conf/all/forwarding")?;
-        }
+        self.enable_forwarding(record.subnets.iter().any(|s| s.range.is_ipv6()))?;
         // The first call verifies the table as a whole, the others only add what is new.
-        if self.repaired.initialized() {
+        if self.is_verified.load(Ordering::Relaxed) {
             self.firewall.add(&ruleset::network_elements(&record))?;
         } else {
-            self.firewall.repair()?;
-            self.repaired.set(()).or(Ok::<(), NetError>(()))?;
+            let restored = self.firewall.repair()?;
+            self.notice(restored);
+            self.is_verified.store(true, Ordering::Relaxed);
         }
         Ok(record)
     }
@@ -379,7 +395,8 @@ impl Net {
     }
 
     /// Checks what others may have changed (the table, forwarding, the host's other firewalls) and repairs what is ours; once for
-    /// each `up`, whether or not it has anything to do. Does nothing where there is no network.
+    /// each `up`, after its networks are ensured, whether or not it has anything to do. Does nothing where there is no network.
+    /// Returns what the person should know, [`Net::ensure_network`]'s share included.
     pub fn repair(&self) -> Result<Vec<Warning>, NetError> {
         let networks = self.store.networks()?;
         if networks.is_empty() {
@@ -388,18 +405,30 @@ impl Net {
         let has_ipv6 = networks
             .iter()
             .any(|n| n.subnets.iter().any(|s| s.range.is_ipv6()));
-        let mut warnings: Vec<Warning> = self.firewall.repair()?.into_iter().collect();
-        warnings.extend(
-            self.firewall
-                .coexist(&format!("{}*", link_prefix(&self.instance)), has_ipv6)?,
-        );
+        let restored = self.firewall.repair()?;
+        self.notice(restored);
+        let pattern = format!("{}*", link_prefix(&self.instance));
+        self.notice(self.firewall.coexist(&pattern, has_ipv6)?);
+        self.enable_forwarding(has_ipv6)?;
+        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *noticed))
+    }
+
+    /// Lets the host forward packets, which containers need to get out.
+    fn enable_forwarding(&self, has_ipv6: bool) -> Result<(), NetError> {
         let keys = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
         for key in keys.into_iter().take(if has_ipv6 { 2 } else { 1 }) {
             if sysctl::turn_on(key)? {
-                warnings.push(Warning::ForwardingEnabled(format!("/proc/sys/net/{key}")));
+                self.notice([Warning::ForwardingEnabled(format!("/proc/sys/net/{key}"))]);
             }
         }
-        Ok(warnings)
+        Ok(())
+    }
+
+    /// Keeps warnings for the next [`Net::repair`].
+    fn notice(&self, warnings: impl IntoIterator<Item = Warning>) {
+        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        noticed.extend(warnings);
     }
 
     /// Removes the table, our rules in other tables, and this root's entry among those of the host.

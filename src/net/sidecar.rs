@@ -772,7 +772,7 @@ mod tests {
             });
             is_prepared.recv().unwrap();
             let error = serve(&config, netns.as_fd(), reserved, parent, || {
-                ready.send(()).unwrap()
+                ready.send(()).unwrap();
             });
             panic!("{error:?}");
         });

@@ -221,6 +221,8 @@ fn who_reaches_whom_when_bridges_call_the_firewall() {
 #[test]
 fn the_table_is_whole_and_comes_back_after_a_flush() {
     on_host(|host| async move {
+        // A new namespace has this as the machine has it.
+        fs_err::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         host.net.ensure_network(&network("one")).await.unwrap();
         let socket = Socket::open(Family::Netfilter).unwrap();
         let table = || nft::read_table(&socket, "stack-1a2b3c4d").unwrap();
@@ -241,7 +243,17 @@ fn the_table_is_whole_and_comes_back_after_a_flush() {
         flush.delete_table("stack-1a2b3c4d");
         flush.commit(&socket).unwrap();
         assert_eq!(table(), None);
-        assert_eq!(host.net.repair().unwrap().len(), 1);
+        let restored =
+            "firewall table `stack-1a2b3c4d` was missing or changed and has been made again";
+        let forwarding = "turned on /proc/sys/net/ipv4/ip_forward: this host now forwards packets between all its networks unless a firewall forbids it";
+        let warnings: Vec<String> = host
+            .net
+            .repair()
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(warnings, [forwarding, restored]);
         assert_eq!(table(), whole);
         assert_eq!(
             ask(&host.netns, published, REACHABLE_WITHIN),
@@ -554,9 +566,8 @@ fn docker_lets_our_links_through_and_iptables_goes_on_working() {
             ("out past docker's policy", &container.netns, out, None),
             ("in past docker's policy", &outside, published, None),
         ]);
-        for _ in 0..2 {
-            assert_eq!(host.net.repair().unwrap(), Vec::new());
-        }
+        host.net.repair().unwrap();
+        assert_eq!(host.net.repair().unwrap(), Vec::new());
         check_all(&[
             (
                 "out",
@@ -611,6 +622,7 @@ fn other_firewalls_are_told_apart() {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
         };
+        host.net.repair().unwrap();
         assert_eq!(warnings(), Vec::<String>::new());
         let told = |firewall: &str, remedy: &str| {
             vec![format!(
