@@ -213,12 +213,13 @@ pub(crate) async fn configure(netns: OwnedFd, plans: Vec<LinkPlan>) -> Result<()
         .name("netns".to_owned())
         .stack_size(256 << 10)
         .spawn(move || {
-            let result = netns::enter(&netns)
-                .map_err(|source| NetError::Namespace {
-                    attempt: "enter the container's network namespace".to_owned(),
-                    source,
-                })
-                .and_then(|()| configure_here(&plans));
+            let entered = netns::enter(&netns).map_err(|source| NetError::Namespace {
+                attempt: "enter the container's network namespace".to_owned(),
+                source,
+            });
+            // Before the answer: nothing of the namespace is held once the future is done.
+            drop(netns);
+            let result = entered.and_then(|()| configure_here(&plans));
             // Nobody waits any more where the future was dropped.
             drop(sender.send(result));
         });
