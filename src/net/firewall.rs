@@ -4,9 +4,11 @@
 //! The order is always: record first, then elements (added), or record first, then elements (deleted). A replacement reads the
 //! records and commits under an exclusive lock, so that whatever the order of events, the table ends up as the records say.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::net::coexist;
+use crate::net::conntrack;
 use crate::net::error::{NetError, Warning};
 use crate::net::nft::{self, Batch, Family, Refused};
 use crate::net::ruleset::{self, Elements};
@@ -135,6 +137,15 @@ impl Firewall {
     pub(crate) fn coexist(&self, links: &str, has_ipv6: bool) -> Result<Vec<Warning>, NetError> {
         self.with_socket(|socket| coexist::arrange(socket, &self.table, links, has_ipv6))?
             .map_err(|source| self.failed_to("read the host's other tables", source))
+    }
+
+    /// Forgets that datagrams of clients were redirected to `addresses`; after their elements are deleted.
+    pub(crate) fn forget_datagrams(&self, addresses: &[IpAddr]) -> Result<(), NetError> {
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        self.with_socket(|socket| conntrack::forget_datagrams(socket, addresses))?
+            .map_err(|source| self.failed_to("forget tracked datagrams", source))
     }
 
     /// Returns the elements that the records want, members of one set together.

@@ -15,10 +15,9 @@ pub(crate) fn default_ranges() -> impl Iterator<Item = IpNetwork> {
 }
 
 /// Returns the first default range that overlaps none of `taken`.
-pub(crate) fn choose_range<'a>(
-    taken: impl Iterator<Item = &'a IpNetwork> + Clone,
-) -> Option<IpNetwork> {
-    default_ranges().find(|range| !taken.clone().any(|other| overlap(*range, *other)))
+pub(crate) fn choose_range<'a>(taken: impl Iterator<Item = &'a IpNetwork>) -> Option<IpNetwork> {
+    let taken: Vec<IpNetwork> = taken.copied().collect();
+    default_ranges().find(|range| !taken.iter().any(|other| overlap(*range, *other)))
 }
 
 /// Returns whether two ranges have an address in common.

@@ -213,12 +213,13 @@ pub(crate) async fn configure(netns: OwnedFd, plans: Vec<LinkPlan>) -> Result<()
         .name("netns".to_owned())
         .stack_size(256 << 10)
         .spawn(move || {
-            let result = netns::enter(&netns)
-                .map_err(|source| NetError::Namespace {
-                    attempt: "enter the container's network namespace".to_owned(),
-                    source,
-                })
-                .and_then(|()| configure_here(&plans));
+            let entered = netns::enter(&netns).map_err(|source| NetError::Namespace {
+                attempt: "enter the container's network namespace".to_owned(),
+                source,
+            });
+            // Before the answer: nothing of the namespace is held once the future is done.
+            drop(netns);
+            let result = entered.and_then(|()| configure_here(&plans));
             // Nobody waits any more where the future was dropped.
             drop(sender.send(result));
         });
@@ -285,7 +286,7 @@ impl Requests {
         self.attempts.push(attempt);
         let mut message = NetlinkMessage::from(message);
         message.header.flags = REQUEST | ACK | flags;
-        message.header.sequence_number = self.attempts.len() as u32;
+        message.header.sequence_number = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         message.finalize();
         let start = self.bytes.len();
         self.bytes.resize(start + message.buffer_len(), 0);

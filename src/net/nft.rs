@@ -214,7 +214,7 @@ impl Batch {
         const HOST_ENDIAN: u32 = 1;
         const INTERVAL: u32 = 0x4;
         const MAP: u32 = 0x8;
-        let id = self.attempts.len() as u32 + 1;
+        let id = size32(self.attempts.len()) + 1;
         let flags = if interval { INTERVAL } else { 0 } | if value.is_some() { MAP } else { 0 };
         let (key_type, key_length) = DataType::concatenated(key);
         self.message(message::NEWSET, CREATE, format!("add set {name}"), |m| {
@@ -257,14 +257,9 @@ impl Batch {
         const IN_ONE_MESSAGE: usize = 400;
         let (table, set) = place;
         for part in elements.chunks(IN_ONE_MESSAGE) {
+            let list = |m: &mut Attributes<'_>| part.iter().for_each(|element| m.element(element));
             self.message(kind, flags, format!("{verb} elements of {set}"), |m| {
-                m.text(1, table).text(2, set).nested(3, |m| {
-                    for element in part {
-                        m.nested(1, |m| {
-                            m.element(element);
-                        });
-                    }
-                });
+                m.text(1, table).text(2, set).nested(3, list);
             });
         }
     }
@@ -330,11 +325,11 @@ impl Batch {
         body: impl FnOnce(&mut Attributes<'_>),
     ) {
         self.attempts.push(attempt);
-        let start = self.header(SUBSYSTEM | kind, flags | ACK, self.attempts.len() as u32);
+        let start = self.header(SUBSYSTEM | kind, flags | ACK, size32(self.attempts.len()));
         body(&mut Attributes {
             bytes: &mut self.bytes,
         });
-        let length = (self.bytes.len() - start) as u32;
+        let length = size32(self.bytes.len() - start);
         patch(&mut self.bytes, start, &length.to_ne_bytes());
     }
 
@@ -356,11 +351,21 @@ impl Batch {
 
 /// Writes a netlink header for a message with nothing but a netfilter header.
 fn write_header(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32) {
-    bytes.extend((HEADER as u32 + 4).to_ne_bytes());
+    bytes.extend(size32(HEADER + 4).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend((REQUEST | flags).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.extend([0; 4]);
+}
+
+/// Returns a length for a field of 16 bits. What does not fit gets a length that the kernel refuses.
+fn size16(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+/// Returns a length or count for a field of 32 bits.
+fn size32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 /// Overwrites bytes at `offset`, which have been written before.
@@ -376,7 +381,7 @@ fn comment_data(comment: &str) -> Vec<u8> {
         .as_bytes()
         .get(..comment.len().min(120))
         .unwrap_or_default();
-    let mut data = vec![0, text.len() as u8 + 1];
+    let mut data = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
     data.extend(text);
     data.push(0);
     data
@@ -399,7 +404,7 @@ pub(crate) struct Attributes<'a> {
 impl Attributes<'_> {
     /// Writes raw bytes.
     fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        self.bytes.extend((value.len() as u16 + 4).to_ne_bytes());
+        self.bytes.extend(size16(value.len() + 4).to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend(value);
         self.pad();
@@ -413,7 +418,7 @@ impl Attributes<'_> {
 
     /// Writes a string with its final NUL.
     fn text(&mut self, kind: u16, value: &str) -> &mut Self {
-        self.bytes.extend((value.len() as u16 + 5).to_ne_bytes());
+        self.bytes.extend(size16(value.len() + 5).to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend(value.as_bytes());
         self.bytes.push(0);
@@ -427,13 +432,18 @@ impl Attributes<'_> {
         self.bytes.extend([0; 2]);
         self.bytes.extend((kind | NESTED).to_ne_bytes());
         content(&mut Attributes { bytes: self.bytes });
-        let length = (self.bytes.len() - start) as u16;
+        let length = size16(self.bytes.len() - start);
         patch(self.bytes, start, &length.to_ne_bytes());
         self
     }
 
     /// Writes one element: key { value }, data { value }, flags.
-    fn element(&mut self, element: &Element) -> &mut Self {
+    fn element(&mut self, element: &Element) {
+        self.nested(1, |m| m.element_content(element));
+    }
+
+    /// Writes what [`Self::element`] holds.
+    fn element_content(&mut self, element: &Element) {
         const INTERVAL_END: u32 = 1;
         self.nested(1, |m| {
             m.bytes(1, &element.key);
@@ -446,7 +456,6 @@ impl Attributes<'_> {
         if element.interval_end {
             self.number(3, INTERVAL_END);
         }
-        self
     }
 
     /// Pads to 4 bytes.
@@ -579,7 +588,9 @@ impl Attributes<'_> {
             });
         })
         .expression("nat", |m| {
-            m.number(1, DESTINATION).number(2, Family::Ip as u32).number(5, FIRST);
+            m.number(1, DESTINATION)
+                .number(2, Family::Ip as u32)
+                .number(5, FIRST);
         })
     }
 
@@ -629,14 +640,15 @@ impl Attributes<'_> {
             Verdict::Drop => (0, None),
             Verdict::Jump(chain) => (-3_i32, Some(chain)),
         };
+        let code_and_chain = |m: &mut Attributes<'_>| {
+            m.number(1, code.cast_unsigned());
+            if let Some(chain) = chain {
+                m.text(2, chain);
+            }
+        };
         self.expression("immediate", |m| {
             m.number(1, VERDICT_REGISTER).nested(2, |m| {
-                m.nested(2, |m| {
-                    m.number(1, code.cast_unsigned());
-                    if let Some(chain) = chain {
-                        m.text(2, chain);
-                    }
-                });
+                m.nested(2, code_and_chain);
             });
         })
     }
@@ -819,7 +831,7 @@ fn request(kind: u16, flags: u16, family: u8, body: impl FnOnce(&mut Attributes<
     write_header(&mut bytes, SUBSYSTEM | kind, flags, 1);
     bytes.extend([family, 0, 0, 0]);
     body(&mut Attributes { bytes: &mut bytes });
-    let length = bytes.len() as u32;
+    let length = size32(bytes.len());
     patch(&mut bytes, 0, &length.to_ne_bytes());
     bytes
 }

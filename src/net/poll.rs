@@ -17,13 +17,27 @@ pub(crate) struct Interest {
 
 impl Interest {
     /// Reading only.
-    pub(crate) const READ: Self = Self { read: true, write: false };
+    pub(crate) const READ: Self = Self {
+        read: true,
+        write: false,
+    };
     /// Writing only: a connection being made.
-    pub(crate) const WRITE: Self = Self { read: false, write: true };
+    pub(crate) const WRITE: Self = Self {
+        read: false,
+        write: true,
+    };
 
     fn flags(self) -> EventFlags {
-        let read = if self.read { EventFlags::IN } else { EventFlags::empty() };
-        let write = if self.write { EventFlags::OUT } else { EventFlags::empty() };
+        let read = if self.read {
+            EventFlags::IN
+        } else {
+            EventFlags::empty()
+        };
+        let write = if self.write {
+            EventFlags::OUT
+        } else {
+            EventFlags::empty()
+        };
         read | write
     }
 }
@@ -37,17 +51,43 @@ pub(crate) struct Poll {
 impl Poll {
     /// Makes an empty one.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)? })
+        Ok(Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+        })
     }
 
     /// Starts waiting for `source`.
     pub(crate) fn add(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, source, EventData::new_u64(token), interest.flags())?)
+        Ok(epoll::add(
+            &self.epoll,
+            source,
+            EventData::new_u64(token),
+            interest.flags(),
+        )?)
     }
 
     /// Waits for something else of `source`.
-    pub(crate) fn change(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, source, EventData::new_u64(token), interest.flags())?)
+    pub(crate) fn change(
+        &self,
+        source: impl AsFd,
+        token: u64,
+        interest: Interest,
+    ) -> io::Result<()> {
+        Ok(epoll::modify(
+            &self.epoll,
+            source,
+            EventData::new_u64(token),
+            interest.flags(),
+        )?)
+    }
+
+    /// Stops waiting for `source`, which stays open: an end or error of it would wake up again and again.
+    pub(crate) fn remove(&self, source: impl AsFd) -> io::Result<()> {
+        match epoll::delete(&self.epoll, source) {
+            // Removed before.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Waits until a source is ready or `deadline` has passed; returns the tokens of those that are.
@@ -55,7 +95,11 @@ impl Poll {
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|t| rustix::event::Timespec::try_from(round_up(t)).ok());
         let mut events: Vec<Event> = Vec::with_capacity(64);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            timeout.as_ref(),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -65,7 +109,11 @@ impl Poll {
 
 /// Rounds up to whole milliseconds, which is what `epoll_wait` knows, so as not to wake too early.
 fn round_up(timeout: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).saturating_add(1))
+    Duration::from_millis(
+        u64::try_from(timeout.as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1),
+    )
 }
 
 impl AsFd for Poll {

@@ -6,12 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
 };
 
 use crate::net::config::Protocol;
@@ -80,7 +83,12 @@ struct Flow {
 
 impl Proxy {
     /// Starts waiting for what arrives at a reserved socket.
-    pub(crate) fn add(&mut self, socket: OwnedFd, target: ProxyTarget, poll: &Poll) -> io::Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        socket: OwnedFd,
+        target: ProxyTarget,
+        poll: &Poll,
+    ) -> io::Result<()> {
         let token = self.token();
         let port = match target.protocol {
             Protocol::Tcp => Port::Tcp(socket.into(), target.address),
@@ -106,12 +114,17 @@ impl Proxy {
     /// Returns when [`Self::expire`] has something to do next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let pairs = self.pairs.values().filter_map(|pair| pair.deadline);
-        self.flows.values().map(|flow| flow.deadline).chain(pairs).min()
+        self.flows
+            .values()
+            .map(|flow| flow.deadline)
+            .chain(pairs)
+            .min()
     }
 
     /// Ends connections that could not be made in time and forgets clients that are silent.
     pub(crate) fn expire(&mut self, now: Instant) {
-        self.pairs.retain(|_, pair| pair.deadline.is_none_or(|deadline| deadline > now));
+        self.pairs
+            .retain(|_, pair| pair.deadline.is_none_or(|deadline| deadline > now));
         self.flows.retain(|_, flow| flow.deadline > now);
     }
 
@@ -126,11 +139,13 @@ impl Proxy {
             }
             return;
         }
-        let first = [token, token - 1].into_iter().find(|token| self.pairs.contains_key(token));
-        if let Some((token, mut pair)) = first.and_then(|token| self.pairs.remove_entry(&token))
-            && pair.progress(token, poll).unwrap_or(false)
+        let first = [token, token - 1]
+            .into_iter()
+            .find(|token| self.pairs.contains_key(token));
+        if let Some((first, mut pair)) = first.and_then(|first| self.pairs.remove_entry(&first))
+            && pair.progress(first, token, poll).unwrap_or(false)
         {
-            self.pairs.insert(token, pair);
+            self.pairs.insert(first, pair);
         }
     }
 
@@ -140,10 +155,11 @@ impl Proxy {
         for _ in 0..AT_A_TIME {
             let taken = match self.ports.get(&token) {
                 Some(Port::Tcp(listener, target)) => {
-                    let accepted = listener.accept().and_then(|(client, _)| Ok((client, begin_connecting(*target))));
-                    accepted.map(|(client, container)| {
+                    let target = *target;
+                    listener.accept().map(|(client, _)| {
                         // A container that refuses at once: its client sees the connection end.
-                        container.and_then(|container| self.add_pair(client, container, poll))
+                        let container = begin_connecting(target)?;
+                        self.add_pair(client, container, poll)
                     })
                 }
                 Some(Port::Udp(socket, target)) => {
@@ -167,35 +183,84 @@ impl Proxy {
         client.set_nonblocking(true)?;
         let (token, second) = (self.token(), self.token());
         // Nothing is read from the client before there is somebody to give it to.
-        poll.add(&client, token, Interest { read: false, write: false })?;
+        poll.add(
+            &client,
+            token,
+            Interest {
+                read: false,
+                write: false,
+            },
+        )?;
         poll.add(&container, second, Interest::WRITE)?;
-        let side = |stream| Side { stream, output: Vec::new(), has_ended: false, is_shut: false };
+        let side = |stream| Side {
+            stream,
+            output: Vec::new(),
+            has_ended: false,
+            is_shut: false,
+        };
         let deadline = Some(Instant::now() + CONNECT_TIMEOUT);
-        self.pairs.insert(token, Pair { client: side(client), container: side(container), deadline });
+        self.pairs.insert(
+            token,
+            Pair {
+                client: side(client),
+                container: side(container),
+                deadline,
+            },
+        );
         Ok(())
     }
 
     /// Sends a client's datagram to the container, through the client's own socket.
-    fn pass_on(&mut self, port: u64, target: SocketAddr, datagram: &Datagram, poll: &Poll) -> io::Result<()> {
-        let Datagram { client, local, bytes } = datagram;
+    fn pass_on(
+        &mut self,
+        port: u64,
+        target: SocketAddr,
+        datagram: &Datagram,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let Datagram {
+            client,
+            local,
+            bytes,
+        } = datagram;
         let deadline = Instant::now() + DATAGRAM_TIMEOUT;
-        let known = self.flows.values_mut().find(|f| f.port == port && f.client == *client && f.local == *local);
+        let known = self
+            .flows
+            .values_mut()
+            .find(|f| f.port == port && f.client == *client && f.local == *local);
         if let Some(flow) = known {
             flow.deadline = deadline;
             return flow.socket.send(bytes).map(drop);
         }
         if self.flows.len() >= MOST {
-            let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.deadline).map(|(token, _)| *token);
+            let oldest = self
+                .flows
+                .iter()
+                .min_by_key(|(_, flow)| flow.deadline)
+                .map(|(token, _)| *token);
             oldest.and_then(|token| self.flows.remove(&token));
         }
-        let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if target.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         let socket = UdpSocket::bind((any, 0))?;
         socket.set_nonblocking(true)?;
         socket.connect(target)?;
         let token = self.token();
         poll.add(&socket, token, Interest::READ)?;
         socket.send(bytes)?;
-        self.flows.insert(token, Flow { port, client: *client, local: *local, socket, deadline });
+        self.flows.insert(
+            token,
+            Flow {
+                port,
+                client: *client,
+                local: *local,
+                socket,
+                deadline,
+            },
+        );
         Ok(())
     }
 
@@ -208,27 +273,35 @@ impl Proxy {
 
 impl Pair {
     /// Carries what can be carried both ways; false when both have ended.
-    fn progress(&mut self, token: u64, poll: &Poll) -> io::Result<bool> {
+    fn progress(&mut self, token: u64, woken: u64, poll: &Poll) -> io::Result<bool> {
         if self.deadline.is_some() {
             match rustix::net::sockopt::socket_error(&self.container.stream)? {
                 Ok(()) if self.container.stream.peer_addr().is_ok() => self.deadline = None,
-                // Woken up for the client, which went away.
-                Ok(()) => return Ok(true),
+                // Nothing is waited for at the client yet, so being woken for it says that it is gone.
+                Ok(()) => return Ok(woken != token),
                 Err(errno) => return Err(errno.into()),
             }
         }
         carry(&mut self.client, &mut self.container)?;
         carry(&mut self.container, &mut self.client)?;
-        poll.change(&self.client.stream, token, self.client.interest(&self.container))?;
-        poll.change(&self.container.stream, token + 1, self.container.interest(&self.client))?;
+        self.client.wait(&self.container, token, poll)?;
+        self.container.wait(&self.client, token + 1, poll)?;
         Ok(!(self.client.is_shut && self.container.is_shut))
     }
 }
 
 impl Side {
-    /// Returns what to wait for: room for what is to be written, and something to read where the other side has room.
-    fn interest(&self, other: &Self) -> Interest {
-        Interest { read: !self.has_ended && other.output.len() < BUFFER, write: !self.output.is_empty() }
+    /// Waits for what can be done next: room for what is to be written, and something to read where the other side has room.
+    fn wait(&self, other: &Self, token: u64, poll: &Poll) -> io::Result<()> {
+        if self.has_ended && self.is_shut {
+            return poll.remove(&self.stream);
+        }
+        let read = !self.has_ended && other.output.len() < BUFFER;
+        let interest = Interest {
+            read,
+            write: !self.output.is_empty(),
+        };
+        poll.change(&self.stream, token, interest)
     }
 }
 
@@ -271,7 +344,12 @@ impl Flow {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length) = self.socket.recv(&mut buffer) {
             self.deadline = Instant::now() + DATAGRAM_TIMEOUT;
-            drop(send_from(port, self.local, self.client, buffer.get(..length).unwrap_or_default()));
+            drop(send_from(
+                port,
+                self.local,
+                self.client,
+                buffer.get(..length).unwrap_or_default(),
+            ));
         }
     }
 }
@@ -290,44 +368,85 @@ fn receive(socket: &UdpSocket) -> io::Result<Datagram> {
     let (length, client, local) = {
         let mut parts = [io::IoSliceMut::new(&mut bytes)];
         let flags = MsgFlags::MSG_DONTWAIT;
-        let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+        let message =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
         let local = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4PacketInfo(packet) => {
-                Some(IpAddr::V4(Ipv4Addr::from(packet.ipi_spec_dst.s_addr.to_ne_bytes())))
+            ControlMessageOwned::Ipv4PacketInfo(packet) => Some(IpAddr::V4(Ipv4Addr::from(
+                packet.ipi_spec_dst.s_addr.to_ne_bytes(),
+            ))),
+            ControlMessageOwned::Ipv6PacketInfo(packet) => {
+                Some(IpAddr::V6(Ipv6Addr::from(packet.ipi6_addr.s6_addr)))
             }
-            ControlMessageOwned::Ipv6PacketInfo(packet) => Some(IpAddr::V6(Ipv6Addr::from(packet.ipi6_addr.s6_addr))),
             _ => None,
         });
-        (message.bytes, message.address.and_then(|address| to_socket_address(&address)), local)
+        (
+            message.bytes,
+            message
+                .address
+                .and_then(|address| to_socket_address(&address)),
+            local,
+        )
     };
     bytes.truncate(length);
     let client = client.ok_or_else(|| io::Error::other("datagram without a source"))?;
-    Ok(Datagram { client, local, bytes })
+    Ok(Datagram {
+        client,
+        local,
+        bytes,
+    })
 }
 
 /// Sends one datagram from a certain address of the host.
-fn send_from(socket: &UdpSocket, local: Option<IpAddr>, client: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+fn send_from(
+    socket: &UdpSocket,
+    local: Option<IpAddr>,
+    client: SocketAddr,
+    bytes: &[u8],
+) -> io::Result<()> {
     let parts = [io::IoSlice::new(bytes)];
     let to = SockaddrStorage::from(client);
     let (v4, v6);
     let control = match local {
         Some(IpAddr::V4(address)) => {
-            let address = libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) };
-            v4 = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: libc::in_addr { s_addr: 0 } };
+            let address = libc::in_addr {
+                s_addr: u32::from_ne_bytes(address.octets()),
+            };
+            v4 = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: address,
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
             Some(ControlMessage::Ipv4PacketInfo(&v4))
         }
         Some(IpAddr::V6(address)) => {
-            v6 = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: address.octets() }, ipi6_ifindex: 0 };
+            v6 = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr {
+                    s6_addr: address.octets(),
+                },
+                ipi6_ifindex: 0,
+            };
             Some(ControlMessage::Ipv6PacketInfo(&v6))
         }
         None => None,
     };
-    sendmsg(socket.as_raw_fd(), &parts, control.as_slice(), MsgFlags::MSG_DONTWAIT, Some(&to))?;
+    sendmsg(
+        socket.as_raw_fd(),
+        &parts,
+        control.as_slice(),
+        MsgFlags::MSG_DONTWAIT,
+        Some(&to),
+    )?;
     Ok(())
 }
 
 /// Converts nix's address.
 fn to_socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address.as_sockaddr_in().map(|a| SocketAddr::V4((*a).into()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|a| SocketAddr::V6((*a).into())))
+    let v4 = address
+        .as_sockaddr_in()
+        .map(|a| SocketAddr::V4((*a).into()));
+    v4.or_else(|| {
+        address
+            .as_sockaddr_in6()
+            .map(|a| SocketAddr::V6((*a).into()))
+    })
 }

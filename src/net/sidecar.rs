@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Resource, Uid};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +59,9 @@ pub struct ProxyTarget {
 /// Serves until something fails; the body of a freshly forked process of one thread, child of `parent`.
 ///
 /// It opens its sockets in `netns` and calls `ready`: from then on no query is lost. Then it closes every descriptor but its own,
-/// gives up every capability, becomes uid and gid 65534, dies with its parent, and returns only an error. `reserved` are the
-/// sockets of the published ports in the order of `proxies`.
+/// gives up every capability, becomes uid and gid 65534, dies with its parent, and returns only an error: then the process has to
+/// end at once (`_exit`), as the owners of the closed descriptors must not be dropped. `reserved` are the sockets of the published
+/// ports in the order of `proxies`.
 pub fn serve(
     config: &SidecarConfig,
     netns: BorrowedFd<'_>,
@@ -69,11 +70,18 @@ pub fn serve(
     ready: impl FnOnce(),
 ) -> NetError {
     let failed = |attempt: &'static str| {
-        move |source| NetError::Sidecar { id: config.id.clone(), attempt: attempt.to_owned(), source }
+        move |source| NetError::Sidecar {
+            id: config.id.clone(),
+            attempt: attempt.to_owned(),
+            source,
+        }
     };
     let served = Sidecar::open(config, netns, reserved).and_then(|sidecar| {
         ready();
-        sidecar.keep_only_own_descriptors().map_err(failed("close descriptors"))?;
+        sidecar
+            .keep_only_own_descriptors()
+            .map_err(failed("close descriptors"))?;
+        allow_many_descriptors().map_err(failed("raise its limit of descriptors"))?;
         give_up_rights().map_err(failed("give up its rights"))?;
         // After the change of uid, which clears it.
         die_with(parent).map_err(failed("follow its parent"))?;
@@ -105,7 +113,11 @@ impl Sidecar {
         reserved: Vec<OwnedFd>,
     ) -> Result<Self, NetError> {
         let failed = |attempt: &'static str| {
-            move |source| NetError::Sidecar { id: config.id.clone(), attempt: attempt.to_owned(), source }
+            move |source| NetError::Sidecar {
+                id: config.id.clone(),
+                attempt: attempt.to_owned(),
+                source,
+            }
         };
         let home = netns::current().map_err(failed("find its own network namespace"))?;
         netns::enter(netns).map_err(failed("enter the container's network namespace"))?;
@@ -117,23 +129,43 @@ impl Sidecar {
         let mut own = vec![udp.as_raw_fd(), tcp.as_raw_fd(), poll.as_fd().as_raw_fd()];
         let mut names = Vec::new();
         for network in &config.networks {
-            let reader = NameReader::open(&network.name, &network.directory)
-                .map_err(|source| NetError::File { action: "open", path: network.directory.clone(), source })?;
+            let reader = NameReader::open(&network.name, &network.directory).map_err(|source| {
+                NetError::File {
+                    action: "open",
+                    path: network.directory.clone(),
+                    source,
+                }
+            })?;
             own.push(reader.descriptor().as_raw_fd());
             names.push(reader);
         }
-        let forward = config.forward.then(|| Servers::new(&config.servers, config.resolv_conf.clone()));
-        let server = Server::new(names, forward, (udp, tcp), &poll).map_err(failed("wait for queries"))?;
+        let forward = config
+            .forward
+            .then(|| Servers::new(&config.servers, config.resolv_conf.clone()));
+        let server =
+            Server::new(names, forward, (udp, tcp), &poll).map_err(failed("wait for queries"))?;
         own.extend(reserved.iter().map(AsRawFd::as_raw_fd));
         let (mut proxy, mut idle) = (Proxy::default(), Vec::new());
-        let targets = config.proxies.iter().copied().chain(std::iter::repeat(None));
+        let targets = config
+            .proxies
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(None));
         for (socket, target) in reserved.into_iter().zip(targets) {
             match target {
-                Some(target) => proxy.add(socket, target, &poll).map_err(failed("wait at a published port"))?,
+                Some(target) => proxy
+                    .add(socket, target, &poll)
+                    .map_err(failed("wait at a published port"))?,
                 None => idle.push(socket),
             }
         }
-        Ok(Self { poll, server, proxy, own, _idle: idle })
+        Ok(Self {
+            poll,
+            server,
+            proxy,
+            own,
+            _idle: idle,
+        })
     }
 
     /// Serves; returns only an error of the waiting itself.
@@ -185,23 +217,48 @@ fn open_name_sockets() -> io::Result<(UdpSocket, TcpListener)> {
         batch.delete_table(TABLE);
     }
     batch.add_table(TABLE, "names of the container's networks");
-    batch.add_chain(TABLE, CHAIN, Some(Hook { kind: "nat", number: 3, priority: -100 }));
+    batch.add_chain(
+        TABLE,
+        CHAIN,
+        Some(Hook {
+            kind: "nat",
+            number: 3,
+            priority: -100,
+        }),
+    );
     for (protocol, port) in [
         (Protocol::Udp, udp.local_addr()?.port()),
         (Protocol::Tcp, tcp.local_addr()?.port()),
     ] {
-        batch.add_rule(TABLE, CHAIN, "ip daddr 127.0.0.11 meta l4proto . th dport . 53 dnat to :port", |m| {
-            m.address(nft::Family::Ip, Side::Destination, 1)
-                .compare(Compare::Equal, &ADDRESS.octets())
-                .meta(Meta::Protocol, 1)
-                .compare(Compare::Equal, &[protocol.number()])
-                .destination_port()
-                .compare(Compare::Equal, &53_u16.to_be_bytes())
-                .dnat_to_port(port);
-        });
+        batch.add_rule(
+            TABLE,
+            CHAIN,
+            "ip daddr 127.0.0.11 meta l4proto . th dport . 53 dnat to :port",
+            |m| {
+                m.address(nft::Family::Ip, Side::Destination, 1)
+                    .compare(Compare::Equal, &ADDRESS.octets())
+                    .meta(Meta::Protocol, 1)
+                    .compare(Compare::Equal, &[protocol.number()])
+                    .destination_port()
+                    .compare(Compare::Equal, &53_u16.to_be_bytes())
+                    .dnat_to_port(port);
+            },
+        );
     }
     batch.commit(&socket).map_err(|refused| refused.source)?;
     Ok((udp, tcp))
+}
+
+/// Allows as many descriptors as its connections need, as far as the hard limit goes.
+fn allow_many_descriptors() -> io::Result<()> {
+    const ENOUGH: u64 = 8192;
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        rustix::process::setrlimit(Resource::Nofile, limit)?;
+    }
+    Ok(())
 }
 
 /// Becomes nobody, for good: no groups, no capabilities, none to be had by any exec.
@@ -220,7 +277,14 @@ pub(crate) fn give_up_rights() -> io::Result<()> {
     // Clears permitted, effective and ambient capabilities as well (`man 7 capabilities`).
     thread::set_thread_res_uid(uid, uid, uid)?;
     let none = CapabilitySet::empty();
-    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    thread::set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
     thread::set_no_new_privs(true)?;
     Ok(())
 }
@@ -229,7 +293,11 @@ pub(crate) fn give_up_rights() -> io::Result<()> {
 fn die_with(parent: i32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let now = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
-    if now == parent { Ok(()) } else { Err(io::Error::other("the parent is gone")) }
+    if now == parent {
+        Ok(())
+    } else {
+        Err(io::Error::other("the parent is gone"))
+    }
 }
 
 #[cfg(test)]
@@ -248,7 +316,8 @@ mod tests {
     use super::*;
     use crate::net::config::EndpointConfig;
     use crate::net::testing::{
-        Container, REACHABLE_WITHIN, Server as TestServer, TestHost, ask, network, on_host, port, range, sandbox,
+        Container, REACHABLE_WITHIN, Server as TestServer, TestHost, ask, network, on_host, port,
+        range, sandbox,
     };
 
     /// A thread that ends when dropped.
@@ -268,7 +337,10 @@ mod tests {
                     turn();
                 }
             });
-            Self { stop, thread: Some(thread) }
+            Self {
+                stop,
+                thread: Some(thread),
+            }
         }
     }
 
@@ -287,17 +359,24 @@ mod tests {
 
     /// Starts the sidecar of a container in a thread of the host.
     fn start(host: &TestHost, container: &mut Container) -> Running {
-        let config = host.net.sidecar(&container.attachment, &container.ports(), &[]);
+        let config = host
+            .net
+            .sidecar(&container.attachment, &container.ports(), &[]);
         let reserved = container.reserved.drain(..).map(|r| r.socket).collect();
         let mut sidecar = Sidecar::open(&config, container.netns.as_fd(), reserved).unwrap();
-        Running::start(&host.netns, move || sidecar.turn(Some(Instant::now() + TICK)).unwrap())
+        Running::start(&host.netns, move || {
+            sidecar.turn(Some(Instant::now() + TICK)).unwrap();
+        })
     }
 
     /// Answers every query for A with one address, at 127.0.0.`last` port 53 of `netns`, over UDP and TCP.
     fn start_upstream(netns: &OwnedFd, last: u8, answer: &'static str) -> [Running; 2] {
         let sockets = netns::run_in(netns.as_fd(), || {
             let address = (Ipv4Addr::new(127, 0, 0, last), 53);
-            (UdpSocket::bind(address).unwrap(), TcpListener::bind(address).unwrap())
+            (
+                UdpSocket::bind(address).unwrap(),
+                TcpListener::bind(address).unwrap(),
+            )
         });
         let (udp, tcp) = sockets.unwrap();
         udp.set_read_timeout(Some(TICK)).unwrap();
@@ -307,7 +386,11 @@ mod tests {
             let mut message = Message::response(query.metadata.id, query.metadata.op_code);
             let name = query.queries[0].name().clone();
             message.add_queries(query.queries);
-            message.add_answer(Record::from_rdata(name, 60, RData::A(A(answer.parse().unwrap()))));
+            message.add_answer(Record::from_rdata(
+                name,
+                60,
+                RData::A(A(answer.parse().unwrap())),
+            ));
             message.to_vec().unwrap()
         };
         let datagrams = Running::start(netns, move || {
@@ -321,7 +404,9 @@ mod tests {
                 client.set_nonblocking(false).unwrap();
                 client.set_read_timeout(Some(REACHABLE_WITHIN)).unwrap();
                 let answer = respond(&read_framed(&mut client));
-                client.write_all(&(answer.len() as u16).to_be_bytes()).unwrap();
+                client
+                    .write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes())
+                    .unwrap();
                 client.write_all(&answer).unwrap();
             } else {
                 std::thread::park_timeout(TICK);
@@ -352,7 +437,9 @@ mod tests {
             if is_tcp {
                 let mut stream = TcpStream::connect(server).unwrap();
                 stream.set_read_timeout(Some(REACHABLE_WITHIN * 2)).unwrap();
-                stream.write_all(&(query.len() as u16).to_be_bytes()).unwrap();
+                stream
+                    .write_all(&u16::try_from(query.len()).unwrap().to_be_bytes())
+                    .unwrap();
                 stream.write_all(&query).unwrap();
                 return read_framed(&mut stream);
             }
@@ -365,7 +452,10 @@ mod tests {
             buffer[..length].to_vec()
         });
         let message = Message::from_vec(&answer.unwrap()).unwrap();
-        assert_eq!(message.metadata.id, u16::from_be_bytes([query[0], query[1]]));
+        assert_eq!(
+            message.metadata.id,
+            u16::from_be_bytes([query[0], query[1]])
+        );
         let data: Vec<String> = message.answers.iter().map(|r| r.data.to_string()).collect();
         format!("{:?} {}", message.metadata.response_code, data.join(" "))
     }
@@ -373,13 +463,23 @@ mod tests {
     fn named(id: &str, network: &str, names: &[&str]) -> crate::net::config::SandboxConfig {
         let mut config = sandbox(id, &[]);
         let names = names.iter().map(|n| (*n).to_owned()).collect();
-        config.endpoints = vec![EndpointConfig { network: network.to_owned(), names, address: None }];
+        config.endpoints = vec![EndpointConfig {
+            network: network.to_owned(),
+            names,
+            address: None,
+        }];
         config
     }
 
     fn write_resolv_conf(host: &TestHost, text: &str) {
         let path = host.directory.path().join("resolv.conf");
-        crate::sys::atomic::write(&path, text.as_bytes(), 0o644, crate::sys::atomic::Durability::Cached).unwrap();
+        crate::sys::atomic::write(
+            &path,
+            text.as_bytes(),
+            0o644,
+            crate::sys::atomic::Durability::Cached,
+        )
+        .unwrap();
     }
 
     #[test]
@@ -400,23 +500,45 @@ mod tests {
             .unwrap();
             let a = RecordType::A;
             assert_eq!(look_up(&asker, "web", a, false), "NoError 192.0.2.7");
-            let _one = host.start(named("one", "app_front", &["web", "app-web-1"])).await;
-            let _two = host.start(named("two", "app_front", &["web", "app-web-2"])).await;
-            let mut both = [look_up(&asker, "web", a, false), look_up(&asker, "WEB", a, true)];
+            let _one = host
+                .start(named("one", "app_front", &["web", "app-web-1"]))
+                .await;
+            let _two = host
+                .start(named("two", "app_front", &["web", "app-web-2"]))
+                .await;
+            let mut both = [
+                look_up(&asker, "web", a, false),
+                look_up(&asker, "WEB", a, true),
+            ];
             both.sort();
-            assert_eq!(both, ["NoError 10.4.0.3 10.4.0.4", "NoError 10.4.0.4 10.4.0.3"]);
-            assert_eq!(look_up(&asker, "app-web-2", RecordType::AAAA, false), "NoError fd04::4");
-            assert_eq!(look_up(&asker, "app-web-2.app_front", a, false), "NoError 10.4.0.4");
+            assert_eq!(
+                both,
+                ["NoError 10.4.0.3 10.4.0.4", "NoError 10.4.0.4 10.4.0.3"]
+            );
+            assert_eq!(
+                look_up(&asker, "app-web-2", RecordType::AAAA, false),
+                "NoError fd04::4"
+            );
+            assert_eq!(
+                look_up(&asker, "app-web-2.app_front", a, false),
+                "NoError 10.4.0.4"
+            );
             let reverse = look_up(&asker, "4.0.4.10.in-addr.arpa", RecordType::PTR, false);
             assert_eq!(reverse, "NoError app-web-2.app_front.");
-            assert_eq!(look_up(&asker, "example.com", a, false), "NoError 192.0.2.7");
+            assert_eq!(
+                look_up(&asker, "example.com", a, false),
+                "NoError 192.0.2.7"
+            );
             assert_eq!(look_up(&asker, "example.com", a, true), "NoError 192.0.2.7");
             host.net.release(&["one"]).unwrap();
             assert_eq!(look_up(&asker, "web", a, false), "NoError 10.4.0.4");
             // The first server is dead now: refused at once, and the next one is asked.
             let _other = start_upstream(&host.netns, 54, "192.0.2.8");
             write_resolv_conf(&host, "nameserver 127.0.0.99\nnameserver 127.0.0.54\n");
-            assert_eq!(look_up(&asker, "example.com", a, false), "NoError 192.0.2.8");
+            assert_eq!(
+                look_up(&asker, "example.com", a, false),
+                "NoError 192.0.2.8"
+            );
             assert_eq!(look_up(&asker, "example.com", a, true), "NoError 192.0.2.8");
         });
     }
@@ -431,9 +553,18 @@ mod tests {
             write_resolv_conf(&host, "nameserver 127.0.0.53\n");
             let mut asker = host.start(named("asker", "internal", &["asker"])).await;
             let _sidecar = start(&host, &mut asker);
-            assert_eq!(look_up(&asker, "asker", RecordType::A, false), "NoError 172.17.0.2");
-            assert_eq!(look_up(&asker, "secret.example", RecordType::A, false), "ServFail ");
-            assert_eq!(look_up(&asker, "secret.example", RecordType::TXT, true), "ServFail ");
+            assert_eq!(
+                look_up(&asker, "asker", RecordType::A, false),
+                "NoError 172.17.0.2"
+            );
+            assert_eq!(
+                look_up(&asker, "secret.example", RecordType::A, false),
+                "ServFail "
+            );
+            assert_eq!(
+                look_up(&asker, "secret.example", RecordType::TXT, true),
+                "ServFail "
+            );
         });
     }
 
@@ -446,23 +577,32 @@ mod tests {
             let _sidecar = start(&host, &mut asker);
             let _half_open: Vec<TcpStream> = netns::run_in(asker.netns.as_fd(), || {
                 let connect = |n: u8| {
-                    let mut stream = TcpStream::connect((Ipv4Addr::new(127, 0, 0, 11), 53)).unwrap();
+                    let mut stream =
+                        TcpStream::connect((Ipv4Addr::new(127, 0, 0, 11), 53)).unwrap();
                     // Lengths that promise more than comes, and messages that are none.
-                    stream.write_all(&[0, 40, n, n][..usize::from(n % 5)]).unwrap();
+                    stream
+                        .write_all(&[0, 40, n, n][..usize::from(n % 5)])
+                        .unwrap();
                     stream
                 };
                 (0..100).map(connect).collect()
             })
             .unwrap();
             for is_tcp in [false, true] {
-                assert_eq!(look_up(&asker, "asker", RecordType::A, is_tcp), "NoError 172.17.0.2");
+                assert_eq!(
+                    look_up(&asker, "asker", RecordType::A, is_tcp),
+                    "NoError 172.17.0.2"
+                );
             }
         });
     }
 
     /// Answers every datagram at port 9 of `netns` with its text in capitals.
     fn start_echo(netns: &OwnedFd) -> Running {
-        let socket = netns::run_in(netns.as_fd(), || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 9)).unwrap()).unwrap();
+        let socket = netns::run_in(netns.as_fd(), || {
+            UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 9)).unwrap()
+        })
+        .unwrap();
         socket.set_read_timeout(Some(TICK)).unwrap();
         Running::start(netns, move || {
             let mut buffer = [0; 2048];
@@ -503,8 +643,44 @@ mod tests {
             let _echo = start_echo(&web.netns);
             let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
             for ip in ["127.0.0.1", "::1", "192.168.77.1", "fd77::1"] {
-                let found = (ip, ask(&host.netns, at(ip, tcp), REACHABLE_WITHIN), echo(&host, at(ip, udp)));
-                assert_eq!(found, (ip, Some("172.17.0.1".to_owned()), Some("HELLO".to_owned())));
+                let found = (
+                    ip,
+                    ask(&host.netns, at(ip, tcp), REACHABLE_WITHIN),
+                    echo(&host, at(ip, udp)),
+                );
+                assert_eq!(
+                    found,
+                    (ip, Some("172.17.0.1".to_owned()), Some("HELLO".to_owned()))
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn a_client_of_datagrams_reaches_the_next_holder_of_the_port() {
+        on_host(|host| async move {
+            host.net.ensure_network(&network("one")).await.unwrap();
+            let client = netns::run_in(host.netns.as_fd(), || {
+                UdpSocket::bind("127.0.0.1:0").unwrap()
+            })
+            .unwrap();
+            client.set_read_timeout(Some(REACHABLE_WITHIN)).unwrap();
+            let mut host_ports = None;
+            for (id, greeting) in [("first", "FIRST"), ("second", "SECOND")] {
+                let mut config = named(id, "one", &[id]);
+                config.ports = vec![port(Some("127.0.0.1"), 9, Protocol::Udp)];
+                config.ports[0].host_ports = host_ports;
+                let web = host.start(config).await;
+                let to = web.ports()[0].host;
+                host_ports = Some((to.port(), to.port()));
+                let _echo = start_echo(&web.netns);
+                client
+                    .send_to(greeting.to_lowercase().as_bytes(), to)
+                    .unwrap();
+                let mut buffer = [0; 64];
+                let length = client.recv(&mut buffer).unwrap();
+                assert_eq!(String::from_utf8_lossy(&buffer[..length]), greeting);
+                host.net.release(&[id]).unwrap();
             }
         });
     }
@@ -518,7 +694,10 @@ mod tests {
             let mut web = host.start(config).await;
             let address = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), web.ports()[1].host.port());
             let _sidecar = start(&host, &mut web);
-            let listener = netns::run_in(web.netns.as_fd(), || TcpListener::bind("0.0.0.0:81").unwrap()).unwrap();
+            let listener = netns::run_in(web.netns.as_fd(), || {
+                TcpListener::bind("0.0.0.0:81").unwrap()
+            })
+            .unwrap();
             // Answers with all it got, once it has got all: more than any buffer on the way holds.
             let server = std::thread::spawn(move || {
                 let (mut client, _) = listener.accept().unwrap();
@@ -527,15 +706,107 @@ mod tests {
                 client.write_all(&all).unwrap();
             });
             let sent: Vec<u8> = (0..8_u32 << 20).map(|n| (n % 251) as u8).collect();
-            let mut client = netns::run_in(host.netns.as_fd(), || TcpStream::connect(address).unwrap()).unwrap();
+            let mut client =
+                netns::run_in(host.netns.as_fd(), || TcpStream::connect(address).unwrap()).unwrap();
             client.set_read_timeout(Some(REACHABLE_WITHIN)).unwrap();
             client.write_all(&sent).unwrap();
             client.shutdown(std::net::Shutdown::Write).unwrap();
             let mut received = Vec::new();
             client.read_to_end(&mut received).unwrap();
             server.join().unwrap();
-            assert!(received == sent, "{} of {} bytes came back", received.len(), sent.len());
+            assert!(
+                received == sent,
+                "{} of {} bytes came back",
+                received.len(),
+                sent.len()
+            );
         });
+    }
+
+    /// What the process of [`a_process_of_its_own_serves_without_rights`] says when all was as it should be.
+    const SERVED: &str = "served without rights";
+
+    /// Not a test: the process in which [`serve`] runs, beside a thread that asks it.
+    #[test]
+    #[ignore = "the body of another test's process"]
+    fn serving_process() {
+        on_host(|host| async move {
+            host.net.ensure_network(&network("one")).await.unwrap();
+            let mut config = named("asker", "one", &["asker"]);
+            config.ports = vec![port(None, 80, Protocol::Tcp)];
+            let mut asker = host.start(config).await;
+            let config = host.net.sidecar(&asker.attachment, &asker.ports(), &[]);
+            let reserved: Vec<OwnedFd> = asker.reserved.drain(..).map(|r| r.socket).collect();
+            let parent = rustix::process::getppid().unwrap().as_raw_pid();
+            let status = format!("/proc/self/task/{}/status", thread::gettid().as_raw_pid());
+            let (netns, inside) = (
+                asker.netns.try_clone().unwrap(),
+                asker.netns.try_clone().unwrap(),
+            );
+            let (ready, started) = std::sync::mpsc::channel();
+            let (prepared, is_prepared) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                // A table of descriptors of its own: the server closes all that are in its one.
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).unwrap();
+                netns::enter(&inside).unwrap();
+                prepared.send(()).unwrap();
+                started.recv().unwrap();
+                while !fs_err::read_to_string(&status)
+                    .unwrap()
+                    .contains("NoNewPrivs:\t1")
+                {
+                    std::thread::yield_now();
+                }
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket
+                    .send_to(
+                        &query("asker", RecordType::A),
+                        (Ipv4Addr::new(127, 0, 0, 11), 53),
+                    )
+                    .unwrap();
+                let mut buffer = [0; 512];
+                let length = socket.recv(&mut buffer).unwrap();
+                let answer = Message::from_vec(&buffer[..length]).unwrap();
+                assert_eq!(answer.answers[0].data.to_string(), "172.17.0.2");
+                rustix::io::write(rustix::stdio::stderr(), SERVED.as_bytes()).unwrap();
+            });
+            is_prepared.recv().unwrap();
+            let error = serve(&config, netns.as_fd(), reserved, parent, || {
+                ready.send(()).unwrap();
+            });
+            panic!("{error:?}");
+        });
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a process of its own is the subject"
+    )]
+    fn a_process_of_its_own_serves_without_rights() {
+        let arguments = [
+            "--exact",
+            "net::sidecar::tests::serving_process",
+            "--ignored",
+            "--nocapture",
+        ];
+        // What it leaves behind when it is killed goes with this.
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(arguments)
+            .env("TMPDIR", directory.path())
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = vec![0; SERVED.len()];
+        let read = child.stderr.take().unwrap().read_exact(&mut said);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(
+            (read.is_ok(), String::from_utf8_lossy(&said).as_ref()),
+            (true, SERVED)
+        );
     }
 
     #[test]
@@ -548,7 +819,11 @@ mod tests {
         .unwrap();
         let lines: Vec<&str> = status
             .lines()
-            .filter(|l| ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs"].iter().any(|start| l.starts_with(start)))
+            .filter(|l| {
+                ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs"]
+                    .iter()
+                    .any(|start| l.starts_with(start))
+            })
             .collect();
         let none = "0000000000000000";
         let expected = [

@@ -179,11 +179,14 @@ pub(crate) fn networks_below(root: &Path) -> Result<Vec<NetworkRecord>, NetError
     let directory = root.join("networks");
     let mut records = BTreeMap::new();
     for file in list(&directory)? {
-        if !file.ends_with(".json") || file.starts_with('.') {
+        let Some(name) = file
+            .strip_suffix(".json")
+            .filter(|name| !name.starts_with('.'))
+        else {
             continue;
-        }
+        };
         let record: Option<NetworkRecord> = read(&directory.join(&file))?;
-        records.extend(record.map(|record| (file, record)));
+        records.extend(record.map(|record| (name.to_owned(), record)));
     }
     Ok(records.into_values().collect())
 }

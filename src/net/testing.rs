@@ -1,6 +1,5 @@
 //! A host of its own for each test: a thread in a fresh network namespace, with a temporary root. Nothing reaches the machine.
 
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,14 +30,28 @@ pub(crate) struct TestHost {
 
 /// Runs `test` in a fresh network namespace with `lo` up, on a runtime of its own.
 pub(crate) fn on_host<F: Future<Output = ()>>(test: impl FnOnce(TestHost) -> F + Send + 'static) {
+    run_on(netns::create().unwrap(), test);
+}
+
+/// Runs `test` in the machine's own network namespace.
+pub(crate) fn on_this_machine<F: Future<Output = ()>>(
+    test: impl FnOnce(TestHost) -> F + Send + 'static,
+) {
+    run_on(netns::current().unwrap(), test);
+}
+
+fn run_on<F: Future<Output = ()>>(
+    netns: OwnedFd,
+    test: impl FnOnce(TestHost) -> F + Send + 'static,
+) {
     let thread = std::thread::spawn(move || {
-        netns::enter(netns::create().unwrap()).unwrap();
+        netns::enter(netns).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(async {
-            change_link("lo", |link| link.up()).await;
+            change_link("lo", LinkMessageBuilder::up).await;
             let directory = tempfile::tempdir().unwrap();
             test(TestHost {
                 net: open(&directory, "1a2b3c4d"),
@@ -162,7 +175,7 @@ impl TestHost {
     }
 }
 
-/// A neighbour of the host, linked by a veth pair: 192.168.77.1 and fd77::1 here, .2 and ::2 there.
+/// A neighbour of the host, linked by a veth pair: `192.168.77.1` and `fd77::1` here, `.2` and `::2` there.
 pub(crate) async fn add_outside() -> OwnedFd {
     let netns = netns::create().unwrap();
     let peer = LinkUnspec::new_with_name("eth0")
@@ -184,7 +197,7 @@ pub(crate) async fn add_outside() -> OwnedFd {
             .build()
             .unwrap();
         runtime.block_on(async {
-            change_link("lo", |link| link.up()).await;
+            change_link("lo", LinkMessageBuilder::up).await;
             configure_outside("eth0", 2).await;
             let (connection, handle, _) = rtnetlink::new_connection().unwrap();
             tokio::spawn(connection);
@@ -213,7 +226,7 @@ async fn configure_outside(link: &str, host: u8) {
     handle.address().add(index, v4, 24).execute().await.unwrap();
     let v6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, host.into()).into();
     handle.address().add(index, v6, 64).execute().await.unwrap();
-    change_link(link, |link| link.up()).await;
+    change_link(link, LinkMessageBuilder::up).await;
 }
 
 /// Changes a link of the calling thread's namespace.

@@ -43,6 +43,7 @@ fn check_all(cases: &[Case<'_>]) {
 }
 
 /// The matrix of `reference/net/nettest.sh`, with the address that the server sees.
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn reachability(host: TestHost, bridge_netfilter: &str) {
     for key in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
         fs_err::write(format!("/proc/sys/net/bridge/{key}"), bridge_netfilter).unwrap();
@@ -220,6 +221,8 @@ fn who_reaches_whom_when_bridges_call_the_firewall() {
 #[test]
 fn the_table_is_whole_and_comes_back_after_a_flush() {
     on_host(|host| async move {
+        // A new namespace has this as the machine has it.
+        fs_err::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         host.net.ensure_network(&network("one")).await.unwrap();
         let socket = Socket::open(Family::Netfilter).unwrap();
         let table = || nft::read_table(&socket, "stack-1a2b3c4d").unwrap();
@@ -240,7 +243,17 @@ fn the_table_is_whole_and_comes_back_after_a_flush() {
         flush.delete_table("stack-1a2b3c4d");
         flush.commit(&socket).unwrap();
         assert_eq!(table(), None);
-        assert_eq!(host.net.repair().unwrap().len(), 1);
+        let restored =
+            "firewall table `stack-1a2b3c4d` was missing or changed and has been made again";
+        let forwarding = "turned on /proc/sys/net/ipv4/ip_forward: this host now forwards packets between all its networks unless a firewall forbids it";
+        let warnings: Vec<String> = host
+            .net
+            .repair()
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(warnings, [forwarding, restored]);
         assert_eq!(table(), whole);
         assert_eq!(
             ask(&host.netns, published, REACHABLE_WITHIN),
@@ -463,11 +476,21 @@ fn a_port_in_use_names_its_holder() {
 }
 
 /// Runs a program of the machine in the namespace of the calling thread and returns what it prints.
-#[expect(clippy::disallowed_methods, reason = "an independent reader of what we wrote")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an independent reader of what we wrote"
+)]
 fn run(program: &str, arguments: &[&str]) -> String {
-    let output = std::process::Command::new(program).args(arguments).output().unwrap();
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     text
 }
 
@@ -483,7 +506,10 @@ fn the_table_reads_as_intended() {
         config.subnets = vec![range("10.2.0.0/16"), range("10.3.0.0/16")];
         host.net.ensure_network(&config).await.unwrap();
         let mut published = sandbox("c1", &["two"]);
-        published.ports = vec![port(Some("0.0.0.0"), 80, Protocol::Tcp), port(Some("127.0.0.1"), 53, Protocol::Udp)];
+        published.ports = vec![
+            port(Some("0.0.0.0"), 80, Protocol::Tcp),
+            port(Some("127.0.0.1"), 53, Protocol::Udp),
+        ];
         let container = host.start(published).await;
         let mut text = run("nft", &["list", "table", "inet", "stack-1a2b3c4d"]);
         for (index, name) in ["one", "two"].into_iter().enumerate() {
@@ -491,15 +517,21 @@ fn the_table_reads_as_intended() {
             text = text.replace(&record.bridge, ["BRIDGE1", "BRIDGE2"][index]);
         }
         for (index, port) in container.ports().iter().enumerate() {
-            text = text.replace(&format!(". {} :", port.host.port()), [". PORT1 :", ". PORT2 :"][index]);
+            text = text.replace(
+                &format!(". {} :", port.host.port()),
+                [". PORT1 :", ". PORT2 :"][index],
+            );
         }
         // Element order of hash sets is nobody's business.
         for (one, other) in [
             (r#""BRIDGE2", "BRIDGE1""#, r#""BRIDGE1", "BRIDGE2""#),
-            ("\"BRIDGE2\",\n\t\t\t     \"BRIDGE1\"", "\"BRIDGE1\",\n\t\t\t     \"BRIDGE2\""),
             (
-                "\"BRIDGE2\" . \"BRIDGE2\",\n\t\t\t     \"BRIDGE1\" . \"BRIDGE1\"",
-                "\"BRIDGE1\" . \"BRIDGE1\",\n\t\t\t     \"BRIDGE2\" . \"BRIDGE2\"",
+                "{ \"BRIDGE2\" . \"BRIDGE2\",\n\t\t\t     \"BRIDGE1\" . \"BRIDGE1\" }",
+                "{ \"BRIDGE1\" . \"BRIDGE1\",\n\t\t\t     \"BRIDGE2\" . \"BRIDGE2\" }",
+            ),
+            (
+                "{ \"BRIDGE2\",\n\t\t\t     \"BRIDGE1\" }",
+                "{ \"BRIDGE1\",\n\t\t\t     \"BRIDGE2\" }",
             ),
         ] {
             text = text.replace(one, other);
@@ -512,7 +544,12 @@ fn the_table_reads_as_intended() {
 fn docker_lets_our_links_through_and_iptables_goes_on_working() {
     on_host(|host| async move {
         // What dockerd sets up with iptables-nft.
-        for arguments in ["-P FORWARD DROP", "-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-I FORWARD -j DOCKER-USER"] {
+        for arguments in [
+            "-P FORWARD DROP",
+            "-N DOCKER-USER",
+            "-A DOCKER-USER -j RETURN",
+            "-I FORWARD -j DOCKER-USER",
+        ] {
             run("iptables", &arguments.split(' ').collect::<Vec<_>>());
         }
         let outside = add_outside().await;
@@ -529,12 +566,21 @@ fn docker_lets_our_links_through_and_iptables_goes_on_working() {
             ("out past docker's policy", &container.netns, out, None),
             ("in past docker's policy", &outside, published, None),
         ]);
-        for _ in 0..2 {
-            assert_eq!(host.net.repair().unwrap(), Vec::new());
-        }
+        host.net.repair().unwrap();
+        assert_eq!(host.net.repair().unwrap(), Vec::new());
         check_all(&[
-            ("out", &container.netns, out, Some("192.168.77.1".parse().unwrap())),
-            ("in", &outside, published, Some("192.168.77.2".parse().unwrap())),
+            (
+                "out",
+                &container.netns,
+                out,
+                Some("192.168.77.1".parse().unwrap()),
+            ),
+            (
+                "in",
+                &outside,
+                published,
+                Some("192.168.77.2".parse().unwrap()),
+            ),
         ]);
         let listed = run("iptables", &["-S", "DOCKER-USER"]);
         let rules: Vec<&str> = listed.lines().collect();
@@ -542,14 +588,25 @@ fn docker_lets_our_links_through_and_iptables_goes_on_working() {
             "-A DOCKER-USER -i s1a2b+ -m comment --comment stack-1a2b3c4d -j ACCEPT",
             "-A DOCKER-USER -o s1a2b+ -m comment --comment stack-1a2b3c4d -j ACCEPT",
         );
-        assert_eq!(rules, ["-N DOCKER-USER", incoming, outgoing, "-A DOCKER-USER -j RETURN"]);
+        assert_eq!(
+            rules,
+            [
+                "-N DOCKER-USER",
+                incoming,
+                outgoing,
+                "-A DOCKER-USER -j RETURN"
+            ]
+        );
         run("iptables", &["-L", "-n", "-v"]);
         run("iptables-save", &[]);
         host.net.release(&["c1"]).unwrap();
         host.net.forget(&["c1"]).unwrap();
         host.net.remove_network("one").await.unwrap();
         let listed = run("iptables", &["-S", "DOCKER-USER"]);
-        assert_eq!(listed.lines().collect::<Vec<_>>(), ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN"]);
+        assert_eq!(
+            listed.lines().collect::<Vec<_>>(),
+            ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN"]
+        );
     });
 }
 
@@ -557,21 +614,50 @@ fn docker_lets_our_links_through_and_iptables_goes_on_working() {
 fn other_firewalls_are_told_apart() {
     on_host(|host| async move {
         host.net.ensure_network(&network("one")).await.unwrap();
-        let warnings = || host.net.repair().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let warnings = || {
+            host.net
+                .repair()
+                .unwrap()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        host.net.repair().unwrap();
         assert_eq!(warnings(), Vec::<String>::new());
         let told = |firewall: &str, remedy: &str| {
             vec![format!(
                 "{firewall} drops forwarded packets; containers cannot reach the outside until it lets `s1a2b+` through: {remedy}"
             )]
         };
-        run("nft", &["add table inet mine; add chain inet mine mine { type filter hook forward priority 0; policy drop; }"]);
+        run(
+            "nft",
+            &[
+                "add table inet mine; add chain inet mine mine { type filter hook forward priority 0; policy drop; }",
+            ],
+        );
         let remedy = "nft insert rule inet mine mine iifname \"s1a2b*\" accept && nft insert rule inet mine mine oifname \"s1a2b*\" accept";
         assert_eq!(warnings(), told("chain `inet mine mine`", remedy));
-        run("nft", &["delete table inet mine; add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; }"]);
+        run(
+            "nft",
+            &[
+                "delete table inet mine; add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; }",
+            ],
+        );
         let remedy = "firewall-cmd --permanent --zone=trusted --add-interface=s1a2b+ && firewall-cmd --reload";
         assert_eq!(warnings(), told("firewalld", remedy));
-        run("nft", &["delete table inet firewalld; add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; add chain ip filter ufw-user-forward"]);
-        assert_eq!(warnings(), told("ufw", "ufw route allow in on s1a2b+ && ufw route allow out on s1a2b+"));
+        run(
+            "nft",
+            &[
+                "delete table inet firewalld; add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; add chain ip filter ufw-user-forward",
+            ],
+        );
+        assert_eq!(
+            warnings(),
+            told(
+                "ufw",
+                "ufw route allow in on s1a2b+ && ufw route allow out on s1a2b+"
+            )
+        );
     });
 }
 
@@ -585,7 +671,10 @@ fn speed() {
         let mut last = std::time::Instant::now();
         let mut lap = |what: &str, count: u32| {
             let now = std::time::Instant::now();
-            lines.push(format!("{what:40} {:8.3} ms each", (now - last).as_secs_f64() * 1000.0 / f64::from(count)));
+            lines.push(format!(
+                "{what:40} {:8.3} ms each",
+                (now - last).as_secs_f64() * 1000.0 / f64::from(count)
+            ));
             last = std::time::Instant::now();
         };
         host.net.ensure_network(&network("one")).await.unwrap();
@@ -603,10 +692,17 @@ fn speed() {
         lap("allocate 50 in one call", COUNT);
         let namespaces: Vec<_> = configs.iter().map(|_| netns::create().unwrap()).collect();
         lap("network namespace", COUNT);
-        let attaching = configs.iter().zip(&leases).zip(&namespaces).map(|((config, lease), netns)| host.net.attach(netns.as_fd(), config, lease));
+        let attaching = configs
+            .iter()
+            .zip(&leases)
+            .zip(&namespaces)
+            .map(|((config, lease), netns)| host.net.attach(netns.as_fd(), config, lease));
         let attachments = futures_util::future::try_join_all(attaching).await.unwrap();
         lap("attach, 50 at a time", COUNT);
-        let reserved: Vec<_> = configs.iter().map(|c| crate::net::ports::reserve(&c.ports).unwrap()).collect();
+        let reserved: Vec<_> = configs
+            .iter()
+            .map(|c| crate::net::ports::reserve(&c.ports).unwrap())
+            .collect();
         lap("reserve a port", COUNT);
         for ((config, attachment), reserved) in configs.iter().zip(&attachments).zip(&reserved) {
             let ports: Vec<_> = reserved.iter().map(|r| r.port).collect();
@@ -637,5 +733,60 @@ fn speed() {
         drop(host);
         lap("close", 1);
         panic!("{}", lines.join("\n"));
+    });
+}
+
+/// Beside a real dockerd: `peers/up`, then `cargo test --lib net::tests::beside_dockerd -- --ignored`.
+#[test]
+#[ignore = "changes this machine's network, and needs a dockerd there"]
+fn beside_dockerd() {
+    crate::net::testing::on_this_machine(|host| async move {
+        let before = run("iptables-save", &[]);
+        assert!(
+            before.contains(":FORWARD DROP") && before.contains("DOCKER-USER"),
+            "no dockerd: {before}"
+        );
+        let outside = add_outside().await;
+        host.net.ensure_network(&network("one")).await.unwrap();
+        let mut config = sandbox("c1", &["one"]);
+        config.ports = vec![port(None, 80, Protocol::Tcp)];
+        let container = host.start(config).await;
+        let _server = Server::start(&container.netns, 80);
+        let _outside = Server::start(&outside, 80);
+        assert_eq!(host.net.repair().unwrap(), Vec::new());
+        let address = |text: &str, port| SocketAddr::new(text.parse().unwrap(), port);
+        let published = container.reserved[0].port.host.port();
+        let gateway = host.net.networks().unwrap()[0].subnets[0].gateway;
+        check_all(&[
+            (
+                "out",
+                &container.netns,
+                address("192.168.77.2", 80),
+                Some("192.168.77.1".parse().unwrap()),
+            ),
+            (
+                "in",
+                &outside,
+                address("192.168.77.1", published),
+                Some("192.168.77.2".parse().unwrap()),
+            ),
+            (
+                "host",
+                &host.netns,
+                address("127.0.0.1", published),
+                Some(gateway),
+            ),
+        ]);
+        run("iptables", &["-L", "-n"]);
+        host.net.release(&["c1"]).unwrap();
+        host.net.forget(&["c1"]).unwrap();
+        host.net.remove_network("one").await.unwrap();
+        let rules = |text: &str| {
+            text.lines()
+                .filter(|l| l.starts_with("-A"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(rules(&run("iptables-save", &[])), rules(&before));
     });
 }

@@ -190,8 +190,9 @@ impl AsFd for Socket {
 /// Turns on a netlink socket option.
 #[expect(unsafe_code, reason = "no crate wraps the options of netlink sockets")]
 fn enable(socket: &OwnedFd, option: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: setsockopt(2) reads `size_of(c_int)` bytes at the pointer, which is to a live c_int; the descriptor is owned by
+    const LENGTH: libc::socklen_t = 4;
+    let on: i32 = 1;
+    // SAFETY: setsockopt(2) reads LENGTH bytes at the pointer, which is to a live integer of 4 bytes; the descriptor is owned by
     // `socket`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
@@ -199,7 +200,7 @@ fn enable(socket: &OwnedFd, option: libc::c_int) -> io::Result<()> {
             libc::SOL_NETLINK,
             option,
             (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
+            LENGTH,
         )
     };
     match result {

@@ -57,19 +57,14 @@ mod tests {
         let before = rustix::fs::fstat(current().unwrap()).unwrap().st_ino;
         let netns = create().unwrap();
         let made = rustix::fs::fstat(&netns).unwrap().st_ino;
-        let (inside, routes) = run_in(netns.as_fd(), || {
+        let (inside, links) = run_in(netns.as_fd(), || {
             let inside = rustix::fs::fstat(current().unwrap()).unwrap().st_ino;
-            (
-                inside,
-                fs_err::read_to_string("/proc/thread-self/net/route")
-                    .unwrap()
-                    .lines()
-                    .count(),
-            )
+            let links = fs_err::read_to_string("/proc/thread-self/net/dev").unwrap();
+            (inside, (links.contains(" lo:"), links.contains(" eth0:")))
         })
         .unwrap();
         let after = rustix::fs::fstat(current().unwrap()).unwrap().st_ino;
-        assert_eq!((inside, routes, after), (made, 1, before));
+        assert_eq!((inside, links, after), (made, (true, false), before));
         assert_ne!(made, before);
     }
 

@@ -34,7 +34,12 @@ pub(crate) enum Transport {
 }
 
 /// Decides about one query; `turn` rotates the addresses of a name.
-pub(crate) fn reply(query: &[u8], networks: &Networks<'_>, transport: Transport, turn: usize) -> Reply {
+pub(crate) fn reply(
+    query: &[u8],
+    networks: &Networks<'_>,
+    transport: Transport,
+    turn: usize,
+) -> Reply {
     let Ok(message) = Message::from_vec(query) else {
         return malformed(query);
     };
@@ -54,18 +59,30 @@ pub(crate) fn reply(query: &[u8], networks: &Networks<'_>, transport: Transport,
         return Reply::Forward;
     };
     let records = if question.query_type() == RecordType::PTR {
-        address_of(&name).and_then(|address| resolve_back(networks, address)).map(|name| {
-            let target = Name::from_labels(name.split('.').map(str::as_bytes));
-            target.into_iter().map(|target| RData::PTR(PTR(target))).collect()
-        })
+        address_of(&name)
+            .and_then(|address| resolve_back(networks, address))
+            .map(|name| {
+                let target = Name::from_labels(name.split('.').map(str::as_bytes));
+                target
+                    .into_iter()
+                    .map(|target| RData::PTR(PTR(target)))
+                    .collect()
+            })
     } else {
         resolve(networks, &name).map(|addresses| of_type(addresses, question.query_type(), turn))
     };
     let Some(records) = records else {
         return Reply::Forward;
     };
-    let answers = records.into_iter().map(|data| Record::from_rdata(question.name().clone(), TTL_S, data));
-    encode(&message, ResponseCode::NoError, answers.collect(), transport)
+    let answers = records
+        .into_iter()
+        .map(|data| Record::from_rdata(question.name().clone(), TTL_S, data));
+    encode(
+        &message,
+        ResponseCode::NoError,
+        answers.collect(),
+        transport,
+    )
 }
 
 /// Encodes an answer without records, for a query that could not be forwarded.
@@ -113,8 +130,10 @@ fn of_type(addresses: &[IpAddr], kind: RecordType, turn: usize) -> Vec<RData> {
 /// Returns a name in lower case without its final dot; `None` where it is not ASCII, or has a dot within a label.
 fn text_of(name: &Name) -> Option<String> {
     let mut labels = Vec::new();
-    for label in name.iter() {
-        let label = std::str::from_utf8(label).ok().filter(|l| l.is_ascii() && !l.contains('.'))?;
+    for label in name {
+        let label = std::str::from_utf8(label)
+            .ok()
+            .filter(|l| l.is_ascii() && !l.contains('.'))?;
         labels.push(label.to_ascii_lowercase());
     }
     Some(labels.join("."))
@@ -136,7 +155,12 @@ fn address_of(name: &str) -> Option<IpAddr> {
 }
 
 /// Encodes an answer; cut down to its question with the truncation bit where it does not fit a datagram.
-fn encode(query: &Message, code: ResponseCode, answers: Vec<Record>, transport: Transport) -> Reply {
+fn encode(
+    query: &Message,
+    code: ResponseCode,
+    answers: Vec<Record>,
+    transport: Transport,
+) -> Reply {
     let mut message = Message::response(query.metadata.id, query.metadata.op_code);
     message.metadata.recursion_desired = query.metadata.recursion_desired;
     message.metadata.recursion_available = true;
@@ -155,7 +179,10 @@ fn encode(query: &Message, code: ResponseCode, answers: Vec<Record>, transport: 
         return Reply::Nothing;
     };
     if transport == Transport::Udp && bytes.len() > usize::from(limit) {
-        return message.truncate().to_vec().map_or(Reply::Nothing, Reply::Answer);
+        return message
+            .truncate()
+            .to_vec()
+            .map_or(Reply::Nothing, Reply::Answer);
     }
     Reply::Answer(bytes)
 }
@@ -168,7 +195,20 @@ fn malformed(query: &[u8]) -> Reply {
     if flags & 0x80 != 0 {
         return Reply::Nothing;
     }
-    Reply::Answer(vec![high, low, 0x80 | flags & 0x79, 0x81, 0, 0, 0, 0, 0, 0, 0, 0])
+    Reply::Answer(vec![
+        high,
+        low,
+        0x80 | flags & 0x79,
+        0x81,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ])
 }
 
 #[cfg(test)]
@@ -198,13 +238,17 @@ mod tests {
             entry(&["web", "app-web-1"], &["10.0.0.2", "fd00::2"]),
             entry(&["web", "app-web-2"], &["10.0.0.3"]),
         ];
-        let back = [entry(&["db", "app_db_1"], &["10.1.0.2"]), entry(&["web"], &["10.1.0.9"])];
+        let back = [
+            entry(&["db", "app_db_1"], &["10.1.0.2"]),
+            entry(&["web"], &["10.1.0.9"]),
+        ];
         let (front, back) = (NameIndex::new(front.iter()), NameIndex::new(back.iter()));
         let networks = [("app_front", &front), ("app_back", &back)];
         let found = match reply(&query(name, kind), &networks, Transport::Udp, turn) {
             Reply::Answer(bytes) => {
                 let message = Message::from_vec(&bytes).unwrap();
-                let data: Vec<String> = message.answers.iter().map(|r| r.data.to_string()).collect();
+                let data: Vec<String> =
+                    message.answers.iter().map(|r| r.data.to_string()).collect();
                 format!("{:?} {}", message.metadata.response_code, data.join(" "))
             }
             other => format!("{other:?}"),
@@ -225,8 +269,18 @@ mod tests {
         check("web.app_back", RecordType::A, 0, "NoError 10.1.0.9");
         check("web.app_other", RecordType::A, 0, "Forward");
         check("example.com", RecordType::A, 0, "Forward");
-        check("2.0.1.10.in-addr.arpa", RecordType::PTR, 0, "NoError db.app_back.");
-        check("3.0.0.10.in-addr.arpa", RecordType::PTR, 0, "NoError app-web-2.app_front.");
+        check(
+            "2.0.1.10.in-addr.arpa",
+            RecordType::PTR,
+            0,
+            "NoError db.app_back.",
+        );
+        check(
+            "3.0.0.10.in-addr.arpa",
+            RecordType::PTR,
+            0,
+            "NoError app-web-2.app_front.",
+        );
         check("8.8.8.8.in-addr.arpa", RecordType::PTR, 0, "Forward");
         check("8.8.in-addr.arpa", RecordType::PTR, 0, "Forward");
         let v6 = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
@@ -235,11 +289,14 @@ mod tests {
 
     #[test]
     fn an_answer_too_large_for_a_datagram_is_cut() {
-        let many: Vec<NameEntry> = (0..100).map(|n| entry(&["web"], &[&format!("10.0.0.{n}")])).collect();
+        let many: Vec<NameEntry> = (0..100)
+            .map(|n| entry(&["web"], &[&format!("10.0.0.{n}")]))
+            .collect();
         let index = NameIndex::new(many.iter());
         let networks = [("n", &index)];
         let sizes = [Transport::Udp, Transport::Tcp].map(|transport| {
-            let Reply::Answer(bytes) = reply(&query("web", RecordType::A), &networks, transport, 0) else {
+            let Reply::Answer(bytes) = reply(&query("web", RecordType::A), &networks, transport, 0)
+            else {
                 panic!("no answer");
             };
             let message = Message::from_vec(&bytes).unwrap();

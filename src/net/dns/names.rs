@@ -39,18 +39,32 @@ impl NameIndex {
         let mut index = Self::default();
         for entry in entries.clone() {
             for name in &entry.names {
-                let all = index.addresses.entry(name.to_ascii_lowercase()).or_default();
-                let new = entry.addresses.iter().filter(|a| !all.contains(a)).copied().collect::<Vec<_>>();
+                let all = index
+                    .addresses
+                    .entry(name.to_ascii_lowercase())
+                    .or_default();
+                let new = entry
+                    .addresses
+                    .iter()
+                    .filter(|a| !all.contains(a))
+                    .copied()
+                    .collect::<Vec<_>>();
                 all.extend(new);
             }
         }
         for entry in entries {
             // A name that nobody else has says more than one that replicas share.
             let is_own = |name: &&String| {
-                index.addresses.get(&name.to_ascii_lowercase()).is_some_and(|all| all.len() == entry.addresses.len())
+                index
+                    .addresses
+                    .get(&name.to_ascii_lowercase())
+                    .is_some_and(|all| all.len() == entry.addresses.len())
             };
             let name = entry.names.iter().find(is_own).or(entry.names.first());
-            let pairs = entry.addresses.iter().filter_map(|address| Some((*address, name?.clone())));
+            let pairs = entry
+                .addresses
+                .iter()
+                .filter_map(|address| Some((*address, name?.clone())));
             index.names.extend(pairs);
         }
         index
@@ -63,10 +77,14 @@ pub(crate) type Networks<'a> = [(&'a str, &'a NameIndex)];
 /// Returns the addresses of `name` (lower case, no final dot): as a whole in the first network that has it, else as
 /// `name.network`. `None`: unknown.
 pub(crate) fn resolve<'a>(networks: &Networks<'a>, name: &str) -> Option<&'a [IpAddr]> {
-    let whole = networks.iter().find_map(|(_, index)| index.addresses.get(name));
+    let whole = networks
+        .iter()
+        .find_map(|(_, index)| index.addresses.get(name));
     let qualified = || {
         networks.iter().find_map(|(network, index)| {
-            let rest = name.strip_suffix(&network.to_ascii_lowercase())?.strip_suffix('.')?;
+            let rest = name
+                .strip_suffix(&network.to_ascii_lowercase())?
+                .strip_suffix('.')?;
             index.addresses.get(rest)
         })
     };
@@ -75,7 +93,9 @@ pub(crate) fn resolve<'a>(networks: &Networks<'a>, name: &str) -> Option<&'a [Ip
 
 /// Returns `name.network` of an address.
 pub(crate) fn resolve_back(networks: &Networks<'_>, address: IpAddr) -> Option<String> {
-    networks.iter().find_map(|(network, index)| Some(format!("{}.{network}", index.names.get(&address)?)))
+    networks
+        .iter()
+        .find_map(|(network, index)| Some(format!("{}.{network}", index.names.get(&address)?)))
 }
 
 /// What makes a file another one: inode and time of modification.
@@ -128,7 +148,12 @@ impl NameReader {
         for entry in Dir::read_from(&self.directory)? {
             let entry = entry?;
             // Names that begin with a dot are files being written.
-            let Some(name) = entry.file_name().to_str().ok().filter(|name| !name.starts_with('.')) else {
+            let Some(name) = entry
+                .file_name()
+                .to_str()
+                .ok()
+                .filter(|name| !name.starts_with('.'))
+            else {
                 continue;
             };
             let stat = match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -138,7 +163,10 @@ impl NameReader {
                 Err(errno) => return Err(errno.into()),
             };
             let version = version(&stat);
-            let known = self.files.remove(name).filter(|(known, _)| *known == version);
+            let known = self
+                .files
+                .remove(name)
+                .filter(|(known, _)| *known == version);
             is_changed |= known.is_none();
             let read = || Some((version, read_entry(&self.directory, name)?));
             files.extend(known.or_else(read).map(|known| (name.to_owned(), known)));
@@ -158,7 +186,10 @@ fn read_entry(directory: &OwnedFd, name: &str) -> Option<NameEntry> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, name, flags, Mode::empty()).ok()?;
     let mut text = Vec::new();
-    fs_err::File::from_parts(file.into(), name).take(LARGEST).read_to_end(&mut text).ok()?;
+    fs_err::File::from_parts(file.into(), name)
+        .take(LARGEST)
+        .read_to_end(&mut text)
+        .ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -171,7 +202,11 @@ fn version(stat: &rustix::fs::Stat) -> Version {
 /// kernel with 100 Hz.
 fn is_recent(stat: &rustix::fs::Stat) -> bool {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    let changed = nanoseconds(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or_default());
+    let nanoseconds =
+        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let changed = nanoseconds(
+        stat.st_mtime,
+        i64::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+    );
     nanoseconds(now.tv_sec, now.tv_nsec) - changed < 20_000_000
 }

@@ -91,7 +91,11 @@ impl Asker {
 #[derive(Debug)]
 enum Upstream {
     Datagram(UdpSocket),
-    Stream { stream: TcpStream, output: Vec<u8>, input: Vec<u8> },
+    Stream {
+        stream: TcpStream,
+        output: Vec<u8>,
+        input: Vec<u8>,
+    },
 }
 
 impl AsFd for Upstream {
@@ -114,13 +118,26 @@ impl Server {
         poll.add(&udp, UDP, Interest::READ)?;
         poll.add(&tcp, TCP, Interest::READ)?;
         let (clients, queries) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { names, forward, udp, tcp, clients, queries, next_token: TCP + 1, turn: 0 })
+        Ok(Self {
+            names,
+            forward,
+            udp,
+            tcp,
+            clients,
+            queries,
+            next_token: TCP + 1,
+            turn: 0,
+        })
     }
 
     /// Returns when [`Self::expire`] has something to do next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let clients = self.clients.values().map(|client| client.deadline);
-        self.queries.values().map(|query| query.deadline).chain(clients).min()
+        self.queries
+            .values()
+            .map(|query| query.deadline)
+            .chain(clients)
+            .min()
     }
 
     /// Works off a socket that is ready. Errors of a client or a server are theirs alone.
@@ -136,8 +153,12 @@ impl Server {
     /// Ends connections that are idle, and asks the next server where one did not answer in time.
     pub(crate) fn expire(&mut self, now: Instant, poll: &Poll) {
         self.clients.retain(|_, client| client.deadline > now);
-        let late: Vec<u64> =
-            self.queries.iter().filter(|(_, q)| q.deadline <= now).map(|(token, _)| *token).collect();
+        let late: Vec<u64> = self
+            .queries
+            .iter()
+            .filter(|(_, q)| q.deadline <= now)
+            .map(|(token, _)| *token)
+            .collect();
         for token in late {
             if let Some(query) = self.queries.remove(&token) {
                 self.ask_next(query, poll);
@@ -194,7 +215,13 @@ impl Server {
     }
 
     /// Asks the first of `servers` that can be reached; none: the asker is told that it failed.
-    fn ask(&mut self, request: Vec<u8>, asker: Asker, mut servers: VecDeque<SocketAddr>, poll: &Poll) {
+    fn ask(
+        &mut self,
+        request: Vec<u8>,
+        asker: Asker,
+        mut servers: VecDeque<SocketAddr>,
+        poll: &Poll,
+    ) {
         while let Some(server) = servers.pop_front() {
             let token = self.next_token;
             let Ok((upstream, id)) = connect(server, &request, asker.transport()) else {
@@ -207,18 +234,34 @@ impl Server {
             if poll.add(&upstream, token, interest).is_ok() {
                 self.next_token += 1;
                 let deadline = Instant::now() + SERVER_TIMEOUT;
-                self.queries.insert(token, Query { upstream, id, request, asker, others: servers, deadline });
+                self.queries.insert(
+                    token,
+                    Query {
+                        upstream,
+                        id,
+                        request,
+                        asker,
+                        others: servers,
+                        deadline,
+                    },
+                );
                 return;
             }
         }
-        if let Some(failure) = answer::failure(&request, ResponseCode::ServFail, asker.transport()) {
+        if let Some(failure) = answer::failure(&request, ResponseCode::ServFail, asker.transport())
+        {
             self.answer(asker, &failure, poll);
         }
     }
 
     /// Asks the next server.
     fn ask_next(&mut self, query: Query, poll: &Poll) {
-        let Query { request, asker, others, .. } = query;
+        let Query {
+            request,
+            asker,
+            others,
+            ..
+        } = query;
         self.ask(request, asker, others, poll);
     }
 
@@ -267,16 +310,31 @@ impl Server {
     fn accept(&mut self, poll: &Poll) {
         while let Ok((stream, _)) = self.tcp.accept() {
             if self.clients.len() >= MOST_CLIENTS {
-                let oldest = self.clients.iter().min_by_key(|(_, c)| c.deadline).map(|(token, _)| *token);
+                let oldest = self
+                    .clients
+                    .iter()
+                    .min_by_key(|(_, c)| c.deadline)
+                    .map(|(token, _)| *token);
                 oldest.and_then(|token| self.clients.remove(&token));
             }
             let token = self.next_token;
-            let is_ready = stream.set_nonblocking(true).and_then(|()| poll.add(&stream, token, Interest::READ));
+            let is_ready = stream
+                .set_nonblocking(true)
+                .and_then(|()| poll.add(&stream, token, Interest::READ));
             if is_ready.is_ok() {
                 self.next_token += 1;
                 let deadline = Instant::now() + CLIENT_TIMEOUT;
                 let (input, output) = (Vec::new(), Vec::new());
-                self.clients.insert(token, Client { stream, input, output, deadline, is_waiting: false });
+                self.clients.insert(
+                    token,
+                    Client {
+                        stream,
+                        input,
+                        output,
+                        deadline,
+                        is_waiting: false,
+                    },
+                );
             }
         }
     }
@@ -286,11 +344,23 @@ impl Server {
         let Some(mut client) = self.clients.remove(&token) else {
             return;
         };
-        // Read nothing more while an answer is due, so that a client cannot fill the memory.
-        if !client.is_waiting && client.output.is_empty() && !read_some(&mut client.stream, &mut client.input) {
+        // A connection that was reset would wake us for as long as its query is on its way.
+        if !matches!(
+            rustix::net::sockopt::socket_error(&client.stream),
+            Ok(Ok(()))
+        ) {
             return;
         }
-        let next = (!client.is_waiting).then(|| take_message(&mut client.input)).flatten();
+        // Read nothing more while an answer is due, so that a client cannot fill the memory.
+        if !client.is_waiting
+            && client.output.is_empty()
+            && !read_some(&mut client.stream, &mut client.input)
+        {
+            return;
+        }
+        let next = (!client.is_waiting)
+            .then(|| take_message(&mut client.input))
+            .flatten();
         if let Some(query) = next {
             client.is_waiting = true;
             client.deadline = Instant::now() + CLIENT_TIMEOUT.max(SERVER_TIMEOUT * 4);
@@ -304,7 +374,10 @@ impl Server {
             return;
         }
         let has_output = !client.output.is_empty();
-        let interest = Interest { read: !has_output && !client.is_waiting, write: has_output };
+        let interest = Interest {
+            read: !has_output && !client.is_waiting,
+            write: has_output,
+        };
         if poll.change(&client.stream, token, interest).is_ok() {
             self.clients.insert(token, client);
         }
@@ -332,7 +405,11 @@ impl Query {
                     Err(error) => Err(error),
                 }
             }
-            Upstream::Stream { stream, output, input } => {
+            Upstream::Stream {
+                stream,
+                output,
+                input,
+            } => {
                 let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
                 if !output.is_empty() {
                     if !write_some(stream, output) {
@@ -355,14 +432,25 @@ impl Query {
 }
 
 /// Returns a connection to a server, the query sent or about to be, and the query's random id.
-fn connect(server: SocketAddr, request: &[u8], transport: Transport) -> io::Result<(Upstream, u16)> {
+fn connect(
+    server: SocketAddr,
+    request: &[u8],
+    transport: Transport,
+) -> io::Result<(Upstream, u16)> {
     let mut id = [0; 2];
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
     let mut message = request.to_vec();
-    message.get_mut(..2).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(&id);
+    message
+        .get_mut(..2)
+        .ok_or(io::ErrorKind::InvalidInput)?
+        .copy_from_slice(&id);
     let upstream = match transport {
         Transport::Udp => {
-            let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let any = if server.is_ipv4() {
+                "0.0.0.0:0"
+            } else {
+                "[::]:0"
+            };
             let socket = UdpSocket::bind(any)?;
             socket.set_nonblocking(true)?;
             socket.connect(server)?;
@@ -371,7 +459,11 @@ fn connect(server: SocketAddr, request: &[u8], transport: Transport) -> io::Resu
         }
         Transport::Tcp => {
             let stream = begin_connecting(server)?;
-            Upstream::Stream { stream, output: framed(&message), input: Vec::new() }
+            Upstream::Stream {
+                stream,
+                output: framed(&message),
+                input: Vec::new(),
+            }
         }
     };
     Ok((upstream, u16::from_be_bytes(id)))
@@ -380,7 +472,11 @@ fn connect(server: SocketAddr, request: &[u8], transport: Transport) -> io::Resu
 /// Starts a connection without waiting for it.
 pub(crate) fn begin_connecting(address: SocketAddr) -> io::Result<TcpStream> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket: OwnedFd = socket_with(family, SocketType::STREAM, flags, None)?;
     match connect(&socket, &address) {
@@ -394,17 +490,22 @@ fn is_answer(bytes: &[u8], query: &Query) -> bool {
     let is_response = bytes.get(2).is_some_and(|flags| flags & 0x80 != 0);
     bytes.get(..2) == Some(&query.id.to_be_bytes()[..])
         && is_response
-        && answer::question(&query.request).is_some_and(|ours| answer::question(bytes) == Some(ours))
+        && answer::question(&query.request)
+            .is_some_and(|ours| answer::question(bytes) == Some(ours))
 }
 
 /// Returns whether an answer says that this server cannot help: SERVFAIL or REFUSED.
 fn is_failure(bytes: &[u8]) -> bool {
-    bytes.get(3).is_some_and(|flags| [2, 5].contains(&(flags & 0xf)))
+    bytes
+        .get(3)
+        .is_some_and(|flags| [2, 5].contains(&(flags & 0xf)))
 }
 
 /// Puts the length of a message before it (RFC 1035 section 4.2.2).
 fn framed(message: &[u8]) -> Vec<u8> {
-    let message = message.get(..message.len().min(LARGEST)).unwrap_or_default();
+    let message = message
+        .get(..message.len().min(LARGEST))
+        .unwrap_or_default();
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes()[..], message].concat()
 }
@@ -446,5 +547,8 @@ fn write_some(stream: &mut TcpStream, output: &mut Vec<u8>) -> bool {
 
 /// Returns whether an error only says to come again.
 fn is_early(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::NotConnected)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::NotConnected
+    )
 }

@@ -21,8 +21,17 @@ pub(crate) struct Servers {
 impl Servers {
     /// Returns the servers `given`, or those of `file` where none is.
     pub(crate) fn new(given: &[IpAddr], file: PathBuf) -> Self {
-        let given = given.iter().take(MOST).map(|address| SocketAddr::new(*address, PORT)).collect();
-        Self { given, file, seen: None, read: Vec::new() }
+        let given = given
+            .iter()
+            .take(MOST)
+            .map(|address| SocketAddr::new(*address, PORT))
+            .collect();
+        Self {
+            given,
+            file,
+            seen: None,
+            read: Vec::new(),
+        }
     }
 
     /// Returns them as they are now. A file that cannot be read leaves what was known.
@@ -30,7 +39,9 @@ impl Servers {
         if !self.given.is_empty() {
             return &self.given;
         }
-        let version = fs_err::metadata(&self.file).ok().map(|m| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec()));
+        let version = fs_err::metadata(&self.file)
+            .ok()
+            .map(|m| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec()));
         if (version != self.seen || self.read.is_empty())
             && let Ok(text) = fs_err::read_to_string(&self.file)
         {
@@ -50,7 +61,11 @@ fn parse(text: &str) -> Vec<SocketAddr> {
         Some(SocketAddr::new(address, PORT))
     });
     let servers: Vec<SocketAddr> = addresses.take(MOST).collect();
-    if servers.is_empty() { vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT)] } else { servers }
+    if servers.is_empty() {
+        vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT)]
+    } else {
+        servers
+    }
 }
 
 #[cfg(test)]
@@ -64,9 +79,18 @@ mod tests {
             assert_eq!(found, expected, "{text:?}");
         };
         check("", &["127.0.0.1:53"]);
-        check("search x\n# nameserver 1.1.1.1\nnameserver 127.0.0.53\noptions edns0\n", &["127.0.0.53:53"]);
-        check("nameserver\t::1\n nameserver 10.0.0.1 # x", &["[::1]:53", "10.0.0.1:53"]);
-        check("nameserver nonsense\nnameservers 1.1.1.1", &["127.0.0.1:53"]);
+        check(
+            "search x\n# nameserver 1.1.1.1\nnameserver 127.0.0.53\noptions edns0\n",
+            &["127.0.0.53:53"],
+        );
+        check(
+            "nameserver\t::1\n nameserver 10.0.0.1 # x",
+            &["[::1]:53", "10.0.0.1:53"],
+        );
+        check(
+            "nameserver nonsense\nnameservers 1.1.1.1",
+            &["127.0.0.1:53"],
+        );
         check(&"nameserver 10.0.0.1\n".repeat(5), &["10.0.0.1:53"; 3]);
     }
 
@@ -78,7 +102,13 @@ mod tests {
         assert_eq!(servers.current(), []);
         for address in ["10.0.0.1:53", "10.0.0.2:53"] {
             let text = format!("nameserver {}\n", address.strip_suffix(":53").unwrap());
-            crate::sys::atomic::write(&path, text.as_bytes(), 0o644, crate::sys::atomic::Durability::Cached).unwrap();
+            crate::sys::atomic::write(
+                &path,
+                text.as_bytes(),
+                0o644,
+                crate::sys::atomic::Durability::Cached,
+            )
+            .unwrap();
             assert_eq!(servers.current(), [address.parse().unwrap()]);
         }
     }
