@@ -3,7 +3,7 @@
 //! For every document of every file: fill variables in, make canonical, load what it includes, take over what its services
 //! extend, merge onto what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(crate) struct Assembler<'s, 'a> {
     including: Vec<(PathBuf, Option<Span>)>,
     /// Files that services extend from.
     extended: BTreeMap<PathBuf, Option<Rc<Scope>>>,
+    /// Files and services of the cycles that were reported.
+    circular: BTreeSet<(String, String)>,
 }
 
 /// Where a service's base is looked for.
@@ -63,6 +65,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
             session,
             including: Vec::new(),
             extended: BTreeMap::new(),
+            circular: BTreeSet::new(),
         }
     }
 
@@ -126,14 +129,14 @@ impl<'s, 'a> Assembler<'s, 'a> {
         let Session {
             sources,
             diagnostics,
-            warned,
+            unset,
             ..
         } = &mut *self.session;
         let mut interpolator = Interpolator {
             environment,
             sources,
             diagnostics,
-            warned,
+            unset,
         };
         interpolator.tree(node)
     }
@@ -225,6 +228,8 @@ impl<'s, 'a> Assembler<'s, 'a> {
             .map_or_else(first_directory, resolve);
         let mut environment = (*setting.environment).clone();
         match listed("env_file") {
+            // That of the including file's directory is in the environment already.
+            None if directory == setting.directory => {}
             None => default_env_file(self.session, &directory, &mut environment),
             Some(env_files) => {
                 for (text, span) in env_files {
@@ -275,23 +280,25 @@ impl<'s, 'a> Assembler<'s, 'a> {
             );
             for (open, place) in &self.including {
                 if let Some(place) = place.filter(|place| *place != span) {
-                    diagnostic =
-                        diagnostic.note(place, format!("included from {}", open.display()));
+                    diagnostic = diagnostic.note(
+                        place,
+                        format!("included from {}", self.session.shown(open).display()),
+                    );
                 }
             }
             self.session.diagnostics.push(diagnostic);
             return None;
         }
-        let bytes = self.session.read(path, Some(span), "included file")?;
-        self.session.parse(path, bytes)
+        let id = self.session.open(path, Some(span), "included file")?;
+        self.session.parse(path, id)
     }
 
     fn env_file(&mut self, path: &Path, span: Span, environment: &mut Environment) {
-        let Some(bytes) = self.session.read(path, Some(span), "env file") else {
+        let Some(id) = self.session.open(path, Some(span), "env file") else {
             return;
         };
         let lookup = |name: &str| environment.get(name).cloned();
-        if let Some(variables) = self.session.dotenv(path, bytes, Format::Dotenv, &lookup) {
+        if let Some(variables) = self.session.dotenv(path, id, Format::Dotenv, &lookup) {
             add_missing(environment, variables);
         }
     }
@@ -313,7 +320,9 @@ impl<'s, 'a> Assembler<'s, 'a> {
             let Value::Mapping(project) = &mut Arc::make_mut(&mut layer).value else {
                 continue;
             };
-            if let (Some(services), Some(value)) = (project.get_mut("services"), resolved)
+            let value =
+                resolved.unwrap_or_else(|| Arc::new(Node::new(entry.value.span, Value::Invalid)));
+            if let Some(services) = project.get_mut("services")
                 && let Value::Mapping(services) = &mut Arc::make_mut(services).value
             {
                 services.insert(Entry { value, ..entry });
@@ -372,6 +381,15 @@ impl<'s, 'a> Assembler<'s, 'a> {
     }
 
     fn report_cycle(&mut self, chain: &[Link], span: Span) {
+        let mut fresh = true;
+        for link in chain {
+            fresh &= self
+                .circular
+                .insert((link.file.clone(), link.service.clone()));
+        }
+        if !fresh {
+            return;
+        }
         let names = chain
             .iter()
             .chain(chain.first())
@@ -460,8 +478,8 @@ impl<'s, 'a> Assembler<'s, 'a> {
     }
 
     fn read_scope(&mut self, path: &Path, span: Span, setting: &Setting) -> Option<Scope> {
-        let bytes = self.session.read(path, Some(span), "extended file")?;
-        let parsed = self.session.parse(path, bytes)?;
+        let id = self.session.open(path, Some(span), "extended file")?;
+        let parsed = self.session.parse(path, id)?;
         let name = self.session.shown(path).display().to_string();
         let mut services: Option<Arc<Node>> = None;
         for document in &parsed.documents {

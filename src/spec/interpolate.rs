@@ -1,7 +1,7 @@
 //! Fills the variables in that the values of a tree name; keys are left as they are.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub(crate) struct Interpolator<'a> {
     pub(crate) sources: &'a Sources,
     /// Errors and warnings go here.
     pub(crate) diagnostics: &'a mut Diagnostics,
-    /// Unset variables that were warned of already.
-    pub(crate) warned: &'a mut BTreeSet<String>,
+    /// The first place of each variable that is not set.
+    pub(crate) unset: &'a mut BTreeMap<String, Span>,
 }
 
 /// The variables of one text.
@@ -94,15 +94,9 @@ impl Interpolator<'_> {
         };
         let filled = template::substitute(text, &mut variables);
         for (name, at) in variables.unset {
-            if self.warned.insert(name.clone()) {
-                self.diagnostics.push(
-                    Diagnostic::warning(
-                        self.within(span, text, at),
-                        format!("the \"{name}\" variable is not set, defaulting to a blank string"),
-                    )
-                    .hint(format!("write $${name} for a literal ${name}")),
-                );
-            }
+            let place = self.within(span, text, at);
+            let first = self.unset.entry(name).or_insert(place);
+            *first = place.min(*first);
         }
         match filled {
             Ok(Cow::Borrowed(_)) => None,

@@ -101,6 +101,7 @@ pub struct LoadFailure {
 pub fn load(options: &LoadOptions, files: &dyn ReadFile) -> Result<Loaded, LoadFailure> {
     let mut session = Session::new(options, files);
     let loaded = run(&mut session);
+    session.warn_of_unset();
     let failed = session.diagnostics.errors() > 0;
     let diagnostics = session.diagnostics.finish();
     match loaded {
@@ -170,12 +171,12 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
 fn parse(session: &mut Session<'_>, files: &[PathBuf]) -> Vec<Parsed> {
     let mut parsed = Vec::with_capacity(files.len());
     for file in files {
-        let bytes = if is_stdin(file) {
-            Some(session.options.stdin.clone().unwrap_or_default())
+        let id = if is_stdin(file) {
+            session.add_source(file, session.options.stdin.clone().unwrap_or_default())
         } else {
-            session.read(file, None, "compose file")
+            session.open(file, None, "compose file")
         };
-        parsed.extend(bytes.and_then(|bytes| session.parse(file, bytes)));
+        parsed.extend(id.and_then(|id| session.parse(file, id)));
     }
     parsed
 }
@@ -235,7 +236,7 @@ fn project_name(
             environment,
             sources: &session.sources,
             diagnostics: &mut session.diagnostics,
-            warned: &mut session.warned,
+            unset: &mut session.unset,
         };
         let filled = if session.options.interpolate {
             interpolator.text(written.span, text, &["name".to_owned()])

@@ -152,6 +152,9 @@ fn is_enabled(service: &Node, profiles: &[String]) -> bool {
 }
 
 fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
+    if node.as_mapping().is_none() {
+        return Arc::unwrap_or_clone(node);
+    }
     let span = node.span;
     let mut service = into_mapping(node);
     if let Some(build) = service.remove("build") {
@@ -183,6 +186,9 @@ fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
 }
 
 fn build(node: Arc<Node>, setting: &Setting) -> Arc<Node> {
+    if node.as_mapping().is_none() {
+        return node;
+    }
     let span = node.span;
     let mut build = into_mapping(node);
     if build.get("dockerfile").is_none() && build.get("dockerfile_inline").is_none() {
@@ -337,7 +343,7 @@ fn env_file(
     if !required && !session.reader.exists(path_text) {
         return Environment::new();
     }
-    let Some(bytes) = session.read(path_text, Some(path.span), "env file") else {
+    let Some(id) = session.open(path_text, Some(path.span), "env file") else {
         return Environment::new();
     };
     let raw = file.get("format").and_then(Node::as_str) == Some("raw");
@@ -358,7 +364,7 @@ fn env_file(
             .or_else(earlier)
     };
     session
-        .dotenv(path_text, bytes, format, &lookup)
+        .dotenv(path_text, id, format, &lookup)
         .unwrap_or_default()
 }
 
@@ -463,7 +469,9 @@ fn complete(
                 return;
             };
             for key in nulls {
-                mapping.remove(&key);
+                if let Some(value) = mapping.get_mut(&key) {
+                    *value = Arc::new(Node::new(value.span, Value::Invalid));
+                }
             }
             for (key, child) in inner {
                 if let Some(value) = mapping.get_mut(&key) {
@@ -488,7 +496,10 @@ fn require(
     diagnostics: &mut Diagnostics,
 ) {
     for attribute in attributes.iter().filter(|attribute| attribute.required) {
-        if node.get(attribute.name).is_none() {
+        if node
+            .as_mapping()
+            .is_some_and(|fields| fields.entry(attribute.name).is_none())
+        {
             diagnostics.error(
                 span,
                 format!("{place} missing property '{}'", attribute.name),
@@ -524,7 +535,7 @@ impl Shape {
             Self::Boolean | Self::External => "a boolean",
             Self::Integer(..) => "an integer",
             Self::Number => "a number",
-            Self::Bytes => "a number of bytes",
+            Self::Bytes => "a number of id",
             Self::Mode => "permission bits in octal",
             Self::List(..) | Self::Ports | Self::Mounts | Self::Grants(_) => "a list",
             Self::OneOrMany(_) | Self::EnvFiles => "a string or a list",
