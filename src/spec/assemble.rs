@@ -70,12 +70,19 @@ impl<'s, 'a> Assembler<'s, 'a> {
     }
 
     /// Puts `files` together; `None` where they have no document at all.
-    pub(crate) fn files(&mut self, files: &[Parsed], setting: &Setting) -> Option<Arc<Node>> {
+    pub(crate) fn files(&mut self, files: Vec<Parsed>, setting: &Setting) -> Option<Arc<Node>> {
         let mut whole: Option<Arc<Node>> = None;
         for file in files {
-            self.including.push((file.path.clone(), None));
-            for document in &file.documents {
-                whole = self.document(whole, document, file, setting);
+            let Parsed {
+                path,
+                documents,
+                has_variables,
+                ..
+            } = file;
+            self.including.push((path.clone(), None));
+            for document in documents {
+                let filled = self.interpolated(document, has_variables, &setting.environment);
+                whole = self.document(whole, filled, &path, setting);
             }
             self.including.pop();
         }
@@ -85,32 +92,32 @@ impl<'s, 'a> Assembler<'s, 'a> {
     fn document(
         &mut self,
         whole: Option<Arc<Node>>,
-        document: &Arc<Node>,
-        file: &Parsed,
+        filled: Arc<Node>,
+        path: &Path,
         setting: &Setting,
     ) -> Option<Arc<Node>> {
-        let filled = self.interpolated(document, file.has_variables, &setting.environment);
         let canonical =
             Canonicalizer::new(path_base(setting), &mut self.session.diagnostics).project(&filled);
+        drop(filled);
         let Some(mut layer) = canonical else {
             return whole;
         };
-        self.warn_of_version(&layer, file);
+        self.warn_of_version(&layer, path);
         let mut whole = whole;
         if let Some(included) = layer.get("include").filter(|node| !node.is_null()) {
             whole = self.includes(whole, &Arc::new(included.clone()), setting);
         }
         layer = without(layer, &["include", "version"]);
-        let scope = Scope {
-            name: self.session.shown(&file.path).display().to_string(),
-            setting: setting.clone(),
-            projects: [Some(Arc::clone(&layer)), whole.clone()]
-                .into_iter()
-                .flatten()
-                .collect(),
-            raw: None,
-        };
-        layer = self.extend_services(layer, &Rc::new(scope));
+        if extends_any(&layer) {
+            let projects = [Some(Arc::clone(&layer)), whole.clone()];
+            let scope = Scope {
+                name: self.session.shown(path).display().to_string(),
+                setting: setting.clone(),
+                projects: projects.into_iter().flatten().collect(),
+                raw: None,
+            };
+            layer = self.extend_services(layer, &Rc::new(scope));
+        }
         match whole {
             Some(whole) => Some(merge::project(whole, &layer)),
             None => merge::settled(&layer),
@@ -119,12 +126,12 @@ impl<'s, 'a> Assembler<'s, 'a> {
 
     fn interpolated(
         &mut self,
-        node: &Arc<Node>,
+        node: Arc<Node>,
         has_variables: bool,
         environment: &Environment,
     ) -> Arc<Node> {
         if !has_variables || !self.session.options.interpolate {
-            return Arc::clone(node);
+            return node;
         }
         let Session {
             sources,
@@ -138,17 +145,17 @@ impl<'s, 'a> Assembler<'s, 'a> {
             diagnostics,
             unset,
         };
-        interpolator.tree(node)
+        interpolator.tree(&node)
     }
 
-    fn warn_of_version(&mut self, layer: &Node, file: &Parsed) {
+    fn warn_of_version(&mut self, layer: &Node, path: &Path) {
         let Some(version) = layer
             .as_mapping()
             .and_then(|mapping| mapping.entry("version"))
         else {
             return;
         };
-        let shown = self.session.shown(&file.path);
+        let shown = self.session.shown(path);
         self.session.diagnostics.push(
             Diagnostic::warning(
                 version.key_span,
@@ -245,7 +252,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
             directory,
             environment: Rc::new(environment),
         };
-        let whole = self.included(&files, paths[0].1, &setting);
+        let whole = self.included(files, paths[0].1, &setting);
         // An included file's name names only itself.
         whole.map(|whole| {
             without(
@@ -255,7 +262,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
         })
     }
 
-    fn included(&mut self, files: &[Parsed], span: Span, setting: &Setting) -> Option<Arc<Node>> {
+    fn included(&mut self, files: Vec<Parsed>, span: Span, setting: &Setting) -> Option<Arc<Node>> {
         if let Some((_, place)) = self.including.last_mut() {
             *place = Some(span);
         }
@@ -311,9 +318,6 @@ impl<'s, 'a> Assembler<'s, 'a> {
             .filter(|entry| entry.value.get("extends").is_some())
             .cloned()
             .collect();
-        if extending.is_empty() {
-            return layer;
-        }
         let mut layer = layer;
         for entry in extending {
             let resolved = self.resolved(&entry.key, &entry.value, scope, &mut Vec::new());
@@ -482,7 +486,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
         let parsed = self.session.parse(path, id)?;
         let name = self.session.shown(path).display().to_string();
         let mut services: Option<Arc<Node>> = None;
-        for document in &parsed.documents {
+        for document in parsed.documents {
             let filled = self.interpolated(document, parsed.has_variables, &setting.environment);
             let found = filled
                 .as_mapping()
@@ -515,6 +519,17 @@ impl<'s, 'a> Assembler<'s, 'a> {
             raw: services,
         })
     }
+}
+
+/// Whether a service extends another.
+fn extends_any(layer: &Node) -> bool {
+    let services = layer.get("services").and_then(Node::as_mapping);
+    services.is_some_and(|services| {
+        services
+            .entries()
+            .iter()
+            .any(|entry| entry.value.get("extends").is_some())
+    })
 }
 
 fn path_base(setting: &Setting) -> PathBase<'_> {

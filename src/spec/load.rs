@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::assemble::{Assembler, Setting};
 use super::diagnostic::Diagnostic;
 use super::discover::{self, Discovered, is_stdin};
-use super::interpolate::Interpolator;
+use super::interpolate::{Interpolator, Step};
 use super::model::Stack;
 use super::names::ProjectName;
 use super::session::{Environment, Parsed, Session};
@@ -130,18 +130,19 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
     if let Some(name) = &name {
         environment.insert("COMPOSE_PROJECT_NAME".to_owned(), name.to_string());
     }
+    let first = parsed.first().map(|file| file.start);
     let setting = Setting {
         directory,
         environment: Rc::new(environment),
     };
-    let project = Assembler::new(session).files(&parsed, &setting);
+    let project = Assembler::new(session).files(parsed, &setting);
     let is_empty = project
         .as_ref()
         .is_none_or(|project| project.as_mapping().is_none_or(Mapping::is_empty));
     if is_empty {
         if session.diagnostics.errors() == 0 {
-            let diagnostic = match parsed.first() {
-                Some(file) => Diagnostic::error(file.start, "empty compose file"),
+            let diagnostic = match first {
+                Some(start) => Diagnostic::error(start, "empty compose file"),
                 None => Diagnostic::error_without_place("empty compose file"),
             };
             session
@@ -239,7 +240,7 @@ fn project_name(
             unset: &mut session.unset,
         };
         let filled = if session.options.interpolate {
-            interpolator.text(written.span, text, &["name".to_owned()])
+            interpolator.text(written.span, text, &[Step::Key("name")])
         } else {
             None
         };

@@ -302,6 +302,9 @@ impl<'a> Canonicalizer<'a> {
     fn key_values(&mut self, node: &Arc<Node>, bare: Bare) -> Canonical {
         match &node.value {
             Value::Mapping(mapping) => self.entries(node, mapping, |this, entry| {
+                if entry.value.tag == Tag::Reset {
+                    return Some(Arc::clone(&entry.value));
+                }
                 if entry.value.is_null() {
                     return Some(bare_value(&entry.value, bare));
                 }
