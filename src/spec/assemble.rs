@@ -3,7 +3,7 @@
 //! For every document of every file: fill variables in, make canonical, load what it includes, take over what its services
 //! extend, merge onto what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(crate) struct Assembler<'s, 'a> {
     including: Vec<(PathBuf, Option<Span>)>,
     /// Files that services extend from.
     extended: BTreeMap<PathBuf, Option<Rc<Scope>>>,
+    /// Files and services of the cycles that were reported.
+    circular: BTreeSet<(String, String)>,
 }
 
 /// Where a service's base is looked for.
@@ -63,16 +65,24 @@ impl<'s, 'a> Assembler<'s, 'a> {
             session,
             including: Vec::new(),
             extended: BTreeMap::new(),
+            circular: BTreeSet::new(),
         }
     }
 
     /// Puts `files` together; `None` where they have no document at all.
-    pub(crate) fn files(&mut self, files: &[Parsed], setting: &Setting) -> Option<Arc<Node>> {
+    pub(crate) fn files(&mut self, files: Vec<Parsed>, setting: &Setting) -> Option<Arc<Node>> {
         let mut whole: Option<Arc<Node>> = None;
         for file in files {
-            self.including.push((file.path.clone(), None));
-            for document in &file.documents {
-                whole = self.document(whole, document, file, setting);
+            let Parsed {
+                path,
+                documents,
+                has_variables,
+                ..
+            } = file;
+            self.including.push((path.clone(), None));
+            for document in documents {
+                let filled = self.interpolated(document, has_variables, &setting.environment);
+                whole = self.document(whole, filled, &path, setting);
             }
             self.including.pop();
         }
@@ -82,32 +92,32 @@ impl<'s, 'a> Assembler<'s, 'a> {
     fn document(
         &mut self,
         whole: Option<Arc<Node>>,
-        document: &Arc<Node>,
-        file: &Parsed,
+        filled: Arc<Node>,
+        path: &Path,
         setting: &Setting,
     ) -> Option<Arc<Node>> {
-        let filled = self.interpolated(document, file.has_variables, &setting.environment);
         let canonical =
             Canonicalizer::new(path_base(setting), &mut self.session.diagnostics).project(&filled);
+        drop(filled);
         let Some(mut layer) = canonical else {
             return whole;
         };
-        self.warn_of_version(&layer, file);
+        self.warn_of_version(&layer, path);
         let mut whole = whole;
         if let Some(included) = layer.get("include").filter(|node| !node.is_null()) {
             whole = self.includes(whole, &Arc::new(included.clone()), setting);
         }
         layer = without(layer, &["include", "version"]);
-        let scope = Scope {
-            name: self.session.shown(&file.path).display().to_string(),
-            setting: setting.clone(),
-            projects: [Some(Arc::clone(&layer)), whole.clone()]
-                .into_iter()
-                .flatten()
-                .collect(),
-            raw: None,
-        };
-        layer = self.extend_services(layer, &Rc::new(scope));
+        if extends_any(&layer) {
+            let projects = [Some(Arc::clone(&layer)), whole.clone()];
+            let scope = Scope {
+                name: self.session.shown(path).display().to_string(),
+                setting: setting.clone(),
+                projects: projects.into_iter().flatten().collect(),
+                raw: None,
+            };
+            layer = self.extend_services(layer, &Rc::new(scope));
+        }
         match whole {
             Some(whole) => Some(merge::project(whole, &layer)),
             None => merge::settled(&layer),
@@ -116,36 +126,36 @@ impl<'s, 'a> Assembler<'s, 'a> {
 
     fn interpolated(
         &mut self,
-        node: &Arc<Node>,
+        node: Arc<Node>,
         has_variables: bool,
         environment: &Environment,
     ) -> Arc<Node> {
         if !has_variables || !self.session.options.interpolate {
-            return Arc::clone(node);
+            return node;
         }
         let Session {
             sources,
             diagnostics,
-            warned,
+            unset,
             ..
         } = &mut *self.session;
         let mut interpolator = Interpolator {
             environment,
             sources,
             diagnostics,
-            warned,
+            unset,
         };
-        interpolator.tree(node)
+        interpolator.tree(&node)
     }
 
-    fn warn_of_version(&mut self, layer: &Node, file: &Parsed) {
+    fn warn_of_version(&mut self, layer: &Node, path: &Path) {
         let Some(version) = layer
             .as_mapping()
             .and_then(|mapping| mapping.entry("version"))
         else {
             return;
         };
-        let shown = self.session.shown(&file.path);
+        let shown = self.session.shown(path);
         self.session.diagnostics.push(
             Diagnostic::warning(
                 version.key_span,
@@ -225,6 +235,8 @@ impl<'s, 'a> Assembler<'s, 'a> {
             .map_or_else(first_directory, resolve);
         let mut environment = (*setting.environment).clone();
         match listed("env_file") {
+            // That of the including file's directory is in the environment already.
+            None if directory == setting.directory => {}
             None => default_env_file(self.session, &directory, &mut environment),
             Some(env_files) => {
                 for (text, span) in env_files {
@@ -240,7 +252,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
             directory,
             environment: Rc::new(environment),
         };
-        let whole = self.included(&files, paths[0].1, &setting);
+        let whole = self.included(files, paths[0].1, &setting);
         // An included file's name names only itself.
         whole.map(|whole| {
             without(
@@ -250,7 +262,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
         })
     }
 
-    fn included(&mut self, files: &[Parsed], span: Span, setting: &Setting) -> Option<Arc<Node>> {
+    fn included(&mut self, files: Vec<Parsed>, span: Span, setting: &Setting) -> Option<Arc<Node>> {
         if let Some((_, place)) = self.including.last_mut() {
             *place = Some(span);
         }
@@ -275,23 +287,25 @@ impl<'s, 'a> Assembler<'s, 'a> {
             );
             for (open, place) in &self.including {
                 if let Some(place) = place.filter(|place| *place != span) {
-                    diagnostic =
-                        diagnostic.note(place, format!("included from {}", open.display()));
+                    diagnostic = diagnostic.note(
+                        place,
+                        format!("included from {}", self.session.shown(open).display()),
+                    );
                 }
             }
             self.session.diagnostics.push(diagnostic);
             return None;
         }
-        let bytes = self.session.read(path, Some(span), "included file")?;
-        self.session.parse(path, bytes)
+        let id = self.session.open(path, Some(span), "included file")?;
+        self.session.parse(path, id)
     }
 
     fn env_file(&mut self, path: &Path, span: Span, environment: &mut Environment) {
-        let Some(bytes) = self.session.read(path, Some(span), "env file") else {
+        let Some(id) = self.session.open(path, Some(span), "env file") else {
             return;
         };
         let lookup = |name: &str| environment.get(name).cloned();
-        if let Some(variables) = self.session.dotenv(path, bytes, Format::Dotenv, &lookup) {
+        if let Some(variables) = self.session.dotenv(path, id, Format::Dotenv, &lookup) {
             add_missing(environment, variables);
         }
     }
@@ -304,16 +318,15 @@ impl<'s, 'a> Assembler<'s, 'a> {
             .filter(|entry| entry.value.get("extends").is_some())
             .cloned()
             .collect();
-        if extending.is_empty() {
-            return layer;
-        }
         let mut layer = layer;
         for entry in extending {
             let resolved = self.resolved(&entry.key, &entry.value, scope, &mut Vec::new());
             let Value::Mapping(project) = &mut Arc::make_mut(&mut layer).value else {
                 continue;
             };
-            if let (Some(services), Some(value)) = (project.get_mut("services"), resolved)
+            let value =
+                resolved.unwrap_or_else(|| Arc::new(Node::new(entry.value.span, Value::Invalid)));
+            if let Some(services) = project.get_mut("services")
                 && let Value::Mapping(services) = &mut Arc::make_mut(services).value
             {
                 services.insert(Entry { value, ..entry });
@@ -372,6 +385,15 @@ impl<'s, 'a> Assembler<'s, 'a> {
     }
 
     fn report_cycle(&mut self, chain: &[Link], span: Span) {
+        let mut fresh = true;
+        for link in chain {
+            fresh &= self
+                .circular
+                .insert((link.file.clone(), link.service.clone()));
+        }
+        if !fresh {
+            return;
+        }
         let names = chain
             .iter()
             .chain(chain.first())
@@ -460,11 +482,11 @@ impl<'s, 'a> Assembler<'s, 'a> {
     }
 
     fn read_scope(&mut self, path: &Path, span: Span, setting: &Setting) -> Option<Scope> {
-        let bytes = self.session.read(path, Some(span), "extended file")?;
-        let parsed = self.session.parse(path, bytes)?;
+        let id = self.session.open(path, Some(span), "extended file")?;
+        let parsed = self.session.parse(path, id)?;
         let name = self.session.shown(path).display().to_string();
         let mut services: Option<Arc<Node>> = None;
-        for document in &parsed.documents {
+        for document in parsed.documents {
             let filled = self.interpolated(document, parsed.has_variables, &setting.environment);
             let found = filled
                 .as_mapping()
@@ -497,6 +519,17 @@ impl<'s, 'a> Assembler<'s, 'a> {
             raw: services,
         })
     }
+}
+
+/// Whether a service extends another.
+fn extends_any(layer: &Node) -> bool {
+    let services = layer.get("services").and_then(Node::as_mapping);
+    services.is_some_and(|services| {
+        services
+            .entries()
+            .iter()
+            .any(|entry| entry.value.get("extends").is_some())
+    })
 }
 
 fn path_base(setting: &Setting) -> PathBase<'_> {

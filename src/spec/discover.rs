@@ -145,11 +145,11 @@ fn read_env_files(
             &session.options.working_directory,
             environment.get("HOME"),
         );
-        let Some(bytes) = session.read(&path, None, "couldn't find env file:") else {
+        let Some(id) = session.open(&path, None, "couldn't find env file:") else {
             continue;
         };
         let lookup = |name: &str| environment.get(name).or_else(|| read.get(name)).cloned();
-        if let Some(variables) = session.dotenv(&path, bytes, Format::Dotenv, &lookup) {
+        if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
             read.extend(variables);
         }
     }
@@ -170,15 +170,15 @@ pub(crate) fn default_env_file(
     environment: &mut Environment,
 ) {
     let path = directory.join(".env");
-    let is_directory = || session.reader.exists(&path.join("."));
+    let is_directory = || session.reader.exists(&path.join(".."));
     if !session.reader.exists(&path) || is_directory() {
         return;
     }
-    let Some(bytes) = session.read(&path, None, "env file") else {
+    let Some(id) = session.open(&path, None, "env file") else {
         return;
     };
     let lookup = |name: &str| environment.get(name).cloned();
-    if let Some(variables) = session.dotenv(&path, bytes, Format::Dotenv, &lookup) {
+    if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
         add_missing(environment, variables);
     }
 }

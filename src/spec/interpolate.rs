@@ -1,7 +1,7 @@
 //! Fills the variables in that the values of a tree name; keys are left as they are.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,8 +18,26 @@ pub(crate) struct Interpolator<'a> {
     pub(crate) sources: &'a Sources,
     /// Errors and warnings go here.
     pub(crate) diagnostics: &'a mut Diagnostics,
-    /// Unset variables that were warned of already.
-    pub(crate) warned: &'a mut BTreeSet<String>,
+    /// The first place of each variable that is not set.
+    pub(crate) unset: &'a mut BTreeMap<String, Span>,
+}
+
+/// A step of the way to a node.
+#[derive(Clone, Copy)]
+pub(crate) enum Step<'n> {
+    /// Into a map.
+    Key(&'n str),
+    /// Into a list.
+    Index(usize),
+}
+
+impl std::fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key(key) => f.write_str(key),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
 }
 
 /// The variables of one text.
@@ -47,7 +65,7 @@ impl Interpolator<'_> {
     }
 
     /// Returns the filled in node where it differs.
-    fn node(&mut self, node: &Arc<Node>, way: &mut Vec<String>) -> Option<Arc<Node>> {
+    fn node<'n>(&mut self, node: &'n Arc<Node>, way: &mut Vec<Step<'n>>) -> Option<Arc<Node>> {
         let value = match &node.value {
             Value::String(text) if text.contains('$') => {
                 Value::String(self.text(node.span, text, way)?.into())
@@ -55,7 +73,7 @@ impl Interpolator<'_> {
             Value::Sequence(items) => {
                 let mut filled: Option<Vec<Arc<Node>>> = None;
                 for (index, item) in items.iter().enumerate() {
-                    way.push(index.to_string());
+                    way.push(Step::Index(index));
                     if let Some(new) = self.node(item, way) {
                         filled.get_or_insert_with(|| items.clone())[index] = new;
                     }
@@ -66,7 +84,7 @@ impl Interpolator<'_> {
             Value::Mapping(mapping) => {
                 let mut filled: Option<super::tree::Mapping> = None;
                 for entry in mapping.entries() {
-                    way.push(entry.key.to_string());
+                    way.push(Step::Key(&entry.key));
                     if let Some(value) = self.node(&entry.value, way) {
                         filled.get_or_insert_with(|| mapping.clone()).insert(Entry {
                             value,
@@ -87,28 +105,26 @@ impl Interpolator<'_> {
     }
 
     /// Returns the filled in text where it differs.
-    pub(crate) fn text(&mut self, span: Span, text: &str, way: &[String]) -> Option<String> {
+    pub(crate) fn text(&mut self, span: Span, text: &str, way: &[Step<'_>]) -> Option<String> {
         let mut variables = Text {
             environment: self.environment,
             unset: Vec::new(),
         };
         let filled = template::substitute(text, &mut variables);
         for (name, at) in variables.unset {
-            if self.warned.insert(name.clone()) {
-                self.diagnostics.push(
-                    Diagnostic::warning(
-                        self.within(span, text, at),
-                        format!("the \"{name}\" variable is not set, defaulting to a blank string"),
-                    )
-                    .hint(format!("write $${name} for a literal ${name}")),
-                );
-            }
+            let place = self.within(span, text, at);
+            let first = self.unset.entry(name).or_insert(place);
+            *first = place.min(*first);
         }
         match filled {
             Ok(Cow::Borrowed(_)) => None,
             Ok(Cow::Owned(filled)) => Some(filled),
             Err(error) => {
-                let place = way.join(".");
+                let place = way
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(".");
                 let span = self.within(span, text, error.at);
                 self.diagnostics.push(match error.kind {
                     TemplateErrorKind::Invalid => {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::assemble::{Assembler, Setting};
 use super::diagnostic::Diagnostic;
 use super::discover::{self, Discovered, is_stdin};
-use super::interpolate::Interpolator;
+use super::interpolate::{Interpolator, Step};
 use super::model::Stack;
 use super::names::ProjectName;
 use super::session::{Environment, Parsed, Session};
@@ -101,6 +101,7 @@ pub struct LoadFailure {
 pub fn load(options: &LoadOptions, files: &dyn ReadFile) -> Result<Loaded, LoadFailure> {
     let mut session = Session::new(options, files);
     let loaded = run(&mut session);
+    session.warn_of_unset();
     let failed = session.diagnostics.errors() > 0;
     let diagnostics = session.diagnostics.finish();
     match loaded {
@@ -129,18 +130,19 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
     if let Some(name) = &name {
         environment.insert("COMPOSE_PROJECT_NAME".to_owned(), name.to_string());
     }
+    let first = parsed.first().map(|file| file.start);
     let setting = Setting {
         directory,
         environment: Rc::new(environment),
     };
-    let project = Assembler::new(session).files(&parsed, &setting);
+    let project = Assembler::new(session).files(parsed, &setting);
     let is_empty = project
         .as_ref()
         .is_none_or(|project| project.as_mapping().is_none_or(Mapping::is_empty));
     if is_empty {
         if session.diagnostics.errors() == 0 {
-            let diagnostic = match parsed.first() {
-                Some(file) => Diagnostic::error(file.start, "empty compose file"),
+            let diagnostic = match first {
+                Some(start) => Diagnostic::error(start, "empty compose file"),
                 None => Diagnostic::error_without_place("empty compose file"),
             };
             session
@@ -170,12 +172,12 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
 fn parse(session: &mut Session<'_>, files: &[PathBuf]) -> Vec<Parsed> {
     let mut parsed = Vec::with_capacity(files.len());
     for file in files {
-        let bytes = if is_stdin(file) {
-            Some(session.options.stdin.clone().unwrap_or_default())
+        let id = if is_stdin(file) {
+            session.add_source(file, session.options.stdin.clone().unwrap_or_default())
         } else {
-            session.read(file, None, "compose file")
+            session.open(file, None, "compose file")
         };
-        parsed.extend(bytes.and_then(|bytes| session.parse(file, bytes)));
+        parsed.extend(id.and_then(|id| session.parse(file, id)));
     }
     parsed
 }
@@ -235,10 +237,10 @@ fn project_name(
             environment,
             sources: &session.sources,
             diagnostics: &mut session.diagnostics,
-            warned: &mut session.warned,
+            unset: &mut session.unset,
         };
         let filled = if session.options.interpolate {
-            interpolator.text(written.span, text, &["name".to_owned()])
+            interpolator.text(written.span, text, &[Step::Key("name")])
         } else {
             None
         };

@@ -1,7 +1,7 @@
 //! What a merged project implies, written out: defaults, names, the default network, implied dependencies, profiles and
 //! the environment of each service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -152,6 +152,9 @@ fn is_enabled(service: &Node, profiles: &[String]) -> bool {
 }
 
 fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
+    if node.as_mapping().is_none() {
+        return Arc::unwrap_or_clone(node);
+    }
     let span = node.span;
     let mut service = into_mapping(node);
     if let Some(build) = service.remove("build") {
@@ -183,6 +186,9 @@ fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
 }
 
 fn build(node: Arc<Node>, setting: &Setting) -> Arc<Node> {
+    if node.as_mapping().is_none() {
+        return node;
+    }
     let span = node.span;
     let mut build = into_mapping(node);
     if build.get("dockerfile").is_none() && build.get("dockerfile_inline").is_none() {
@@ -337,7 +343,7 @@ fn env_file(
     if !required && !session.reader.exists(path_text) {
         return Environment::new();
     }
-    let Some(bytes) = session.read(path_text, Some(path.span), "env file") else {
+    let Some(id) = session.open(path_text, Some(path.span), "env file") else {
         return Environment::new();
     };
     let raw = file.get("format").and_then(Node::as_str) == Some("raw");
@@ -358,7 +364,7 @@ fn env_file(
             .or_else(earlier)
     };
     session
-        .dotenv(path_text, bytes, format, &lookup)
+        .dotenv(path_text, id, format, &lookup)
         .unwrap_or_default()
 }
 
@@ -408,91 +414,91 @@ fn name_resources(project: &mut Mapping, name: &str, default_used: Option<Span>)
     }
 }
 
-/// Reports and takes out the nulls that may not stay now that everything is merged, and properties that are missing.
+/// Reports the nulls that may not stay now that everything is merged, and properties that are missing.
 pub(crate) fn check_complete(project: &mut Arc<Node>, diagnostics: &mut Diagnostics) {
-    let mut way = Vec::new();
     static PROJECT: Shape = Shape::Object(schema::PROJECT);
-    complete(project, &PROJECT, &mut way, diagnostics);
-}
-
-fn complete(
-    node: &mut Arc<Node>,
-    shape: &'static Shape,
-    way: &mut Vec<Arc<str>>,
-    diagnostics: &mut Diagnostics,
-) {
-    match (&node.value, shape) {
-        (Value::Sequence(items), Shape::List(Shape::Object(attributes), _)) => {
-            for (index, item) in items.iter().enumerate() {
-                require(
-                    item,
-                    item.span,
-                    attributes,
-                    &format!("{}.{index}", way.join(".")),
-                    diagnostics,
-                );
-            }
-        }
-        (Value::Mapping(mapping), _) => {
-            let mut nulls = BTreeSet::new();
-            let mut inner = Vec::new();
-            for entry in mapping.entries() {
-                match child(shape, &entry.key) {
-                    Some(child) if entry.value.is_null() => {
-                        if let Some(what) = child.null_refused() {
-                            let place = way.iter().map(|key| &**key).chain([&*entry.key]);
-                            let place = place.collect::<Vec<_>>().join(".");
-                            diagnostics.push(
-                                Diagnostic::error(
-                                    entry.key_span,
-                                    format!("{place} must be {what}"),
-                                )
-                                .label("nothing follows it"),
-                            );
-                            nulls.insert(Arc::clone(&entry.key));
-                        }
-                    }
-                    Some(child) if child.is_nested() => inner.push((Arc::clone(&entry.key), child)),
-                    _ => {}
-                }
-            }
-            if nulls.is_empty() && inner.is_empty() {
-                return;
-            }
-            let Value::Mapping(mapping) = &mut Arc::make_mut(node).value else {
-                return;
-            };
-            for key in nulls {
-                mapping.remove(&key);
-            }
-            for (key, child) in inner {
-                if let Some(value) = mapping.get_mut(&key) {
-                    way.push(Arc::clone(&key));
-                    if let (Shape::Object(attributes), Shape::DependsOn) = (child, shape) {
-                        require(value, value.span, attributes, &way.join("."), diagnostics);
-                    }
-                    complete(value, child, way, diagnostics);
-                    way.pop();
-                }
-            }
-        }
-        _ => {}
+    let mut check = Completeness {
+        way: Vec::new(),
+        nulls: false,
+        diagnostics,
+    };
+    check.node(project, &PROJECT);
+    if check.nulls {
+        invalidate_nulls(project, &PROJECT);
     }
 }
 
-fn require(
-    node: &Node,
-    span: Span,
-    attributes: &[Attribute],
-    place: &str,
-    diagnostics: &mut Diagnostics,
-) {
-    for attribute in attributes.iter().filter(|attribute| attribute.required) {
-        if node.get(attribute.name).is_none() {
-            diagnostics.error(
-                span,
-                format!("{place} missing property '{}'", attribute.name),
-            );
+struct Completeness<'n, 'd> {
+    way: Vec<&'n str>,
+    /// Whether a null was refused.
+    nulls: bool,
+    diagnostics: &'d mut Diagnostics,
+}
+
+impl<'n> Completeness<'n, '_> {
+    fn node(&mut self, node: &'n Node, shape: &'static Shape) {
+        match (&node.value, shape) {
+            (Value::Sequence(items), Shape::List(Shape::Object(attributes), _)) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.require(item, attributes, &format!("{}.{index}", self.way.join(".")));
+                }
+            }
+            (Value::Mapping(mapping), _) => {
+                for entry in mapping.entries() {
+                    let Some(child) = child(shape, &entry.key) else {
+                        continue;
+                    };
+                    self.way.push(&entry.key);
+                    match child.null_refused() {
+                        Some(what) if entry.value.is_null() => self.refuse(entry.key_span, what),
+                        _ if child.is_nested() => self.node(&entry.value, child),
+                        _ => {}
+                    }
+                    if let (Shape::Object(attributes), Shape::DependsOn) = (child, shape) {
+                        self.require(&entry.value, attributes, &self.way.join("."));
+                    }
+                    self.way.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn refuse(&mut self, span: Span, what: &str) {
+        let place = self.way.join(".");
+        self.nulls = true;
+        self.diagnostics.push(
+            Diagnostic::error(span, format!("{place} must be {what}")).label("nothing follows it"),
+        );
+    }
+
+    fn require(&mut self, node: &Node, attributes: &[Attribute], place: &str) {
+        for attribute in attributes.iter().filter(|attribute| attribute.required) {
+            if node
+                .as_mapping()
+                .is_some_and(|fields| fields.entry(attribute.name).is_none())
+            {
+                self.diagnostics.error(
+                    node.span,
+                    format!("{place} missing property '{}'", attribute.name),
+                );
+            }
+        }
+    }
+}
+
+/// Makes the nulls that were refused invalid.
+fn invalidate_nulls(node: &mut Arc<Node>, shape: &'static Shape) {
+    let Value::Mapping(mapping) = &mut Arc::make_mut(node).value else {
+        return;
+    };
+    for entry in mapping.entries_mut() {
+        match child(shape, &entry.key) {
+            Some(child) if entry.value.is_null() && child.null_refused().is_some() => {
+                entry.value = Arc::new(Node::new(entry.value.span, Value::Invalid));
+            }
+            Some(child) if child.is_nested() => invalidate_nulls(&mut entry.value, child),
+            _ => {}
         }
     }
 }
@@ -524,7 +530,7 @@ impl Shape {
             Self::Boolean | Self::External => "a boolean",
             Self::Integer(..) => "an integer",
             Self::Number => "a number",
-            Self::Bytes => "a number of bytes",
+            Self::Bytes => "a number of id",
             Self::Mode => "permission bits in octal",
             Self::List(..) | Self::Ports | Self::Mounts | Self::Grants(_) => "a list",
             Self::OneOrMany(_) | Self::EnvFiles => "a string or a list",

@@ -142,7 +142,7 @@ fn map(mapping: &Mapping, each: impl Fn(&Node) -> Json) -> Json {
 /// The node as it is.
 fn plain(node: &Node) -> Json {
     match &node.value {
-        Value::Null => Json::Null,
+        Value::Null | Value::Invalid => Json::Null,
         Value::Bool(value) => Json::Bool(*value),
         Value::Integer(value) => Json::from(*value),
         Value::Unsigned(value) => Json::from(*value),

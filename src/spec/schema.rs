@@ -148,7 +148,7 @@ const fn later(name: &'static str) -> Attribute {
     Attribute {
         status: Status::Later,
         shows_zero: true,
-        ..now(name, Shape::Any)
+        ..now(name, Any)
     }
 }
 
@@ -162,15 +162,15 @@ const COUNT: Shape = Integer(0, i64::MAX);
 
 /// The top level.
 pub(crate) static PROJECT: &[Attribute] = &[
-    now("version", Any),
-    now("name", Text),
-    now("include", Any),
-    now("services", Map(&Object(SERVICE))),
-    now("networks", Map(&NullOrObject(NETWORK))),
-    now("volumes", Map(&NullOrObject(VOLUME))),
-    now("secrets", Map(&Object(SECRET))),
     now("configs", Map(&Object(CONFIG))),
+    now("include", Any),
     later("models"),
+    now("name", Text),
+    now("networks", Map(&NullOrObject(NETWORK))),
+    now("secrets", Map(&Object(SECRET))),
+    now("services", Map(&Object(SERVICE))),
+    now("version", Any),
+    now("volumes", Map(&NullOrObject(VOLUME))),
 ];
 
 /// A service (compose-spec 05-services.md).
@@ -511,9 +511,12 @@ pub(crate) static CONFIG: &[Attribute] = &[
     later("template_driver"),
 ];
 
-/// Returns the attribute called `name`.
+/// Returns the attribute called `name`; tables are sorted by name.
 pub(crate) fn find<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a Attribute> {
-    attributes.iter().find(|attribute| attribute.name == name)
+    let index = attributes
+        .binary_search_by(|attribute| attribute.name.cmp(name))
+        .ok()?;
+    attributes.get(index)
 }
 
 impl Shape {
@@ -541,6 +544,48 @@ impl Shape {
             Self::EnvFiles => Unique::Path,
             Self::ExtraHosts => Unique::Whole,
             _ => Unique::Appended,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_sorted() {
+        let tables = [
+            PROJECT,
+            SERVICE,
+            BUILD,
+            DEPENDENCY,
+            DEPLOY,
+            RESOURCES,
+            LIMITS,
+            DEVELOP,
+            WATCH,
+            HEALTHCHECK,
+            ATTACHMENT,
+            PORT,
+            MOUNT,
+            BIND,
+            MOUNTED_VOLUME,
+            TMPFS,
+            GRANT,
+            ENV_FILE,
+            ULIMIT,
+            EXTENDS,
+            INCLUDE,
+            NETWORK,
+            IPAM,
+            SUBNET,
+            VOLUME,
+            SECRET,
+            CONFIG,
+        ];
+        for table in tables {
+            let names: Vec<&str> = table.iter().map(|attribute| attribute.name).collect();
+            assert!(names.is_sorted(), "{names:?}");
         }
     }
 }

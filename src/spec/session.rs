@@ -1,6 +1,6 @@
 //! What one load reads and says, from the first file to the last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,10 +25,12 @@ pub(crate) struct Session<'a> {
     pub(crate) reader: &'a dyn ReadFile,
     /// Every file read.
     pub(crate) sources: Sources,
+    /// Files read so far.
+    opened: BTreeMap<PathBuf, SourceId>,
     /// Everything said.
     pub(crate) diagnostics: Diagnostics,
-    /// Unset variables that were warned of.
-    pub(crate) warned: BTreeSet<String>,
+    /// The first place of each variable that is not set.
+    pub(crate) unset: BTreeMap<String, Span>,
 }
 
 /// One Compose file, read.
@@ -50,8 +52,22 @@ impl<'a> Session<'a> {
             options,
             reader,
             sources: Sources::default(),
+            opened: BTreeMap::new(),
             diagnostics: Diagnostics::default(),
-            warned: BTreeSet::new(),
+            unset: BTreeMap::new(),
+        }
+    }
+
+    /// Warns, once each, of the variables that are not set.
+    pub(crate) fn warn_of_unset(&mut self) {
+        for (name, place) in std::mem::take(&mut self.unset) {
+            self.diagnostics.push(
+                Diagnostic::warning(
+                    place,
+                    format!("the \"{name}\" variable is not set, defaulting to a blank string"),
+                )
+                .hint(format!("write $${name} for a literal ${name}")),
+            );
         }
     }
 
@@ -104,9 +120,8 @@ impl<'a> Session<'a> {
         Some(id)
     }
 
-    /// Reads and parses a Compose file; what goes wrong is reported.
-    pub(crate) fn parse(&mut self, path: &Path, bytes: Vec<u8>) -> Option<Parsed> {
-        let id = self.add_source(path, bytes)?;
+    /// Parses a Compose file; what goes wrong is reported.
+    pub(crate) fn parse(&mut self, path: &Path, id: SourceId) -> Option<Parsed> {
         let Self {
             sources,
             diagnostics,
@@ -130,11 +145,10 @@ impl<'a> Session<'a> {
     pub(crate) fn dotenv(
         &mut self,
         path: &Path,
-        bytes: Vec<u8>,
+        id: SourceId,
         format: Format,
         lookup: &dotenv::Lookup<'_>,
     ) -> Option<Environment> {
-        let id = self.add_source(path, bytes)?;
         let parsed = dotenv::parse(&self.sources.get(id)?.text, format, lookup);
         match parsed {
             Ok(variables) => {
@@ -160,10 +174,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads a file that must be there; `what` says so if it is not.
-    pub(crate) fn read(&mut self, path: &Path, span: Option<Span>, what: &str) -> Option<Vec<u8>> {
+    /// Reads a file that must be there, once; `what` says so if it is not.
+    pub(crate) fn open(&mut self, path: &Path, span: Option<Span>, what: &str) -> Option<SourceId> {
+        if let Some(id) = self.opened.get(path) {
+            return Some(*id);
+        }
         match self.reader.read(path) {
-            Ok(bytes) => Some(bytes),
+            Ok(bytes) => {
+                let id = self.add_source(path, bytes)?;
+                self.opened.insert(path.to_owned(), id);
+                Some(id)
+            }
             Err(error) => {
                 let shown = self.shown(path);
                 let message = match error {

@@ -47,6 +47,8 @@ pub enum Value {
     Sequence(Vec<Arc<Node>>),
     /// A map.
     Mapping(Mapping),
+    /// Something wrong that was reported: it stands where it was, so that nothing is said to be missing.
+    Invalid,
 }
 
 /// A map with text keys, sorted by key.
@@ -119,6 +121,7 @@ impl Node {
     pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "null",
+            Value::Invalid => "not valid",
             Value::Bool(_) => "a boolean",
             Value::Integer(_) | Value::Unsigned(_) | Value::Float(_) => "a number",
             Value::String(_) => "a string",
@@ -138,7 +141,7 @@ impl PartialEq for Node {
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Null, Self::Null) => true,
+            (Self::Null, Self::Null) | (Self::Invalid, Self::Invalid) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,
             (Self::Integer(a), Self::Integer(b)) => a == b,
             (Self::Unsigned(a), Self::Unsigned(b)) => a == b,

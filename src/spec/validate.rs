@@ -36,7 +36,8 @@ pub(crate) fn validate(normalized: &Normalized, diagnostics: &mut Diagnostics) {
         secrets: map_at(&normalized.project, "secrets"),
         configs: map_at(&normalized.project, "configs"),
     };
-    for service in project.services.entries() {
+    let services = project.services.entries().iter();
+    for service in services.filter(|service| service.value.as_mapping().is_some()) {
         let mut checker = Checker {
             project: &project,
             name: &service.key,
@@ -383,10 +384,11 @@ fn check_origin(kind: &str, object: &Entry, diagnostics: &mut Diagnostics) {
         _ => &["file", "environment", "content"],
     };
     let external = object.value.get("external").is_some() || object.value.get("driver").is_some();
-    let given: Vec<&Node> = origins
+    let mut given: Vec<&Node> = origins
         .iter()
         .filter_map(|origin| object.value.get(origin))
         .collect();
+    given.sort_by_key(|origin| origin.span);
     let all = origins.join("|");
     match given.as_slice() {
         [] if !external => diagnostics.error(

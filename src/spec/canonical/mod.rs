@@ -10,7 +10,7 @@ pub(crate) mod ports;
 
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, nearest};
 use super::merge;
 use super::schema::{self, Attribute, Bare, Shape, Status, Unique};
 use super::source::Span;
@@ -33,7 +33,7 @@ pub(crate) struct Canonicalizer<'a> {
     way: Vec<Step>,
 }
 
-/// A canonical node; `None` where it was reported and is left out.
+/// A canonical node; `None` where it was reported: it is left out of a list, and is [`Value::Invalid`] in a map.
 type Canonical = Option<Arc<Node>>;
 
 impl<'a> Canonicalizer<'a> {
@@ -189,6 +189,7 @@ impl<'a> Canonicalizer<'a> {
                 }
             }
         })
+        .map(|object| standing_for(object, mapping, attributes))
     }
 
     fn not_yet(&mut self, entry: &Entry) {
@@ -242,17 +243,13 @@ impl<'a> Canonicalizer<'a> {
             self.way.push(Step::Key(Arc::clone(&entry.key)));
             let value = each(self, entry);
             self.way.pop();
-            match value {
-                Some(value) => {
-                    changed |= !Arc::ptr_eq(&value, &entry.value);
-                    entries.push(Entry {
-                        key: Arc::clone(&entry.key),
-                        key_span: entry.key_span,
-                        value,
-                    });
-                }
-                None => changed = true,
-            }
+            let value =
+                value.unwrap_or_else(|| Arc::new(Node::new(entry.value.span, Value::Invalid)));
+            changed |= !Arc::ptr_eq(&value, &entry.value);
+            entries.push(Entry {
+                value,
+                ..entry.clone()
+            });
         }
         if !changed {
             return Some(Arc::clone(node));
@@ -305,6 +302,9 @@ impl<'a> Canonicalizer<'a> {
     fn key_values(&mut self, node: &Arc<Node>, bare: Bare) -> Canonical {
         match &node.value {
             Value::Mapping(mapping) => self.entries(node, mapping, |this, entry| {
+                if entry.value.tag == Tag::Reset {
+                    return Some(Arc::clone(&entry.value));
+                }
                 if entry.value.is_null() {
                     return Some(bare_value(&entry.value, bare));
                 }
@@ -494,6 +494,29 @@ impl<'a> Canonicalizer<'a> {
     }
 }
 
+/// Lets an unknown key stand for the one that was probably meant, so that this one is not said to be missing.
+fn standing_for(
+    mut object: Arc<Node>,
+    written: &Mapping,
+    attributes: &'static [Attribute],
+) -> Arc<Node> {
+    for entry in written.entries() {
+        if schema::find(attributes, &entry.key).is_some() || entry.key.starts_with("x-") {
+            continue;
+        }
+        forms::remove(&mut object, &entry.key);
+        if let Some(meant) = nearest(
+            &entry.key,
+            attributes.iter().map(|attribute| attribute.name),
+        ) {
+            forms::set_default(&mut object, meant, |span| {
+                Arc::new(Node::new(span, Value::Invalid))
+            });
+        }
+    }
+    object
+}
+
 /// Lets later items of a list replace the earlier ones that they repeat.
 fn without_repeats(node: Arc<Node>, shape: &Shape) -> Arc<Node> {
     let unique = shape.unique();
@@ -524,7 +547,7 @@ pub(crate) fn scalar_text(node: &Node) -> Option<String> {
         Value::Unsigned(value) => value.to_string(),
         Value::Float(value) => go_float(*value),
         Value::String(text) => text.to_string(),
-        Value::Null | Value::Sequence(_) | Value::Mapping(_) => return None,
+        Value::Null | Value::Invalid | Value::Sequence(_) | Value::Mapping(_) => return None,
     })
 }
 

@@ -46,7 +46,9 @@ impl Decoder<'_> {
     fn subnet(&mut self, config: &Node, key: &str) -> Option<Subnet> {
         let place = format!("networks.{key}.ipam.config");
         let Some(written) = config.get("subnet").and_then(Node::as_str) else {
-            self.error(config.span, format!("{place}: missing property 'subnet'"));
+            if config.get("subnet").is_none() {
+                self.error(config.span, format!("{place}: missing property 'subnet'"));
+            }
             return None;
         };
         let subnet = match written.parse() {
