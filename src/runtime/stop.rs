@@ -60,7 +60,11 @@ enum By {
     /// Its monitor: the connection closes when it is done.
     Monitor(OwnedFd),
     /// We: there is no monitor.
-    Caller { init: OwnedFd, kill: Timer },
+    Caller {
+        init: OwnedFd,
+        key: ProcessKey,
+        kill: Timer,
+    },
     /// Nobody need: it has ended.
     Nobody(Ended),
 }
@@ -223,9 +227,9 @@ impl Stopping {
     }
 
     /// Takes over an init that has no monitor.
-    fn take_over_init(&self, init: ProcessKey) -> Result<By, RuntimeError> {
+    fn take_over_init(&self, key: ProcessKey) -> Result<By, RuntimeError> {
         let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
-        let Some(init) = procfs::open_process(init.pid, init.start_time).map_err(wrap)? else {
+        let Some(init) = procfs::open_process(key.pid, key.start_time).map_err(wrap)? else {
             let exit = record_unseen_end(&self.layout, &self.id, None, self.durability)?;
             return Ok(By::Nobody(Ended {
                 exit: Some(exit),
@@ -240,16 +244,16 @@ impl Stopping {
         }
         self.poll.add(&init, INIT).map_err(wrap)?;
         self.poll.add(&kill, KILL).map_err(wrap)?;
-        Ok(By::Caller { init, kill })
+        Ok(By::Caller { init, key, kill })
     }
 
     /// Does what the monitor would have done.
     fn advance_alone(&mut self, ready: &[u64]) -> Result<(), RuntimeError> {
-        let By::Caller { init, kill, .. } = &mut self.by else {
+        let By::Caller { init, key, kill } = &mut self.by else {
             return Ok(());
         };
         if ready.contains(&INIT) {
-            let code = ending::ended(init.as_fd());
+            let code = ending::ended(init.as_fd(), key.pid, key.start_time);
             let exit = record_unseen_end(&self.layout, &self.id, code, self.durability)?;
             self.by = By::Nobody(Ended {
                 exit: Some(exit),

@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::process::{WaitId, WaitIdOptions};
 
+use crate::sys::procfs;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
@@ -95,8 +97,22 @@ const INFO_EXIT: u64 = 1 << 3;
 
 nix::ioctl_readwrite!(pidfd_get_info, 0xff, 11, PidfdInfo);
 
-/// Returns how a process that need not be a child ended; `None` while it runs, and on kernels before 6.15.
-pub fn ended(pidfd: BorrowedFd<'_>) -> Option<Ended> {
+/// Returns how a process that need not be a child ended, once its pidfd is readable: `pid`, which started at `started`.
+///
+/// Until its parent reaps it, field 52 of `/proc/<pid>/stat` tells (`man 5 proc_pid_stat`; root only); after that the kernel
+/// does from 6.15 on. `None` where neither knows.
+pub fn ended(pidfd: BorrowedFd<'_>, pid: i32, started: u64) -> Option<Ended> {
+    exit_info(pidfd)
+        .or_else(|| {
+            let status = procfs::zombie_status(pid, started).ok().flatten();
+            status.map(Ended::of_status)
+        })
+        // Reaped between the two.
+        .or_else(|| exit_info(pidfd))
+}
+
+/// Asks the kernel about a process that has been reaped.
+fn exit_info(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     let mut info = PidfdInfo {
         mask: INFO_EXIT,
         ..PidfdInfo::default()
@@ -111,7 +127,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     use super::*;
-    use crate::sys::{poll::Poll, procfs};
+    use crate::sys::poll::Poll;
 
     #[test]
     fn the_end_of_a_child_and_of_a_stranger_is_seen() {
@@ -151,8 +167,10 @@ mod tests {
             let poll = Poll::new().unwrap();
             poll.add(&pidfd, 1).unwrap();
             poll.wait(&mut Vec::new()).unwrap();
+            // A zombie, then nothing at all.
+            assert_eq!(stranger(), Some(expected));
             assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(expected));
-            assert_eq!(ended(pidfd.as_fd()), Some(expected));
+            assert_eq!(stranger(), Some(expected));
         }
     }
 }

@@ -75,10 +75,6 @@ impl Monitor<'_> {
             key,
             started,
         });
-        self.answer_sync(&Answer::Started {
-            pid: key.pid,
-            warnings: Vec::new(),
-        });
         let health = live.health.as_ref().map(|health| health.status);
         self.probes
             .restore(live.health.map(|health| health.probes).unwrap_or_default());
@@ -232,7 +228,7 @@ impl Monitor<'_> {
         let ended = match ending::reap(init.pidfd.as_fd()) {
             Ok(None) => return Ok(()),
             Ok(ended) => ended,
-            Err(_) => ending::ended(init.pidfd.as_fd()),
+            Err(_) => ending::ended(init.pidfd.as_fd(), init.key.pid, init.key.start_time),
         };
         self.poll
             .remove(&init.pidfd)
