@@ -13,17 +13,29 @@
 //!
 //! Where the caller has threads, or namespaces are to be joined, a short-lived process between the two does the joining and
 //! clones the child as its sibling, so that the child is always the caller's own. This room must never look at who owns the
-//! container. Files in reading order: `steps` (decisions), `handshake` (the socket), `perform` (actions), `mounts`, `user`,
-//! `capabilities`, `seccomp`.
+//! container. Files in reading order: `steps` (decisions), `facts` (what they need to know of the host), `launch` (the caller's
+//! side), `handshake` (the socket), `perform` (the child's side), `mounts`, `etc`, `user`, `capabilities`, `seccomp`.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::runtime::cgroup::{Cgroup, CgroupError};
-use crate::runtime::config::{ContainerConfig, ContainerId, EtcFiles};
+use crate::runtime::config::{ContainerConfig, ContainerId, EtcFiles, Namespace, UserNamespace};
+use crate::runtime::init::launch::Launch;
+use crate::runtime::init::perform::Child;
+use crate::sys::clone;
 
 pub mod capabilities;
+mod etc;
+mod facts;
+mod handshake;
+pub(crate) mod launch;
+mod mounts;
+pub(crate) mod perform;
+pub(crate) mod seccomp;
+pub(crate) mod steps;
+mod user;
 
 /// What [`spawn`] needs to start a container's first process.
 #[derive(Debug)]
@@ -181,8 +193,92 @@ fn oom_hint(killed: bool) -> &'static str {
 ///
 /// Blocks for as long as the set-up takes (about 2 ms, more where a volume is filled).
 pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, StartError> {
-    Err(StartError::Config(format!(
-        "starting `{}` is not written yet",
-        request.config.name
-    )))
+    let facts = facts::gather(request)?;
+    let plan = steps::plan(request.config, &facts).map_err(StartError::Config)?;
+    let filter = seccomp::compile(&request.config.process).map_err(StartError::Config)?;
+    etc::write(request)?;
+    let userns = match &request.config.namespaces.user {
+        UserNamespace::Host => None,
+        UserNamespace::Mapped { uids, gids } => Some(launch::make_user_namespace(uids, gids)?),
+    };
+    let userns = userns.as_ref().map(AsFd::as_fd);
+    let root = mounts::mount_root(&request.root, userns)?;
+    fill_volumes(request, &plan.fills, &root)?;
+    let mut trees = Vec::with_capacity(plan.trees.len());
+    for tree in &plan.trees {
+        trees.push(match &tree.within {
+            None => mounts::take_tree(tree, userns)?,
+            Some(container) => {
+                let taken = launch::take_tree_within(joined(request, container)?, tree)?;
+                mounts::finish_tree(tree, &taken, userns)?;
+                taken
+            }
+        });
+    }
+    let mut join = Vec::new();
+    // A network namespace of the host's can only be entered before the user namespace is.
+    let outer = matches!(
+        request.config.namespaces.network,
+        Namespace::Own | Namespace::Container(_)
+    );
+    if let (Some(_), Some(netns), true) = (userns, request.netns, outer) {
+        join.push((netns, clone::CLONE_NEWNET));
+    }
+    for entry in &plan.join {
+        join.push((joined(request, &entry.container)?, entry.flags));
+    }
+    let child = Child {
+        socket: None,
+        root: Some(root),
+        trees,
+        netns: request.netns,
+        init: None,
+        stdio: request.stdio,
+        process: &request.config.process,
+        filter: &filter,
+        opened: perform::Opened::default(),
+    };
+    launch::launch(
+        Launch {
+            clone_flags: plan.clone_flags,
+            join,
+            userns,
+            cgroup: request.cgroup,
+            steps: &plan.steps,
+        },
+        child,
+    )
+}
+
+/// Fills the volumes that are empty, owners as in the image: from the layers themselves where the root shows mapped ones.
+fn fill_volumes(
+    request: &SpawnRequest<'_>,
+    fills: &[steps::Fill],
+    root: &OwnedFd,
+) -> Result<(), StartError> {
+    if fills.is_empty() {
+        return Ok(());
+    }
+    let plain = match request.config.namespaces.user {
+        UserNamespace::Host => None,
+        UserNamespace::Mapped { .. } => Some(mounts::mount_lowers(&request.root)?),
+    };
+    let source = plain.as_ref().unwrap_or(root);
+    fills
+        .iter()
+        .try_for_each(|fill| mounts::fill(source.as_fd(), fill))
+}
+
+/// Returns the pidfd of a container whose namespaces are shared.
+fn joined<'a>(
+    request: &SpawnRequest<'a>,
+    container: &ContainerId,
+) -> Result<BorrowedFd<'a>, StartError> {
+    let known = request.joined.iter().find(|(id, _)| id == container);
+    known.map(|(_, pidfd)| *pidfd).ok_or_else(|| {
+        StartError::Config(format!(
+            "container {} whose namespaces are to be shared is not running",
+            container.short()
+        ))
+    })
 }
