@@ -18,7 +18,7 @@ use crate::sys::atomic::Durability;
 use crate::sys::packets::{self, Received};
 use crate::sys::poll::Poll;
 use crate::sys::timer::{Timer, since_boot};
-use crate::sys::{ending, procfs};
+use crate::sys::{ending, pidfd, procfs};
 
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Runtime {
             .init_pidfd(key)
             .map_err(wrap)?
             .ok_or_else(|| RuntimeError::NotRunning(id.clone()))?;
-        ending::send_signal(pidfd.as_fd(), signal).map_err(wrap)
+        pidfd::signal(pidfd.as_fd(), signal).map_err(wrap)
     }
 
     /// Notes that the container was stopped by hand. Many at once: call this for each with [`Durability::Cached`], then
@@ -127,7 +127,7 @@ impl Runtime {
     pub(crate) fn record_unseen_end(
         &self,
         id: &ContainerId,
-        code: Option<ending::Ended>,
+        code: Option<pidfd::Exit>,
     ) -> Result<Exit, RuntimeError> {
         record_unseen_end(&self.layout, id, code, Durability::Synced)
     }
@@ -238,7 +238,7 @@ impl Stopping {
         };
         let mut kill = Timer::new().map_err(wrap)?;
         if let Some((signal, timeout)) = self.stop {
-            ending::send_signal(init.as_fd(), signal).map_err(wrap)?;
+            pidfd::signal(init.as_fd(), signal).map_err(wrap)?;
             kill.set(Some(since_boot().saturating_add(timeout)))
                 .map_err(wrap)?;
         }
@@ -263,7 +263,7 @@ impl Stopping {
         }
         let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
         kill.clear().map_err(wrap)?;
-        match ending::send_signal(init.as_fd(), libc::SIGKILL) {
+        match pidfd::signal(init.as_fd(), libc::SIGKILL) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(error) => Err(wrap(error)),
@@ -288,7 +288,7 @@ impl AsFd for Stopping {
 fn record_unseen_end(
     layout: &Layout,
     id: &ContainerId,
-    code: Option<ending::Ended>,
+    code: Option<pidfd::Exit>,
     durability: Durability,
 ) -> Result<Exit, RuntimeError> {
     let live: Option<Live> = record::read(&layout.live(id))?;
@@ -298,8 +298,8 @@ fn record_unseen_end(
         (Some(Phase::Ended { last } | Phase::Restarting { last, .. }), _) => last,
         (Some(Phase::Running { started, .. }), Some(code)) => Exit {
             version: VERSION,
-            code: code.code,
-            signal: code.signal,
+            code: code.code(),
+            signal: code.signal(),
             oom: false,
             unknown: false,
             started,

@@ -18,7 +18,7 @@ use crate::runtime::start::Answer;
 use crate::runtime::status;
 use crate::sys::atomic::Durability;
 use crate::sys::timer::since_boot;
-use crate::sys::{ending, procfs};
+use crate::sys::{ending, pidfd, procfs};
 
 impl Monitor<'_> {
     /// Carries out one effect and returns what came of it.
@@ -225,7 +225,7 @@ impl Monitor<'_> {
             return Ok(());
         };
         // A child is reaped; one that was adopted has been, by another.
-        let ended = match ending::reap(init.pidfd.as_fd()) {
+        let ended = match pidfd::try_wait(init.pidfd.as_fd()) {
             Ok(None) => return Ok(()),
             Ok(ended) => ended,
             Err(_) => ending::ended(init.pidfd.as_fd(), init.key.pid, init.key.start_time),
@@ -237,8 +237,8 @@ impl Monitor<'_> {
         let unseen = status::unseen(now, self.state.restarts);
         let exit = match ended {
             Some(ended) => Exit {
-                code: ended.code,
-                signal: ended.signal,
+                code: ended.code(),
+                signal: ended.signal(),
                 unknown: false,
                 started: init.started,
                 ..unseen
@@ -276,7 +276,7 @@ impl Monitor<'_> {
             return Ok(());
         };
         let wrap = |error| MonitorError::System("reap the sidecar", error);
-        if ending::reap(sidecar.pidfd.as_fd()).map_err(wrap)?.is_none() {
+        if pidfd::try_wait(sidecar.pidfd.as_fd()).map_err(wrap)?.is_none() {
             self.sidecar = Some(sidecar);
             return Ok(());
         }
@@ -314,7 +314,7 @@ impl Monitor<'_> {
         let Some(init) = &self.init else {
             return;
         };
-        match ending::send_signal(init.pidfd.as_fd(), number) {
+        match pidfd::signal(init.pidfd.as_fd(), number) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
                 self.trouble(&format!("send signal {number}: {error}"));
             }
@@ -459,8 +459,8 @@ impl Monitor<'_> {
     /// Kills the sidecar and reaps it.
     fn end_sidecar(&mut self) {
         if let Some(sidecar) = self.sidecar.take() {
-            let ended = ending::send_signal(sidecar.pidfd.as_fd(), libc::SIGKILL)
-                .and_then(|()| ending::wait(sidecar.pidfd.as_fd()).map(drop));
+            let ended = pidfd::signal(sidecar.pidfd.as_fd(), libc::SIGKILL)
+                .and_then(|()| pidfd::wait(sidecar.pidfd.as_fd()));
             if let Err(error) = ended {
                 self.trouble(&format!("end the sidecar: {error}"));
             }
