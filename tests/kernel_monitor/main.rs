@@ -62,8 +62,9 @@ fn run(cases: &[Case]) -> ExitCode {
         for _ in 0..3 {
             scope.spawn(|| {
                 while let Some((name, case)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let begun = std::time::Instant::now();
                     match std::panic::catch_unwind(case) {
-                        Ok(()) => println!("test {name} ... ok"),
+                        Ok(()) => println!("test {name} ... ok ({:.1?})", begun.elapsed()),
                         Err(_) => {
                             println!("test {name} ... FAILED");
                             failed.lock().unwrap().push(*name);

@@ -135,9 +135,10 @@ impl Monitor<'_> {
     fn spawn_init(&mut self, id: &ContainerId) -> Result<Spawned, (i32, String)> {
         let failed = |error: &dyn std::error::Error| (125, chain(error));
         let config = &self.record.config;
-        // What a monitor that was killed between clone and record has left.
+        // What a monitor that was killed between clone and record has left; and the group of the last init, because a group
+        // that was once killed as a whole kills whatever is cloned into it (Linux 6.18, CLONE_INTO_CGROUP and cgroup.kill).
         let leftover = self.cgroups.existing(id.as_str());
-        if !leftover.pids().map_err(|error| failed(&error))?.is_empty() {
+        if self.state.ran || !leftover.pids().map_err(|error| failed(&error))?.is_empty() {
             leftover.kill_all().map_err(|error| failed(&error))?;
             leftover.remove().map_err(|error| failed(&error))?;
         }
