@@ -170,6 +170,15 @@ impl Runtime {
         {
             return Err(RuntimeError::Running(id.clone()));
         }
+        // The last monitor has recorded the end but not yet ended itself, or another command has just started one.
+        if self.monitor_pid(id)?.is_some() {
+            let ended = matches!(container.status, Status::Exited(_))
+                || matches!(container.status, Status::Created { error: Some(_) });
+            if !ended {
+                return Err(RuntimeError::Running(id.clone()));
+            }
+            self.wait(id)?.finish()?;
+        }
         {
             let _lock = self.lock_record(id)?;
             let mut record = self.record(id)?;

@@ -138,9 +138,9 @@ pub fn derive(record: Record, found: Found) -> Container {
         },
     };
     let watch = match (found.monitor, needs_monitor) {
-        (Some(pid), _) => Watch::Alive { pid },
+        (Some(pid), true) => Watch::Alive { pid },
         (None, true) => Watch::Missing,
-        (None, false) => Watch::NotNeeded,
+        (_, false) => Watch::NotNeeded, // one that has said its last word may still be there
     };
     let running = matches!(status, Status::Running { .. });
     Container {

@@ -380,6 +380,19 @@ pub(crate) fn kill_and_wait(pid: i32) {
     wait_for(pidfd.as_fd(), Instant::now() + PATIENCE);
 }
 
+/// Waits until a process has ended.
+pub(crate) fn until_gone(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        Ok(pidfd) => {
+            let deadline = Instant::now() + PATIENCE;
+            wait_for(pidfd.as_fd(), deadline);
+            assert!(Instant::now() < deadline, "{pid:?} lives");
+        }
+        Err(errno) => assert_eq!(errno, rustix::io::Errno::SRCH),
+    }
+}
+
 /// Waits until a descriptor is readable.
 pub(crate) fn wait_for(fd: BorrowedFd<'_>, deadline: Instant) {
     let left = deadline.saturating_duration_since(Instant::now());

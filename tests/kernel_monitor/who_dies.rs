@@ -11,7 +11,7 @@ use stack::runtime::status::{Status, Watch, wants_boot};
 use stack::sys::atomic::Durability;
 
 use crate::Case;
-use crate::fixture::{Instance, health, kill_and_wait};
+use crate::fixture::{Instance, health, kill_and_wait, until_gone};
 
 pub(crate) const CASES: &[Case] = &[
     ("the_command_dies_and_all_goes_on", command),
@@ -81,7 +81,7 @@ fn sidecar() {
     assert!(container.pid().is_some());
     let second = instance.sidecar(&id).unwrap();
     instance.stop(&id, Duration::ZERO);
-    assert!(!std::path::Path::new(&format!("/proc/{second}")).exists());
+    until_gone(second);
 }
 
 fn init() {
@@ -163,7 +163,7 @@ fn monitor_duties() {
     healthy(HealthStatus::Healthy);
     let sidecar = instance.sidecar(&id).unwrap();
     instance.kill_monitor(&id);
-    assert!(!std::path::Path::new(&format!("/proc/{sidecar}/root/bin")).exists());
+    until_gone(sidecar);
     let Adoption::Adopting(starting) = instance.runtime.adopt(&id, vec![]).unwrap() else {
         panic!("nothing to adopt");
     };

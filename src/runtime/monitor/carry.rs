@@ -277,7 +277,10 @@ impl Monitor<'_> {
             return Ok(());
         };
         let wrap = |error| MonitorError::System("reap the sidecar", error);
-        if pidfd::try_wait(sidecar.pidfd.as_fd()).map_err(wrap)?.is_none() {
+        if pidfd::try_wait(sidecar.pidfd.as_fd())
+            .map_err(wrap)?
+            .is_none()
+        {
             self.sidecar = Some(sidecar);
             return Ok(());
         }
