@@ -99,8 +99,7 @@ impl Runtime {
             self.mark_stopped(id, Durability::Synced)?;
         }
         let wrap = |error| RuntimeError::Signal(id.clone(), error);
-        let pidfd = self
-            .init_pidfd(key)
+        let pidfd = procfs::open_process(key.pid, key.start_time)
             .map_err(wrap)?
             .ok_or_else(|| RuntimeError::NotRunning(id.clone()))?;
         pidfd::signal(pidfd.as_fd(), signal).map_err(wrap)

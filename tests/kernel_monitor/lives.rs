@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
         restarts_by_hand,
     ),
     ("on_failure_gives_up_after_its_retries", on_failure),
+    ("a_kill_for_lack_of_memory_is_told", out_of_memory),
     ("health_turns_and_its_output_is_kept", health_turns),
     ("a_flood_is_rotated_and_the_monitor_stays_small", flood),
     ("a_terminal_has_a_size_and_an_input", terminal),
@@ -181,6 +182,19 @@ fn on_failure() {
     );
     assert_eq!(instance.lines(&id), ["run", "run", "run"]);
     assert_eq!(instance.releases(), 1);
+}
+
+fn out_of_memory() {
+    let instance = Instance::new();
+    let mut config = instance.config("one", "x=$(yes | head -c 60000000); echo survived");
+    config.resources.memory_bytes = Some(8 << 20);
+    let id = instance.start(&config, false);
+    let container = instance.until_ended(&id);
+    assert!(
+        matches!(container.status, Status::Exited(exit) if exit.oom && exit.code == 137),
+        "{:?}",
+        container.status
+    );
 }
 
 fn health_turns() {

@@ -124,7 +124,7 @@ fn monitor_logs() {
     // The pipe fills: the writer waits for the next monitor instead of dying.
     instance.kill_monitor(&id);
     let init = instance.get(&id).pid().unwrap();
-    let Adoption::Adopting(starting) = instance.again().adopt(&id, vec![]).unwrap() else {
+    let Adoption::Adopting(starting) = instance.again().adopt(&id, &[]).unwrap() else {
         panic!("nothing to adopt");
     };
     assert_eq!(starting.finish().unwrap().pid, init);
@@ -164,12 +164,12 @@ fn monitor_duties() {
     let sidecar = instance.sidecar(&id).unwrap();
     instance.kill_monitor(&id);
     until_gone(sidecar);
-    let Adoption::Adopting(starting) = instance.runtime.adopt(&id, vec![]).unwrap() else {
+    let Adoption::Adopting(starting) = instance.runtime.adopt(&id, &[]).unwrap() else {
         panic!("nothing to adopt");
     };
     let pid = starting.finish().unwrap().pid;
     assert!(matches!(
-        instance.runtime.adopt(&id, vec![]).unwrap(),
+        instance.runtime.adopt(&id, &[]).unwrap(),
         Adoption::NotNeeded
     ));
     assert!(instance.sidecar(&id).is_some());
@@ -213,7 +213,7 @@ fn monitor_then_init() {
     kill_and_wait(init);
     let container = instance.until(&id, |c| c.pid().is_none());
     assert_eq!(container.watch, Watch::Missing);
-    match instance.runtime.adopt(&id, vec![]).unwrap() {
+    match instance.runtime.adopt(&id, &[]).unwrap() {
         Adoption::Ended { exit, restart } => {
             assert_eq!((exit.unknown, exit.code, restart), (true, 255, true))
         }

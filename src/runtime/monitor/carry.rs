@@ -142,9 +142,10 @@ impl Monitor<'_> {
             leftover.kill_all().map_err(|error| failed(&error))?;
             leftover.remove().map_err(|error| failed(&error))?;
         }
-        let devices = match config.privileged {
-            true => DeviceAccess::All,
-            false => DeviceAccess::Default,
+        let devices = if config.privileged {
+            DeviceAccess::All
+        } else {
+            DeviceAccess::Default
         };
         let cgroup = self
             .cgroups
@@ -160,13 +161,14 @@ impl Monitor<'_> {
             .streams
             .container_ends()
             .map_err(|error| failed(&error))?;
-        let stdio = match config.process.tty {
-            true => Stdio::Terminal,
-            false => Stdio::Pipes {
+        let stdio = if config.process.tty {
+            Stdio::Terminal
+        } else {
+            Stdio::Pipes {
                 out: ends.1.as_fd(),
                 err: ends.2.as_fd(),
                 input: ends.0.as_ref().map(OwnedFd::as_fd),
-            },
+            }
         };
         let spawned = init::spawn(&SpawnRequest {
             config,
@@ -251,7 +253,7 @@ impl Monitor<'_> {
         };
         self.init = None;
         self.last = Some(Exit {
-            oom: exit.signal == Some(libc::SIGKILL) && self.oom(),
+            oom: self.oom(),
             version: VERSION,
             ..exit
         });
@@ -268,7 +270,14 @@ impl Monitor<'_> {
 
     /// Tells whether the kernel killed something in the cgroup for lack of memory.
     fn oom(&self) -> bool {
-        false
+        match self.cgroup.as_ref().map(Cgroup::oom_kills) {
+            Some(Ok(count)) => count > 0,
+            Some(Err(error)) => {
+                self.trouble(&chain(&error));
+                false
+            }
+            None => false,
+        }
     }
 
     /// Sees to the end of the sidecar.

@@ -347,7 +347,7 @@ impl<'h> Monitor<'h> {
                 .map_err(system("accept a connection")),
             token::SIDECAR => self.sidecar_ended(),
             token::PROBE => match self.probes.take_end() {
-                Some(code) => self.feed(Input::ProbeEnded { code }),
+                Some(code) => self.feed(Input::ProbeEnded { code: Some(code) }),
                 None => Ok(()),
             },
             token::PROBE_OUTPUT => {
@@ -355,15 +355,15 @@ impl<'h> Monitor<'h> {
                 Ok(())
             }
             client => match self.clients.take(client) {
-                Some(request) => self.obey(client, request),
+                Some(request) => self.obey(client, &request),
                 None => Ok(()),
             },
         }
     }
 
     /// Does what a client asks.
-    fn obey(&mut self, client: u64, request: Request) -> Result<(), MonitorError> {
-        match request {
+    fn obey(&mut self, client: u64, request: &Request) -> Result<(), MonitorError> {
+        match *request {
             Request::Watch => Ok(()),
             Request::Stop { timeout_ms, synced } => {
                 if !synced {
