@@ -215,8 +215,10 @@ impl Layout {
         let spec = oci(config, &format!("/stack-{}/{id}", self.instance))
             .map_err(|error| BundleError::Render(config.name.clone(), error))?;
         let path = directory.join("config.json");
-        let bytes =
-            serde_json::to_vec(&spec).map_err(|error| RecordError::Parse(path.clone(), error))?;
+        // Through a value, whose maps are ordered.
+        let bytes = serde_json::to_value(&spec)
+            .and_then(|value| serde_json::to_vec(&value))
+            .map_err(|error| RecordError::Parse(path.clone(), error))?;
         atomic::write(&path, &bytes, 0o600, durability)
             .map_err(|error| BundleError::Make(path, error))
     }
@@ -285,13 +287,7 @@ pub fn oci(config: &ContainerConfig, cgroup: &str) -> Result<Spec, OciSpecError>
         .root(root)
         .process(process)
         .mounts(mounts)
-        .annotations(
-            config
-                .labels
-                .clone()
-                .into_iter()
-                .collect::<std::collections::HashMap<_, _>>(),
-        )
+        .annotations(unordered(&config.labels))
         .linux(linux(config, cgroup)?)
         .build()?;
     spec.set_domainname(config.domainname.clone());
@@ -318,13 +314,7 @@ fn linux(config: &ContainerConfig, cgroup: &str) -> Result<oci_spec::runtime::Li
         .cgroups_path(cgroup)
         .resources(resources.build()?)
         .namespaces(namespaces(config)?)
-        .sysctl(
-            config
-                .sysctls
-                .clone()
-                .into_iter()
-                .collect::<std::collections::HashMap<_, _>>(),
-        );
+        .sysctl(unordered(&config.sysctls));
     match &config.namespaces.user {
         UserNamespace::Host => builder.build(),
         UserNamespace::Mapped { uids, gids } => builder
@@ -373,6 +363,15 @@ fn id_mappings(maps: &[IdMap]) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
             .build()
     };
     maps.iter().map(build).collect()
+}
+
+/// Copies a map into the type that oci-spec has.
+#[expect(
+    clippy::disallowed_types,
+    reason = "oci-spec's field; its order is mended when the value is written"
+)]
+fn unordered(map: &BTreeMap<String, String>) -> std::collections::HashMap<String, String> {
+    map.clone().into_iter().collect()
 }
 
 /// Makes a directory and its parents, mode 0700.

@@ -525,6 +525,20 @@ impl Cgroup {
         Ok(pids)
     }
 
+    /// Returns how many of its processes the kernel has killed for lack of memory; 0 where memory is not accounted.
+    pub fn oom_kills(&self) -> Result<u64, CgroupError> {
+        let Some(memory) = self.of("memory") else {
+            return Ok(0);
+        };
+        let file = match memory.hierarchy.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let text = read(&memory.directory.join(file))?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(count.and_then(|count| count.parse().ok()).unwrap_or(0))
+    }
+
     /// Opens its processes; one that ends meanwhile is left out.
     fn processes(&self) -> Result<Vec<OwnedFd>, CgroupError> {
         let pids = self.pids()?;

@@ -68,7 +68,7 @@ mod stop;
 pub mod volumes;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -82,7 +82,7 @@ pub use crate::runtime::stop::{Ended, StopOptions, Stopping};
 use crate::runtime::bundle::{BundleError, Layout};
 use crate::runtime::config::ContainerId;
 use crate::runtime::logs::{LogError, Logs};
-use crate::runtime::record::{Live, ProcessKey, Record, RecordError, Timestamp};
+use crate::runtime::record::{Live, Record, RecordError, Timestamp};
 use crate::runtime::status::{Container, Found, Status};
 use crate::runtime::volumes::Volumes;
 use crate::sys::inotify::Inotify;
@@ -291,11 +291,6 @@ impl Runtime {
     fn monitor_pid(&self, id: &ContainerId) -> Result<Option<i32>, RuntimeError> {
         let path = self.layout.monitor_lock(id);
         procfs::lock_holder(&path).map_err(|error| RuntimeError::Directory(path, error))
-    }
-
-    /// Returns a handle on the init of `id`, verified to be it.
-    fn init_pidfd(&self, key: ProcessKey) -> io::Result<Option<OwnedFd>> {
-        procfs::open_process(key.pid, key.start_time)
     }
 }
 

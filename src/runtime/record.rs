@@ -259,6 +259,12 @@ impl Versioned for Live {
     }
 }
 
+/// What every version has, while the other fields may differ.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
 /// Reads a record; `None` where there is none.
 pub fn read<T: DeserializeOwned + Versioned>(path: &Path) -> Result<Option<T>, RecordError> {
     let bytes = match fs_err::read(path) {
@@ -266,11 +272,6 @@ pub fn read<T: DeserializeOwned + Versioned>(path: &Path) -> Result<Option<T>, R
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(RecordError::Read(path.to_owned(), error)),
     };
-    /// Looked at first: another version may have other fields.
-    #[derive(Deserialize)]
-    struct Head {
-        version: u32,
-    }
     let parse = |error| RecordError::Parse(path.to_owned(), error);
     match serde_json::from_slice::<T>(&bytes) {
         Ok(value) if value.version() == VERSION => Ok(Some(value)),

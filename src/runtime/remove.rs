@@ -45,11 +45,10 @@ impl Runtime {
             Ok(Status::Running { .. } | Status::Restarting { .. }) if !force => {
                 return Err(vec![RemoveError::Running(id.clone())]);
             }
-            Ok(_) => self.end_for_removal(id, &mut errors),
             Err(RuntimeError::NotFound(_)) => {}
-            // A record that cannot be understood must not keep its container for ever, when that is what is asked for.
             Err(error) if !force => return Err(vec![error.into()]),
-            Err(_) => self.end_for_removal(id, &mut errors),
+            // A record that cannot be understood must not keep its container for ever, when that is what is asked for.
+            Ok(_) | Err(_) => self.end_for_removal(id, &mut errors),
         }
         self.remove_cgroup(id, &mut errors);
         if let Err(error) = self.remove_files(id, durability, &mut errors) {

@@ -170,6 +170,15 @@ impl Runtime {
         {
             return Err(RuntimeError::Running(id.clone()));
         }
+        // The last monitor has recorded the end but not yet ended itself, or another command has just started one.
+        if self.monitor_pid(id)?.is_some() {
+            let ended = matches!(container.status, Status::Exited(_))
+                || matches!(container.status, Status::Created { error: Some(_) });
+            if !ended {
+                return Err(RuntimeError::Running(id.clone()));
+            }
+            self.wait(id)?.finish()?;
+        }
         {
             let _lock = self.lock_record(id)?;
             let mut record = self.record(id)?;
@@ -185,17 +194,17 @@ impl Runtime {
                 return Err(RuntimeError::Spawn(id.clone(), io::Error::other(error)));
             }
         }
-        self.start_monitor(id, false, launch.netns, launch.fds)
+        self.start_monitor(id, false, (launch.netns.as_ref(), &launch.fds))
     }
 
     /// Gives a container whose monitor died a new one. `fds` as in [`Launch`]; the network namespace is found at the init.
-    pub fn adopt(&self, id: &ContainerId, fds: Vec<OwnedFd>) -> Result<Adoption, RuntimeError> {
+    pub fn adopt(&self, id: &ContainerId, fds: &[OwnedFd]) -> Result<Adoption, RuntimeError> {
         let container = self.get(id)?;
         if container.watch != Watch::Missing {
             return Ok(Adoption::NotNeeded);
         }
         if let Status::Running { .. } = container.status {
-            let starting = self.start_monitor(id, true, None, fds)?;
+            let starting = self.start_monitor(id, true, (None, fds))?;
             return Ok(Adoption::Adopting(starting));
         }
         let exit = self.record_unseen_end(id, None)?;
@@ -210,8 +219,7 @@ impl Runtime {
         &self,
         id: &ContainerId,
         adopt: bool,
-        netns: Option<OwnedFd>,
-        fds: Vec<OwnedFd>,
+        (netns, fds): (Option<&OwnedFd>, &[OwnedFd]),
     ) -> Result<Starting, RuntimeError> {
         let wrap = |error| RuntimeError::Spawn(id.clone(), error);
         let (ours, theirs) = packets::pair().map_err(wrap)?;
@@ -223,7 +231,7 @@ impl Runtime {
             netns: netns.is_some(),
             fds: fds.len(),
         };
-        let descriptors: Vec<_> = netns.iter().chain(&fds).map(OwnedFd::as_fd).collect();
+        let descriptors: Vec<_> = netns.into_iter().chain(fds).map(OwnedFd::as_fd).collect();
         send_hello(&ours, &hello, &descriptors).map_err(wrap)?;
         Ok(Starting {
             id: id.clone(),

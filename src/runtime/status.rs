@@ -138,9 +138,9 @@ pub fn derive(record: Record, found: Found) -> Container {
         },
     };
     let watch = match (found.monitor, needs_monitor) {
-        (Some(pid), _) => Watch::Alive { pid },
+        (Some(pid), true) => Watch::Alive { pid },
         (None, true) => Watch::Missing,
-        (None, false) => Watch::NotNeeded,
+        (_, false) => Watch::NotNeeded, // one that has said its last word may still be there
     };
     let running = matches!(status, Status::Running { .. });
     Container {
@@ -170,11 +170,12 @@ impl Found {
 /// Docker's rules (`docker run --restart`): a stop by hand ends every policy until the next start.
 pub fn wants_restart(record: &Record, exit: Exit, restarts: u32) -> bool {
     match record.config.restart {
-        _ if record.stopped_by_hand => false,
         RestartPolicy::No => false,
-        RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => !record.stopped_by_hand,
         RestartPolicy::OnFailure { max_retries } => {
-            exit.code != 0 && max_retries.is_none_or(|max| restarts < max)
+            !record.stopped_by_hand
+                && exit.code != 0
+                && max_retries.is_none_or(|max| restarts < max)
         }
     }
 }
@@ -185,13 +186,14 @@ pub fn wants_boot(container: &Container) -> bool {
     let record = &container.record;
     let started = record.desired != Desired::Created;
     match (record.config.restart, &container.status) {
-        (_, Status::Running { .. } | Status::Restarting { .. } | Status::Removing) => false,
+        (_, Status::Running { .. } | Status::Restarting { .. } | Status::Removing)
+        | (RestartPolicy::OnFailure { .. }, Status::Created { .. })
+        | (RestartPolicy::No, _) => false,
         (RestartPolicy::Always, _) => started,
         (RestartPolicy::UnlessStopped, _) => started && !record.stopped_by_hand,
         (RestartPolicy::OnFailure { .. }, Status::Exited(exit)) => {
             started && !record.stopped_by_hand && exit.code != 0
         }
-        (RestartPolicy::OnFailure { .. }, Status::Created { .. }) | (RestartPolicy::No, _) => false,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::sys::atomic::Durability;
 use crate::sys::packets::{self, Received};
 use crate::sys::poll::Poll;
 use crate::sys::timer::{Timer, since_boot};
-use crate::sys::{ending, procfs};
+use crate::sys::{ending, pidfd, procfs};
 
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,11 @@ enum By {
     /// Its monitor: the connection closes when it is done.
     Monitor(OwnedFd),
     /// We: there is no monitor.
-    Caller { init: OwnedFd, kill: Timer },
+    Caller {
+        init: OwnedFd,
+        key: ProcessKey,
+        kill: Timer,
+    },
     /// Nobody need: it has ended.
     Nobody(Ended),
 }
@@ -95,11 +99,10 @@ impl Runtime {
             self.mark_stopped(id, Durability::Synced)?;
         }
         let wrap = |error| RuntimeError::Signal(id.clone(), error);
-        let pidfd = self
-            .init_pidfd(key)
+        let pidfd = procfs::open_process(key.pid, key.start_time)
             .map_err(wrap)?
             .ok_or_else(|| RuntimeError::NotRunning(id.clone()))?;
-        ending::send_signal(pidfd.as_fd(), signal).map_err(wrap)
+        pidfd::signal(pidfd.as_fd(), signal).map_err(wrap)
     }
 
     /// Notes that the container was stopped by hand. Many at once: call this for each with [`Durability::Cached`], then
@@ -123,7 +126,7 @@ impl Runtime {
     pub(crate) fn record_unseen_end(
         &self,
         id: &ContainerId,
-        code: Option<ending::Ended>,
+        code: Option<pidfd::Exit>,
     ) -> Result<Exit, RuntimeError> {
         record_unseen_end(&self.layout, id, code, Durability::Synced)
     }
@@ -223,9 +226,9 @@ impl Stopping {
     }
 
     /// Takes over an init that has no monitor.
-    fn take_over_init(&self, init: ProcessKey) -> Result<By, RuntimeError> {
+    fn take_over_init(&self, key: ProcessKey) -> Result<By, RuntimeError> {
         let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
-        let Some(init) = procfs::open_process(init.pid, init.start_time).map_err(wrap)? else {
+        let Some(init) = procfs::open_process(key.pid, key.start_time).map_err(wrap)? else {
             let exit = record_unseen_end(&self.layout, &self.id, None, self.durability)?;
             return Ok(By::Nobody(Ended {
                 exit: Some(exit),
@@ -234,22 +237,22 @@ impl Stopping {
         };
         let mut kill = Timer::new().map_err(wrap)?;
         if let Some((signal, timeout)) = self.stop {
-            ending::send_signal(init.as_fd(), signal).map_err(wrap)?;
+            pidfd::signal(init.as_fd(), signal).map_err(wrap)?;
             kill.set(Some(since_boot().saturating_add(timeout)))
                 .map_err(wrap)?;
         }
         self.poll.add(&init, INIT).map_err(wrap)?;
         self.poll.add(&kill, KILL).map_err(wrap)?;
-        Ok(By::Caller { init, kill })
+        Ok(By::Caller { init, key, kill })
     }
 
     /// Does what the monitor would have done.
     fn advance_alone(&mut self, ready: &[u64]) -> Result<(), RuntimeError> {
-        let By::Caller { init, kill, .. } = &mut self.by else {
+        let By::Caller { init, key, kill } = &mut self.by else {
             return Ok(());
         };
         if ready.contains(&INIT) {
-            let code = ending::ended(init.as_fd());
+            let code = ending::ended(init.as_fd(), key.pid, key.start_time);
             let exit = record_unseen_end(&self.layout, &self.id, code, self.durability)?;
             self.by = By::Nobody(Ended {
                 exit: Some(exit),
@@ -259,7 +262,7 @@ impl Stopping {
         }
         let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
         kill.clear().map_err(wrap)?;
-        match ending::send_signal(init.as_fd(), libc::SIGKILL) {
+        match pidfd::signal(init.as_fd(), libc::SIGKILL) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(error) => Err(wrap(error)),
@@ -284,7 +287,7 @@ impl AsFd for Stopping {
 fn record_unseen_end(
     layout: &Layout,
     id: &ContainerId,
-    code: Option<ending::Ended>,
+    code: Option<pidfd::Exit>,
     durability: Durability,
 ) -> Result<Exit, RuntimeError> {
     let live: Option<Live> = record::read(&layout.live(id))?;
@@ -294,8 +297,8 @@ fn record_unseen_end(
         (Some(Phase::Ended { last } | Phase::Restarting { last, .. }), _) => last,
         (Some(Phase::Running { started, .. }), Some(code)) => Exit {
             version: VERSION,
-            code: code.code,
-            signal: code.signal,
+            code: code.code(),
+            signal: code.signal(),
             oom: false,
             unknown: false,
             started,

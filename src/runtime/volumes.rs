@@ -87,7 +87,7 @@ impl Volumes {
         labels: &BTreeMap<String, String>,
         durability: Durability,
     ) -> Result<Volume, VolumeError> {
-        self.check(name)?;
+        check(name)?;
         if let Some(volume) = self.get(name)? {
             return Ok(volume);
         }
@@ -139,7 +139,7 @@ impl Volumes {
 
     /// Removes a volume and what is in it; one that is gone is fine. Whether something uses it is the caller's to know.
     pub fn remove(&self, name: &str, durability: Durability) -> Result<(), VolumeError> {
-        self.check(name)?;
+        check(name)?;
         let _lock = self.lock()?;
         let path = self.directory.join(name);
         let hidden = self.directory.join(format!(".gone-{name}"));
@@ -151,13 +151,6 @@ impl Volumes {
         }
         self.sync(durability)?;
         remove_tree(&hidden)
-    }
-
-    /// Refuses what is not a name.
-    fn check(&self, name: &str) -> Result<(), VolumeError> {
-        is_name(name)
-            .then_some(())
-            .ok_or_else(|| VolumeError::BadName(name.to_owned()))
     }
 
     /// Takes the lock of creation and removal.
@@ -175,6 +168,13 @@ impl Volumes {
             Durability::Cached => Ok(()),
         }
     }
+}
+
+/// Refuses what is not a name.
+fn check(name: &str) -> Result<(), VolumeError> {
+    is_name(name)
+        .then_some(())
+        .ok_or_else(|| VolumeError::BadName(name.to_owned()))
 }
 
 /// Wraps an error of `path`.

@@ -12,6 +12,8 @@ pub mod lock;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod lock;
+pub mod mount;
 pub mod packets;
 pub mod paths;
 pub mod pidfd;

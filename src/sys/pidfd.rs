@@ -19,6 +19,14 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Returns the signal that ended it.
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Code(_) => None,
+            Self::Signal(signal) => Some(signal),
+        }
+    }
+
     /// Returns the code that shells show: 128 + N after signal N.
     pub fn code(self) -> i32 {
         match self {

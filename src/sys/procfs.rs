@@ -23,6 +23,15 @@ pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
     }
 }
 
+/// Returns the wait status of `pid`, which started at `started`, if it has ended and nobody has reaped it.
+pub fn zombie_status(pid: i32, started: u64) -> io::Result<Option<i32>> {
+    match fs_err::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse_zombie(&text, started)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Tells whether `pid` is the process that started at `start_time`, and has not ended.
 pub fn is_alive(pid: i32, started: u64) -> bool {
     matches!(start_time(pid), Ok(Some(time)) if time == started)
@@ -95,6 +104,15 @@ fn parse_start_time(text: &str) -> Option<u64> {
     let state = fields.next()?;
     (!matches!(state, "Z" | "X" | "x")).then_some(())?;
     fields.nth(18)?.parse().ok()
+}
+
+/// Takes field 52 of a line of `/proc/PID/stat`, if field 3 says zombie and field 22 is `started`.
+fn parse_zombie(text: &str, started: u64) -> Option<i32> {
+    let (_, after_name) = text.rsplit_once(") ")?;
+    let mut fields = after_name.split_ascii_whitespace();
+    (fields.next()? == "Z").then_some(())?;
+    (fields.nth(18)?.parse() == Ok(started)).then_some(())?;
+    fields.nth(29)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks the signals with these numbers in the calling thread, which must be the only one, and opens a descriptor for
-    /// them. Children inherit the block: they undo it before they execute something else.
+    /// Blocks the signals with these numbers, and no others, in the calling thread, which must be the only one, and opens a
+    /// descriptor for them. Children inherit the block: they undo it before they execute something else.
     pub fn block(numbers: &[i32]) -> io::Result<Self> {
         let mut set = SigSet::empty();
         for number in numbers {
             set.add(Signal::try_from(*number)?);
         }
-        set.thread_block()?;
+        set.thread_set_mask()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { fd })
     }

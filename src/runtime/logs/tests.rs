@@ -51,7 +51,7 @@ fn records_are_as_the_format_says() {
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
     let mut out = Vec::new();
-    let long = [&[b'z'; TEXT_BYTES + 1][..], b"\n"].concat();
+    let long = ["z".repeat(TEXT_BYTES + 1).as_bytes(), b"\n"].concat();
     render(&mut out, time, Stream::Stderr, &long);
     let lines: Vec<_> = out.split(|byte| *byte == b'\n').filter_map(parse).collect();
     let lengths: Vec<_> = lines.iter().map(|l| (l.full, l.text.len(), l.at)).collect();

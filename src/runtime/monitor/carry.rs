@@ -18,7 +18,7 @@ use crate::runtime::start::Answer;
 use crate::runtime::status;
 use crate::sys::atomic::Durability;
 use crate::sys::timer::since_boot;
-use crate::sys::{ending, procfs};
+use crate::sys::{ending, pidfd, procfs};
 
 impl Monitor<'_> {
     /// Carries out one effect and returns what came of it.
@@ -74,10 +74,6 @@ impl Monitor<'_> {
             pidfd,
             key,
             started,
-        });
-        self.answer_sync(&Answer::Started {
-            pid: key.pid,
-            warnings: Vec::new(),
         });
         let health = live.health.as_ref().map(|health| health.status);
         self.probes
@@ -139,15 +135,17 @@ impl Monitor<'_> {
     fn spawn_init(&mut self, id: &ContainerId) -> Result<Spawned, (i32, String)> {
         let failed = |error: &dyn std::error::Error| (125, chain(error));
         let config = &self.record.config;
-        // What a monitor that was killed between clone and record has left.
+        // What a monitor that was killed between clone and record has left; and the group of the last init, because a group
+        // that was once killed as a whole kills whatever is cloned into it (Linux 6.18, CLONE_INTO_CGROUP and cgroup.kill).
         let leftover = self.cgroups.existing(id.as_str());
-        if !leftover.pids().map_err(|error| failed(&error))?.is_empty() {
+        if self.state.ran || !leftover.pids().map_err(|error| failed(&error))?.is_empty() {
             leftover.kill_all().map_err(|error| failed(&error))?;
             leftover.remove().map_err(|error| failed(&error))?;
         }
-        let devices = match config.privileged {
-            true => DeviceAccess::All,
-            false => DeviceAccess::Default,
+        let devices = if config.privileged {
+            DeviceAccess::All
+        } else {
+            DeviceAccess::Default
         };
         let cgroup = self
             .cgroups
@@ -163,13 +161,14 @@ impl Monitor<'_> {
             .streams
             .container_ends()
             .map_err(|error| failed(&error))?;
-        let stdio = match config.process.tty {
-            true => Stdio::Terminal,
-            false => Stdio::Pipes {
+        let stdio = if config.process.tty {
+            Stdio::Terminal
+        } else {
+            Stdio::Pipes {
                 out: ends.1.as_fd(),
                 err: ends.2.as_fd(),
                 input: ends.0.as_ref().map(OwnedFd::as_fd),
-            },
+            }
         };
         let spawned = init::spawn(&SpawnRequest {
             config,
@@ -229,10 +228,10 @@ impl Monitor<'_> {
             return Ok(());
         };
         // A child is reaped; one that was adopted has been, by another.
-        let ended = match ending::reap(init.pidfd.as_fd()) {
+        let ended = match pidfd::try_wait(init.pidfd.as_fd()) {
             Ok(None) => return Ok(()),
             Ok(ended) => ended,
-            Err(_) => ending::ended(init.pidfd.as_fd()),
+            Err(_) => ending::ended(init.pidfd.as_fd(), init.key.pid, init.key.start_time),
         };
         self.poll
             .remove(&init.pidfd)
@@ -241,8 +240,8 @@ impl Monitor<'_> {
         let unseen = status::unseen(now, self.state.restarts);
         let exit = match ended {
             Some(ended) => Exit {
-                code: ended.code,
-                signal: ended.signal,
+                code: ended.code(),
+                signal: ended.signal(),
                 unknown: false,
                 started: init.started,
                 ..unseen
@@ -254,7 +253,7 @@ impl Monitor<'_> {
         };
         self.init = None;
         self.last = Some(Exit {
-            oom: exit.signal == Some(libc::SIGKILL) && self.oom(),
+            oom: self.oom(),
             version: VERSION,
             ..exit
         });
@@ -271,7 +270,14 @@ impl Monitor<'_> {
 
     /// Tells whether the kernel killed something in the cgroup for lack of memory.
     fn oom(&self) -> bool {
-        false
+        match self.cgroup.as_ref().map(Cgroup::oom_kills) {
+            Some(Ok(count)) => count > 0,
+            Some(Err(error)) => {
+                self.trouble(&chain(&error));
+                false
+            }
+            None => false,
+        }
     }
 
     /// Sees to the end of the sidecar.
@@ -280,7 +286,10 @@ impl Monitor<'_> {
             return Ok(());
         };
         let wrap = |error| MonitorError::System("reap the sidecar", error);
-        if ending::reap(sidecar.pidfd.as_fd()).map_err(wrap)?.is_none() {
+        if pidfd::try_wait(sidecar.pidfd.as_fd())
+            .map_err(wrap)?
+            .is_none()
+        {
             self.sidecar = Some(sidecar);
             return Ok(());
         }
@@ -318,7 +327,7 @@ impl Monitor<'_> {
         let Some(init) = &self.init else {
             return;
         };
-        match ending::send_signal(init.pidfd.as_fd(), number) {
+        match pidfd::signal(init.pidfd.as_fd(), number) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
                 self.trouble(&format!("send signal {number}: {error}"));
             }
@@ -463,8 +472,8 @@ impl Monitor<'_> {
     /// Kills the sidecar and reaps it.
     fn end_sidecar(&mut self) {
         if let Some(sidecar) = self.sidecar.take() {
-            let ended = ending::send_signal(sidecar.pidfd.as_fd(), libc::SIGKILL)
-                .and_then(|()| ending::wait(sidecar.pidfd.as_fd()).map(drop));
+            let ended = pidfd::signal(sidecar.pidfd.as_fd(), libc::SIGKILL)
+                .and_then(|()| pidfd::wait(sidecar.pidfd.as_fd()));
             if let Err(error) = ended {
                 self.trouble(&format!("end the sidecar: {error}"));
             }

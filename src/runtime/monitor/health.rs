@@ -88,18 +88,18 @@ impl Probes {
         }
     }
 
-    /// Takes the end of the probe that runs: its exit code, or `None` in it where that is not known.
-    pub(super) fn take_end(&mut self) -> Option<Option<i32>> {
+    /// Takes the end of the probe that runs: its exit code, -1 where that is not known.
+    pub(super) fn take_end(&mut self) -> Option<i32> {
         self.killed
             .retain(|child| matches!(child.try_wait(), Ok(None)));
         let code = match self.running.as_ref()?.child.try_wait() {
             Ok(None) => return None,
-            Ok(Some(code)) => Some(code),
-            Err(_) => None,
+            Ok(Some(code)) => code,
+            Err(_) => -1,
         };
         let mut running = self.running.take()?;
         running.read();
-        self.remember(running.start, code.unwrap_or(-1), &running.text);
+        self.remember(running.start, code, &running.text);
         Some(code)
     }
 

@@ -159,6 +159,8 @@ struct Init {
 
 /// Everything the monitor holds.
 struct Monitor<'h> {
+    /// Lost with the process, or when this is dropped: first, so that it is free when a client sees its connection end.
+    _lock: fs_err::File,
     layout: Layout,
     record: Record,
     hooks: &'h mut dyn Sandbox,
@@ -186,8 +188,6 @@ struct Monitor<'h> {
     warnings: Vec<String>,
     durability: Durability,
     done: bool,
-    /// Lost with the process; see [`procfs::hold_lock`].
-    _lock: fs_err::File,
 }
 
 /// The body of the hidden command `stack monitor ID --root R --run N`, whose fd 0 is the sync socket ([`super::start`]).
@@ -251,6 +251,7 @@ impl<'h> Monitor<'h> {
         let log = LogWriter::open(&layout.log(id), record.config.log.clone())?;
         let clients = Clients::listen(&control).map_err(system("listen on the control socket"))?;
         let monitor = Self {
+            _lock: lock,
             state: policy::initial(Settings::of(&record.config)),
             poll: Poll::new().map_err(system("make an epoll set"))?,
             timer: Timer::new().map_err(system("make a timer"))?,
@@ -275,7 +276,6 @@ impl<'h> Monitor<'h> {
             warnings: Vec::new(),
             durability: Durability::Synced,
             done: false,
-            _lock: lock,
         };
         monitor
             .watch_everything()
@@ -347,7 +347,7 @@ impl<'h> Monitor<'h> {
                 .map_err(system("accept a connection")),
             token::SIDECAR => self.sidecar_ended(),
             token::PROBE => match self.probes.take_end() {
-                Some(code) => self.feed(Input::ProbeEnded { code }),
+                Some(code) => self.feed(Input::ProbeEnded { code: Some(code) }),
                 None => Ok(()),
             },
             token::PROBE_OUTPUT => {
@@ -355,15 +355,15 @@ impl<'h> Monitor<'h> {
                 Ok(())
             }
             client => match self.clients.take(client) {
-                Some(request) => self.obey(client, request),
+                Some(request) => self.obey(client, &request),
                 None => Ok(()),
             },
         }
     }
 
     /// Does what a client asks.
-    fn obey(&mut self, client: u64, request: Request) -> Result<(), MonitorError> {
-        match request {
+    fn obey(&mut self, client: u64, request: &Request) -> Result<(), MonitorError> {
+        match *request {
             Request::Watch => Ok(()),
             Request::Stop { timeout_ms, synced } => {
                 if !synced {

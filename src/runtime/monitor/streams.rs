@@ -62,10 +62,8 @@ pub enum Source {
 impl Streams {
     /// Opens the pipes in `directory`, made if missing.
     pub fn open(directory: &Path, keep_input: bool) -> Result<Self, StreamError> {
-        let input = match keep_input {
-            true => Some(open(&directory.join("stdin"), libc::O_NONBLOCK)?),
-            false => None,
-        };
+        let open_input = || open(&directory.join("stdin"), libc::O_NONBLOCK);
+        let input = keep_input.then(open_input).transpose()?;
         Ok(Self {
             out: open(&directory.join("stdout"), libc::O_NONBLOCK)?,
             err: open(&directory.join("stderr"), libc::O_NONBLOCK)?,

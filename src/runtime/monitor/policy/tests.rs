@@ -98,7 +98,7 @@ fn the_delay_doubles_up_to_a_minute_and_is_short_again_after_a_long_run() {
         now += ms(run);
         (state, _) = step(state, now, ended(0));
         let until = deadline(&state).unwrap();
-        delays.push(u64::try_from((until - now).as_millis()).unwrap());
+        delays.push(u64::try_from(until.saturating_sub(now).as_millis()).unwrap());
         now = until;
         let effects;
         (state, effects) = step(state, now, Input::Tick);

@@ -1,0 +1,88 @@
+//! Monitors of real containers: starts, ends, and each row of the table of who dies and what survives.
+//!
+//! This program is also the double of the monitor's door: as `kernel_monitor monitor ID --root R --run N` it is the monitor,
+//! with a [`fixture::Door`] where the engine would be. Needs root. Speaks libtest's and nextest's command line.
+
+mod fixture;
+mod lives;
+mod who_dies;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A test: its name and what it does.
+type Case = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let argument = |number: usize| arguments.get(number).map(String::as_str);
+    match argument(0) {
+        Some("monitor") => return fixture::be_the_monitor(),
+        Some("caller") => return fixture::be_the_caller(&arguments),
+        _ => {}
+    }
+    let cases: Vec<Case> = lives::CASES
+        .iter()
+        .chain(who_dies::CASES)
+        .copied()
+        .collect();
+    let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+    if flag("--list") {
+        if !flag("--ignored") {
+            for (name, _) in cases {
+                println!("{name}: test");
+            }
+        }
+        return ExitCode::SUCCESS;
+    }
+    let wanted: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    let exact = flag("--exact");
+    let chosen: Vec<Case> = cases
+        .into_iter()
+        .filter(|(name, _)| {
+            wanted.is_empty()
+                || wanted.iter().any(|w| {
+                    if exact {
+                        w == name
+                    } else {
+                        name.contains(w.as_str())
+                    }
+                })
+        })
+        .collect();
+    run(&chosen)
+}
+
+/// Runs the cases on a few threads.
+fn run(cases: &[Case]) -> ExitCode {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Some((name, case)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let begun = std::time::Instant::now();
+                    match std::panic::catch_unwind(case) {
+                        Ok(()) => println!("test {name} ... ok ({:.1?})", begun.elapsed()),
+                        Err(_) => {
+                            println!("test {name} ... FAILED");
+                            failed.lock().unwrap().push(*name);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    println!(
+        "\n{} passed, {} failed: {failed:?}",
+        cases.len() - failed.len(),
+        failed.len()
+    );
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
