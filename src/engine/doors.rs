@@ -13,7 +13,7 @@ use crate::net::Net;
 use crate::net::sidecar::{self, SidecarConfig};
 use crate::runtime::config::ContainerId;
 use crate::runtime::monitor::{self, HookError, MonitorArgs, Sandbox, Sidecar};
-use crate::sys::clone::{self, Cloned};
+use crate::sys::clone::{self, Cloned, SingleThreaded};
 use crate::sys::process;
 
 /// The body of `stack monitor`; `arguments` follow that word. Its standard error is /dev/null except when run by hand.
@@ -66,11 +66,13 @@ impl Sandbox for Hooks {
         };
         let config: SidecarConfig = serde_json::from_value(sandbox.clone())?;
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        match clone::clone3(0, None)? {
+        let alone = SingleThreaded::check()?.ok_or("the monitor has several threads")?;
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
+        match clone::clone3(&alone, 0, None)? {
             Cloned::Child => {
                 drop(ours);
                 process::unblock_signals();
-                let error = sidecar::serve(&config, netns, fds, move || drop(theirs));
+                let error = sidecar::serve(&config, netns, fds, parent, move || drop(theirs));
                 complain(&error.to_string());
                 process::exit_now(1)
             }

@@ -160,18 +160,9 @@ impl Net {
         let Some(record) = self.store.network(name).map_err(one)? else {
             return Ok(());
         };
-        let holders: Vec<String> = self
-            .store
-            .leases(name)
-            .map_err(one)?
-            .holders
-            .into_keys()
-            .collect();
+        let holders: Vec<String> = self.store.leases(name).map_err(one)?.holders.into_keys().collect();
         if !holders.is_empty() {
-            return Err(vec![NetError::InUse {
-                network: name.to_owned(),
-                holders,
-            }]);
+            return Err(vec![NetError::InUse { network: name.to_owned(), holders }]);
         }
         let mut errors = Vec::new();
         errors.extend(self.delete_links(&record).await.err());
@@ -182,18 +173,10 @@ impl Net {
         errors.extend(self.store.remove_names_directory(name).err());
         match self.store.networks() {
             Ok(left) if left.is_empty() => errors.extend(self.purge()),
-            Ok(_) => errors.extend(
-                self.firewall
-                    .delete(&ruleset::network_elements(&record))
-                    .err(),
-            ),
+            Ok(_) => errors.extend(self.firewall.delete(&ruleset::network_elements(&record)).err()),
             Err(error) => errors.push(error),
         }
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// Returns the addresses of each sandbox, in order: those it has, or new ones. Kept until [`Net::forget`].
@@ -201,10 +184,8 @@ impl Net {
     /// All or none; each network's leases are read and written once.
     pub fn allocate(&self, sandboxes: &[SandboxConfig]) -> Result<Vec<Leases>, NetError> {
         let _lock = self.store.lock_networks()?;
-        let names: BTreeSet<&str> = sandboxes
-            .iter()
-            .flat_map(|s| s.endpoints.iter().map(|e| e.network.as_str()))
-            .collect();
+        let names: BTreeSet<&str> =
+            sandboxes.iter().flat_map(|s| s.endpoints.iter().map(|e| e.network.as_str())).collect();
         let mut pools = BTreeMap::new();
         for name in names {
             let record = self.record(name)?;
@@ -213,10 +194,7 @@ impl Net {
         // Fixed addresses first, so that no other container of the same call gets one of them.
         for wants_fixed in [true, false] {
             for sandbox in sandboxes {
-                let endpoints = sandbox
-                    .endpoints
-                    .iter()
-                    .filter(|e| e.address.is_some() == wants_fixed);
+                let endpoints = sandbox.endpoints.iter().filter(|e| e.address.is_some() == wants_fixed);
                 for endpoint in endpoints {
                     let pool = pools.get_mut(endpoint.network.as_str());
                     pool.map_or(Ok(()), |pool| pool.lease(&sandbox.id, endpoint))?;
@@ -224,8 +202,7 @@ impl Net {
             }
         }
         for pool in pools.values().filter(|pool| pool.is_changed) {
-            self.store
-                .write_leases(&pool.record.config.name, &pool.table)?;
+            self.store.write_leases(&pool.record.config.name, &pool.table)?;
         }
         let leases = sandboxes.iter().map(|sandbox| Leases {
             id: sandbox.id.clone(),
@@ -272,28 +249,20 @@ impl Net {
                 links.add_pair(plan, netns).await?;
             }
         }
-        let attached = records
-            .iter()
-            .zip(&plans)
-            .map(|(record, plan)| AttachedEndpoint {
-                network: record.config.name.clone(),
-                internal: record.config.internal,
-                interface: plan.interface.clone(),
-                host_link: plan.host_link.clone(),
-                addresses: plan.addresses.clone(),
-                gateways: record.subnets.iter().map(|s| s.gateway).collect(),
-                mac: plan.mac.map(|byte| format!("{byte:02x}")).join(":"),
-            });
-        let attachment = Attachment {
-            id: sandbox.id.clone(),
-            endpoints: attached.collect(),
-        };
-        let netns = netns
-            .try_clone_to_owned()
-            .map_err(|source| NetError::Namespace {
-                attempt: "keep the container's network namespace".to_owned(),
-                source,
-            })?;
+        let attached = records.iter().zip(&plans).map(|(record, plan)| AttachedEndpoint {
+            network: record.config.name.clone(),
+            internal: record.config.internal,
+            interface: plan.interface.clone(),
+            host_link: plan.host_link.clone(),
+            addresses: plan.addresses.clone(),
+            gateways: record.subnets.iter().map(|s| s.gateway).collect(),
+            mac: plan.mac.map(|byte| format!("{byte:02x}")).join(":"),
+        });
+        let attachment = Attachment { id: sandbox.id.clone(), endpoints: attached.collect() };
+        let netns = netns.try_clone_to_owned().map_err(|source| NetError::Namespace {
+            attempt: "keep the container's network namespace".to_owned(),
+            source,
+        })?;
         link::configure(netns, plans).await?;
         Ok(attachment)
     }
@@ -319,23 +288,17 @@ impl Net {
                 IpAddr::V4(_) => None,
             }),
             ports: ports.to_vec(),
-            networks: attachment
-                .endpoints
-                .iter()
-                .map(|e| e.network.clone())
-                .collect(),
+            networks: attachment.endpoints.iter().map(|e| e.network.clone()).collect(),
         };
         self.store.write_publication(&publication)?;
-        self.firewall
-            .add(&ruleset::publication_elements(&publication))?;
+        self.firewall.add(&ruleset::publication_elements(&publication))?;
         for (endpoint, attached) in sandbox.endpoints.iter().zip(&attachment.endpoints) {
             let entry = NameEntry {
                 addresses: attached.addresses.iter().map(IpNetwork::ip).collect(),
                 names: endpoint.names.clone(),
             };
             self.store.make_names_directory(&endpoint.network)?;
-            self.store
-                .write_names(&endpoint.network, &sandbox.id, &entry)?;
+            self.store.write_names(&endpoint.network, &sandbox.id, &entry)?;
         }
         Ok(())
     }
@@ -355,17 +318,12 @@ impl Net {
                 }
             };
             let networks = publication.networks.iter();
-            errors
-                .extend(networks.filter_map(|network| self.store.remove_names(network, id).err()));
+            errors.extend(networks.filter_map(|network| self.store.remove_names(network, id).err()));
             errors.extend(self.store.remove_publication(id).err());
             elements.extend(ruleset::publication_elements(&publication));
         }
         errors.extend(self.firewall.delete(&elements).err());
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// Checks what others may have changed (the table, forwarding, the host's other firewalls) and repairs what is ours; once for
@@ -375,14 +333,9 @@ impl Net {
         if networks.is_empty() {
             return Ok(Vec::new());
         }
-        let has_ipv6 = networks
-            .iter()
-            .any(|n| n.subnets.iter().any(|s| s.range.is_ipv6()));
+        let has_ipv6 = networks.iter().any(|n| n.subnets.iter().any(|s| s.range.is_ipv6()));
         let mut warnings: Vec<Warning> = self.firewall.repair()?.into_iter().collect();
-        warnings.extend(
-            self.firewall
-                .coexist(&format!("{}*", link_prefix(&self.instance)), has_ipv6)?,
-        );
+        warnings.extend(self.firewall.coexist(&format!("{}*", link_prefix(&self.instance)), has_ipv6)?);
         let keys = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
         for key in keys.into_iter().take(if has_ipv6 { 2 } else { 1 }) {
             if sysctl::turn_on(key)? {
@@ -411,10 +364,7 @@ impl Net {
             let same_family = target.iter().find(|a| a.is_ipv4() == port.host.is_ipv4());
             let address = same_family.or(target.first())?;
             let address = std::net::SocketAddr::new(*address, port.container_port);
-            Some(ProxyTarget {
-                protocol: port.protocol,
-                address,
-            })
+            Some(ProxyTarget { protocol: port.protocol, address })
         });
         let networks = attachment.endpoints.iter().map(|endpoint| SidecarNetwork {
             name: endpoint.network.clone(),
@@ -438,9 +388,7 @@ impl Net {
     /// Returns a network that must exist.
     fn record(&self, name: &str) -> Result<NetworkRecord, NetError> {
         check_name(name)?;
-        self.store
-            .network(name)?
-            .ok_or_else(|| NetError::NoNetwork(name.to_owned()))
+        self.store.network(name)?.ok_or_else(|| NetError::NoNetwork(name.to_owned()))
     }
 
     /// Deletes the links of a network.
@@ -449,11 +397,7 @@ impl Net {
     }
 
     /// Chooses ranges and writes the record of a new network, under the lock of the host.
-    async fn create_record(
-        &self,
-        links: &Links,
-        config: &NetworkConfig,
-    ) -> Result<NetworkRecord, NetError> {
+    async fn create_record(&self, links: &Links, config: &NetworkConfig) -> Result<NetworkRecord, NetError> {
         let _host = store::lock(&self.host.lock, Mode::Exclusive)?;
         let host = links.read_host().await?;
         let mut others: Vec<(IpNetwork, String)> = Vec::new();
@@ -461,10 +405,7 @@ impl Net {
             let records = store::networks_below(&root)?;
             others.extend(records.iter().flat_map(|record| {
                 let by = format!("network `{}` in {}", record.config.name, root.display());
-                record
-                    .subnets
-                    .iter()
-                    .map(move |subnet| (subnet.range, by.clone()))
+                record.subnets.iter().map(move |subnet| (subnet.range, by.clone()))
             }));
         }
         let subnets = choose_subnets(config, &host, &others)?;
@@ -473,25 +414,15 @@ impl Net {
         let record = NetworkRecord {
             config: config.clone(),
             subnets,
-            bridge: format!(
-                "{}b{:08x}",
-                link_prefix(&self.instance),
-                u32::from_ne_bytes([a, b, c, d])
-            ),
+            bridge: format!("{}b{:08x}", link_prefix(&self.instance), u32::from_ne_bytes([a, b, c, d])),
             // High, to be no number that a person chose; never 0, which is every other link.
             group: u32::from_ne_bytes(rest) | 1 << 30,
             mtu: host.mtu,
         };
         let path = self.host.roots.join(&self.instance);
         let root = self.store.root().as_os_str().as_encoded_bytes();
-        store::with_directory(&path, || {
-            atomic::write(&path, root, 0o600, Durability::Cached)
-        })
-        .map_err(|source| NetError::File {
-            action: "write",
-            path: path.clone(),
-            source,
-        })?;
+        store::with_directory(&path, || atomic::write(&path, root, 0o600, Durability::Cached))
+            .map_err(|source| NetError::File { action: "write", path: path.clone(), source })?;
         self.store.write_network(&record)?;
         Ok(record)
     }
@@ -504,13 +435,7 @@ impl Net {
             match fs_err::read_to_string(&path) {
                 Ok(root) => roots.extend([PathBuf::from(root)]),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => {
-                    return Err(NetError::File {
-                        action: "read",
-                        path,
-                        source,
-                    });
-                }
+                Err(source) => return Err(NetError::File { action: "read", path, source }),
             }
         }
         Ok(roots)
@@ -525,12 +450,9 @@ fn link_prefix(instance: &str) -> String {
 /// Returns unpredictable bytes.
 fn random_bytes() -> Result<[u8; 8], NetError> {
     let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(
-        |errno| NetError::Link {
-            attempt: "choose a name for a link".to_owned(),
-            source: errno.into(),
-        },
-    )?;
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(|errno| {
+        NetError::Link { attempt: "choose a name for a link".to_owned(), source: errno.into() }
+    })?;
     Ok(bytes)
 }
 
@@ -539,46 +461,25 @@ fn check_name(name: &str) -> Result<(), NetError> {
     const LONGEST: usize = 200;
     let is_good = name.len() <= LONGEST
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if is_good {
-        Ok(())
-    } else {
-        Err(NetError::Name(name.to_owned()))
-    }
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if is_good { Ok(()) } else { Err(NetError::Name(name.to_owned())) }
 }
 
 /// Returns the record if it is what `config` wants; labels are only remembered.
 fn same(record: NetworkRecord, config: &NetworkConfig) -> Result<NetworkRecord, NetError> {
     let describe = |config: &NetworkConfig| {
-        let ranges: Vec<String> = config
-            .subnets
-            .iter()
-            .map(|s| match s.gateway {
-                Some(gateway) => format!("{} (gateway {gateway})", s.subnet),
-                None => s.subnet.to_string(),
-            })
-            .collect();
-        let ranges = if ranges.is_empty() {
-            "any range".to_owned()
-        } else {
-            ranges.join(", ")
-        };
-        format!(
-            "{ranges}{}",
-            if config.internal { ", internal" } else { "" }
-        )
+        let ranges: Vec<String> = config.subnets.iter().map(|s| match s.gateway {
+            Some(gateway) => format!("{} (gateway {gateway})", s.subnet),
+            None => s.subnet.to_string(),
+        }).collect();
+        let ranges = if ranges.is_empty() { "any range".to_owned() } else { ranges.join(", ") };
+        format!("{ranges}{}", if config.internal { ", internal" } else { "" })
     };
     let (existing, wanted) = (describe(&record.config), describe(config));
     if existing == wanted {
         return Ok(record);
     }
-    Err(NetError::Differs {
-        network: config.name.clone(),
-        existing,
-        wanted,
-    })
+    Err(NetError::Differs { network: config.name.clone(), existing, wanted })
 }
 
 /// Returns the ranges of a new network: those asked for, and one of IPv4 where none of them is.
@@ -591,51 +492,25 @@ fn choose_subnets(
     let mut subnets = Vec::new();
     for SubnetConfig { subnet, gateway } in &config.subnets {
         let range = IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(*subnet);
-        let of_host = host
-            .taken
-            .iter()
-            .map(|taken| (*taken, "a route or address of this host"));
+        let of_host = host.taken.iter().map(|taken| (*taken, "a route or address of this host"));
         let of_others = others.iter().map(|(taken, by)| (*taken, by.as_str()));
         // Others first: their bridges' routes are the host's as well, but a name says more.
-        if let Some((taken, by)) = of_others
-            .chain(of_host)
-            .find(|(taken, _)| ipam::overlap(*taken, range))
-        {
+        if let Some((taken, by)) = of_others.chain(of_host).find(|(taken, _)| ipam::overlap(*taken, range)) {
             let by = by.to_owned();
-            return Err(NetError::SubnetTaken {
-                network: network(),
-                subnet: range,
-                taken,
-                by,
-            });
+            return Err(NetError::SubnetTaken { network: network(), subnet: range, taken, by });
         }
         let gateway = gateway.unwrap_or(ipam::usable(range).0);
         if let Some(reason) = ipam::unusable(range, gateway) {
             let reason = format!("as gateway of {range}: {reason}");
-            return Err(NetError::Address {
-                network: network(),
-                address: gateway,
-                reason,
-            });
+            return Err(NetError::Address { network: network(), address: gateway, reason });
         }
         subnets.push(Subnet { range, gateway });
     }
     if !subnets.iter().any(|s| s.range.is_ipv4()) {
         let asked = subnets.iter().map(|s| &s.range);
-        let taken = host
-            .taken
-            .iter()
-            .chain(others.iter().map(|(taken, _)| taken))
-            .chain(asked);
-        let range =
-            ipam::choose_range(taken).ok_or_else(|| NetError::NoSubnet { network: network() })?;
-        subnets.insert(
-            0,
-            Subnet {
-                range,
-                gateway: ipam::usable(range).0,
-            },
-        );
+        let taken = host.taken.iter().chain(others.iter().map(|(taken, _)| taken)).chain(asked);
+        let range = ipam::choose_range(taken).ok_or_else(|| NetError::NoSubnet { network: network() })?;
+        subnets.insert(0, Subnet { range, gateway: ipam::usable(range).0 });
     }
     Ok(subnets)
 }
@@ -651,15 +526,8 @@ struct Pool {
 impl Pool {
     fn new(record: NetworkRecord, table: LeaseTable) -> Self {
         let gateways = record.subnets.iter().map(|s| s.gateway);
-        let taken = gateways
-            .chain(table.holders.values().flatten().copied())
-            .collect();
-        Self {
-            record,
-            table,
-            taken,
-            is_changed: false,
-        }
+        let taken = gateways.chain(table.holders.values().flatten().copied()).collect();
+        Self { record, table, taken, is_changed: false }
     }
 
     /// Leases an address of each range to `id`, unless it has them.
@@ -674,11 +542,7 @@ impl Pool {
         {
             let ranges: Vec<String> = subnets.iter().map(|s| s.range.to_string()).collect();
             let reason = format!("it is outside of {}", ranges.join(" and "));
-            return Err(NetError::Address {
-                network: network(),
-                address,
-                reason,
-            });
+            return Err(NetError::Address { network: network(), address, reason });
         }
         let mut addresses = Vec::new();
         for (index, subnet) in subnets.iter().enumerate() {
@@ -691,13 +555,8 @@ impl Pool {
                 None => {
                     let cursor = self.table.cursors.get(index).copied();
                     let free = ipam::next_free(subnet.range, &self.taken, cursor);
-                    let address = free.ok_or_else(|| NetError::Full {
-                        network: network(),
-                        subnet: subnet.range,
-                    })?;
-                    self.table
-                        .cursors
-                        .resize(subnets.len(), subnet.range.network());
+                    let address = free.ok_or_else(|| NetError::Full { network: network(), subnet: subnet.range })?;
+                    self.table.cursors.resize(subnets.len(), subnet.range.network());
                     if let Some(cursor) = self.table.cursors.get_mut(index) {
                         *cursor = address;
                     }
@@ -714,34 +573,23 @@ impl Pool {
 
     /// Returns an error if a fixed address cannot be leased.
     fn check_fixed(&self, subnet: Subnet, address: IpAddr) -> Result<(), NetError> {
-        let holder = self
-            .table
-            .holders
-            .iter()
-            .find(|(_, addresses)| addresses.contains(&address));
+        let holder = self.table.holders.iter().find(|(_, addresses)| addresses.contains(&address));
         let reason = match (ipam::unusable(subnet.range, address), holder) {
             (Some(reason), _) => reason.to_owned(),
             (None, Some((id, _))) => format!("container {id} has it"),
             (None, None) if address == subnet.gateway => "it is the gateway".to_owned(),
             (None, None) => return Ok(()),
         };
-        Err(NetError::Address {
-            network: self.record.config.name.clone(),
-            address,
-            reason,
-        })
+        Err(NetError::Address { network: self.record.config.name.clone(), address, reason })
     }
 
     /// Returns the lease of `id`.
     fn leased(&self, id: &str) -> Lease {
         let addresses = self.table.holders.get(id).into_iter().flatten();
-        let with_prefix = addresses
-            .zip(&self.record.subnets)
-            .filter_map(|(address, subnet)| IpNetwork::new(*address, subnet.range.prefix()).ok());
-        Lease {
-            network: self.record.config.name.clone(),
-            addresses: with_prefix.collect(),
-        }
+        let with_prefix = addresses.zip(&self.record.subnets).filter_map(|(address, subnet)| {
+            IpNetwork::new(*address, subnet.range.prefix()).ok()
+        });
+        Lease { network: self.record.config.name.clone(), addresses: with_prefix.collect() }
     }
 }
 
@@ -755,14 +603,6 @@ fn plan_links(
     let mut plans: Vec<LinkPlan> = Vec::new();
     for (index, (record, lease)) in records.iter().zip(&leases.endpoints).enumerate() {
         let [a, b, c, d, ..] = random_bytes()?;
-        let gateways = record.subnets.iter().map(|s| s.gateway).filter(|gateway| {
-            let routed = plans.iter().flat_map(|p| &p.default_routes);
-            !record.config.internal
-                && !routed
-                    .clone()
-                    .any(|other| other.is_ipv4() == gateway.is_ipv4())
-        });
-        let default_routes = gateways.collect();
         let mut default_routes: Vec<IpAddr> = Vec::new();
         for gateway in record.subnets.iter().map(|s| s.gateway).filter(|_| !record.config.internal) {
             let mut routed = plans.iter().flat_map(|p| &p.default_routes).chain(&default_routes);
@@ -772,18 +612,12 @@ fn plan_links(
         }
         let first = lease.addresses.first().map(IpNetwork::ip);
         plans.push(LinkPlan {
-            host_link: format!(
-                "{}v{:08x}",
-                link_prefix(instance),
-                u32::from_ne_bytes([a, b, c, d])
-            ),
+            host_link: format!("{}v{:08x}", link_prefix(instance), u32::from_ne_bytes([a, b, c, d])),
             interface: format!("eth{index}"),
             bridge: record.bridge.clone(),
             group: record.group,
             mtu: record.mtu,
-            mac: ipam::hardware_address(
-                first.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
-            ),
+            mac: ipam::hardware_address(first.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))),
             addresses: lease.addresses.clone(),
             default_routes,
         });
@@ -793,13 +627,8 @@ fn plan_links(
 
 /// Returns the addresses that published ports lead to: those in the first network that is not internal.
 fn ports_target(attachment: &Attachment) -> Vec<IpAddr> {
-    let endpoint = attachment
-        .endpoints
-        .iter()
-        .find(|endpoint| !endpoint.internal);
-    endpoint.map_or_else(Vec::new, |e| {
-        e.addresses.iter().map(IpNetwork::ip).collect()
-    })
+    let endpoint = attachment.endpoints.iter().find(|endpoint| !endpoint.internal);
+    endpoint.map_or_else(Vec::new, |e| e.addresses.iter().map(IpNetwork::ip).collect())
 }
 
 #[cfg(test)]
