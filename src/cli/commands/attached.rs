@@ -197,6 +197,9 @@ async fn stop(
             }
             _ = interrupts.next() => {
                 cancel.cancel();
+                if context.printer.err_look.terminal {
+                    context.printer.err("\n");
+                }
                 engine.kill(&stack.name, services, libc::SIGKILL, &progress).await?;
                 break;
             }
