@@ -461,6 +461,10 @@ pub(crate) enum ConfigFormat {
 
 /// `stack build`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each flag that is typed"
+)]
 pub(crate) struct BuildArgs {
     /// Services; all that are built where none is named
     #[arg(value_name = "SERVICE")]
@@ -484,6 +488,10 @@ pub(crate) struct BuildArgs {
 
 /// `stack pull`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each flag that is typed"
+)]
 pub(crate) struct PullArgs {
     /// Services; all where none is named
     #[arg(value_name = "SERVICE")]

@@ -4,9 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::render::Printer;
-use super::render::diagnostic::{chain, render_all, render_chain};
+use super::render::diagnostic::{render_all, render_chain, render_hints};
 use super::render::progress::ProgressMode;
 use crate::engine::EngineError;
+use crate::engine::apply::ApplyError;
 use crate::plan::error::PlanError;
 use crate::spec::LoadFailure;
 
@@ -96,24 +97,20 @@ impl CliError {
             return;
         }
         if progress == ProgressMode::Json {
-            printer.err(self.json());
-            return;
+            let message = self.text(false);
+            let object = serde_json::json!({ "error": true, "message": message.trim_end() });
+            printer.err(format!("{object}\n"));
+        } else {
+            printer.err(self.text(colour));
         }
-        let text = match self {
-            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, colour),
-            error => render_chain(error, &error.hints(), colour),
-        };
-        printer.err(text);
     }
 
-    /// One line for machines, as Docker Compose's `--progress json` has it.
-    fn json(&self) -> String {
-        let message = match self {
-            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, false),
-            error => chain(error),
-        };
-        let object = serde_json::json!({ "error": true, "message": message.trim_end() });
-        format!("{object}\n")
+    fn text(&self, colour: bool) -> String {
+        match self {
+            Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), colour),
+            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, colour),
+            error => render_chain(error, &error.hints(), colour),
+        }
     }
 
     fn hints(&self) -> Vec<String> {
@@ -123,6 +120,23 @@ impl CliError {
             _ => Vec::new(),
         }
     }
+}
+
+/// Renders every step that failed, and that the rest was left undone where it was.
+fn render_steps(error: &ApplyError, hints: &[String], colour: bool) -> String {
+    let (failures, rest) = match error {
+        ApplyError::Failed { failures } => (failures, None),
+        ApplyError::Interrupted { failures } => (failures, Some(error)),
+    };
+    let mut text: String = failures
+        .iter()
+        .map(|failure| render_chain(failure, &[], colour))
+        .collect();
+    if let Some(error) = rest {
+        text.push_str(&render_chain(error, &[], colour));
+    }
+    text.push_str(&render_hints(hints, colour));
+    text
 }
 
 /// Makes exit codes of processes (0 to 255, or -1 where none is known) ours.

@@ -72,16 +72,18 @@ fn end(printer: &Printer, progress: ProgressMode, error: CliError) -> ExitCode {
 fn show_usage(printer: &Printer, error: &clap::Error) -> ExitCode {
     let text = error.render();
     if error.use_stderr() {
-        let text = match printer.err_look.colour {
-            true => text.ansi().to_string(),
-            false => text.to_string(),
+        let text = if printer.err_look.colour {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
         };
         printer.err(text);
         return ExitCode::from(2);
     }
-    let text = match printer.out_look.colour {
-        true => text.ansi().to_string(),
-        false => text.to_string(),
+    let text = if printer.out_look.colour {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
     };
     match printer.out(text).and_then(|()| printer.flush()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -52,7 +52,7 @@ pub(crate) async fn drive<T>(
     let mut ticks = tokio::time::interval(if progress.is_live() {
         FRAME
     } else {
-        Duration::from_secs(3600)
+        Duration::from_hours(1)
     });
     let result = loop {
         tokio::select! {

@@ -42,5 +42,6 @@ pub(crate) fn show(output: &Output) -> String {
 /// Runs `stack` with `arguments` in an empty directory.
 pub(crate) fn run(arguments: &[&str]) -> String {
     let directory = tempfile::tempdir().unwrap();
-    shown(&mut stack(directory.path(), arguments))
+    let shown = shown(&mut stack(directory.path(), arguments));
+    shown.replace(directory.path().to_str().unwrap(), "/DIR")
 }

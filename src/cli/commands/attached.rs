@@ -197,6 +197,9 @@ async fn stop(
             }
             _ = interrupts.next() => {
                 cancel.cancel();
+                if context.printer.err_look.terminal {
+                    context.printer.err("\n");
+                }
                 engine.kill(&stack.name, services, libc::SIGKILL, &progress).await?;
                 break;
             }
@@ -239,9 +242,10 @@ impl Attached<'_> {
         };
         let selection = Selection::new(self.stack, &args.services, dependencies)?;
         let selected = selection.services.iter().map(|(name, _)| name.to_string());
-        let mut services: BTreeSet<String> = match args.attach.is_empty() {
-            true => selected.collect(),
-            false => args.attach.iter().cloned().collect(),
+        let mut services: BTreeSet<String> = if args.attach.is_empty() {
+            selected.collect()
+        } else {
+            args.attach.iter().cloned().collect()
         };
         services.retain(|service| !args.no_attach.contains(service));
         Ok(services)

@@ -1,12 +1,12 @@
 //! `stack config`.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::cli::args::{ConfigArgs, ConfigFormat};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
+use crate::cli::render::text::lines;
 use crate::plan::graph::{Dependencies, Selection};
 use crate::plan::naming::image_reference;
 use crate::spec::Loaded;
@@ -66,7 +66,7 @@ fn listing(args: &ConfigArgs, loaded: &Loaded) -> Result<Option<String>, CliErro
     let stack = &loaded.stack;
     let selection = Selection::new(stack, &args.names, Dependencies::Follow)?;
     let selected = || selection.services.iter().copied();
-    let lines: Vec<String> = match () {
+    let list: Vec<String> = match () {
         () if args.services => selected().map(|(name, _)| name.to_string()).collect(),
         () if args.images => selected()
             .map(|(name, service)| image_reference(stack, name, service))
@@ -86,12 +86,7 @@ fn listing(args: &ConfigArgs, loaded: &Loaded) -> Result<Option<String>, CliErro
             .collect(),
         () => return Ok(None),
     };
-    let mut text = String::new();
-    for line in lines {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "{line}");
-    }
-    Ok(Some(text))
+    Ok(Some(lines(list)))
 }
 
 /// Leaves out of the project what the named services and those they depend on do not use.

@@ -19,6 +19,9 @@ use crate::spec::names::ProjectName;
 pub(super) async fn run(context: &Context, args: ExecArgs) -> Result<(), CliError> {
     context.refuse_dry_run("exec")?;
     let target = context.target()?;
+    if let Some(loaded) = &target.loaded {
+        super::check_services(&loaded.stack, std::slice::from_ref(&args.service))?;
+    }
     let engine = context.engine()?;
     let index = match args.index {
         Some(index) => index,
@@ -43,9 +46,10 @@ pub(super) async fn run(context: &Context, args: ExecArgs) -> Result<(), CliErro
         .warnings
         .iter()
         .for_each(|warning| context.warn(warning));
-    let code = match with_terminal {
-        true => wait_with_terminal(session).await?,
-        false => wait(session).await?,
+    let code = if with_terminal {
+        wait_with_terminal(session).await?
+    } else {
+        wait(session).await?
     };
     result_of(code)
 }
@@ -64,9 +68,12 @@ fn first_running(engine: &Engine, project: &ProjectName, service: &str) -> Resul
 fn env(typed: &[String], environment: &BTreeMap<String, String>) -> Vec<String> {
     typed
         .iter()
-        .filter_map(|text| match text.contains('=') {
-            true => Some(text.clone()),
-            false => environment.get(text).map(|value| format!("{text}={value}")),
+        .filter_map(|text| {
+            if text.contains('=') {
+                Some(text.clone())
+            } else {
+                environment.get(text).map(|value| format!("{text}={value}"))
+            }
         })
         .collect()
 }

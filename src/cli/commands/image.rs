@@ -7,6 +7,7 @@ use crate::cli::args::{ImageListArgs, ImportArgs, ListFormat};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::images::{render_json, render_store};
+use crate::cli::render::text::lines;
 
 /// Makes an image of a root file system and prints its ID.
 pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
@@ -31,12 +32,7 @@ pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliErro
 pub(super) fn list(context: &Context, args: &ImageListArgs) -> Result<(), CliError> {
     let images = context.engine()?.images()?;
     if args.quiet {
-        return context.out(
-            images
-                .iter()
-                .map(|image| format!("{}\n", bare_id(&image.id)))
-                .collect::<String>(),
-        );
+        return context.out(lines(images.iter().map(|image| bare_id(&image.id))));
     }
     context.out(match args.format {
         ListFormat::Table => render_store(&images, now().as_second()),

@@ -6,6 +6,7 @@ use crate::cli::args::{ImagesArgs, ListFormat};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::images::{render_json, render_used};
+use crate::cli::render::text::lines;
 
 /// Lists the images that the project's containers use.
 pub(super) fn run(context: &Context, args: &ImagesArgs) -> Result<(), CliError> {
@@ -29,7 +30,7 @@ pub(super) fn run(context: &Context, args: &ImagesArgs) -> Result<(), CliError> 
             .iter()
             .map(|image| super::image::bare_id(&image.id))
             .collect();
-        return context.out(ids.iter().map(|id| format!("{id}\n")).collect::<String>());
+        return context.out(lines(ids));
     }
     context.out(match args.format {
         ListFormat::Table => render_used(&images, now().as_second()),

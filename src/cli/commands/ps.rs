@@ -9,6 +9,7 @@ use crate::cli::args::{PsArgs, StateArg};
 use crate::cli::context::{Context, Target, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::containers::{render_json, render_table, state_word};
+use crate::cli::render::text::lines;
 use crate::engine::view::{ContainerView, StateView};
 
 /// Lists the project's containers.
@@ -34,16 +35,13 @@ pub(super) fn run(context: &Context, args: &PsArgs) -> Result<(), CliError> {
     containers.sort_by(|a, b| a.name.cmp(&b.name));
     let now_s = now().as_second();
     context.out(if args.quiet {
-        containers
-            .iter()
-            .map(|container| format!("{}\n", container.id))
-            .collect()
+        lines(containers.iter().map(|container| &container.id))
     } else if args.names {
         let names: BTreeSet<&str> = containers
             .iter()
             .map(|container| container.service.as_str())
             .collect();
-        names.iter().map(|name| format!("{name}\n")).collect()
+        lines(names)
     } else if json {
         render_json(&containers, now_s, args.no_trunc)
     } else {

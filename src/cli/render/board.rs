@@ -58,17 +58,14 @@ impl Board {
 
     /// Takes what happened at `now`, a time since the beginning.
     pub(crate) fn take(&mut self, event: Event, now: Duration) {
-        let index = match self
+        let found = self
             .tasks
             .iter()
-            .position(|task| task.subject == event.subject)
-        {
-            Some(index) => index,
-            None => {
-                self.tasks.push(Task::new(event.subject, now));
-                self.tasks.len() - 1
-            }
-        };
+            .position(|task| task.subject == event.subject);
+        let index = found.unwrap_or_else(|| {
+            self.tasks.push(Task::new(event.subject, now));
+            self.tasks.len() - 1
+        });
         if let Some(task) = self.tasks.get_mut(index) {
             task.take(event.kind, now);
         }
@@ -140,9 +137,10 @@ impl Board {
             .filter(|task| matches!(task.state, TaskState::Done { .. }))
             .count();
         let text = format!("[+] {} {done}/{}", self.title, rows().count());
-        match done == rows().count() {
-            true => paint(colour, AnsiColor::Blue.on_default(), &text),
-            false => text,
+        if done == rows().count() {
+            paint(colour, AnsiColor::Blue.on_default(), &text)
+        } else {
+            text
         }
     }
 

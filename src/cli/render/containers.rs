@@ -196,9 +196,10 @@ fn render_ports(publishers: &[Publisher]) -> String {
             if port.published_port == 0 {
                 return target;
             }
-            let address = match port.url.contains(':') {
-                true => format!("[{}]", port.url),
-                false => port.url.clone(),
+            let address = if port.url.contains(':') {
+                format!("[{}]", port.url)
+            } else {
+                port.url.clone()
             };
             format!(
                 "{address}:{}->{target}",

@@ -83,6 +83,13 @@ pub(crate) fn render_message(level: &str, message: &str, hints: &[String], colou
     );
     let message = visible(message.trim_end()).replace('\n', "\n    ");
     let mut text = format!("{level}: {message}\n");
+    text.push_str(&render_hints(hints, colour));
+    text
+}
+
+/// Renders a line a hint.
+pub(crate) fn render_hints(hints: &[String], colour: bool) -> String {
+    let mut text = String::new();
     for hint in hints {
         let help = paint(
             colour,
@@ -126,9 +133,10 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
             .iter()
             .map(|hint| Level::HELP.message(visible(hint))),
     );
-    let renderer = match colour {
-        true => Renderer::styled(),
-        false => Renderer::plain(),
+    let renderer = if colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
     };
     renderer.render(&[group])
 }
@@ -213,9 +221,10 @@ impl<'a> Frame<'a> {
             .first()
             .map(|mark| visible(&mark.source.path.display().to_string()));
         let annotations = self.marks.iter().map(|mark| {
-            let kind = match mark.primary {
-                true => AnnotationKind::Primary,
-                false => AnnotationKind::Context,
+            let kind = if mark.primary {
+                AnnotationKind::Primary
+            } else {
+                AnnotationKind::Context
             };
             kind.span(mark.range.start - start..mark.range.end - start)
                 .label(mark.label.map(visible))

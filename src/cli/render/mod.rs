@@ -95,7 +95,7 @@ impl Printer {
     }
 
     /// Columns and rows of the terminal behind standard error, where there is one.
-    pub(crate) fn size(&self) -> (usize, usize) {
+    pub(crate) fn size() -> (usize, usize) {
         terminal::size(io::stderr()).map_or((80, 24), |(columns, rows)| {
             (usize::from(columns.max(20)), usize::from(rows.max(2)))
         })

@@ -11,6 +11,7 @@
 //! It is never higher than the terminal, and its last state stays in the scrollback.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -18,7 +19,7 @@ use serde_json::json;
 use super::Printer;
 use super::board::Board;
 use super::diagnostic::render_message;
-use super::text::visible_line;
+use super::text::{lines, visible_line};
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 
 /// Least time between two drawings; ten a second are smooth enough.
@@ -111,7 +112,7 @@ impl<'a> Progress<'a> {
             return;
         }
         let mut live = self.live.borrow_mut();
-        let (width, _) = self.printer.size();
+        let (width, _) = Printer::size();
         let lines = live
             .board
             .summary(self.started.elapsed(), width, self.printer.err_look.colour);
@@ -122,7 +123,7 @@ impl<'a> Progress<'a> {
 
     fn draw(&self, live: &mut Live, above: &str) {
         live.drawn = Some(Instant::now());
-        let (width, height) = self.printer.size();
+        let (width, height) = Printer::size();
         let highest = HIGHEST.min(height - 1);
         let colour = self.printer.err_look.colour;
         let lines = live
@@ -140,7 +141,8 @@ impl<'a> Progress<'a> {
         }
         let mut text = String::from("\x1b[?2026h");
         if live.height > 0 {
-            text.push_str(&format!("\x1b[{}A\r\x1b[J", live.height));
+            // Writing to a string cannot fail.
+            let _infallible = write!(text, "\x1b[{}A\r\x1b[J", live.height);
         }
         text.push_str(above);
         for line in lines {
@@ -195,10 +197,7 @@ fn render_plain(event: &Event) -> String {
         EventKind::Progress { .. } => String::new(),
         EventKind::Line(text) => {
             let pieces = super::text::sanitize(text.trim_end().as_bytes());
-            pieces
-                .iter()
-                .map(|piece| format!(" {subject} | {piece}\n"))
-                .collect()
+            lines(pieces.iter().map(|piece| format!(" {subject} | {piece}")))
         }
         EventKind::Failed(message) => format!(" {subject}  Error: {}\n", visible_line(message)),
         EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),

@@ -114,9 +114,10 @@ fn relay(
     let mut typed: Vec<u8> = Vec::new();
     let mut reading = true;
     loop {
-        let wanted = match typed.is_empty() {
-            true => PollFlags::IN,
-            false => PollFlags::IN | PollFlags::OUT,
+        let wanted = if typed.is_empty() {
+            PollFlags::IN
+        } else {
+            PollFlags::IN | PollFlags::OUT
         };
         let mut watched = vec![
             PollFd::new(&master, wanted),

@@ -1,5 +1,7 @@
 //! What must not reach a terminal: names, messages and output come from files, images and containers of others.
 
+use std::fmt::{Display, Write as _};
+
 /// Replaces control characters (but tab and line feed), and those that turn the direction of writing, by their
 /// visible escapes.
 pub(crate) fn visible(text: &str) -> String {
@@ -18,6 +20,16 @@ pub(crate) fn visible(text: &str) -> String {
 pub(crate) fn visible_line(text: &str) -> String {
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
     visible(&joined)
+}
+
+/// Joins values, each in a line of its own.
+pub(crate) fn lines<T: Display>(values: impl IntoIterator<Item = T>) -> String {
+    let mut text = String::new();
+    for value in values {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(text, "{value}");
+    }
+    text
 }
 
 fn is_harmful(character: char) -> bool {
