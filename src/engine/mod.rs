@@ -1,6 +1,8 @@
 //! Where the rooms meet: observe, lower, plan, apply.
 
 pub mod apply;
+#[cfg(test)]
+mod converge;
 pub mod event;
 #[cfg(test)]
 mod fake;

@@ -8,7 +8,7 @@ use crate::plan::action::{Action, AnonymousVolumes, ContainerRef, ContainerSpec,
 use crate::plan::cause::Cause;
 use crate::plan::draft::Draft;
 use crate::plan::error::PlanError;
-use crate::plan::graph;
+use crate::plan::graph::{self, ServiceGraph};
 use crate::plan::naming;
 use crate::plan::networks::{self, NetworkSteps};
 use crate::plan::observed::{ContainerId, ObservedContainer, State};
@@ -84,6 +84,14 @@ pub(super) fn emit<'a>(inputs: &Inputs<'a>, decisions: Decisions<'a>) -> Result<
     } = emitter;
     starts.finish(&mut draft);
     order_stops(&inputs.selection.graph, &stops, &mut draft);
+    if !orphans.is_empty() {
+        // The file says nothing of their order, their labels do.
+        let services = orphans.iter().map(|orphan| &orphan.container.service);
+        let stops = services.filter_map(|service| stops.get_key_value(service));
+        let stops = stops.map(|(service, steps)| (service.clone(), steps.clone()));
+        let graph = ServiceGraph::of_labels(inputs.observed);
+        order_stops(&graph, &stops.collect(), &mut draft);
+    }
     draft.finish()
 }
 
