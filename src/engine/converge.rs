@@ -429,35 +429,34 @@ fn any_stack() -> impl Strategy<Value = Stack> {
         0..6_u8,
     );
     prop::collection::vec(service, 1..6).prop_map(|services| {
-        let mut text = String::new();
+        let mut lines = Vec::new();
         for (index, (kind, variable, depends, scale)) in services.into_iter().enumerate() {
-            text.push_str(&format!("s{index} check anon=/a env:A={variable}"));
-            for dependency in depends.into_iter().filter(|d| *d < index) {
-                let flag = ["", "!", "?", "healthy!"][usize::from(kind)];
-                text.push_str(&format!(" depends:s{dependency}={flag}"));
-            }
-            match kind {
-                1 if index > 0 => text.push_str(&format!(" share=s{}", index - 1)),
-                2 => text.push_str(" net=x net=y"),
-                3 => text.push_str(&format!(" name=n{variable}-{index}")),
-                _ => {}
-            }
+            let flag = ["", "!", "?", "healthy!"][usize::from(kind)];
+            let before = depends.into_iter().filter(|dependency| *dependency < index);
+            let mut words = vec![format!("s{index} check anon=/a env:A={variable}")];
+            words.extend(before.map(|dependency| format!("depends:s{dependency}={flag}")));
+            words.push(match kind {
+                1 if index > 0 => format!("share=s{}", index - 1),
+                2 => "net=x net=y".to_owned(),
+                3 => format!("name=n{variable}-{index}"),
+                _ => String::new(),
+            });
             if kind != 3 {
-                text.push_str(&format!(" scale={scale}", scale = scale.max(1)));
+                words.push(format!("scale={}", scale.max(1)));
             }
-            text.push('\n');
+            if kind == 2 && variable == 1 {
+                lines.push("network x internal".to_owned());
+            }
+            lines.push(words.join(" "));
         }
-        if text.len() % 2 == 0 && text.contains("net=x") {
-            text.insert_str(0, "network x internal\n");
-        }
-        stack(&text)
+        stack(&lines.join("\n"))
     })
 }
 
 #[test]
 fn any_edit_converges_from_trouble_at_any_step() {
     let config = Config {
-        cases: 60,
+        cases: 100,
         failure_persistence: None,
         ..Config::default()
     };

@@ -197,7 +197,7 @@ impl FakeHost {
         work: impl FnOnce(&mut Machine) -> HostResult<T>,
     ) -> HostResult<T> {
         if self.killed.get() || self.hangs.borrow().as_ref() == Some(&what) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         let trouble = {
             let mut trouble = self.trouble.borrow_mut();
@@ -218,7 +218,7 @@ impl FakeHost {
             Some(Trouble::Fails) => return refuse(format!("{what}: as the test wants")),
             Some(Trouble::KilledBefore) => {
                 self.killed.set(true);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Some(Trouble::Killed) | None => {}
         }
@@ -400,8 +400,8 @@ impl Host for FakeHost {
             for id in containers {
                 let container = machine.container(id)?;
                 let met = match (wait.condition, container.state) {
-                    (Awaited::Completed, State::Exited { code: Some(0) }) => true,
-                    (Awaited::Healthy, State::Running(Health::Healthy)) => true,
+                    (Awaited::Completed, State::Exited { code: Some(0) })
+                    | (Awaited::Healthy, State::Running(Health::Healthy)) => true,
                     (Awaited::RunningOrHealthy, State::Running(health)) => {
                         matches!(health, Health::Unchecked | Health::Healthy)
                     }
@@ -444,12 +444,13 @@ impl Host for FakeHost {
                 network.used_by.remove(container);
             }
             let removed = machine.containers.remove(container).unwrap();
-            if anonymous_volumes == AnonymousVolumes::Remove {
-                for volume in removed.anonymous.values() {
-                    if !machine.containers.values().any(|c| c.mounts(volume)) {
-                        machine.volumes.remove(volume);
-                    }
-                }
+            let mut volumes: Vec<String> = removed.anonymous.into_values().collect();
+            volumes.retain(|volume| {
+                let mut others = machine.containers.values();
+                anonymous_volumes == AnonymousVolumes::Remove && !others.any(|c| c.mounts(volume))
+            });
+            for volume in volumes {
+                machine.volumes.remove(&volume);
             }
             Ok(())
         })

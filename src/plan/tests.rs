@@ -26,7 +26,7 @@ fn check(plan: Result<Plan, PlanError>, expected: &str) {
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty());
-    let expected: String = lines.map(|line| format!("{line}\n")).collect();
+    let expected: String = lines.flat_map(|line| [line, "\n"]).collect();
     assert_eq!(shown, expected, "\n{shown}");
 }
 
@@ -237,6 +237,36 @@ fn who_shares_a_network_restarts_with_its_donor() {
         "[] -> #1 stop container demo-side-1: shares the network of db, which starts anew
          [1] -> #2 start container demo-db-1: exited with 1
          [2] -> #3 start container demo-side-1: shares the network of db, which starts anew",
+    );
+}
+
+#[test]
+fn who_shares_a_network_restarts_with_its_donor_also_when_not_named() {
+    let text = "db\nside share=db\nmore share=side";
+    let mut observed = up(&stack(text));
+    *state_of(&mut observed, "demo-db-1") = State::Exited { code: Some(1) };
+    check(
+        plan(text, &observed, &named(&["db"])),
+        "[] -> #1 stop container demo-more-1: shares the network of side, which starts anew
+         [~1] -> #2 stop container demo-side-1: shares the network of db, which starts anew
+         [2] -> #3 start container demo-db-1: exited with 1
+         [1,3] -> #4 start container demo-side-1: shares the network of db, which starts anew
+         [4] -> #5 start container demo-more-1: shares the network of side, which starts anew",
+    );
+}
+
+#[test]
+fn a_donor_starts_only_when_a_replaced_sharer_has_stopped() {
+    let mut observed = up(&stack("db\nside share=db"));
+    *state_of(&mut observed, "demo-db-1") = State::Exited { code: Some(1) };
+    check(
+        plan("db\nside share=db env:A=1", &observed, &default()),
+        "[] -> #1 create container demo-side-1 to replace side10000000: environment.A unset → 1
+         [1] -> #2 stop container demo-side-1: replaced
+         [2] -> #3 start container demo-db-1: exited with 1
+         [2] -> #4 remove container demo-side-1: replaced
+         [4] -> #5 rename container side10000000_demo-side-1 to demo-side-1: takes its place
+         [3,5] -> #6 start container demo-side-1: takes its place",
     );
 }
 
@@ -774,7 +804,6 @@ fn stop_start_restart() {
     );
 }
 
-/// Prints how long planning takes: `cargo test plan::tests::large -- --nocapture`.
 #[test]
 fn large_stacks_are_planned_in_linear_time() {
     let text: String = (0..500)
@@ -791,4 +820,77 @@ fn large_stacks_are_planned_in_linear_time() {
     // A network, a volume, and a creation and a start of each.
     assert_eq!(first.steps.len(), 2 + 2 * (500 * 2 + 250));
     check(containers(&all, &up(&all), &default()), "");
+}
+
+#[test]
+fn fields_of_a_service() {
+    use crate::spec::model::network::{Port, PortRange, Protocol};
+    let mut all = stack("web net=front vol=data:/data env:A=1");
+    let web = all.services.values_mut().next().unwrap();
+    web.command = Some(vec![
+        "serve".to_owned(),
+        "--password".to_owned(),
+        "x".to_owned(),
+    ]);
+    web.stop_grace_period = Some(Duration::from_millis(1500));
+    web.privileged = true;
+    web.ports.push(Port {
+        host_ip: Some("127.0.0.1".parse().unwrap()),
+        published: Some(PortRange {
+            first: 8080,
+            last: 8080,
+        }),
+        target: 80,
+        protocol: Protocol::Tcp,
+    });
+    let web = all.services.values().next().unwrap();
+    let fields = super::fingerprint::service(&all, web, &default());
+    let shown: Vec<String> = fields
+        .iter()
+        .map(|(path, value)| format!("{path} {value}"))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            r#"command ["serve","--password","x"]"#,
+            r#"environment.A "1""#,
+            r#"image "app""#,
+            r#"networks.front.name "demo_front""#,
+            r#"ports ["127.0.0.1:8080:80/tcp"]"#,
+            "privileged true",
+            r#"stop_grace_period "1.5s""#,
+            "volumes./data.copy true",
+            r#"volumes./data.name "demo_data""#,
+            "volumes./data.read_only false",
+            r#"volumes./data.source "data""#,
+            r#"volumes./data.target "/data""#,
+            r#"volumes./data.type "volume""#,
+        ]
+    );
+}
+
+#[test]
+fn lists_and_long_values_are_shown_safely() {
+    use super::fingerprint::Change;
+    let change = |old: serde_json::Value, new: serde_json::Value| {
+        let change = Change {
+            path: "command".to_owned(),
+            old: Some(old),
+            new: Some(new),
+        };
+        change.to_string()
+    };
+    assert_eq!(
+        change(
+            serde_json::json!(["serve", "--password", "x", "--api-key=y"]),
+            serde_json::json!([])
+        ),
+        r#"command ["serve","--password","***","--api-key=***"] → []"#
+    );
+    assert_eq!(change("a b".into(), "".into()), r#"command "a b" → """#);
+    let long = "x".repeat(100);
+    assert_eq!(
+        change(long.clone().into(), "y".into()),
+        format!("command {}… → y", &long[..60])
+    );
 }
