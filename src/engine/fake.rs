@@ -1,7 +1,7 @@
 //! A model of a machine, for tests: it holds networks, volumes and containers, refuses what a machine refuses, and can be
 //! observed. It fails, or stops answering, at a step of the test's choice.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ pub(super) struct FakeHost {
     stack: RefCell<Option<Stack>>,
     /// Calls until the machine fails, and how.
     trouble: RefCell<Option<(usize, Trouble)>>,
+    /// Whether who calls has been killed: nothing is done any more.
+    killed: Cell<bool>,
+    /// The call that never returns and does nothing.
+    hangs: RefCell<Option<String>>,
     /// What was done, in order.
     pub(super) log: RefCell<Vec<String>>,
 }
@@ -97,9 +101,21 @@ impl FakeHost {
         *self.stack.borrow_mut() = Some(stack.clone());
     }
 
-    /// Lets call number `call`, from 0, go wrong; `None` lets none.
-    pub(super) fn trouble(&self, trouble: Option<(usize, Trouble)>) {
-        *self.trouble.borrow_mut() = trouble;
+    /// Lets this call never return.
+    pub(super) fn hang(&self, what: &str) {
+        *self.hangs.borrow_mut() = Some(what.to_owned());
+    }
+
+    /// Lets all be well again.
+    pub(super) fn recover(&self) {
+        *self.trouble.borrow_mut() = None;
+        *self.hangs.borrow_mut() = None;
+        self.killed.set(false);
+    }
+
+    /// Lets call number `call`, from 0, go wrong.
+    pub(super) fn trouble(&self, call: usize, trouble: Trouble) {
+        *self.trouble.borrow_mut() = Some((call, trouble));
     }
 
     /// Puts an image there.
@@ -180,6 +196,9 @@ impl FakeHost {
         what: String,
         work: impl FnOnce(&mut Machine) -> HostResult<T>,
     ) -> HostResult<T> {
+        if self.killed.get() || self.hangs.borrow().as_ref() == Some(&what) {
+            std::future::pending::<()>().await;
+        }
         let trouble = {
             let mut trouble = self.trouble.borrow_mut();
             match trouble.as_mut() {
@@ -197,12 +216,16 @@ impl FakeHost {
         };
         match trouble {
             Some(Trouble::Fails) => return refuse(format!("{what}: as the test wants")),
-            Some(Trouble::KilledBefore) => std::future::pending().await,
+            Some(Trouble::KilledBefore) => {
+                self.killed.set(true);
+                std::future::pending::<()>().await;
+            }
             Some(Trouble::Killed) | None => {}
         }
         self.log.borrow_mut().push(what);
         let result = work(&mut self.state.borrow_mut());
         if trouble == Some(Trouble::Killed) {
+            self.killed.set(true);
             std::future::pending::<()>().await;
         }
         result
@@ -377,8 +400,8 @@ impl Host for FakeHost {
             for id in containers {
                 let container = machine.container(id)?;
                 let met = match (wait.condition, container.state) {
-                    (Awaited::Completed, State::Exited { code: Some(0) }) => true,
-                    (Awaited::Healthy, State::Running(Health::Healthy)) => true,
+                    (Awaited::Completed, State::Exited { code: Some(0) })
+                    | (Awaited::Healthy, State::Running(Health::Healthy)) => true,
                     (Awaited::RunningOrHealthy, State::Running(health)) => {
                         matches!(health, Health::Unchecked | Health::Healthy)
                     }
@@ -421,12 +444,13 @@ impl Host for FakeHost {
                 network.used_by.remove(container);
             }
             let removed = machine.containers.remove(container).unwrap();
-            if anonymous_volumes == AnonymousVolumes::Remove {
-                for volume in removed.anonymous.values() {
-                    if !machine.containers.values().any(|c| c.mounts(volume)) {
-                        machine.volumes.remove(volume);
-                    }
-                }
+            let mut volumes: Vec<String> = removed.anonymous.into_values().collect();
+            volumes.retain(|volume| {
+                let mut others = machine.containers.values();
+                anonymous_volumes == AnonymousVolumes::Remove && !others.any(|c| c.mounts(volume))
+            });
+            for volume in volumes {
+                machine.volumes.remove(&volume);
             }
             Ok(())
         })

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
@@ -22,6 +23,7 @@ use serde_json::{Map, Value};
 use super::naming;
 use super::options::UpOptions;
 use crate::spec::model::Stack;
+use crate::spec::model::network::{Port, Protocol};
 use crate::spec::model::service::Service;
 use crate::spec::model::volume::MountSource;
 
@@ -81,6 +83,8 @@ pub fn service(stack: &Stack, service: &Service, options: &UpOptions) -> Fields 
         for (key, value) in map {
             match (key.as_str(), &value) {
                 (key, _) if IGNORED.contains(&key) => {}
+                // As good as not set. Left out, so that a flag the model gains later recreates nothing.
+                (_, Value::Bool(false) | Value::Null) => {}
                 ("ports", Value::Array(_)) => {
                     fields.insert(key, service.ports.iter().map(short_port).collect());
                 }
@@ -192,37 +196,32 @@ fn flatten(path: &str, value: Value, fields: &mut Fields) {
     }
 }
 
-/// Reads serde's form of a [`std::time::Duration`], `{secs, nanos}`, as text.
+/// Reads serde's form of a [`Duration`], `{secs, nanos}`, as text.
 fn duration(map: &Map<String, Value>) -> Option<String> {
     let secs = map.get("secs")?.as_u64()?;
     let nanos = map.get("nanos")?.as_u64()?;
     if map.len() != 2 {
         return None;
     }
-    Some(format!(
-        "{:?}",
-        std::time::Duration::new(secs, u32::try_from(nanos).ok()?)
-    ))
+    let duration = Duration::new(secs, u32::try_from(nanos).ok()?);
+    Some(format!("{duration:?}"))
 }
 
 /// Renders a port as `[host_ip:][published:]target/protocol`.
-fn short_port(port: &crate::spec::model::network::Port) -> Value {
-    use crate::spec::model::network::Protocol;
+fn short_port(port: &Port) -> Value {
     let protocol = match port.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
-    let mut text = String::new();
-    match port.host_ip {
-        Some(IpAddr::V6(address)) => text.push_str(&format!("[{address}]:")),
-        Some(IpAddr::V4(address)) => text.push_str(&format!("{address}:")),
-        None => {}
-    }
-    match port.published {
-        Some(range) if range.first == range.last => text.push_str(&format!("{}:", range.first)),
-        Some(range) => text.push_str(&format!("{}-{}:", range.first, range.last)),
-        None => {}
-    }
-    text.push_str(&format!("{}/{protocol}", port.target));
-    text.into()
+    let host = match port.host_ip {
+        Some(IpAddr::V6(address)) => format!("[{address}]:"),
+        Some(IpAddr::V4(address)) => format!("{address}:"),
+        None => String::new(),
+    };
+    let published = match port.published {
+        Some(range) if range.first == range.last => format!("{}:", range.first),
+        Some(range) => format!("{}-{}:", range.first, range.last),
+        None => String::new(),
+    };
+    format!("{host}{published}{}/{protocol}", port.target).into()
 }

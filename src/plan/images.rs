@@ -40,9 +40,10 @@ pub fn references(stack: &Stack) -> BTreeSet<String> {
 ///
 /// An image that can be pulled and built is pulled, and built if that fails, as Docker Compose does (compose-spec build.md).
 pub fn images(stack: &Stack, observed: &Observed, options: &UpOptions) -> Result<Plan, PlanError> {
-    let dependencies = match options.no_deps {
-        true => Dependencies::Leave,
-        false => Dependencies::Follow,
+    let dependencies = if options.no_deps {
+        Dependencies::Leave
+    } else {
+        Dependencies::Follow
     };
     let selection = Selection::new(stack, &options.services, dependencies)?;
     let mut draft = Draft::default();
@@ -88,9 +89,10 @@ pub fn build(stack: &Stack, options: &ImageOptions) -> Result<Plan, PlanError> {
 
 /// Selects for `pull` and `build`.
 fn select<'a>(stack: &'a Stack, options: &ImageOptions) -> Result<Selection<'a>, PlanError> {
-    let dependencies = match options.with_dependencies {
-        true => Dependencies::Follow,
-        false => Dependencies::Leave,
+    let dependencies = if options.with_dependencies {
+        Dependencies::Follow
+    } else {
+        Dependencies::Leave
     };
     Selection::new(stack, &options.services, dependencies)
 }

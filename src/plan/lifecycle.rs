@@ -144,14 +144,13 @@ impl<'a> Cycling<'a> {
             let any = of
                 .iter()
                 .any(|container| self.start.contains(&container.id));
-            let ready = match any {
-                true => {
-                    let dependencies = graph.dependencies(service);
-                    let owned = dependencies.map(|(name, d)| (name.to_owned(), d));
-                    let owned: Vec<(String, Dependency)> = owned.collect();
-                    starts.ready(&mut draft, service, owned)
-                }
-                false => Vec::new(),
+            let ready = if any {
+                let dependencies = graph.dependencies(service);
+                let owned = dependencies.map(|(name, d)| (name.to_owned(), d));
+                let owned: Vec<(String, Dependency)> = owned.collect();
+                starts.ready(&mut draft, service, owned)
+            } else {
+                Vec::new()
             };
             for container in of {
                 if !services.contains(service) && !self.start.contains(&container.id) {

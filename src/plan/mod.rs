@@ -33,6 +33,10 @@ pub mod options;
 pub mod redact;
 mod starts;
 pub mod teardown;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod volumes;
 
 use std::fmt;

@@ -158,9 +158,8 @@ impl ObservedContainer {
     /// Whether it must be stopped before it can be removed.
     pub fn is_live(&self) -> bool {
         match self.state {
-            State::Running(_) | State::Restarting => true,
             // An unreadable record may hide a live process; stopping what does not run does nothing.
-            State::Unknown => true,
+            State::Running(_) | State::Restarting | State::Unknown => true,
             State::Created | State::Exited { .. } => false,
         }
     }

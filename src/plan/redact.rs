@@ -121,7 +121,7 @@ fn redact_url(text: &str) -> String {
         match authority.rsplit_once('@') {
             Some((user, host)) => {
                 let user = user.split_once(':').map_or(user, |(user, _)| user);
-                shown.push_str(&format!("{user}:***@{host}"));
+                shown.extend([user, ":***@", host]);
             }
             None => shown.push_str(authority),
         }

@@ -77,17 +77,14 @@ impl<'a> Starts<'a> {
                 continue;
             }
             let condition = awaited(dependency.condition).filter(|c| !self.is_met(&name, *c));
-            match condition {
-                Some(condition) => {
-                    let wait = self.wait(draft, &name, condition, dependency.required);
-                    let needed_by = self.needed_by.entry(wait).or_default();
-                    needed_by.push(service.to_owned());
-                    ready.push(edge(dependency, wait));
-                }
-                None => {
-                    let started = self.started(&name).into_iter();
-                    ready.extend(started.map(|step| edge(dependency, step)));
-                }
+            if let Some(condition) = condition {
+                let wait = self.wait(draft, &name, condition, dependency.required);
+                let needed_by = self.needed_by.entry(wait).or_default();
+                needed_by.push(service.to_owned());
+                ready.push(edge(dependency, wait));
+            } else {
+                let started = self.started(&name).into_iter();
+                ready.extend(started.map(|step| edge(dependency, step)));
             }
         }
         ready

@@ -135,9 +135,10 @@ impl Down<'_> {
     /// Decides on one container.
     fn meant(&self, container: &ObservedContainer) -> Meant {
         if container.oneoff {
-            return match self.options.remove_orphans {
-                true => Meant::Goes,
-                false => Meant::Stays,
+            return if self.options.remove_orphans {
+                Meant::Goes
+            } else {
+                Meant::Stays
             };
         }
         let service = container.service.as_str();
@@ -145,14 +146,16 @@ impl Down<'_> {
             .stack
             .is_none_or(|stack| find(stack, service).is_some());
         if !is_known {
-            return match self.options.remove_orphans {
-                true => Meant::Goes,
-                false => Meant::Orphan,
+            return if self.options.remove_orphans {
+                Meant::Goes
+            } else {
+                Meant::Orphan
             };
         }
-        match self.services.is_empty() || self.services.contains(service) {
-            true => Meant::Goes,
-            false => Meant::Stays,
+        if self.services.is_empty() || self.services.contains(service) {
+            Meant::Goes
+        } else {
+            Meant::Stays
         }
     }
 

@@ -8,7 +8,7 @@ use crate::plan::action::{Action, AnonymousVolumes, ContainerRef, ContainerSpec,
 use crate::plan::cause::Cause;
 use crate::plan::draft::Draft;
 use crate::plan::error::PlanError;
-use crate::plan::graph;
+use crate::plan::graph::{self, ServiceGraph};
 use crate::plan::naming;
 use crate::plan::networks::{self, NetworkSteps};
 use crate::plan::observed::{ContainerId, ObservedContainer, State};
@@ -28,6 +28,8 @@ struct Emitter<'a, 'd> {
     starts: Starts<'d>,
     /// Steps that stop containers of a service.
     stops: BTreeMap<String, Vec<StepId>>,
+    /// Steps that stop a container.
+    stopped: BTreeMap<ContainerId, StepId>,
     /// Steps after which a container is no more.
     removed: BTreeMap<ContainerId, StepId>,
     /// Steps after which a container that stays no longer has the name it had.
@@ -59,6 +61,7 @@ pub(super) fn emit<'a>(inputs: &Inputs<'a>, decisions: Decisions<'a>) -> Result<
         volumes: VolumeSteps::new(),
         starts: Starts::new(&inputs.selection.graph, inputs.options.wait_timeout),
         stops: BTreeMap::new(),
+        stopped: BTreeMap::new(),
         removed: BTreeMap::new(),
         renamed: BTreeMap::new(),
         names: Vec::new(),
@@ -74,6 +77,7 @@ pub(super) fn emit<'a>(inputs: &Inputs<'a>, decisions: Decisions<'a>) -> Result<
         let jobs = jobs(&services);
         emitter.starts.wait_for_all(&mut emitter.draft, &jobs);
     }
+    emitter.order_sharing();
     emitter.order_names()?;
     emitter.order_networks();
     let Emitter {
@@ -84,6 +88,14 @@ pub(super) fn emit<'a>(inputs: &Inputs<'a>, decisions: Decisions<'a>) -> Result<
     } = emitter;
     starts.finish(&mut draft);
     order_stops(&inputs.selection.graph, &stops, &mut draft);
+    if !orphans.is_empty() {
+        // The file says nothing of their order, their labels do.
+        let services = orphans.iter().map(|orphan| &orphan.container.service);
+        let stops = services.filter_map(|service| stops.get_key_value(service));
+        let stops = stops.map(|(service, steps)| (service.clone(), steps.clone()));
+        let graph = ServiceGraph::of_labels(inputs.observed);
+        order_stops(&graph, &stops.collect(), &mut draft);
+    }
     draft.finish()
 }
 
@@ -99,10 +111,11 @@ impl<'a> Emitter<'a, '_> {
         let mut within: BTreeSet<&ContainerId> = orphans.iter().map(|o| &o.container.id).collect();
         for decision in services {
             within.extend(decision.removals.iter().map(|r| &r.container.id));
-            within.extend(decision.members.iter().filter_map(|m| match &m.fate {
-                Fate::Keep { container, .. } => Some(&container.id),
-                Fate::Recreate { old, .. } | Fate::Resume { old, .. } => Some(&old.id),
-                Fate::Create => None,
+            within.extend(decision.members.iter().flat_map(|m| match &m.fate {
+                Fate::Keep { container, .. } => vec![&container.id],
+                Fate::Recreate { old, .. } => vec![&old.id],
+                Fate::Resume { old, new } => vec![&old.id, &new.id],
+                Fate::Create => Vec::new(),
             }));
         }
         let draft = &mut self.draft;
@@ -188,10 +201,6 @@ impl<'a> Emitter<'a, '_> {
         if let Some(cause) = why_stop.clone().filter(|_| container.is_live()) {
             let stop = self.stop(decision.name.as_str(), container, &cause, &[], Part::Whole);
             pending.after.push(After::Success(stop));
-            // A network namespace ends with its container: who runs on in a dead one would not be found again.
-            if let Some(donor) = self.donor_start(member) {
-                self.draft.order(donor, After::Success(stop));
-            }
             pending.start = Some(cause);
             pending.undisturbed = None;
         } else if !container.is_live() {
@@ -398,6 +407,7 @@ impl<'a> Emitter<'a, '_> {
             timeout: self.inputs.options.stop_timeout,
         };
         let step = self.draft.add_part(action, cause.clone(), after, part);
+        self.stopped.insert(container.id.clone(), step);
         self.stops.entry(service.to_owned()).or_default().push(step);
         step
     }
@@ -539,6 +549,52 @@ impl<'a> Emitter<'a, '_> {
             self.draft.order(naming.step, After::Success(*free));
         }
         Ok(())
+    }
+
+    /// Makes starts of containers that are there wait until those that share their network have stopped, and restarts those
+    /// that the plan is not about: a network namespace ends with its container, and who runs on in a dead one would not be
+    /// found again.
+    fn order_sharing(&mut self) {
+        let observed = self.inputs.observed;
+        let mut index = 0;
+        while let Some(step) = self.draft.steps().get(index) {
+            index = index.saturating_add(1);
+            let Action::StartContainer {
+                container: ContainerRef::Existing(donor),
+                ..
+            } = &step.action
+            else {
+                continue;
+            };
+            let (start, donor) = (step.id, donor.clone());
+            let name = observed.containers.iter().find(|c| c.id == donor);
+            let cause = Cause::DonorRestarts {
+                service: name.map(|c| c.service.clone()).unwrap_or_default(),
+            };
+            let all = observed.containers.iter().filter(|c| c.is_live());
+            for sharing in all.filter(|c| c.network_of.as_ref() == Some(&donor)) {
+                let stop = self.stopped.get(&sharing.id).copied();
+                let stop = stop.unwrap_or_else(|| self.restart(sharing, &cause, start));
+                self.draft.order(start, After::Success(stop));
+            }
+        }
+    }
+
+    /// Adds the restart of a container that the plan is not about, around the start of its donor; returns the stop.
+    fn restart(
+        &mut self,
+        container: &ObservedContainer,
+        cause: &Cause,
+        donor_start: StepId,
+    ) -> StepId {
+        let stop = self.stop(&container.service, container, cause, &[], Part::Whole);
+        let action = Action::StartContainer {
+            container: ContainerRef::Existing(container.id.clone()),
+            name: container.name.clone(),
+        };
+        let after = [After::Success(stop), After::Success(donor_start)];
+        self.draft.add(action, cause.clone(), &after);
+        stop
     }
 
     /// Makes removals of networks wait until nobody holds an address.
