@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -123,7 +124,7 @@ fn converse(
             reply.body.len()
         );
         for (name, value) in &reply.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text += &format!("{name}: {value}\r\n");
         }
         text.push_str("\r\n");
         let mut bytes = text.into_bytes();
@@ -207,16 +208,14 @@ impl Served {
         let name = asked.path.rsplit('/').next().unwrap();
         if asked.path.contains("/manifests/") {
             let own = Digest::of(&self.manifest).to_string();
-            return match name == own {
-                true => Reply::ok(&self.manifest),
-                false if name == "v1" || name == Digest::of(&self.index).to_string() => {
-                    Reply::ok(&self.index).header(
-                        "content-type",
-                        "application/vnd.oci.image.index.v1+json; x=y",
-                    )
-                }
-                false => Reply::status(404),
-            };
+            if name == own {
+                return Reply::ok(&self.manifest);
+            }
+            if name == "v1" || name == Digest::of(&self.index).to_string() {
+                let media_type = "application/vnd.oci.image.index.v1+json; x=y";
+                return Reply::ok(&self.index).header("content-type", media_type);
+            }
+            return Reply::status(404);
         }
         match self.blobs.get(name) {
             Some(blob) => Reply::ok(blob),
@@ -449,15 +448,17 @@ fn mends_what_passes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn says_what_is_wrong_and_leaves_nothing() {
     type Fault = Box<dyn Fn(&Served, &Asked, Reply) -> Reply + Send + Sync>;
     let layer = |fault: fn(Reply) -> Reply| -> Fault {
-        Box::new(
-            move |served, asked, reply| match asked.path.contains(&served.layers[1]) {
-                true => fault(reply),
-                false => reply,
-            },
-        )
+        Box::new(move |served, asked, reply| {
+            if asked.path.contains(&served.layers[1]) {
+                fault(reply)
+            } else {
+                reply
+            }
+        })
     };
     let manifest = |fault: fn(&Served, Reply) -> Reply| -> Fault {
         Box::new(
@@ -605,9 +606,10 @@ fn credentials_go_to_their_host_alone() {
             );
             return Reply::status(401).header("www-authenticate", &challenge);
         }
-        match asked.path.contains("/blobs/") {
-            true => Reply::status(307).header("location", &format!("http://{other}{}", asked.path)),
-            false => answers.answer(asked),
+        if asked.path.contains("/blobs/") {
+            Reply::status(307).header("location", &format!("http://{other}{}", asked.path))
+        } else {
+            answers.answer(asked)
         }
     });
     let fixture = fixture();
@@ -654,12 +656,13 @@ fn mirrors_stand_in_and_fail_over() {
     // It has the manifest, but no layer.
     let answers = served.clone();
     let half = Server::start(move |asked, _| {
-        match answers.layers.iter().any(|l| asked.path.contains(l)) {
-            true => Reply::status(404),
-            false => answers.answer(&Asked {
+        if answers.layers.iter().any(|l| asked.path.contains(l)) {
+            Reply::status(404)
+        } else {
+            answers.answer(&Asked {
                 path: asked.path.replace("/latest", "/v1"),
                 ..asked.clone()
-            }),
+            })
         }
     });
     let fixture = fixture();
@@ -825,7 +828,6 @@ fn a_real_registry_and_skopeo_agree_with_us() {
     );
     let tool = two.images.layer_directories(&pulled)[0].join("bin/tool");
     let stat = fs_err::metadata(tool).unwrap();
-    use std::os::unix::fs::MetadataExt;
     assert_eq!(
         (stat.mode() & 0o7777, stat.uid(), stat.gid()),
         (0o4755, 3, 4)

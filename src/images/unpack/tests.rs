@@ -415,6 +415,7 @@ fn reads_long_names_attributes_and_sparse_files() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn refuses_malformed_archives() {
     let malformed = |archive: Vec<u8>| match unpacked(&archive) {
         Ok((tree, _)) => format!("{tree:?}"),
