@@ -124,7 +124,7 @@ fn converse(
             reply.body.len()
         );
         for (name, value) in &reply.headers {
-            text += &format!("{name}: {value}\r\n");
+            text.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
         }
         text.push_str("\r\n");
         let mut bytes = text.into_bytes();
@@ -461,12 +461,13 @@ fn says_what_is_wrong_and_leaves_nothing() {
         })
     };
     let manifest = |fault: fn(&Served, Reply) -> Reply| -> Fault {
-        Box::new(
-            move |served, asked, reply| match asked.path.ends_with("/v1") {
-                true => fault(served, reply),
-                false => reply,
-            },
-        )
+        Box::new(move |served, asked, reply| {
+            if asked.path.ends_with("/v1") {
+                fault(served, reply)
+            } else {
+                reply
+            }
+        })
     };
     let served = Served::new();
     let big = &served.layers[1];
