@@ -17,7 +17,7 @@ pub enum ImageError {
         reference: String,
         /// Why not.
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// A root file system that is to become an image.
     #[error("import the root file system")]

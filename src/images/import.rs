@@ -172,9 +172,10 @@ fn json(text: &str) -> Option<Vec<String>> {
 
 fn one(text: &str) -> Result<String, String> {
     let joined = words(text)?.join(" ");
-    match joined.is_empty() {
-        true => Err("an argument is needed".to_owned()),
-        false => Ok(joined),
+    if joined.is_empty() {
+        Err("an argument is needed".to_owned())
+    } else {
+        Ok(joined)
     }
 }
 

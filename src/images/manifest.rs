@@ -367,7 +367,7 @@ pub enum Document {
     /// Choose one by platform.
     Index(Index),
     /// An image.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// Reads an index or a manifest. `content_type` is the registry's word, without parameters; the document's own `mediaType`
@@ -402,7 +402,7 @@ pub fn parse_document(bytes: &[u8], content_type: Option<&str>) -> Result<Docume
     let manifest: Manifest = parse("manifest", bytes)?;
     match manifest.config.media_type.as_str() {
         OCI_CONFIG | DOCKER_CONFIG | "" | "application/octet-stream" => {
-            Ok(Document::Manifest(manifest))
+            Ok(Document::Manifest(Box::new(manifest)))
         }
         other => Err(ManifestError::MediaType {
             media_type: other.to_owned(),

@@ -78,7 +78,7 @@ impl Images {
         let client = Client::new(&self.http, &self.environment);
         let client = client.map_err(|source| ImageError::Pull {
             reference: reference.familiar(),
-            source,
+            source: Box::new(source),
         })?;
         pull::pull(&self.store, &client, reference, platform, progress).await
     }

@@ -42,7 +42,7 @@ pub(super) async fn pull(
 ) -> Result<Image, ImageError> {
     let failed = |source| ImageError::Pull {
         reference: reference.familiar(),
-        source,
+        source: Box::new(source),
     };
     let _hold = store.hold()?;
     let endpoints = client.endpoints(reference).map_err(failed)?;
@@ -92,7 +92,7 @@ pub(super) async fn pull(
 struct Found {
     /// Those to ask for layers, the one that had the manifest first.
     endpoints: Vec<Endpoint>,
-    manifest: Manifest,
+    manifest: Box<Manifest>,
     /// Of the manifest.
     digest: Digest,
     /// Of what the reference pointed to.
@@ -209,7 +209,7 @@ impl Pull<'_> {
                     return Ok(());
                 }
                 Err(ImageError::Pull { source, .. }) if self.endpoints.len() > 1 => {
-                    attempts.push(chain(&source));
+                    attempts.push(chain(&*source));
                 }
                 Err(error) => return Err(error),
             }
@@ -226,7 +226,7 @@ impl Pull<'_> {
     fn failed(&self, source: RegistryError) -> ImageError {
         ImageError::Pull {
             reference: self.reference.familiar(),
-            source,
+            source: Box::new(source),
         }
     }
 
@@ -284,11 +284,10 @@ impl Pull<'_> {
             .blob(&descriptor.digest, BlobState::Extracting);
         let (staging, outcome) = unpacking.await.map_err(|_| stopped(self.store))?;
         self.keep(endpoint, (descriptor, diff_id), &staging, outcome)
-            .await
     }
 
     /// Checks what came and moves it into the store.
-    async fn keep(
+    fn keep(
         &self,
         endpoint: &Endpoint,
         (descriptor, diff_id): (&Descriptor, &Digest),

@@ -43,7 +43,7 @@ pub enum Secret {
         /// Password.
         password: String,
     },
-    /// An OAuth2 refresh token.
+    /// A refresh token (`OAuth2`).
     Identity(String),
     /// A bearer token as it is.
     Bearer(String),
@@ -90,7 +90,8 @@ struct ConfigJson {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Auth {
-    auth: String,
+    #[serde(rename = "auth")]
+    encoded: String,
     username: String,
     password: String,
     identitytoken: String,
@@ -162,7 +163,7 @@ fn secret(auth: &Auth) -> Option<Secret> {
         });
     }
     let decoded = base64::engine::general_purpose::STANDARD
-        .decode(&auth.auth)
+        .decode(&auth.encoded)
         .ok()?;
     let decoded = String::from_utf8(decoded).ok()?;
     let (user, password) = decoded.split_once(':')?;

@@ -442,9 +442,10 @@ impl<'a> Client<'a> {
         RegistryError::Denied {
             repository: endpoint.repository.clone(),
             host: endpoint.host.clone(),
-            hint: match helpers {
-                true => " (credential helpers of Docker's config.json are not supported yet)",
-                false => "",
+            hint: if helpers {
+                " (credential helpers of Docker's config.json are not supported yet)"
+            } else {
+                ""
             },
         }
     }
@@ -526,14 +527,15 @@ pub(crate) fn check_digest(
     expected: &Digest,
     found: &Digest,
 ) -> Result<(), RegistryError> {
-    match expected == found {
-        true => Ok(()),
-        false => Err(RegistryError::Digest {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(RegistryError::Digest {
             what,
             host: endpoint.host.clone(),
             expected: expected.clone(),
             found: found.clone(),
-        }),
+        })
     }
 }
 
@@ -544,15 +546,16 @@ pub(crate) fn check_size(
     descriptor: &Descriptor,
     found: u64,
 ) -> Result<(), RegistryError> {
-    match descriptor.size == found {
-        true => Ok(()),
-        false => Err(RegistryError::Size {
+    if descriptor.size == found {
+        Ok(())
+    } else {
+        Err(RegistryError::Size {
             what,
             digest: descriptor.digest.clone(),
             host: endpoint.host.clone(),
             expected: descriptor.size,
             found,
-        }),
+        })
     }
 }
 

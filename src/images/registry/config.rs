@@ -92,10 +92,12 @@ struct Url {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(default)]
 struct DaemonJson {
-    registry_mirrors: Vec<String>,
-    insecure_registries: Vec<String>,
+    #[serde(rename = "registry-mirrors")]
+    mirrors: Vec<String>,
+    #[serde(rename = "insecure-registries")]
+    insecure: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -120,7 +122,8 @@ struct Registry {
 struct Mirror {
     location: String,
     insecure: bool,
-    pull_from_mirror: Option<PullFromMirror>,
+    #[serde(rename = "pull-from-mirror")]
+    only: Option<PullFromMirror>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -139,13 +142,13 @@ impl RegistryConfig {
             let path = &environment.daemon_json;
             let daemon: DaemonJson =
                 serde_json::from_str(&text).map_err(|error| malformed(path, &error))?;
-            for mirror in &daemon.registry_mirrors {
+            for mirror in &daemon.mirrors {
                 let url = parse_url(mirror).ok_or_else(|| {
                     malformed(path, &format!("`{mirror}` is not the URL of a mirror"))
                 })?;
                 config.docker_mirrors.push(url);
             }
-            config.insecure = daemon.insecure_registries;
+            config.insecure = daemon.insecure;
         }
         let mut files = vec![environment.registries_conf.clone()];
         files.extend(drop_ins(&environment.registries_conf_directory)?);
@@ -220,7 +223,7 @@ impl RegistryConfig {
         }
         for mirror in &registry.mirror {
             let by_digest = reference.digest().is_some();
-            let fits = match mirror.pull_from_mirror {
+            let fits = match mirror.only {
                 Some(PullFromMirror::DigestOnly) => by_digest,
                 Some(PullFromMirror::TagOnly) => !by_digest,
                 Some(PullFromMirror::All) => true,
@@ -261,9 +264,10 @@ impl RegistryConfig {
                 _ => entry == host,
             }
         };
-        match insecure || is_local(host) || self.insecure.iter().any(named) {
-            true => Security::Insecure,
-            false => Security::Https,
+        if insecure || is_local(host) || self.insecure.iter().any(named) {
+            Security::Insecure
+        } else {
+            Security::Https
         }
     }
 }

@@ -100,7 +100,7 @@ impl Http {
                 .user_agent(concat!("stack/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(Duration::from_secs(15))
-                .read_timeout(Duration::from_secs(60));
+                .read_timeout(Duration::from_mins(1));
             if local { builder.no_proxy() } else { builder }
         };
         let client = if local || request.any_certificate {
@@ -187,8 +187,9 @@ fn failure(host: &str, error: &reqwest::Error) -> TransportError {
     }
     let host = host.to_owned();
     let reason = reason.to_string();
-    match error.is_connect() || error.is_builder() {
-        true => TransportError::Connect { host, reason },
-        false => TransportError::Broken { host, reason },
+    if error.is_connect() || error.is_builder() {
+        TransportError::Connect { host, reason }
+    } else {
+        TransportError::Broken { host, reason }
     }
 }

@@ -88,6 +88,10 @@ impl Store {
     /// Makes a layer of an overlay upper directory: its tar is hashed and kept as an uncompressed blob (compressing would take
     /// longer than the step that made it), and the directory itself becomes the layer. Not synced before
     /// [`Store::put_image`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a staging directory is used up by this"
+    )]
     pub fn commit_layer(&self, staging: Staging) -> Result<LayerRecord, StoreError> {
         let path = staging.directory().join("blob");
         let file = fs_err::File::create(&path).map_err(StoreError::io("make", &path))?;
@@ -190,9 +194,10 @@ impl Store {
         let mut directories: Vec<PathBuf> = Vec::new();
         for (diff_id, chain) in both {
             let standing = self.layer_path(chain);
-            let tree = match standing.join("layer.json").exists() {
-                true => standing,
-                false => self.layer_path(diff_id),
+            let tree = if standing.join("layer.json").exists() {
+                standing
+            } else {
+                self.layer_path(diff_id)
             };
             let directory = tree.join("diff");
             if !directories.contains(&directory) {

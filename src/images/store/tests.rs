@@ -162,7 +162,7 @@ fn commits_layers_that_unpack_to_the_same_again() {
         .unwrap();
     let blob = fs_err::File::open(store.blob_path(&top.diff_id)).unwrap();
     let again = import(&store, blob, None, &[]).unwrap();
-    assert_eq!(again.layers, [top.diff_id.clone()]);
+    assert_eq!(again.layers, std::slice::from_ref(&top.diff_id));
 
     // The other way: unpacked from the tar, packed again.
     let staging = store.staging().unwrap();

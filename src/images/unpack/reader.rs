@@ -59,8 +59,8 @@ pub struct Entry {
     pub mtime: (i64, u32),
     /// Bytes of the file as it will be.
     pub size: u64,
-    /// Where the stored bytes go, for a sparse file: (offset, length), ascending.
-    pub sparse: Option<Vec<(u64, u64)>>,
+    /// Where the stored bytes go, for a sparse file.
+    pub sparse: Option<SparseMap>,
     /// Extended attributes.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -72,6 +72,9 @@ impl Entry {
     }
 }
 
+/// Where stored bytes go in a sparse file: (offset, length), ascending.
+pub type SparseMap = Vec<(u64, u64)>;
+
 /// Reads entries one after the other.
 #[derive(Debug)]
 pub struct TarReader<R> {
@@ -81,6 +84,9 @@ pub struct TarReader<R> {
     /// Padding after it.
     padding: u64,
 }
+
+/// Key and value.
+type Record = (Vec<u8>, Vec<u8>);
 
 /// Records that come before the header they amend.
 #[derive(Debug, Default)]
@@ -204,11 +210,12 @@ impl<R: BufRead> TarReader<R> {
             {
                 return Ok(None);
             }
-            return match self.block()?.iter().all(|&b| b == 0) {
-                true => Ok(None),
-                false => Err(UnpackError::Malformed(
+            return if self.block()?.iter().all(|&b| b == 0) {
+                Ok(None)
+            } else {
+                Err(UnpackError::Malformed(
                     "an entry follows a single zero block",
-                )),
+                ))
             };
         }
         let declared = number(&Header::from_byte_slice(&block).as_old().cksum)?;
@@ -320,7 +327,7 @@ impl<R: BufRead> TarReader<R> {
         &mut self,
         header: &Header,
         specials: &Specials,
-    ) -> Result<Option<(u64, Vec<(u64, u64)>)>, UnpackError> {
+    ) -> Result<Option<(u64, SparseMap)>, UnpackError> {
         if header.entry_type() == EntryType::GNUSparse {
             return self.gnu_sparse(header).map(Some);
         }
@@ -334,25 +341,22 @@ impl<R: BufRead> TarReader<R> {
         if specials.pax_number("GNU.sparse.major")? == Some(1) {
             return Ok(Some((size, self.map_before_data()?)));
         }
-        let numbers: Vec<u64> = match specials.pax("GNU.sparse.map") {
-            Some(map) => map
-                .split(|&b| b == b',')
-                .map(decimal)
-                .collect::<Result<_, _>>()?,
-            None => {
-                let keys = [&b"GNU.sparse.offset"[..], b"GNU.sparse.numbytes"];
-                let records = specials
-                    .pax
-                    .iter()
-                    .filter(|(k, _)| keys.contains(&k.as_slice()));
-                records.map(|(_, v)| decimal(v)).collect::<Result<_, _>>()?
-            }
+        let numbers: Vec<u64> = if let Some(map) = specials.pax("GNU.sparse.map") {
+            let numbers = map.split(|&b| b == b',').map(decimal);
+            numbers.collect::<Result<_, _>>()?
+        } else {
+            let keys = [&b"GNU.sparse.offset"[..], b"GNU.sparse.numbytes"];
+            let records = specials
+                .pax
+                .iter()
+                .filter(|(k, _)| keys.contains(&k.as_slice()));
+            records.map(|(_, v)| decimal(v)).collect::<Result<_, _>>()?
         };
         Ok(Some((size, pairs(&numbers))))
     }
 
     /// The old GNU format: four pieces in the header, more in blocks after it.
-    fn gnu_sparse(&mut self, header: &Header) -> Result<(u64, Vec<(u64, u64)>), UnpackError> {
+    fn gnu_sparse(&mut self, header: &Header) -> Result<(u64, SparseMap), UnpackError> {
         let gnu = header.as_gnu().ok_or(UnpackError::Malformed(
             "a sparse entry is not in GNU format",
         ))?;
@@ -371,7 +375,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// PAX sparse format 1.0: decimal numbers, one a line, in the first blocks of the data.
-    fn map_before_data(&mut self) -> Result<Vec<(u64, u64)>, UnpackError> {
+    fn map_before_data(&mut self) -> Result<SparseMap, UnpackError> {
         let mut numbers = Vec::new();
         let mut text = Vec::new();
         let mut count: Option<u64> = None;
@@ -402,7 +406,7 @@ impl<R: BufRead> TarReader<R> {
 }
 
 /// The pieces of one block of the old GNU format.
-fn sparse_pieces(pieces: &[tar::GnuSparseHeader]) -> Result<Vec<(u64, u64)>, UnpackError> {
+fn sparse_pieces(pieces: &[tar::GnuSparseHeader]) -> Result<SparseMap, UnpackError> {
     let pieces = pieces.iter().filter(|piece| !piece.is_empty());
     pieces
         .map(|piece| Ok((number(&piece.offset)?, number(&piece.numbytes)?)))
@@ -424,9 +428,10 @@ fn kind_of(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind, UnpackEr
     Ok(match header.entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             let old = header.as_bytes().get(156) == Some(&0);
-            match old && path.ends_with(b"/") {
-                true => Kind::Directory,
-                false => Kind::File,
+            if old && path.ends_with(b"/") {
+                Kind::Directory
+            } else {
+                Kind::File
             }
         }
         EntryType::Directory => Kind::Directory,
@@ -445,7 +450,7 @@ fn kind_of(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind, UnpackEr
 }
 
 /// Parses `length key=value\n` records; values are bytes, newlines among them.
-fn pax_records(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, UnpackError> {
+fn pax_records(mut bytes: &[u8]) -> Result<Vec<Record>, UnpackError> {
     let malformed = || UnpackError::Malformed("a PAX record is not `length key=value`");
     let mut records = Vec::new();
     while !bytes.is_empty() {
@@ -561,7 +566,7 @@ fn time(text: &[u8]) -> Result<(i64, u32), UnpackError> {
     })
 }
 
-fn pairs(numbers: &[u64]) -> Vec<(u64, u64)> {
+fn pairs(numbers: &[u64]) -> SparseMap {
     let pairs = numbers.chunks_exact(2);
     pairs
         .filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)))
@@ -569,11 +574,7 @@ fn pairs(numbers: &[u64]) -> Vec<(u64, u64)> {
 }
 
 /// Checks that pieces ascend, stay within the file and take exactly the stored bytes (CVE-2025-58183 and its like).
-fn checked_map(
-    map: Vec<(u64, u64)>,
-    size: u64,
-    stored: u64,
-) -> Result<Vec<(u64, u64)>, UnpackError> {
+fn checked_map(map: SparseMap, size: u64, stored: u64) -> Result<SparseMap, UnpackError> {
     let mut end = 0_u64;
     let mut total = 0_u64;
     for &(offset, length) in &map {
