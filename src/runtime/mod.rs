@@ -7,3 +7,5 @@ pub mod config;
 pub mod exec;
 pub mod init;
 pub mod seal;
+#[cfg(test)]
+mod testing;
