@@ -65,6 +65,8 @@ pub mod seal;
 mod start;
 pub mod status;
 mod stop;
+#[cfg(test)]
+mod testing;
 pub mod volumes;
 
 use std::io;

@@ -31,10 +31,12 @@ mod etc;
 mod facts;
 mod handshake;
 pub(crate) mod launch;
-mod mounts;
+pub(crate) mod mounts;
 pub(crate) mod perform;
 pub(crate) mod seccomp;
 pub(crate) mod steps;
+#[cfg(test)]
+mod tests;
 mod user;
 
 /// What [`spawn`] needs to start a container's first process.
