@@ -549,7 +549,7 @@ impl Engine {
         let id = container.id();
         // Its ports were held by the dead monitor and its child; the same ones are taken again.
         let published = self.net.published(id.as_str())?;
-        let sockets = match crate::net::query::reserve_again(&published) {
+        let sockets: Vec<_> = match crate::net::query::reserve_again(&published) {
             Ok(reserved) => reserved
                 .into_iter()
                 .map(|reserved| reserved.socket)
@@ -563,7 +563,7 @@ impl Engine {
             attempted: format!("adopt container {}", id.short()),
             source,
         };
-        match self.runtime.adopt(id, sockets)? {
+        match self.runtime.adopt(id, &sockets)? {
             Adoption::NotNeeded => Ok(()),
             Adoption::Adopting(starting) => {
                 readable(&starting).await.map_err(failed)?;

@@ -114,11 +114,14 @@ mod tests {
                 "nameserver 127.0.0.11\noptions ndots:2\n"
             ]
         );
-        let hosts: Vec<IpAddr> = vec!["192.0.2.53".parse().unwrap(), "fd00::53".parse().unwrap()];
-        let owns: Vec<IpAddr> = vec!["198.51.100.1".parse().unwrap()];
+        assert_eq!(servers(&own), Ok(vec!["198.51.100.1".parse().unwrap()]));
+        let wrong = Resolver {
+            servers: vec!["dns.example".into()],
+            ..Resolver::default()
+        };
         assert_eq!(
-            (upstreams(HOST, &Resolver::default()), upstreams(HOST, &own)),
-            (hosts, owns)
+            servers(&wrong),
+            Err("dns: `dns.example` is not an address".to_owned())
         );
     }
 

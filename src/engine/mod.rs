@@ -47,7 +47,8 @@ pub use logs::LogStream;
 
 use crate::images::{ClientEnvironment, Images};
 use crate::net::Net;
-use crate::runtime::{Runtime, RuntimeRoots, seal};
+use crate::runtime::seal::{self, Sealed};
+use crate::runtime::{Runtime, RuntimeRoots};
 use instance::InstanceId;
 use roots::Roots;
 
@@ -63,6 +64,8 @@ pub struct Engine {
     net: Net,
     runtime: Rc<Runtime>,
     environment: BTreeMap<String, String>,
+    /// Keeps the path that monitors are started from.
+    _sealed: Sealed,
 }
 
 /// How images are built beyond what the file says.
@@ -99,7 +102,7 @@ impl Engine {
                 .map(|home| Path::new(home).join(".docker"))
         });
         let client = ClientEnvironment::system(docker_config.as_deref());
-        let exe = sealed_executable(roots)?;
+        let sealed = sealed_executable(roots)?;
         Ok(Self {
             images: Images::open(&roots.root, &roots.run, client)?,
             net: Net::open(&roots.root, &roots.run, instance.as_str()),
@@ -107,8 +110,9 @@ impl Engine {
                 root: roots.root.clone(),
                 run: roots.run.clone(),
                 instance: instance.as_str().to_owned(),
-                exe,
+                exe: sealed.path().to_owned(),
             })?),
+            _sealed: sealed,
             environment: environment.clone(),
             roots: roots.clone(),
             instance,
@@ -117,7 +121,7 @@ impl Engine {
 }
 
 /// Returns the path that monitors are started from: this program behind a mount that nothing can write through.
-fn sealed_executable(roots: &Roots) -> Result<std::path::PathBuf, EngineError> {
+fn sealed_executable(roots: &Roots) -> Result<Sealed, EngineError> {
     let failed = |source| EngineError::System {
         attempted: "find this program".to_owned(),
         source,
