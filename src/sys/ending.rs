@@ -72,6 +72,7 @@ mod tests {
         for (script, expected) in cases {
             #[expect(clippy::disallowed_methods, reason = "a process to look at")]
             let mut command = std::process::Command::new("/bin/sh");
+            #[expect(clippy::zombie_processes, reason = "reaped below, through its pidfd")]
             let mut child = command
                 .arg("-c")
                 .arg(format!("read line; {script}"))
