@@ -1,5 +1,8 @@
 //! The reference loader's public cases: `../shared/conformance/config`, where that exists.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
+#![expect(clippy::print_stdout, reason = "says that it skips, and counts")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -122,7 +125,7 @@ fn public_cases_agree_with_the_reference() {
                     && why.contains(key) => {}
             (Some(why), _) => unexpected.push(format!("{}: {why}", case.name)),
             (None, Some(_)) => {
-                unexpected.push(format!("{}: agrees now; take it out of NOT_YET", case.name))
+                unexpected.push(format!("{}: agrees now; take it out of NOT_YET", case.name));
             }
         }
     }

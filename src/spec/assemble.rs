@@ -3,6 +3,7 @@
 //! For every document of every file: fill variables in, make canonical, load what it includes, take over what its services
 //! extend, merge onto what is there.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,6 +20,9 @@ use super::normalize;
 use super::session::{Environment, Parsed, Session};
 use super::source::Span;
 use super::tree::{Entry, Mapping, Node, Value};
+
+/// How many services may extend, or files include, each other in a chain.
+const MAX_CHAIN: usize = 100;
 
 /// What the paths and variables of a file mean.
 #[derive(Clone)]
@@ -49,6 +53,8 @@ struct Scope {
     projects: Vec<Arc<Node>>,
     /// Services as they were read; made canonical one by one, as the rest of such a file does not count.
     raw: Option<Arc<Node>>,
+    /// Services with what they extend beneath them; `None` for those that cannot be.
+    resolved: RefCell<BTreeMap<String, Option<Arc<Node>>>>,
 }
 
 /// One step of a chain of `extends`.
@@ -115,6 +121,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
                 setting: setting.clone(),
                 projects: projects.into_iter().flatten().collect(),
                 raw: None,
+                resolved: RefCell::default(),
             };
             layer = self.extend_services(layer, &Rc::new(scope));
         }
@@ -296,6 +303,13 @@ impl<'s, 'a> Assembler<'s, 'a> {
             self.session.diagnostics.push(diagnostic);
             return None;
         }
+        if self.including.len() >= MAX_CHAIN {
+            self.session.diagnostics.error(
+                span,
+                format!("include nested too deep: the limit is {MAX_CHAIN} files"),
+            );
+            return None;
+        }
         let id = self.session.open(path, Some(span), "included file")?;
         self.session.parse(path, id)
     }
@@ -343,6 +357,24 @@ impl<'s, 'a> Assembler<'s, 'a> {
         scope: &Rc<Scope>,
         chain: &mut Vec<Link>,
     ) -> Option<Arc<Node>> {
+        if let Some(known) = scope.resolved.borrow().get(name) {
+            return known.clone();
+        }
+        let resolved = self.resolve(name, service, scope, chain);
+        scope
+            .resolved
+            .borrow_mut()
+            .insert(name.to_owned(), resolved.clone());
+        resolved
+    }
+
+    fn resolve(
+        &mut self,
+        name: &str,
+        service: &Arc<Node>,
+        scope: &Rc<Scope>,
+        chain: &mut Vec<Link>,
+    ) -> Option<Arc<Node>> {
         let Some(extends) = service.get("extends").filter(|extends| !extends.is_null()) else {
             return Some(Arc::clone(service));
         };
@@ -360,6 +392,13 @@ impl<'s, 'a> Assembler<'s, 'a> {
             .any(|link| link.file == scope.name && link.service == name)
         {
             self.report_cycle(chain, target.1);
+            return None;
+        }
+        if chain.len() >= MAX_CHAIN {
+            self.session.diagnostics.error(
+                target.1,
+                format!("extends nested too deep: the limit is {MAX_CHAIN} services"),
+            );
             return None;
         }
         chain.push(Link {
@@ -517,6 +556,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
             },
             projects: Vec::new(),
             raw: services,
+            resolved: RefCell::default(),
         })
     }
 }

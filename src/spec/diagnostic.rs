@@ -96,11 +96,15 @@ impl Diagnostic {
     }
 }
 
+/// How many are kept: a hostile file must not fill the memory with what is wrong with it.
+const MAX_KEPT: usize = 2_000;
+
 /// Everything that is to be said about one load.
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostics {
     list: Vec<Diagnostic>,
     errors: usize,
+    dropped: usize,
 }
 
 impl Diagnostics {
@@ -109,7 +113,11 @@ impl Diagnostics {
         if diagnostic.severity == Severity::Error {
             self.errors += 1;
         }
-        self.list.push(diagnostic);
+        if self.list.len() < MAX_KEPT {
+            self.list.push(diagnostic);
+        } else {
+            self.dropped += 1;
+        }
     }
 
     /// Adds an error at `span`.
@@ -128,6 +136,12 @@ impl Diagnostics {
             (a.span, a.severity, &a.message).cmp(&(b.span, b.severity, &b.message))
         });
         self.list.dedup();
+        if self.dropped > 0 {
+            self.list.push(Diagnostic::error_without_place(format!(
+                "{} further problems are not shown",
+                self.dropped
+            )));
+        }
         self.list
     }
 }

@@ -87,13 +87,13 @@ pub(crate) fn discover(session: &mut Session<'_>) -> Option<Discovered> {
         None => {}
     }
 
-    let files = match given.is_empty() {
-        false => given,
-        true => match from_environment(session, &environment)? {
-            files if files.is_empty() => search(session, &env_directory)?,
-            files => files,
-        },
-    };
+    let mut files = given;
+    if files.is_empty() {
+        files = from_environment(session, &environment);
+    }
+    if files.is_empty() {
+        files = search(session, &env_directory)?;
+    }
     let directory = project_directory
         .or_else(|| first_directory(&files))
         .unwrap_or(cwd);
@@ -184,12 +184,12 @@ pub(crate) fn default_env_file(
 }
 
 /// Returns the files that `COMPOSE_FILE` lists; none where it is not set.
-fn from_environment(session: &mut Session<'_>, environment: &Environment) -> Option<Vec<PathBuf>> {
+fn from_environment(session: &Session<'_>, environment: &Environment) -> Vec<PathBuf> {
     let Some(list) = environment
         .get("COMPOSE_FILE")
         .filter(|list| !list.is_empty())
     else {
-        return Some(Vec::new());
+        return Vec::new();
     };
     let separator = match environment.get("COMPOSE_PATH_SEPARATOR") {
         Some(separator) if !separator.is_empty() => separator.as_str(),
@@ -197,11 +197,10 @@ fn from_environment(session: &mut Session<'_>, environment: &Environment) -> Opt
     };
     let cwd = &session.options.working_directory;
     let home = environment.get("HOME");
-    Some(
-        list.split(separator)
-            .map(|file| located(Path::new(file), cwd, home))
-            .collect(),
-    )
+    let files = list.split(separator);
+    files
+        .map(|file| located(Path::new(file), cwd, home))
+        .collect()
 }
 
 /// Searches `start` and the directories above it for a file with a standard name.

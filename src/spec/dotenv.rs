@@ -71,6 +71,13 @@ struct Parser<'a> {
     variables: BTreeMap<String, Variable>,
 }
 
+fn error<T>(at: Range<usize>, message: impl Into<String>) -> Result<T, DotenvError> {
+    Err(DotenvError {
+        at,
+        message: message.into(),
+    })
+}
+
 impl<'a> Parser<'a> {
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
@@ -80,13 +87,6 @@ impl<'a> Parser<'a> {
         self.rest()
             .find('\n')
             .map_or(self.text.len(), |newline| self.at + newline)
-    }
-
-    fn error<T>(&self, at: Range<usize>, message: impl Into<String>) -> Result<T, DotenvError> {
-        Err(DotenvError {
-            at,
-            message: message.into(),
-        })
     }
 
     /// Reads one statement; returns false at the end.
@@ -110,7 +110,7 @@ impl<'a> Parser<'a> {
         let separator = self.key_end()?;
         let key = self.text[start..separator].trim_end();
         if key.contains(char::is_whitespace) {
-            return self.error(
+            return error(
                 start..start + key.len(),
                 format!("key `{key}` cannot contain a space"),
             );
@@ -143,7 +143,7 @@ impl<'a> Parser<'a> {
                 c => {
                     let line = &self.text[self.at..self.line_end()];
                     let at = self.at + index;
-                    return self.error(
+                    return error(
                         at..at + c.len_utf8(),
                         format!(
                             "unexpected character \"{c}\" in variable name \"{}\"",
@@ -163,17 +163,15 @@ impl<'a> Parser<'a> {
                 .trim_start_matches(|c: char| c.is_whitespace() && c != '\n')
                 .len();
         self.at += spaces;
-        match self.rest().chars().next() {
-            Some(quote @ ('"' | '\'')) => self.quoted(quote),
-            _ => {
-                let start = self.at;
-                let end = self.line_end();
-                self.at = end;
-                let line = &self.text[start..end];
-                let value = line.split_once(" #").map_or(line, |(value, _)| value);
-                self.expand(value.trim_end(), start..end)
-            }
+        if let Some(quote @ ('"' | '\'')) = self.rest().chars().next() {
+            return self.quoted(quote);
         }
+        let start = self.at;
+        let end = self.line_end();
+        self.at = end;
+        let line = &self.text[start..end];
+        let value = line.split_once(" #").map_or(line, |(value, _)| value);
+        self.expand(value.trim_end(), start..end)
     }
 
     fn quoted(&mut self, quote: char) -> Result<String, DotenvError> {
@@ -202,7 +200,7 @@ impl<'a> Parser<'a> {
         }
         let end = self.line_end();
         let shown = &self.text[start..end];
-        self.error(start..end, format!("unterminated quoted value {shown}"))
+        error(start..end, format!("unterminated quoted value {shown}"))
     }
 
     fn expand(&mut self, text: &str, at: Range<usize>) -> Result<String, DotenvError> {
@@ -224,7 +222,7 @@ impl<'a> Parser<'a> {
                     TemplateErrorKind::Invalid => "invalid interpolation format".to_owned(),
                     TemplateErrorKind::TooDeep => "interpolation nested too deep".to_owned(),
                 };
-                self.error(at, message)
+                self::error(at, message)
             }
         }
     }
@@ -246,7 +244,7 @@ impl<'a> Parser<'a> {
                 ),
             };
             if key.is_empty() || key.contains(char::is_whitespace) {
-                return self.error(
+                return error(
                     at..at + statement.len(),
                     format!("variable `{key}` has no name or a space in it"),
                 );

@@ -215,16 +215,14 @@ fn project_name(
             .filter(|name| !name.is_empty())
     });
     if let Some(given) = given {
-        return match ProjectName::new(given) {
-            Ok(name) => Some(name),
-            Err(_) => {
-                session.diagnostics.push(Diagnostic::error_without_place(format!(
-                    "invalid project name \"{given}\": must consist only of lowercase alphanumeric characters, \
-                     hyphens, and underscores as well as start with a letter or number"
-                )));
-                None
-            }
-        };
+        let name = ProjectName::new(given).ok();
+        if name.is_none() {
+            session.diagnostics.push(Diagnostic::error_without_place(format!(
+                "invalid project name \"{given}\": must consist only of lowercase alphanumeric characters, \
+                 hyphens, and underscores as well as start with a letter or number"
+            )));
+        }
+        return name;
     }
     let documents = parsed.iter().flat_map(|file| &file.documents).rev();
     let written = documents

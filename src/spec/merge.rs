@@ -99,7 +99,7 @@ impl Shape {
             Self::DependsOn => Values::Alike(&DEPENDENCY),
             Self::ServiceNetworks => Values::Alike(&ATTACHMENT),
             Self::KeyValues(_) | Self::Ulimits => Values::Replaced,
-            _ => Values::Alike(&Shape::Any),
+            _ => Values::Alike(&Self::Any),
         }
     }
 }
@@ -169,15 +169,15 @@ pub(crate) fn deduplicated(items: Vec<Arc<Node>>, unique: Unique) -> Vec<Arc<Nod
     let mut places = std::collections::BTreeMap::new();
     let mut out: Vec<Arc<Node>> = Vec::with_capacity(items.len());
     for item in items {
-        match item_key(&item, unique) {
-            Some(key) => match places.get(&key) {
-                Some(&place) => out[place] = item,
-                None => {
-                    places.insert(key, out.len());
-                    out.push(item);
-                }
-            },
-            None => out.push(item),
+        let Some(key) = item_key(&item, unique) else {
+            out.push(item);
+            continue;
+        };
+        if let Some(&place) = places.get(&key) {
+            out[place] = item;
+        } else {
+            places.insert(key, out.len());
+            out.push(item);
         }
     }
     out

@@ -75,9 +75,9 @@ pub(crate) fn normalize(
         service.value = Arc::new(self::service(service.key_span, service.value, setting));
         let is_enabled = is_enabled(&service.value, profiles);
         if is_enabled {
-            enabled.push(service)
+            enabled.push(service);
         } else {
-            disabled.push(service)
+            disabled.push(service);
         }
     }
     let disabled = Mapping::from_entries(disabled).0;

@@ -53,13 +53,13 @@ pub(crate) enum Shape {
     /// Permission bits; becomes octal digits after a zero, as text.
     Mode,
     /// A list of these.
-    List(&'static Shape, Unique),
+    List(&'static Self, Unique),
     /// A list of text, or one text for a list of one.
     OneOrMany(Unique),
     /// `KEY=VALUE` as a list or a map; becomes a map of text or null.
     KeyValues(Bare),
     /// A map with keys of the user's.
-    Map(&'static Shape),
+    Map(&'static Self),
     /// A map with these keys.
     Object(&'static [Attribute]),
     /// Null, which means an object without attributes, or a map with these keys; null is kept.

@@ -76,9 +76,9 @@ fn fill(
         let start = offset + (text.len() - rest.len()) + dollar;
         let after = &rest[dollar + 1..];
         let name_length = name_length(after);
-        if after.starts_with('$') {
+        if let Some(literal) = after.strip_prefix('$') {
             out.push('$');
-            rest = &after[1..];
+            rest = literal;
         } else if name_length > 0 {
             let name = &after[..name_length];
             match variables.value(name) {

@@ -11,11 +11,11 @@ use stack::spec::{
 
 /// Files by absolute path.
 #[derive(Default)]
-pub struct Files(pub BTreeMap<PathBuf, Vec<u8>>);
+pub(crate) struct Files(pub(crate) BTreeMap<PathBuf, Vec<u8>>);
 
 impl Files {
     /// Files by their path beneath `/work/app`, or an absolute path.
-    pub fn new<const N: usize>(files: [(&str, &str); N]) -> Self {
+    pub(crate) fn new<const N: usize>(files: [(&str, &str); N]) -> Self {
         let files =
             files.map(|(path, text)| (Path::new("/work/app").join(path), text.as_bytes().to_vec()));
         Self(files.into())
@@ -33,7 +33,7 @@ impl ReadFile for Files {
 }
 
 /// Options to load in `/work/app`, with `HOME`.
-pub fn options() -> LoadOptions {
+pub(crate) fn options() -> LoadOptions {
     LoadOptions {
         working_directory: "/work/app".into(),
         environment: [("HOME".to_owned(), "/home/user".to_owned())].into(),
@@ -42,12 +42,12 @@ pub fn options() -> LoadOptions {
 }
 
 /// Loads `text` as `compose.yaml`.
-pub fn load_text(text: &str) -> Result<Loaded, LoadFailure> {
+pub(crate) fn load_text(text: &str) -> Result<Loaded, LoadFailure> {
     load(&options(), &Files::new([("compose.yaml", text)]))
 }
 
 /// One diagnostic, a line each for itself, its notes and its hints.
-pub fn show(diagnostic: &Diagnostic, sources: &Sources) -> String {
+pub(crate) fn show(diagnostic: &Diagnostic, sources: &Sources) -> String {
     let place = |span| {
         sources
             .place(span)
@@ -73,7 +73,7 @@ pub fn show(diagnostic: &Diagnostic, sources: &Sources) -> String {
 }
 
 /// All diagnostics of a load.
-pub fn said(result: &Result<Loaded, LoadFailure>) -> String {
+pub(crate) fn said(result: &Result<Loaded, LoadFailure>) -> String {
     let (diagnostics, sources) = match result {
         Ok(loaded) => (&loaded.warnings, &loaded.sources),
         Err(failure) => (&failure.diagnostics, &failure.sources),
@@ -85,7 +85,7 @@ pub fn said(result: &Result<Loaded, LoadFailure>) -> String {
 }
 
 /// The rendered YAML, or what was said instead.
-pub fn yaml(result: &Result<Loaded, LoadFailure>) -> String {
+pub(crate) fn yaml(result: &Result<Loaded, LoadFailure>) -> String {
     match result {
         Ok(loaded) => render::render_yaml(&loaded.stack),
         Err(_) => said(result),

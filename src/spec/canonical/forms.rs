@@ -140,12 +140,12 @@ impl Canonicalizer<'_> {
             let (Value::Mapping(mapping), Some(attributes)) = (&node.value, shape.items()) else {
                 return self.must_be(node, "a mapping or a list");
             };
-            return self.entries(node, mapping, |this, entry| {
+            return Some(self.entries(node, mapping, |this, entry| {
                 if entry.value.is_null() && matches!(shape, Shape::DependsOn) {
                     return this.must_be(&entry.value, "a mapping");
                 }
                 this.shape(&entry.value, &Shape::NullOrObject(attributes))
-            });
+            }));
         };
         let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
@@ -324,13 +324,13 @@ impl Canonicalizer<'_> {
             let resolved = self.paths.resolve(&source);
             replace_text(&mut mount, "source", &resolved);
         }
-        match mount.get("target").and_then(Node::as_str).map(paths::clean) {
-            Some(target) => replace_text(&mut mount, "target", &target),
-            None => {
+        let Some(target) = mount.get("target").and_then(Node::as_str).map(paths::clean) else {
+            if item.get("target").is_none() {
                 self.error(item.span, "service volume is missing a mount target");
-                return None;
             }
-        }
+            return None;
+        };
+        replace_text(&mut mount, "target", &target);
         if mount.get("bind").is_some()
             && let Value::Mapping(mapping) = &mut Arc::make_mut(&mut mount).value
             && let Some(bind) = mapping.get_mut("bind")
@@ -396,20 +396,24 @@ impl Canonicalizer<'_> {
             }
             Value::Mapping(mapping) => {
                 for entry in mapping.entries() {
-                    let one = [Arc::clone(&entry.value)];
-                    for address in entry.value.as_sequence().unwrap_or(&one) {
-                        match address.as_str() {
-                            Some(text) => {
-                                self.host_line(address.span, &entry.key, text, &mut hosts)
-                            }
-                            None => drop(self.must_be(address, "a string")),
-                        }
-                    }
+                    self.addresses(entry, &mut hosts);
                 }
             }
             _ => return self.must_be(node, "a mapping or a list"),
         }
         Some(list_of(node.span, hosts))
+    }
+
+    /// One host of the map form, with an address or a list of them.
+    fn addresses(&mut self, entry: &Entry, hosts: &mut Vec<Arc<Node>>) {
+        let one = [Arc::clone(&entry.value)];
+        for address in entry.value.as_sequence().unwrap_or(&one) {
+            if let Some(text) = address.as_str() {
+                self.host_line(address.span, &entry.key, text, hosts);
+            } else {
+                self.must_be(address, "a string");
+            }
+        }
     }
 
     fn extra_host(&mut self, item: &Arc<Node>, hosts: &mut Vec<Arc<Node>>) {
@@ -450,7 +454,7 @@ impl Canonicalizer<'_> {
         let Some(mapping) = node.as_mapping() else {
             return self.must_be(node, "a mapping");
         };
-        self.entries(node, mapping, |this, entry| {
+        Some(self.entries(node, mapping, |this, entry| {
             if entry.value.as_mapping().is_none() {
                 return this.shape(&entry.value, &Shape::Integer(-1, i64::MAX));
             }
@@ -461,7 +465,7 @@ impl Canonicalizer<'_> {
                 }
             }
             Some(limit)
-        })
+        }))
     }
 
     pub(super) fn external(&mut self, node: &Arc<Node>) -> Canonical {

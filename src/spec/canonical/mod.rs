@@ -175,7 +175,7 @@ impl<'a> Canonicalizer<'a> {
         let Some(mapping) = node.as_mapping() else {
             return self.must_be(node, "a mapping");
         };
-        self.entries(node, mapping, |this, entry| {
+        let object = self.entries(node, mapping, |this, entry| {
             match schema::find(attributes, &entry.key) {
                 Some(attribute) if attribute.status == Status::Later => {
                     this.not_yet(entry);
@@ -188,8 +188,8 @@ impl<'a> Canonicalizer<'a> {
                     None
                 }
             }
-        })
-        .map(|object| standing_for(object, mapping, attributes))
+        });
+        Some(standing_for(object, mapping, attributes))
     }
 
     fn not_yet(&mut self, entry: &Entry) {
@@ -225,9 +225,9 @@ impl<'a> Canonicalizer<'a> {
         let Some(mapping) = node.as_mapping() else {
             return self.must_be(node, "a mapping");
         };
-        self.entries(node, mapping, |this, entry| {
+        Some(self.entries(node, mapping, |this, entry| {
             this.shape(&entry.value, values)
-        })
+        }))
     }
 
     /// Makes each value of a map canonical; the map stays shared where none changes.
@@ -236,7 +236,7 @@ impl<'a> Canonicalizer<'a> {
         node: &Arc<Node>,
         mapping: &Mapping,
         mut each: impl FnMut(&mut Self, &Entry) -> Canonical,
-    ) -> Canonical {
+    ) -> Arc<Node> {
         let mut changed = false;
         let mut entries = Vec::with_capacity(mapping.len());
         for entry in mapping.entries() {
@@ -252,9 +252,9 @@ impl<'a> Canonicalizer<'a> {
             });
         }
         if !changed {
-            return Some(Arc::clone(node));
+            return Arc::clone(node);
         }
-        Some(mapping_node(node.span, entries))
+        mapping_node(node.span, entries)
     }
 
     fn list(
@@ -301,7 +301,7 @@ impl<'a> Canonicalizer<'a> {
 
     fn key_values(&mut self, node: &Arc<Node>, bare: Bare) -> Canonical {
         match &node.value {
-            Value::Mapping(mapping) => self.entries(node, mapping, |this, entry| {
+            Value::Mapping(mapping) => Some(self.entries(node, mapping, |this, entry| {
                 if entry.value.tag == Tag::Reset {
                     return Some(Arc::clone(&entry.value));
                 }
@@ -313,7 +313,7 @@ impl<'a> Canonicalizer<'a> {
                     Some(text) => Some(text_node(&entry.value, text)),
                     None => this.must_be(&entry.value, "a boolean, null, number or string"),
                 }
-            }),
+            })),
             Value::Sequence(items) => {
                 let mut entries = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {

@@ -47,7 +47,7 @@ pub(crate) fn parse(text: &str) -> Result<MountSpec<'_>, &'static str> {
             "rw" => spec.read_only = false,
             "nocopy" | "volume-nocopy" => spec.no_copy = true,
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
-                spec.propagation = Some(option)
+                spec.propagation = Some(option);
             }
             "z" | "Z" => spec.selinux = Some(option),
             _ => {}

@@ -37,8 +37,8 @@ pub(crate) fn decode(
     let used = Used::of(&services);
     let networks = decoder.networks(mapping(&project, "networks"), &used.networks);
     let volumes = decoder.volumes(mapping(&project, "volumes"), &used.volumes);
-    let secrets = decoder.file_objects(mapping(&project, "secrets"));
-    let configs = decoder.file_objects(mapping(&project, "configs"));
+    let secrets = Decoder::file_objects(mapping(&project, "secrets"));
+    let configs = Decoder::file_objects(mapping(&project, "configs"));
     Stack {
         name,
         directory,
@@ -185,16 +185,14 @@ impl Decoder<'_> {
     fn address(&mut self, node: &Node, key: &str, place: &str) -> Option<std::net::IpAddr> {
         let value = node.get(key)?;
         let text = value.as_str().filter(|text| !text.is_empty())?;
-        match text.parse() {
-            Ok(address) => Some(address),
-            Err(_) => {
-                self.error(
-                    value.span,
-                    format!("{place}.{key}: invalid ip address: {text}"),
-                );
-                None
-            }
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.error(
+                value.span,
+                format!("{place}.{key}: invalid ip address: {text}"),
+            );
         }
+        address
     }
 
     fn services(&mut self, services: Option<&Mapping>) -> BTreeMap<ServiceName, Service> {

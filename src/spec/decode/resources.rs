@@ -104,10 +104,7 @@ impl Decoder<'_> {
         decoded
     }
 
-    pub(super) fn file_objects(
-        &mut self,
-        objects: Option<&Mapping>,
-    ) -> BTreeMap<String, FileObject> {
+    pub(super) fn file_objects(objects: Option<&Mapping>) -> BTreeMap<String, FileObject> {
         let decoded = entries(objects).iter().filter_map(|entry| {
             let node = &*entry.value;
             let object = if let Some(path) = text(node, "file") {

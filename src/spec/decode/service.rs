@@ -205,15 +205,14 @@ impl Decoder<'_> {
         match mode.as_str() {
             "none" => Some(NetworkMode::None),
             "host" => Some(NetworkMode::Host),
-            other => match other.strip_prefix("service:") {
-                Some(service) => self
-                    .named(span, ServiceName::new(service))
-                    .map(NetworkMode::Service),
-                None => {
+            other => {
+                let Some(service) = other.strip_prefix("service:") else {
                     self.not_yet(span, format!("{place}.network_mode {mode}"));
-                    None
-                }
-            },
+                    return None;
+                };
+                let name = self.named(span, ServiceName::new(service));
+                name.map(NetworkMode::Service)
+            }
         }
     }
 
@@ -243,7 +242,7 @@ impl Decoder<'_> {
             match server.as_str() {
                 Some("") | None => {}
                 Some(text) if text.parse::<std::net::IpAddr>().is_ok() => {
-                    servers.push(text.to_owned())
+                    servers.push(text.to_owned());
                 }
                 Some(text) => self.error(
                     server.span,

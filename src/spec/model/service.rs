@@ -13,8 +13,9 @@ use crate::spec::source::Span;
 
 /// One service, defaults not filled in (compose-spec 05-services.md).
 ///
-/// Serialises to its canonical form: what `stack config` prints and what fingerprints are taken of.
+/// Serialises to its canonical form, which fingerprints are taken of.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the specification has them")]
 pub struct Service {
     /// Where its key stands.
     #[serde(skip)]

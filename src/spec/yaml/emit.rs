@@ -30,12 +30,11 @@ fn node(value: &Value, indent: usize, out: &mut String, fresh: bool) {
             for item in items {
                 start_line(&mut first, indent, out);
                 out.push('-');
-                match scalar(item, indent + 2) {
-                    Some(scalar) => line(&scalar, out),
-                    None => {
-                        out.push(' ');
-                        node(item, indent + 2, out, true);
-                    }
+                if let Some(scalar) = scalar(item, indent + 2) {
+                    line(&scalar, out);
+                } else {
+                    out.push(' ');
+                    node(item, indent + 2, out, true);
                 }
             }
         }
@@ -59,12 +58,11 @@ fn line(scalar: &str, out: &mut String) {
 }
 
 fn entry(value: &Value, indent: usize, out: &mut String) {
-    match scalar(value, indent) {
-        Some(scalar) => line(&scalar, out),
-        None => {
-            out.push('\n');
-            node(value, indent, out, false);
-        }
+    if let Some(scalar) = scalar(value, indent) {
+        line(&scalar, out);
+    } else {
+        out.push('\n');
+        node(value, indent, out, false);
     }
 }
 

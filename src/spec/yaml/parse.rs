@@ -109,6 +109,10 @@ fn character(text: &str, index: u64, source: SourceId) -> Span {
 }
 
 /// Says what the scanner found wrong, at both places that it names.
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "it goes into a Result, which it would make large"
+)]
 fn syntax_error(error: &libyaml_safer::Error, text: &str, source: SourceId) -> Box<Diagnostic> {
     let problem = error.problem();
     let Some(mark) = error.problem_mark() else {
@@ -527,7 +531,11 @@ impl<'a> Builder<'a> {
             .map_or(&[][..], |(_, parents)| parents);
         for frame in parents {
             match &frame.kind {
-                FrameKind::Sequence(items) => path += &format!("[{}]", items.len()),
+                FrameKind::Sequence(items) => {
+                    path.push('[');
+                    path += &items.len().to_string();
+                    path.push(']');
+                }
                 FrameKind::Mapping {
                     key: Some(PendingKey::Text(key, _)),
                     ..
@@ -559,6 +567,10 @@ fn merge_key(mapping: &mut Mapping, base: &Mapping) {
     *mapping = Mapping::from_entries(entries).0;
 }
 
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "it goes into a Result, which it would make large"
+)]
 fn not_mergeable(node: &Node) -> Box<Diagnostic> {
     Box::new(
         Diagnostic::error(
