@@ -1,11 +1,172 @@
 //! Where the rooms meet: observe, lower, plan, apply.
+//!
+//! ```text
+//! up:  lock ─ observe ─ plan::images ─ apply ─ observe ─ plan::containers ─ ports reserved ─ apply ─ unlock
+//! ```
+//!
+//! No database: what is there is read from the labels and records that images, net and runtime own, each time. This room
+//! must never print, and never decide what [`crate::plan`] can.
+//!
+//! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`logs`], [`exec`], `step` (builds),
+//! [`doors`] (hidden commands).
 
+pub mod annotations;
 pub mod apply;
 #[cfg(test)]
 mod converge;
+pub mod cancel;
+mod commands;
+pub mod doors;
+pub mod error;
+pub mod etc;
 pub mod event;
+pub mod exec;
 #[cfg(test)]
 mod fake;
 pub mod host;
+pub mod instance;
+mod linux;
+pub mod logs;
+pub mod lower;
+mod observe;
+mod project;
 pub mod roots;
+mod step;
 pub mod view;
+mod views;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::rc::Rc;
+
+pub use cancel::Cancel;
+pub use commands::{BuildOptions, Planned, PullOptions};
+pub use error::EngineError;
+pub use exec::ExecSession;
+pub use logs::LogStream;
+
+use crate::images::{ClientEnvironment, Images};
+use crate::net::Net;
+use crate::runtime::{Runtime, RuntimeRoots, seal};
+use instance::InstanceId;
+use roots::Roots;
+
+/// Oldest kernel with all that the start path needs (`reference/runtime.md` 1.4): 5.15.
+const KERNEL: (u32, u32) = (5, 15);
+
+/// One opened instance.
+#[derive(Debug)]
+pub struct Engine {
+    roots: Roots,
+    instance: InstanceId,
+    images: Images,
+    net: Net,
+    runtime: Rc<Runtime>,
+    environment: BTreeMap<String, String>,
+}
+
+/// How images are built beyond what the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct BuildChoices {
+    /// Run every step again.
+    pub no_cache: bool,
+    /// Look for newer base images.
+    pub pull: bool,
+    /// Build arguments over the file's.
+    pub args: BTreeMap<String, Option<String>>,
+}
+
+impl Engine {
+    /// Opens the instance of `roots`; makes it where it is missing.
+    ///
+    /// Errors: not root, too old a kernel, a root of a later format.
+    pub fn open(
+        roots: &Roots,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, EngineError> {
+        let uid = rustix::process::geteuid();
+        if !uid.is_root() {
+            return Err(EngineError::NotRoot { uid: uid.as_raw() });
+        }
+        check_kernel()?;
+        let instance = instance::open(roots)?;
+        let docker_config = environment
+            .get("DOCKER_CONFIG")
+            .map(std::path::PathBuf::from);
+        let docker_config = docker_config.or_else(|| {
+            environment
+                .get("HOME")
+                .map(|home| Path::new(home).join(".docker"))
+        });
+        let client = ClientEnvironment::system(docker_config.as_deref());
+        let exe = sealed_executable(roots)?;
+        Ok(Self {
+            images: Images::open(&roots.root, &roots.run, client)?,
+            net: Net::open(&roots.root, &roots.run, instance.as_str()),
+            runtime: Rc::new(Runtime::open(RuntimeRoots {
+                root: roots.root.clone(),
+                run: roots.run.clone(),
+                instance: instance.as_str().to_owned(),
+                exe,
+            })?),
+            environment: environment.clone(),
+            roots: roots.clone(),
+            instance,
+        })
+    }
+}
+
+/// Returns the path that monitors are started from: this program behind a mount that nothing can write through.
+fn sealed_executable(roots: &Roots) -> Result<std::path::PathBuf, EngineError> {
+    let failed = |source| EngineError::System {
+        attempted: "find this program".to_owned(),
+        source,
+    };
+    let exe = std::env::current_exe().map_err(failed)?;
+    seal::seal(&roots.run, &exe).map_err(|error| EngineError::System {
+        attempted: "seal this program".to_owned(),
+        source: std::io::Error::other(chain(&error)),
+    })
+}
+
+/// Refuses kernels below [`KERNEL`].
+fn check_kernel() -> Result<(), EngineError> {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found < KERNEL {
+        Err(EngineError::Kernel { found: release })
+    } else {
+        Ok(())
+    }
+}
+
+/// Waits until `fd` can be read, or its other end is gone.
+pub(crate) async fn readable(fd: &impl AsFd) -> std::io::Result<()> {
+    crate::sys::ready::readable(fd.as_fd()).await
+}
+
+/// Renders an error and its causes: `a: b: c`.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Turns an error of volumes into the engine's.
+pub(crate) fn volume_error(error: crate::runtime::volumes::VolumeError) -> EngineError {
+    EngineError::System {
+        attempted: "read the volumes".to_owned(),
+        source: std::io::Error::other(chain(&error)),
+    }
+}

@@ -2,3 +2,110 @@
 //!
 //! This room never says which larger application an image is for, and never runs a container itself: the builder hands
 //! its steps to a [`build::StepRunner`] that the engine implements.
+//!
+//! Reading order: [`reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
+//! [`registry`] (from afar), `pull`, [`import`], [`dockerfile`] (text to tree), [`build`].
+
+use std::path::{Path, PathBuf};
+
+pub mod build;
+pub mod dockerfile;
+pub mod error;
+pub mod import;
+pub mod manifest;
+pub mod progress;
+pub mod reference;
+pub mod registry;
+pub mod store;
+pub mod unpack;
+
+pub use error::ImageError;
+pub use import::Change;
+pub use manifest::{ImageConfig, Platform};
+pub use progress::{BlobState, Progress, Silent};
+pub use reference::{Digest, Reference, ReferenceError};
+pub use registry::ClientEnvironment;
+pub use store::{Image, ImageSummary, Store, StoreError};
+
+/// The images below one root, and the way to registries.
+#[derive(Debug)]
+pub struct Images {
+    store: Store,
+    #[expect(dead_code, reason = "the registry client comes next")]
+    environment: ClientEnvironment,
+}
+
+impl Images {
+    /// Opens the store below `root`, made if missing. `run` is the root of what is gone at boot.
+    pub fn open(
+        root: &Path,
+        run: &Path,
+        environment: ClientEnvironment,
+    ) -> Result<Self, ImageError> {
+        let _ = run;
+        Ok(Self {
+            store: Store::open(root)?,
+            environment,
+        })
+    }
+
+    /// Returns the store, for the builder.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Finds the image of a name or digest.
+    pub fn resolve(&self, reference: &Reference) -> Result<Option<Image>, ImageError> {
+        Ok(self.store.resolve(reference)?)
+    }
+
+    /// Finds the image of a name, a digest or the first digits of an id.
+    pub fn find(&self, text: &str) -> Result<Option<Image>, ImageError> {
+        Ok(self.store.find(text)?)
+    }
+
+    /// Gets an image from its registry, whatever the store has under that name.
+    #[expect(clippy::unused_async, reason = "filled in by the next commit")]
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        progress: &dyn Progress,
+    ) -> Result<Image, ImageError> {
+        let _ = (reference, platform, progress);
+        Err(StoreError::Holder {
+            holder: "pull: not yet".to_owned(),
+        }
+        .into())
+    }
+
+    /// Makes an image of a root file system tar (plain, gzip or zstd).
+    pub fn import(
+        &self,
+        reader: impl std::io::Read + Send,
+        reference: Option<&Reference>,
+        changes: &[Change],
+    ) -> Result<Image, ImageError> {
+        import::import(&self.store, reader, reference, changes)
+    }
+
+    /// Lists every name, and every image without one, newest first.
+    pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
+        Ok(self.store.list()?)
+    }
+
+    /// Returns the overlay lower directories, top-most first.
+    pub fn layer_directories(&self, image: &Image) -> Vec<PathBuf> {
+        self.store.layer_directories(&image.layers)
+    }
+
+    /// Keeps `image` from garbage collection for `holder` (`[A-Za-z0-9._-]+`), replacing what it held.
+    pub fn lease(&self, holder: &str, image: &Image) -> Result<(), ImageError> {
+        Ok(self.store.lease(holder, image)?)
+    }
+
+    /// Ends a lease, if there is one.
+    pub fn release(&self, holder: &str) -> Result<(), ImageError> {
+        Ok(self.store.release(holder)?)
+    }
+}

@@ -72,3 +72,21 @@ pub enum Protocol {
     /// UDP.
     Udp,
 }
+
+impl Protocol {
+    /// Returns `tcp` or `udp`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    /// Returns the protocol's number in an IP header (`/etc/protocols`).
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}

@@ -124,7 +124,9 @@ impl Diagnostics {
 
     /// Returns all, in the order of the files and of the places in them, errors and warnings that an alias repeats once.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        self.list.sort_by_key(|d| d.span);
+        self.list.sort_by(|a, b| {
+            (a.span, a.severity, &a.message).cmp(&(b.span, b.severity, &b.message))
+        });
         self.list.dedup();
         self.list
     }

@@ -2,10 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use super::assemble::{Assembler, Setting};
 use super::diagnostic::Diagnostic;
+use super::discover::{self, Discovered, is_stdin};
+use super::interpolate::Interpolator;
 use super::model::Stack;
+use super::names::ProjectName;
+use super::session::{Environment, Parsed, Session};
 use super::source::Sources;
+use super::tree::Mapping;
+use super::{decode, normalize, validate};
 
 /// How the loader reads files; the only way anything reaches it.
 pub trait ReadFile {
@@ -87,12 +95,174 @@ pub struct LoadFailure {
     pub sources: Sources,
 }
 
-/// Loads a project.
-pub fn load(_options: &LoadOptions, _files: &dyn ReadFile) -> Result<Loaded, LoadFailure> {
-    Err(LoadFailure {
-        diagnostics: vec![Diagnostic::error_without_place(
-            "loading is not written yet",
-        )],
-        sources: Sources::default(),
-    })
+/// Loads a project: finds its files, reads and merges them, and checks the whole.
+///
+/// Every error of every file is reported, not only the first.
+pub fn load(options: &LoadOptions, files: &dyn ReadFile) -> Result<Loaded, LoadFailure> {
+    let mut session = Session::new(options, files);
+    let loaded = run(&mut session);
+    let failed = session.diagnostics.errors() > 0;
+    let diagnostics = session.diagnostics.finish();
+    match loaded {
+        Some((stack, environment)) if !failed => Ok(Loaded {
+            stack,
+            warnings: diagnostics,
+            sources: session.sources,
+            environment,
+        }),
+        _ => Err(LoadFailure {
+            diagnostics,
+            sources: session.sources,
+        }),
+    }
+}
+
+/// Loads as far as it goes; `None` where nothing is left to go on with.
+fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
+    let Discovered {
+        files,
+        directory,
+        mut environment,
+    } = discover::discover(session)?;
+    let parsed = parse(session, &files);
+    let name = project_name(session, &parsed, &environment, &directory);
+    if let Some(name) = &name {
+        environment.insert("COMPOSE_PROJECT_NAME".to_owned(), name.to_string());
+    }
+    let setting = Setting {
+        directory,
+        environment: Rc::new(environment),
+    };
+    let project = Assembler::new(session).files(&parsed, &setting);
+    let is_empty = project
+        .as_ref()
+        .is_none_or(|project| project.as_mapping().is_none_or(Mapping::is_empty));
+    if is_empty {
+        if session.diagnostics.errors() == 0 {
+            let diagnostic = match parsed.first() {
+                Some(file) => Diagnostic::error(file.start, "empty compose file"),
+                None => Diagnostic::error_without_place("empty compose file"),
+            };
+            session
+                .diagnostics
+                .push(diagnostic.hint("it needs at least `services:`"));
+        }
+        return None;
+    }
+    let mut project = project?;
+    normalize::check_complete(&mut project, &mut session.diagnostics);
+    let profiles = active_profiles(session.options, &setting.environment);
+    let shown_name = name.as_ref().map_or("", |name| name.as_str());
+    let normalized = normalize::normalize(session, project, &setting, shown_name, &profiles);
+    validate::validate(&normalized, &mut session.diagnostics);
+    let files = files.into_iter().filter(|file| !is_stdin(file)).collect();
+    let stack = decode::decode(
+        normalized,
+        name?,
+        setting.directory,
+        files,
+        &mut session.diagnostics,
+    );
+    Some((stack, Rc::unwrap_or_clone(setting.environment)))
+}
+
+/// Reads every file, reporting those that cannot be.
+fn parse(session: &mut Session<'_>, files: &[PathBuf]) -> Vec<Parsed> {
+    let mut parsed = Vec::with_capacity(files.len());
+    for file in files {
+        let bytes = if is_stdin(file) {
+            Some(session.options.stdin.clone().unwrap_or_default())
+        } else {
+            session.read(file, None, "compose file")
+        };
+        parsed.extend(bytes.and_then(|bytes| session.parse(file, bytes)));
+    }
+    parsed
+}
+
+fn active_profiles(options: &LoadOptions, environment: &Environment) -> Vec<String> {
+    if !options.profiles.is_empty() {
+        return options.profiles.clone();
+    }
+    let listed = environment
+        .get("COMPOSE_PROFILES")
+        .map(String::as_str)
+        .unwrap_or_default();
+    let profiles = listed
+        .split(',')
+        .map(str::trim)
+        .filter(|profile| !profile.is_empty());
+    profiles.map(str::to_owned).collect()
+}
+
+/// Returns the project's name: `-p`, `COMPOSE_PROJECT_NAME`, the last `name:` of the files, or the directory's name.
+fn project_name(
+    session: &mut Session<'_>,
+    parsed: &[Parsed],
+    environment: &Environment,
+    directory: &Path,
+) -> Option<ProjectName> {
+    let given = session
+        .options
+        .project_name
+        .as_ref()
+        .filter(|name| !name.is_empty());
+    let given = given.or_else(|| {
+        environment
+            .get("COMPOSE_PROJECT_NAME")
+            .filter(|name| !name.is_empty())
+    });
+    if let Some(given) = given {
+        return match ProjectName::new(given) {
+            Ok(name) => Some(name),
+            Err(_) => {
+                session.diagnostics.push(Diagnostic::error_without_place(format!(
+                    "invalid project name \"{given}\": must consist only of lowercase alphanumeric characters, \
+                     hyphens, and underscores as well as start with a letter or number"
+                )));
+                None
+            }
+        };
+    }
+    let documents = parsed.iter().flat_map(|file| &file.documents).rev();
+    let written = documents
+        .filter_map(|document| document.get("name"))
+        .find(|name| name.as_str() != Some(""));
+    if let Some(written) = written {
+        // What is not text is reported when the file is checked.
+        let text = written.as_str()?;
+        let mut interpolator = Interpolator {
+            environment,
+            sources: &session.sources,
+            diagnostics: &mut session.diagnostics,
+            warned: &mut session.warned,
+        };
+        let filled = if session.options.interpolate {
+            interpolator.text(written.span, text, &["name".to_owned()])
+        } else {
+            None
+        };
+        let text = filled.as_deref().unwrap_or(text);
+        if !text.is_empty() {
+            let name = ProjectName::normalized(text);
+            if name.is_err() {
+                session
+                    .diagnostics
+                    .error(written.span, "project name must not be empty");
+            }
+            return name.ok();
+        }
+    }
+    let base = directory
+        .file_name()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
+    let name = ProjectName::normalized(&base);
+    if name.is_err() {
+        session.diagnostics.push(
+            Diagnostic::error_without_place("project name must not be empty")
+                .hint("give one with -p, or with `name:` in the file"),
+        );
+    }
+    name.ok()
 }

@@ -14,13 +14,28 @@
 //! Pure: files arrive through a [`ReadFile`], the environment as a map. This room must never touch a file, the clock,
 //! the environment, a process or a thread.
 
+pub(crate) mod assemble;
+pub(crate) mod canonical;
+pub(crate) mod decode;
 pub mod diagnostic;
+pub(crate) mod discover;
+pub(crate) mod dotenv;
+pub(crate) mod interpolate;
 pub mod load;
+pub(crate) mod merge;
 pub mod model;
 pub mod names;
+pub(crate) mod normalize;
 pub mod render;
+pub(crate) mod schema;
+pub(crate) mod session;
 pub mod source;
+pub(crate) mod template;
 pub mod tree;
+pub(crate) mod units;
+pub(crate) mod validate;
+pub(crate) mod words;
+pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, load};

@@ -164,6 +164,13 @@ impl PartialEq for Entry {
 }
 
 impl Mapping {
+    /// A map without entries.
+    pub const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+        }
+    }
+
     /// Sorts `entries` by key. Of entries with the same key all but the first are returned, each with the place of the
     /// first one's key.
     pub fn from_entries(mut entries: Vec<Entry>) -> (Self, Vec<(Entry, Span)>) {

@@ -62,7 +62,9 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
 fn write_new(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let mut options = fs_err::OpenOptions::new();
     options.write(true).create(true).truncate(true);
-    std::os::unix::fs::OpenOptionsExt::mode(options.options_mut(), mode)
+    options
+        .options_mut()
+        .mode(mode)
         .custom_flags(libc::O_NOFOLLOW);
     let mut file = options.open(path)?;
     file.write_all(bytes)?;

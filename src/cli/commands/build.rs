@@ -1,0 +1,50 @@
+//! `stack build`.
+
+use std::collections::BTreeMap;
+
+use crate::cli::args::BuildArgs;
+use crate::cli::context::Context;
+use crate::cli::failure::CliError;
+use crate::cli::render::progress::Shown;
+use crate::cli::signals::{Interrupts, drive};
+use crate::engine::BuildOptions;
+use crate::engine::cancel::Cancel;
+
+/// Builds the images of services.
+pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliError> {
+    context.refuse_dry_run("build")?;
+    let loaded = context.load()?;
+    super::check_services(&loaded.stack, &args.services)?;
+    let build_args = build_args(&args.build_arg, &loaded.environment);
+    let options = BuildOptions {
+        services: args.services,
+        no_cache: args.no_cache,
+        pull: args.pull,
+        build_args,
+        with_dependencies: args.with_dependencies,
+    };
+    let engine = context.engine()?;
+    let mut interrupts = Interrupts::listen()?;
+    let cancel = Cancel::default();
+    let progress = context.show(Shown {
+        title: "Building",
+        builds: !args.quiet,
+        pulls: true,
+    });
+    let work = engine.build(&loaded.stack, &options, &progress, &cancel);
+    drive(work, &progress, &mut interrupts, &cancel).await
+}
+
+/// Reads `NAME=VALUE`; a name alone takes its value from the environment, or has none.
+fn build_args(
+    typed: &[String],
+    environment: &BTreeMap<String, String>,
+) -> BTreeMap<String, Option<String>> {
+    typed
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text.clone(), environment.get(text).cloned()),
+        })
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! One file a command: load, ask the engine, show.
+
+mod apply;
+mod attached;
+mod build;
+mod config;
+mod down;
+mod exec;
+mod follow;
+mod image;
+mod images;
+mod logs;
+mod ps;
+mod pull;
+mod up;
+mod version;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::args::{Command, ImageCommand};
+use super::context::Context;
+use super::failure::CliError;
+use crate::plan::error::PlanError;
+use crate::spec::model::Stack;
+
+/// Runs one command.
+pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Up(args) => block_on(up::run(context, &args)),
+        Command::Down(args) => block_on(down::run(context, args)),
+        Command::Ps(args) => ps::run(context, &args),
+        Command::Logs(args) => block_on(logs::run(context, args)),
+        Command::Exec(args) => block_on(exec::run(context, args)),
+        Command::Config(args) => config::run(context, &args),
+        Command::Build(args) => block_on(build::run(context, args)),
+        Command::Pull(args) => block_on(pull::run(context, args)),
+        Command::Images(args) => images::run(context, &args),
+        Command::Image(ImageCommand::Import(args)) => image::import(context, &args),
+        Command::Image(ImageCommand::Ls(args)) => image::list(context, &args),
+        Command::Watch(args) => block_on(watch::run(context, args)),
+        Command::Apply(args) => block_on(apply::run(context, args)),
+        Command::Version(args) => version::run(context, &args),
+    }
+}
+
+/// Makes the runtime, only for commands that wait for anything.
+fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::System {
+            attempted: "start the event loop",
+            source,
+        })?;
+    runtime.block_on(work)
+}
+
+/// Reads `-t SECONDS`; a negative number is no limit (Docker).
+fn timeout(seconds: Option<i64>) -> Option<Duration> {
+    let seconds = seconds?;
+    Some(u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs))
+}
+
+/// Fails where `names` has a service that the file does not.
+fn check_services(stack: &Stack, names: &[String]) -> Result<(), CliError> {
+    let missing = |name: &&String| {
+        !stack.services.contains_key(name.as_str()) && !stack.disabled.contains_key(name.as_str())
+    };
+    match names.iter().find(missing) {
+        None => Ok(()),
+        Some(name) => Err(PlanError::NoSuchService { name: name.clone() }.into()),
+    }
+}
+
+/// Whether a switch in the environment is on (Go `strconv.ParseBool`).
+fn is_on(environment: &BTreeMap<String, String>, name: &str) -> bool {
+    let value = environment.get(name).map(String::as_str);
+    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+}

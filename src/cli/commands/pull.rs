@@ -1,0 +1,39 @@
+//! `stack pull`.
+
+use crate::cli::args::{PullArgs, PullPolicyArg};
+use crate::cli::context::Context;
+use crate::cli::failure::CliError;
+use crate::cli::render::progress::{Progress, ProgressMode, Shown};
+use crate::cli::signals::{Interrupts, drive};
+use crate::engine::PullOptions;
+use crate::engine::cancel::Cancel;
+
+/// Pulls the images of services.
+pub(super) async fn run(context: &Context, args: PullArgs) -> Result<(), CliError> {
+    context.refuse_dry_run("pull")?;
+    let loaded = context.load()?;
+    super::check_services(&loaded.stack, &args.services)?;
+    let options = PullOptions {
+        services: args.services,
+        include_deps: args.include_deps,
+        ignore_failures: args.ignore_pull_failures,
+        ignore_buildable: args.ignore_buildable,
+        missing_only: args.policy == Some(PullPolicyArg::Missing),
+    };
+    let engine = context.engine()?;
+    let mut interrupts = Interrupts::listen()?;
+    let cancel = Cancel::default();
+    let mode = if args.quiet {
+        ProgressMode::Quiet
+    } else {
+        context.progress
+    };
+    let shown = Shown {
+        title: "Pulling",
+        builds: true,
+        pulls: true,
+    };
+    let progress = Progress::new(&context.printer, mode, shown);
+    let work = engine.pull(&loaded.stack, &options, &progress, &cancel);
+    drive(work, &progress, &mut interrupts, &cancel).await
+}

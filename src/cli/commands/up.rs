@@ -1,0 +1,105 @@
+//! `stack up`.
+
+use std::time::Duration;
+
+use super::attached::{self, Attached};
+use super::{check_services, is_on, timeout};
+use crate::cli::args::{PullArg, UpArgs};
+use crate::cli::context::{Context, now};
+use crate::cli::failure::CliError;
+use crate::cli::render::progress::Shown;
+use crate::cli::signals::{Interrupts, drive};
+use crate::engine::cancel::Cancel;
+use crate::plan::options::{BuildImages, Recreate, UpOptions};
+use crate::spec::Loaded;
+use crate::spec::model::service::PullPolicy;
+
+/// Creates and starts containers, and stays with them unless told otherwise.
+pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError> {
+    if args.watch {
+        return Err(CliError::NotSupported(
+            "option `--watch` of `up`".to_owned(),
+        ));
+    }
+    let loaded = context.load()?;
+    let stack = &loaded.stack;
+    check_services(stack, &args.services)?;
+    check_services(stack, &args.attach)?;
+    check_services(stack, &args.no_attach)?;
+    check_services(stack, args.exit_code_from.as_slice())?;
+    let options = options(args, &loaded);
+    let engine = context.engine()?;
+    if context.global.dry_run {
+        let planned = engine.plan_up(stack, &options).await?;
+        planned
+            .warnings()
+            .iter()
+            .for_each(|warning| context.warn(warning));
+        return context.out(planned.to_string());
+    }
+    let mut interrupts = Interrupts::listen()?;
+    let since_ns = now().as_nanosecond();
+    let cancel = Cancel::default();
+    let progress = context.show(Shown {
+        title: "Running",
+        builds: !args.quiet_build,
+        pulls: !args.quiet_pull,
+    });
+    let work = engine.up(stack, &options, &progress, &cancel);
+    let result = drive(work, &progress, &mut interrupts, &cancel).await;
+    if args.detach || args.no_start || options.wait {
+        return result;
+    }
+    let attached = Attached {
+        context,
+        engine: &engine,
+        stack,
+        args,
+        since_ns,
+    };
+    match result {
+        Ok(()) => attached::stay(&attached, &mut interrupts).await,
+        // Nothing is left running behind the user's back.
+        Err(error) if cancel.is_cancelled() => {
+            attached::stop_after_interrupt(&attached, &mut interrupts)
+                .await
+                .and(Err(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn options(args: &UpArgs, loaded: &Loaded) -> UpOptions {
+    UpOptions {
+        services: args.services.clone(),
+        no_deps: args.no_deps,
+        recreate: match (
+            args.force_recreate || args.renew_anon_volumes,
+            args.no_recreate,
+        ) {
+            (true, _) => Recreate::Always,
+            (false, true) => Recreate::Never,
+            (false, false) => Recreate::Changed,
+        },
+        always_recreate_deps: args.always_recreate_deps,
+        remove_orphans: args.remove_orphans || is_on(&loaded.environment, "COMPOSE_REMOVE_ORPHANS"),
+        renew_anonymous_volumes: args.renew_anon_volumes,
+        scale: args.scale.iter().cloned().collect(),
+        pull: args.pull.map(|pull| match pull {
+            PullArg::Always => PullPolicy::Always,
+            PullArg::Missing => PullPolicy::Missing,
+            PullArg::Never => PullPolicy::Never,
+            PullArg::Build => PullPolicy::Build,
+        }),
+        build: match (args.build, args.no_build) {
+            (true, _) => BuildImages::Always,
+            (false, true) => BuildImages::Never,
+            (false, false) => BuildImages::Missing,
+        },
+        no_start: args.no_start,
+        wait: args.wait || args.wait_timeout.is_some(),
+        wait_timeout: args.wait_timeout.map(Duration::from_secs),
+        stop_timeout: timeout(args.timeout),
+        ..UpOptions::default()
+    }
+}

@@ -1,0 +1,361 @@
+//! Arguments, environment and working directory, put together: the one place that reads the environment.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::args::{AnsiArg, Global, ProgressArg};
+use super::failure::CliError;
+use super::render::Printer;
+use super::render::diagnostic::{render_all, render_message};
+use super::render::progress::{Progress, ProgressMode, Shown};
+use crate::engine::Engine;
+use crate::engine::roots::Roots;
+use crate::spec::names::ProjectName;
+use crate::spec::{LoadOptions, Loaded, ReadError, ReadFile, load};
+
+/// Names under which a Compose file is found (compose-spec 03-compose-file.md), best first.
+const FILE_NAMES: [&str; 4] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yaml",
+    "docker-compose.yml",
+];
+
+/// Everything a command starts from.
+pub(crate) struct Context {
+    /// Options before the command.
+    pub(crate) global: Global,
+    /// Variables whose names and values are UTF-8.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// Where the command runs, absolute.
+    pub(crate) directory: PathBuf,
+    /// The terminal.
+    pub(crate) printer: Printer,
+    /// How progress is shown.
+    pub(crate) progress: ProgressMode,
+}
+
+/// What a command works on: a project, and its file where there is one.
+pub(crate) struct Target {
+    /// Its name.
+    pub(crate) project: ProjectName,
+    /// What was loaded, unless the project was only named.
+    pub(crate) loaded: Option<Loaded>,
+}
+
+impl Context {
+    /// Puts everything together.
+    pub(crate) fn gather(
+        global: Global,
+        environment: BTreeMap<String, String>,
+    ) -> Result<Self, CliError> {
+        let ansi = match global.ansi {
+            Some(ansi) => ansi,
+            None => choose(&environment, "COMPOSE_ANSI", AnsiArg::Auto)?,
+        };
+        let progress = match global.progress {
+            Some(progress) => progress,
+            None => choose(&environment, "COMPOSE_PROGRESS", ProgressArg::Auto)?,
+        };
+        let printer = Printer::standard(ansi, &environment);
+        let progress = progress_mode(progress, ansi, printer.err_look.terminal, &environment)?;
+        let directory = std::env::current_dir().map_err(|source| CliError::System {
+            attempted: "find the working directory",
+            source,
+        })?;
+        Ok(Self {
+            global,
+            environment,
+            directory,
+            printer,
+            progress,
+        })
+    }
+
+    /// Loads the project, and says what the load warns of.
+    pub(crate) fn load(&self) -> Result<Loaded, CliError> {
+        self.load_as(true)
+    }
+
+    /// Loads the project, with variables filled in or as they are.
+    pub(crate) fn load_as(&self, interpolate: bool) -> Result<Loaded, CliError> {
+        let options = self.load_options(interpolate)?;
+        let loaded = load(&options, &Disk).map_err(|failure| CliError::Load(Box::new(failure)))?;
+        if !loaded.warnings.is_empty() {
+            let colour = self.printer.err_look.colour;
+            self.printer
+                .err(render_all(&loaded.warnings, &loaded.sources, colour));
+        }
+        Ok(loaded)
+    }
+
+    /// Loads the project if there is a file, or takes its name alone where it was given.
+    pub(crate) fn target(&self) -> Result<Target, CliError> {
+        if let Some(name) = self.named_project()
+            && !self.has_file()
+        {
+            let project =
+                ProjectName::new(&name).map_err(|error| CliError::usage(error.to_string()))?;
+            return Ok(Target {
+                project,
+                loaded: None,
+            });
+        }
+        let loaded = self.load()?;
+        Ok(Target {
+            project: loaded.stack.name.clone(),
+            loaded: Some(loaded),
+        })
+    }
+
+    /// Opens the engine where `--root` and the environment say.
+    pub(crate) fn engine(&self) -> Result<Engine, CliError> {
+        let is_root = rustix::process::geteuid().is_root();
+        let root = self
+            .global
+            .root
+            .as_deref()
+            .map(|root| self.directory.join(root));
+        let roots = Roots::choose(root.as_deref(), &self.environment, is_root);
+        Ok(Engine::open(&roots, &self.environment)?)
+    }
+
+    /// Begins to show progress.
+    pub(crate) fn show(&self, shown: Shown) -> Progress<'_> {
+        Progress::new(&self.printer, self.progress, shown)
+    }
+
+    /// Says something the user should know.
+    pub(crate) fn warn(&self, message: &str) {
+        self.printer.err(render_message(
+            "warning",
+            message,
+            &[],
+            self.printer.err_look.colour,
+        ));
+    }
+
+    /// Writes to standard output.
+    pub(crate) fn out(&self, text: impl AsRef<[u8]>) -> Result<(), CliError> {
+        self.printer.out(text).map_err(CliError::Output)
+    }
+
+    /// Hands everything to standard output's reader.
+    pub(crate) fn flush(&self) -> Result<(), CliError> {
+        self.printer.flush().map_err(CliError::Output)
+    }
+
+    /// Fails where `--dry-run` was asked of a command that cannot do it.
+    pub(crate) fn refuse_dry_run(&self, command: &str) -> Result<(), CliError> {
+        match self.global.dry_run {
+            true => Err(CliError::NotSupported(format!(
+                "option `--dry-run` of `{command}`"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn load_options(&self, interpolate: bool) -> Result<LoadOptions, CliError> {
+        let dash = Path::new("-");
+        let from_environment = self
+            .variable("COMPOSE_FILE")
+            .is_some_and(|files| files.split(':').any(|file| file == "-"));
+        let reads_stdin = self.global.file.iter().any(|file| file == dash)
+            || (self.global.file.is_empty() && from_environment);
+        let mut stdin = None;
+        if reads_stdin {
+            let mut bytes = Vec::new();
+            std::io::stdin()
+                .read_to_end(&mut bytes)
+                .map_err(|source| CliError::System {
+                    attempted: "read the Compose file from standard input",
+                    source,
+                })?;
+            stdin = Some(bytes);
+        }
+        Ok(LoadOptions {
+            files: self.global.file.clone(),
+            stdin,
+            working_directory: self.directory.clone(),
+            project_directory: self.global.project_directory.clone(),
+            project_name: self.global.project_name.clone(),
+            profiles: self.global.profile.clone(),
+            env_files: self.global.env_file.clone(),
+            environment: self.environment.clone(),
+            interpolate,
+        })
+    }
+
+    fn variable(&self, name: &str) -> Option<&String> {
+        self.environment.get(name).filter(|value| !value.is_empty())
+    }
+
+    fn named_project(&self) -> Option<String> {
+        let named = self.global.project_name.as_ref();
+        named
+            .or_else(|| self.variable("COMPOSE_PROJECT_NAME"))
+            .cloned()
+    }
+
+    /// Whether a load would find a file: one is named, or one lies here or above.
+    fn has_file(&self) -> bool {
+        if !self.global.file.is_empty() || self.variable("COMPOSE_FILE").is_some() {
+            return true;
+        }
+        let start = match &self.global.project_directory {
+            Some(directory) => self.directory.join(directory),
+            None => self.directory.clone(),
+        };
+        let mut directories = start.ancestors();
+        directories.any(|directory| FILE_NAMES.iter().any(|name| directory.join(name).exists()))
+    }
+}
+
+/// Reads the environment: variables that are no UTF-8 are nobody's, since no Compose file can name them.
+pub(crate) fn read_environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Reads the clock.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Takes a word of the environment as if it had been typed.
+fn choose<T: clap::ValueEnum>(
+    environment: &BTreeMap<String, String>,
+    name: &str,
+    default: T,
+) -> Result<T, CliError> {
+    match environment.get(name).filter(|value| !value.is_empty()) {
+        None => Ok(default),
+        Some(value) => T::from_str(value, true)
+            .map_err(|_| CliError::usage(format!("`{value}` is no value of the variable {name}"))),
+    }
+}
+
+fn progress_mode(
+    asked: ProgressArg,
+    ansi: AnsiArg,
+    terminal: bool,
+    environment: &BTreeMap<String, String>,
+) -> Result<ProgressMode, CliError> {
+    let dumb = environment.get("TERM").is_some_and(|term| term == "dumb");
+    match (asked, ansi) {
+        (ProgressArg::Tty, AnsiArg::Never) => Err(CliError::usage(
+            "`--progress tty` cannot be drawn with `--ansi never`",
+        )),
+        (ProgressArg::Plain, AnsiArg::Always) => Err(CliError::usage(
+            "`--progress plain` has nothing to draw with `--ansi always`",
+        )),
+        (ProgressArg::Auto, AnsiArg::Never) => Ok(ProgressMode::Plain),
+        (ProgressArg::Auto, _) if terminal && !dumb => Ok(ProgressMode::Tty),
+        (ProgressArg::Auto | ProgressArg::Plain, _) => Ok(ProgressMode::Plain),
+        (ProgressArg::Tty, _) => Ok(ProgressMode::Tty),
+        (ProgressArg::Json, _) => Ok(ProgressMode::Json),
+        (ProgressArg::Quiet, _) => Ok(ProgressMode::Quiet),
+    }
+}
+
+/// The real file system.
+struct Disk;
+
+impl ReadFile for Disk {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
+        // The loader's own error names the path, so the system's words alone are wanted.
+        match fs_err::read(path) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ReadError::NotFound),
+            Err(error) => Err(ReadError::Other(system_words(&error))),
+        }
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+}
+
+/// Returns what the system says, without the path that `fs_err` puts before it and the number behind it.
+fn system_words(error: &std::io::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let words = innermost.to_string();
+    let words = words
+        .split_once(" (os error")
+        .map_or(words.as_str(), |(words, _)| words);
+    words.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_live_only_on_a_terminal_that_can() {
+        let rows = [
+            (
+                ProgressArg::Auto,
+                AnsiArg::Auto,
+                true,
+                "xterm",
+                Some(ProgressMode::Tty),
+            ),
+            (
+                ProgressArg::Auto,
+                AnsiArg::Auto,
+                true,
+                "dumb",
+                Some(ProgressMode::Plain),
+            ),
+            (
+                ProgressArg::Auto,
+                AnsiArg::Auto,
+                false,
+                "xterm",
+                Some(ProgressMode::Plain),
+            ),
+            (
+                ProgressArg::Auto,
+                AnsiArg::Never,
+                true,
+                "xterm",
+                Some(ProgressMode::Plain),
+            ),
+            (
+                ProgressArg::Tty,
+                AnsiArg::Auto,
+                false,
+                "xterm",
+                Some(ProgressMode::Tty),
+            ),
+            (ProgressArg::Tty, AnsiArg::Never, true, "xterm", None),
+            (ProgressArg::Plain, AnsiArg::Always, true, "xterm", None),
+            (
+                ProgressArg::Json,
+                AnsiArg::Auto,
+                true,
+                "xterm",
+                Some(ProgressMode::Json),
+            ),
+            (
+                ProgressArg::Quiet,
+                AnsiArg::Auto,
+                true,
+                "xterm",
+                Some(ProgressMode::Quiet),
+            ),
+        ];
+        for (asked, ansi, terminal, term, expected) in rows {
+            let environment = BTreeMap::from([("TERM".to_owned(), term.to_owned())]);
+            let mode = progress_mode(asked, ansi, terminal, &environment).ok();
+            assert_eq!(mode, expected, "{asked:?} {ansi:?} {terminal} {term}");
+        }
+    }
+}

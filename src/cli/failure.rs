@@ -1,0 +1,134 @@
+//! How a command can end other than well.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::render::Printer;
+use super::render::diagnostic::{chain, render_all, render_chain};
+use super::render::progress::ProgressMode;
+use crate::engine::EngineError;
+use crate::plan::error::PlanError;
+use crate::spec::LoadFailure;
+
+/// Why a command ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// Typed wrongly.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to type instead.
+        hints: Vec<String>,
+    },
+    /// Known, but nothing does it yet.
+    #[error("{0}: not supported yet")]
+    NotSupported(String),
+    /// The files have errors.
+    #[error("the project does not load")]
+    Load(Box<LoadFailure>),
+    /// A service was named that is not there.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The work failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Standard output cannot be written.
+    #[error("write to standard output")]
+    Output(#[source] io::Error),
+    /// A file cannot be read or written.
+    #[error("{attempted} `{}`", path.display())]
+    File {
+        /// `read`, `write`.
+        attempted: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The process or its terminal.
+    #[error("{attempted}")]
+    System {
+        /// What was attempted.
+        attempted: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing went wrong here: the command's result is another exit code, and all has been said.
+    #[error("exit code {0}")]
+    Ended(u8),
+}
+
+impl CliError {
+    /// Makes an error of what was typed.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage {
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// Returns the exit code: 1 failed, 2 usage, 130 interrupted, else the container's. A reader that went away is
+    /// success.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage { .. } | Self::NotSupported(_) => 2,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Load(_)
+            | Self::Plan(_)
+            | Self::Output(_)
+            | Self::File { .. }
+            | Self::System { .. } => 1,
+            Self::Engine(error) => error.exit_code(),
+            Self::Ended(code) => *code,
+        }
+    }
+
+    /// Says what went wrong, with places and hints.
+    pub(crate) fn report(&self, printer: &Printer, progress: ProgressMode) {
+        let colour = printer.err_look.colour;
+        if let Self::Ended(_) = self {
+            return;
+        }
+        if self.exit_code() == 0 {
+            return;
+        }
+        if progress == ProgressMode::Json {
+            printer.err(self.json());
+            return;
+        }
+        let text = match self {
+            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, colour),
+            error => render_chain(error, &error.hints(), colour),
+        };
+        printer.err(text);
+    }
+
+    /// One line for machines, as Docker Compose's `--progress json` has it.
+    fn json(&self) -> String {
+        let message = match self {
+            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, false),
+            error => chain(error),
+        };
+        let object = serde_json::json!({ "error": true, "message": message.trim_end() });
+        format!("{object}\n")
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Usage { hints, .. } => hints.clone(),
+            Self::Engine(error) => error.hints(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Makes exit codes of processes (0 to 255, or -1 where none is known) ours.
+pub(crate) fn result_of(code: i32) -> Result<(), CliError> {
+    match code {
+        0 => Ok(()),
+        code => Err(CliError::Ended(u8::try_from(code).unwrap_or(1))),
+    }
+}

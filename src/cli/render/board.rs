@@ -1,0 +1,479 @@
+//! The state behind the live region, and its lines. Pure: time and size are arguments.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use unicode_width::UnicodeWidthStr;
+
+use super::super::time::{render_elapsed, render_size};
+use super::paint;
+use super::table::shorten;
+use super::text::{visible, visible_line};
+use crate::engine::event::{Event, EventKind, Subject};
+
+/// Turns ten times a second.
+const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+
+/// Lines of a running build that are shown beneath it.
+const TAIL: usize = 6;
+
+/// Lines of a failed build that stay.
+const KEPT: usize = 50;
+
+/// Everything that happened so far.
+pub(crate) struct Board {
+    title: &'static str,
+    /// Whether the output of failed builds stays.
+    builds: bool,
+    tasks: Vec<Task>,
+}
+
+/// What happened to one subject.
+struct Task {
+    subject: Subject,
+    state: TaskState,
+    verb: String,
+    bytes: Option<(u64, Option<u64>)>,
+    output: VecDeque<String>,
+    started: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TaskState {
+    Working,
+    Done { at: Duration },
+    Failed { at: Duration },
+}
+
+impl Board {
+    /// An empty board; `title` is the header's verb.
+    pub(crate) fn new(title: &'static str, builds: bool) -> Self {
+        Self {
+            title,
+            builds,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// Takes what happened at `now`, a time since the beginning.
+    pub(crate) fn take(&mut self, event: Event, now: Duration) {
+        let index = match self
+            .tasks
+            .iter()
+            .position(|task| task.subject == event.subject)
+        {
+            Some(index) => index,
+            None => {
+                self.tasks.push(Task::new(event.subject, now));
+                self.tasks.len() - 1
+            }
+        };
+        if let Some(task) = self.tasks.get_mut(index) {
+            task.take(event.kind, now);
+        }
+    }
+
+    /// Renders the live region in at most `size` columns and lines: everything where it fits, else what is being
+    /// worked on, what failed, and how much else there is.
+    pub(crate) fn frame(&self, now: Duration, size: (usize, usize), colour: bool) -> Vec<String> {
+        let (width, height) = size;
+        if self.tasks.is_empty() {
+            return Vec::new();
+        }
+        let rows: Vec<&Task> = self.tasks.iter().filter(|task| task.is_shown()).collect();
+        let body = height.saturating_sub(1);
+        let mut shown = rows.clone();
+        if rows.len() > body {
+            shown.retain(|task| !matches!(task.state, TaskState::Done { .. }));
+            shown.truncate(body.saturating_sub(1));
+        }
+        let label_width = self.label_width(width);
+        let mut lines = vec![self.header(colour)];
+        for task in &shown {
+            lines.push(self.line(task, now, (label_width, width), colour));
+        }
+        if shown.len() < rows.len() {
+            lines.push(format!("   … {} more", rows.len() - shown.len()));
+        }
+        // Output of builds takes the room that is left.
+        if let Some(task) = shown
+            .iter()
+            .find(|task| task.is_working() && !task.output.is_empty())
+        {
+            let room = height.saturating_sub(lines.len()).min(TAIL);
+            let skipped = task.output.len().saturating_sub(room);
+            let tail = task.output.iter().skip(skipped);
+            lines.extend(tail.map(|line| {
+                paint(
+                    colour,
+                    Style::new().dimmed(),
+                    &fit(&format!("   {line}"), width),
+                )
+            }));
+        }
+        lines
+    }
+
+    /// Renders what stays: every subject but layers, and the end of the output of failed builds.
+    pub(crate) fn summary(&self, now: Duration, width: usize, colour: bool) -> Vec<String> {
+        let rows = || self.tasks.iter().filter(|task| !task.is_layer());
+        if rows().next().is_none() {
+            return Vec::new();
+        }
+        let label_width = self.label_width(width);
+        let mut lines = vec![self.header(colour)];
+        lines.extend(rows().map(|task| self.line(task, now, (label_width, width), colour)));
+        let failed =
+            rows().filter(|task| self.builds && matches!(task.state, TaskState::Failed { .. }));
+        for task in failed.filter(|task| !task.output.is_empty()) {
+            lines.push(format!("--- {}", visible_line(&task.subject.to_string())));
+            lines.extend(task.output.iter().cloned());
+            lines.push("---".to_owned());
+        }
+        lines
+    }
+
+    fn header(&self, colour: bool) -> String {
+        let rows = || self.tasks.iter().filter(|task| !task.is_layer());
+        let done = rows()
+            .filter(|task| matches!(task.state, TaskState::Done { .. }))
+            .count();
+        let text = format!("[+] {} {done}/{}", self.title, rows().count());
+        match done == rows().count() {
+            true => paint(colour, AnsiColor::Blue.on_default(), &text),
+            false => text,
+        }
+    }
+
+    /// Columns for names: the longest one's, but never more than leaves room for a status and a time.
+    fn label_width(&self, width: usize) -> usize {
+        let rows = self.tasks.iter().filter(|task| !task.is_layer());
+        let longest = rows.map(|task| task.label().width()).max().unwrap_or(0);
+        longest.min(width.saturating_sub(28).max(10))
+    }
+
+    /// ` ✔ Container hello-web-1  Started      0.3s`
+    fn line(&self, task: &Task, now: Duration, widths: (usize, usize), colour: bool) -> String {
+        let (label_width, width) = widths;
+        let indent = if task.is_layer() { "   " } else { " " };
+        let (icon, style) = match task.state {
+            TaskState::Working => (SPINNER[spinner_step(now)], AnsiColor::Cyan.on_default()),
+            TaskState::Done { .. } => ('✔', AnsiColor::Green.on_default()),
+            TaskState::Failed { .. } => ('✘', AnsiColor::Red.on_default()),
+        };
+        let label = shorten(&task.label(), label_width);
+        let label = format!(
+            "{label}{}",
+            " ".repeat(label_width.saturating_sub(label.width()))
+        );
+        let time = render_elapsed(task.elapsed(now));
+        let used = indent.len() + 2 + label.width() + 2 + 1 + time.len() + 1;
+        let room = width.saturating_sub(used);
+        let status = shorten(&self.status(task), room);
+        let padding = " ".repeat(room.saturating_sub(status.width()));
+        let icon = paint(colour, style, &icon.to_string());
+        let status = paint(colour, style, &status);
+        let time = paint(colour, AnsiColor::Blue.on_default(), &time);
+        format!("{indent}{icon} {label}  {status}{padding} {time}")
+    }
+
+    /// What is written beside the name: the verb, and how many bytes of how many; an image counts its layers' bytes.
+    fn status(&self, task: &Task) -> String {
+        if !task.is_working() {
+            return task.verb.clone();
+        }
+        let layers = self
+            .tasks
+            .iter()
+            .filter(|layer| match (&layer.subject, &task.subject) {
+                (Subject::Layer(image, _), Subject::Image(name)) => image == name,
+                _ => false,
+            });
+        let parts = layers
+            .chain(std::iter::once(task))
+            .filter_map(|part| part.bytes);
+        let sum = parts.reduce(|(done, total), (more, further)| {
+            let total = total.zip(further).map(|(a, b)| a.saturating_add(b));
+            (done.saturating_add(more), total)
+        });
+        match sum {
+            None => task.verb.clone(),
+            Some((done, None)) => format!("{} {}", task.verb, render_size(done)),
+            Some((done, Some(total))) => {
+                format!("{} {}/{}", task.verb, render_size(done), render_size(total))
+            }
+        }
+    }
+}
+
+impl Task {
+    fn new(subject: Subject, now: Duration) -> Self {
+        Self {
+            subject,
+            state: TaskState::Working,
+            verb: String::new(),
+            bytes: None,
+            output: VecDeque::new(),
+            started: now,
+        }
+    }
+
+    fn take(&mut self, kind: EventKind, now: Duration) {
+        match kind {
+            EventKind::Started(verb) => {
+                // A container is created and, later, started: the time is that of the work, not of the wait between.
+                if !self.is_working() {
+                    self.started = now;
+                }
+                self.state = TaskState::Working;
+                verb.clone_into(&mut self.verb);
+            }
+            EventKind::Progress { verb, done, total } => {
+                self.state = TaskState::Working;
+                verb.clone_into(&mut self.verb);
+                self.bytes = Some((done, total));
+            }
+            EventKind::Line(text) => {
+                for piece in super::text::sanitize(text.trim_end().as_bytes()) {
+                    self.output.push_back(piece.replace('\t', "    "));
+                }
+                while self.output.len() > KEPT {
+                    self.output.pop_front();
+                }
+            }
+            EventKind::Finished(verb) | EventKind::Unchanged(verb) => {
+                self.state = TaskState::Done { at: now };
+                verb.clone_into(&mut self.verb);
+                if let Some((_, Some(total))) = self.bytes {
+                    self.bytes = Some((total, Some(total)));
+                }
+            }
+            EventKind::Failed(message) => {
+                self.state = TaskState::Failed { at: now };
+                self.verb = format!("Error {}", visible_line(&message));
+            }
+            EventKind::Warning(_) => {}
+        }
+    }
+
+    fn is_working(&self) -> bool {
+        self.state == TaskState::Working
+    }
+
+    fn is_layer(&self) -> bool {
+        matches!(self.subject, Subject::Layer(..))
+    }
+
+    /// Layers are of interest while they come.
+    fn is_shown(&self) -> bool {
+        !self.is_layer() || self.is_working()
+    }
+
+    fn label(&self) -> String {
+        match &self.subject {
+            Subject::Layer(_, digest) => visible(digest),
+            subject => visible_line(&subject.to_string()),
+        }
+    }
+
+    fn elapsed(&self, now: Duration) -> Duration {
+        let end = match self.state {
+            TaskState::Working => now,
+            TaskState::Done { at } | TaskState::Failed { at } => at,
+        };
+        end.saturating_sub(self.started)
+    }
+}
+
+fn spinner_step(now: Duration) -> usize {
+    usize::try_from(now.as_millis() / 100).unwrap_or(0) % SPINNER.len()
+}
+
+/// Cuts colours and all that is too wide.
+fn fit(line: &str, width: usize) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        plain.push_str(before);
+        // Only `ESC [ … m` is left by then.
+        rest = after.split_once('m').map_or("", |(_, after)| after);
+    }
+    plain.push_str(rest);
+    shorten(&plain, width.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn board(events: &[(u64, Subject, EventKind)]) -> Board {
+        let mut board = Board::new("Running", true);
+        for (at, subject, kind) in events {
+            let event = Event {
+                subject: subject.clone(),
+                kind: kind.clone(),
+            };
+            board.take(event, Duration::from_millis(*at));
+        }
+        board
+    }
+
+    fn container(number: usize) -> Subject {
+        Subject::Container(format!("hello-web-{number}"))
+    }
+
+    fn frame(board: &Board, now_ms: u64, width: usize, height: usize) -> String {
+        board
+            .frame(Duration::from_millis(now_ms), (width, height), false)
+            .join("\n")
+    }
+
+    #[test]
+    fn every_resource_has_one_line() {
+        let board = board(&[
+            (
+                0,
+                Subject::Network("hello_default".to_owned()),
+                EventKind::Started("Creating"),
+            ),
+            (
+                120,
+                Subject::Network("hello_default".to_owned()),
+                EventKind::Finished("Created"),
+            ),
+            (130, container(1), EventKind::Started("Creating")),
+            (180, container(1), EventKind::Finished("Created")),
+            (200, container(1), EventKind::Started("Starting")),
+            (
+                210,
+                container(2),
+                EventKind::Failed("port 80 is\nin use".to_owned()),
+            ),
+            (220, container(3), EventKind::Unchanged("Running")),
+        ]);
+        assert_snapshot!(frame(&board, 512, 60, 10), @r"
+        [+] Running 2/4
+         ✔ Network hello_default  Created                      0.1s
+         ⠴ Container hello-web-1  Starting                     0.3s
+         ✘ Container hello-web-2  Error port 80 is in use      0.0s
+         ✔ Container hello-web-3  Running                      0.0s
+        ");
+        assert_snapshot!(frame(&board, 512, 40, 4), @r"
+        [+] Running 2/4
+         ⠴ Container h…  Starting          0.3s
+         ✘ Container h…  Error port 80 is… 0.0s
+           … 2 more
+        ");
+        assert_snapshot!(board.summary(Duration::from_secs(1), 60, false).join("\n"), @r"
+        [+] Running 2/4
+         ✔ Network hello_default  Created                      0.1s
+         ⠋ Container hello-web-1  Starting                     0.8s
+         ✘ Container hello-web-2  Error port 80 is in use      0.0s
+         ✔ Container hello-web-3  Running                      0.0s
+        ");
+        assert_snapshot!(board.summary(Duration::from_secs(1), 60, true).join("\n").replace('\x1b', "^"), @r"
+        [+] Running 2/4
+         ^[32m✔^[0m Network hello_default  ^[32mCreated^[0m                      ^[34m0.1s^[0m
+         ^[36m⠋^[0m Container hello-web-1  ^[36mStarting^[0m                     ^[34m0.8s^[0m
+         ^[31m✘^[0m Container hello-web-2  ^[31mError port 80 is in use^[0m      ^[34m0.0s^[0m
+         ^[32m✔^[0m Container hello-web-3  ^[32mRunning^[0m                      ^[34m0.0s^[0m
+        ");
+    }
+
+    #[test]
+    fn an_image_counts_the_bytes_of_its_layers() {
+        let image = Subject::Image("busybox".to_owned());
+        let layer = |digest: &str| Subject::Layer("busybox".to_owned(), digest.to_owned());
+        let progress = |done, total| EventKind::Progress {
+            verb: "Downloading",
+            done,
+            total,
+        };
+        let board = board(&[
+            (0, image.clone(), EventKind::Started("Pulling")),
+            (
+                0,
+                layer("9ad63333ebc9"),
+                progress(1_000_000, Some(4_000_000)),
+            ),
+            (0, layer("0123456789ab"), progress(0, Some(2_000_000))),
+            (
+                900,
+                layer("0123456789ab"),
+                EventKind::Finished("Pull complete"),
+            ),
+        ]);
+        assert_snapshot!(frame(&board, 1000, 60, 10), @r"
+        [+] Running 0/1
+         ⠋ Image busybox  Pulling 3MB/6MB                      1.0s
+           ⠋ 9ad63333ebc9   Downloading 1MB/4MB                1.0s
+        ");
+    }
+
+    #[test]
+    fn the_output_of_a_failed_build_stays() {
+        let build = Subject::Build("hello-web".to_owned());
+        let board = board(&[
+            (0, build.clone(), EventKind::Started("Building")),
+            (
+                10,
+                build.clone(),
+                EventKind::Line("RUN \x1b[31mmake\x1b[0m\n".to_owned()),
+            ),
+            (
+                20,
+                build.clone(),
+                EventKind::Line("make: no rule".to_owned()),
+            ),
+        ]);
+        assert_snapshot!(frame(&board, 1000, 40, 10), @r"
+        [+] Running 0/1
+         ⠋ Image hello…  Building          1.0s
+           RUN make
+           make: no rule
+        ");
+        let mut board = board;
+        let failed = Event {
+            subject: build,
+            kind: EventKind::Failed("exit code 2".to_owned()),
+        };
+        board.take(failed, Duration::from_secs(2));
+        assert_snapshot!(board.summary(Duration::from_secs(2), 40, false).join("\n").replace('\x1b', "^"), @r"
+        [+] Running 0/1
+         ✘ Image hello…  Error exit code 2 2.0s
+        --- Image hello-web
+        RUN ^[31mmake^[0m^[0m
+        make: no rule
+        ---
+        ");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_no_frame_higher() {
+        let mut events: Vec<_> = (0..200)
+            .map(|number| (0, container(number), EventKind::Started("Creating")))
+            .collect();
+        events.push((
+            0,
+            Subject::Image("日本/".repeat(50)),
+            EventKind::Started("Pulling"),
+        ));
+        let board = board(&events);
+        for width in [20, 37, 80, 300] {
+            for height in [2, 5, 24] {
+                let lines = board.frame(Duration::from_secs(5), (width, height), false);
+                assert!(
+                    lines.len() <= height,
+                    "{width}x{height}: {} lines",
+                    lines.len()
+                );
+                for line in lines.iter().skip(1) {
+                    assert!(line.width() <= width, "{width}x{height}: {line}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Errors and warnings: with a place, its excerpt and what to do where a file is at fault, else the chain of causes in
+//! one line.
+//!
+//! ```text
+//! error: unknown key `volume` in service `web`
+//!  --> compose.yaml:9:5
+//!   |
+//! 9 |     volume: data
+//!   |     ^^^^^^
+//!   |
+//!   = help: did you mean `volumes`?
+//!
+//! error: start `hello-web-1`: mount `/data`: no such file or directory
+//! help: create the directory, or use a named volume
+//! ```
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
+use anstyle::{AnsiColor, Style};
+
+use super::paint;
+use super::text::visible;
+use crate::spec::source::{Source, SourceId, Sources, Span};
+use crate::spec::{Diagnostic, Severity};
+
+/// Lines between two places of one file that are still drawn as one excerpt.
+const NEAR_LINES: usize = 20;
+
+/// Renders every diagnostic of a load, each with an empty line after it.
+pub(crate) fn render_all(diagnostics: &[Diagnostic], sources: &Sources, colour: bool) -> String {
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        text.push_str(&render(diagnostic, sources, colour));
+        text.push_str("\n\n");
+    }
+    text.truncate(text.trim_end_matches('\n').len());
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// Renders one error and its causes as `error: a: b: c`, then a line a hint.
+///
+/// A cause whose words the message before it already ends with is not repeated.
+pub(crate) fn render_chain(
+    error: &dyn std::error::Error,
+    hints: &[String],
+    colour: bool,
+) -> String {
+    render_message("error", &chain(error), hints, colour)
+}
+
+/// Joins an error and its causes: `a: b: c`.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !message.ends_with(&words) {
+            if !message.is_empty() {
+                message.push_str(": ");
+            }
+            message.push_str(&words);
+        }
+        cause = error.source();
+    }
+    message
+}
+
+/// Renders `error: message` or `warning: message`, then a line a hint. Lines after a message's first are indented.
+pub(crate) fn render_message(level: &str, message: &str, hints: &[String], colour: bool) -> String {
+    let colours = match level {
+        "error" => AnsiColor::BrightRed,
+        _ => AnsiColor::Yellow,
+    };
+    let level = paint(
+        colour,
+        Style::new().bold().fg_color(Some(colours.into())),
+        level,
+    );
+    let message = visible(message.trim_end()).replace('\n', "\n    ");
+    let mut text = format!("{level}: {message}\n");
+    for hint in hints {
+        let help = paint(
+            colour,
+            Style::new()
+                .bold()
+                .fg_color(Some(AnsiColor::BrightCyan.into())),
+            "help",
+        );
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(text, "{help}: {}", visible(hint).replace('\n', "\n    "));
+    }
+    text
+}
+
+fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+    let (level, word) = match diagnostic.severity {
+        Severity::Error => (Level::ERROR, "error"),
+        Severity::Warning => (Level::WARNING, "warning"),
+    };
+    let primary = diagnostic
+        .span
+        .and_then(|span| Mark::new(sources, span, diagnostic.label.as_deref(), true));
+    let Some(primary) = primary else {
+        let text = render_message(word, &diagnostic.message, &diagnostic.hints, colour);
+        return text.trim_end().to_owned();
+    };
+    let notes = diagnostic.notes.iter();
+    let notes = notes.filter_map(|(span, text)| Mark::new(sources, *span, Some(text), false));
+    let mut frames: Vec<Frame<'_>> = Vec::new();
+    for mark in std::iter::once(primary).chain(notes) {
+        match frames.iter_mut().find(|frame| frame.is_near(&mark)) {
+            Some(frame) => frame.add(mark),
+            None => frames.push(Frame::new(mark)),
+        }
+    }
+    let mut group = Group::with_title(level.primary_title(visible(&diagnostic.message)));
+    group = group.elements(frames.iter().map(Frame::snippet));
+    group = group.elements(
+        diagnostic
+            .hints
+            .iter()
+            .map(|hint| Level::HELP.message(visible(hint))),
+    );
+    let renderer = match colour {
+        true => Renderer::styled(),
+        false => Renderer::plain(),
+    };
+    renderer.render(&[group])
+}
+
+/// One marked place: a part of one line.
+struct Mark<'a> {
+    id: SourceId,
+    source: &'a Source,
+    /// Bytes of the text, on character boundaries, within one line.
+    range: Range<usize>,
+    /// Bytes of the text that its line has.
+    line: Range<usize>,
+    /// Number of that line, from 0.
+    number: usize,
+    label: Option<&'a str>,
+    primary: bool,
+}
+
+/// One excerpt: neighbouring lines of one file, with at least one mark.
+struct Frame<'a> {
+    marks: Vec<Mark<'a>>,
+}
+
+impl<'a> Mark<'a> {
+    /// Finds the place. Spans are clamped here and nowhere else: to the text, to characters, and to the first line
+    /// that they touch (`annotate_snippets` panics on a span that cuts a character or leaves the text).
+    fn new(
+        sources: &'a Sources,
+        span: Span,
+        label: Option<&'a str>,
+        primary: bool,
+    ) -> Option<Self> {
+        let source = sources.get(span.source)?;
+        let text = source.text.as_str();
+        let start = text.floor_char_boundary(usize::try_from(span.start).ok()?);
+        let before = text.get(..start)?;
+        let line_start = before.rfind('\n').map_or(0, |index| index + 1);
+        let rest = text.get(start..)?;
+        let line_end = start + rest.find('\n').unwrap_or(rest.len());
+        let end = text
+            .ceil_char_boundary(usize::try_from(span.end).ok()?)
+            .clamp(start, line_end);
+        Some(Self {
+            id: span.source,
+            source,
+            range: start..end,
+            line: line_start..line_end,
+            number: before.matches('\n').count(),
+            label,
+            primary,
+        })
+    }
+}
+
+impl<'a> Frame<'a> {
+    fn new(mark: Mark<'a>) -> Self {
+        Self { marks: vec![mark] }
+    }
+
+    fn is_near(&self, mark: &Mark<'_>) -> bool {
+        let mut others = self.marks.iter();
+        others.any(|other| other.id == mark.id && other.number.abs_diff(mark.number) <= NEAR_LINES)
+    }
+
+    fn add(&mut self, mark: Mark<'a>) {
+        self.marks.push(mark);
+    }
+
+    /// Cuts the window of lines out of the file and moves the marks into it.
+    fn snippet(&self) -> Snippet<'a, Annotation<'a>> {
+        let lines = || self.marks.iter().map(|mark| &mark.line);
+        let start = lines().map(|line| line.start).min().unwrap_or(0);
+        let end = lines().map(|line| line.end).max().unwrap_or(0);
+        let text = self
+            .marks
+            .first()
+            .map_or("", |mark| mark.source.text.as_str());
+        let window = text.get(start..end).unwrap_or("");
+        let first = self.marks.iter().map(|mark| mark.number).min().unwrap_or(0);
+        let path = self
+            .marks
+            .first()
+            .map(|mark| visible(&mark.source.path.display().to_string()));
+        let annotations = self.marks.iter().map(|mark| {
+            let kind = match mark.primary {
+                true => AnnotationKind::Primary,
+                false => AnnotationKind::Context,
+            };
+            kind.span(mark.range.start - start..mark.range.end - start)
+                .label(mark.label.map(visible))
+        });
+        Snippet::source(window)
+            .line_start(first + 1)
+            .path(path)
+            .annotations(annotations)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use insta::assert_snapshot;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEXT: &str = "services:\n  web:\n    image: busybox\n    volume: data\n    ports:\n      - \"8080:80\"\n  \
+                        größe:\n    image: größe\n    ports: [8080:81]\n";
+
+    fn sources(text: &str) -> Sources {
+        let mut sources = Sources::default();
+        sources.add(PathBuf::from("compose.yaml"), text.to_owned());
+        sources
+    }
+
+    fn span(text: &str, part: &str) -> Span {
+        let start = text.find(part).unwrap();
+        Span {
+            source: SourceId(0),
+            start: u32::try_from(start).unwrap(),
+            end: u32::try_from(start + part.len()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_place_is_shown_with_its_excerpt_and_a_hint() {
+        let diagnostic = Diagnostic::error(
+            span(TEXT, "volume"),
+            "unknown key `volume` in service `web`",
+        )
+        .hint("did you mean `volumes`?");
+        assert_snapshot!(render_all(&[diagnostic], &sources(TEXT), false), @r"
+        error: unknown key `volume` in service `web`
+         --> compose.yaml:4:5
+          |
+        4 |     volume: data
+          |     ^^^^^^
+          |
+          = help: did you mean `volumes`?
+        ");
+    }
+
+    #[test]
+    fn all_errors_and_every_place_are_shown() {
+        let mut sources = sources(TEXT);
+        let other = sources.add(
+            PathBuf::from("base/compose.yaml"),
+            "a: 1\nb: 2\n".to_owned(),
+        );
+        let diagnostics = [
+            Diagnostic::error(
+                span(TEXT, "8080:81"),
+                "host port 8080/tcp is published twice",
+            )
+            .label("`größe` publishes it here")
+            .note(span(TEXT, "\"8080:80\""), "`web` already publishes it")
+            .note(
+                Span {
+                    source: other,
+                    start: 5,
+                    end: 6,
+                },
+                "extended from here",
+            ),
+            Diagnostic::warning(span(TEXT, "größe"), "a name with letters beyond ASCII"),
+            Diagnostic::error_without_place("no configuration file provided: not found")
+                .hint("use -f"),
+        ];
+        assert_snapshot!(render_all(&diagnostics, &sources, false), @r#"
+        error: host port 8080/tcp is published twice
+         --> compose.yaml:9:13
+          |
+        6 |       - "8080:80"
+          |         --------- `web` already publishes it
+        ...
+        9 |     ports: [8080:81]
+          |             ^^^^^^^ `größe` publishes it here
+          |
+         ::: base/compose.yaml:2:1
+          |
+        2 | b: 2
+          | - extended from here
+
+        warning: a name with letters beyond ASCII
+         --> compose.yaml:7:3
+          |
+        7 |   größe:
+          |   ^^^^^
+
+        error: no configuration file provided: not found
+        help: use -f
+        "#);
+    }
+
+    #[test]
+    fn places_far_apart_have_excerpts_of_their_own() {
+        let text = format!("first: 1\n{}last: 2\n", "# filler\n".repeat(500));
+        let diagnostic =
+            Diagnostic::error(span(&text, "last"), "twice").note(span(&text, "first"), "here too");
+        assert_snapshot!(render_all(&[diagnostic], &sources(&text), false), @r"
+        error: twice
+           --> compose.yaml:502:1
+            |
+        502 | last: 2
+            | ^^^^
+            |
+           ::: compose.yaml:1:1
+            |
+          1 | first: 1
+            | ----- here too
+        ");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        let text = "key\x1b]0;x\x07: value\n";
+        let diagnostic =
+            Diagnostic::error(span(text, "value"), "bad \x1b[31mname").label("\x1b[2J");
+        let shown = render_all(&[diagnostic], &sources(text), false);
+        assert_eq!(
+            shown.chars().find(|c| c.is_control() && *c != '\n'),
+            None,
+            "{shown:?}"
+        );
+    }
+
+    #[test]
+    fn a_chain_of_causes_is_one_line() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("start `web-1`")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("mount `/data`: permission denied")]
+        struct Inner(#[source] std::io::Error);
+        let error = Outer(Inner(std::io::Error::other("permission denied")));
+        assert_eq!(
+            render_chain(&error, &["look at\nthe log".to_owned()], false),
+            "error: start `web-1`: mount `/data`: permission denied\nhelp: look at\n    the log\n"
+        );
+    }
+
+    #[test]
+    fn a_file_of_one_long_line_is_drawn_in_part() {
+        let text = format!("{{{}bad: 1}}", "\"key\": \"é\", ".repeat(20_000));
+        let shown = render_all(
+            &[Diagnostic::error(span(&text, "bad"), "no")],
+            &sources(&text),
+            false,
+        );
+        assert!(shown.len() < 1000, "{}", shown.len());
+        assert!(shown.contains("bad"), "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_span_of_any_text_panics(
+            text in "(é|日|\t|\r\n|\n|a|: |\u{1b}|🦀|e\u{301}){0,40}",
+            spans in prop::collection::vec((0_u32..120, 0_u32..120, 0_u32..2), 1..4),
+        ) {
+            let spans: Vec<Span> = spans
+                .into_iter()
+                .map(|(start, end, source)| Span { source: SourceId(source), start, end })
+                .collect();
+            let mut diagnostic = Diagnostic::error(spans[0], "message").label("label");
+            for span in &spans[1..] {
+                diagnostic = diagnostic.note(*span, "note");
+            }
+            let shown = render_all(&[diagnostic], &sources(&text), true);
+            prop_assert!(shown.contains("message"));
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Events while a plan is applied: a live region on a terminal, else a line or a JSON object an event.
+//!
+//! ```text
+//! [+] Running 2/3
+//!  ✔ Network hello_default    Created                       0.1s
+//!  ✔ Container hello-web-1    Started                       0.3s
+//!  ⠹ Container hello-fetch-1  Starting                      0.2s
+//! ```
+//!
+//! The region is drawn over itself: cursor up, each line cleared to its end, all of it within one synchronized update.
+//! It is never higher than the terminal, and its last state stays in the scrollback.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Printer;
+use super::board::Board;
+use super::diagnostic::render_message;
+use super::text::visible_line;
+use crate::engine::event::{Event, EventKind, EventSink, Subject};
+
+/// Least time between two drawings; ten a second are smooth enough.
+pub(crate) const FRAME: Duration = Duration::from_millis(100);
+
+/// Most lines of the live region.
+const HIGHEST: usize = 24;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProgressMode {
+    /// A live region.
+    Tty,
+    /// One line an event.
+    Plain,
+    /// One JSON object an event.
+    Json,
+    /// Warnings only.
+    Quiet,
+}
+
+/// What of the work is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// First word of the header: `Running`.
+    pub(crate) title: &'static str,
+    /// Output of build steps.
+    pub(crate) builds: bool,
+    /// Layers of pulls.
+    pub(crate) pulls: bool,
+}
+
+/// Draws events.
+pub(crate) struct Progress<'a> {
+    printer: &'a Printer,
+    mode: ProgressMode,
+    shown: Shown,
+    started: Instant,
+    live: RefCell<Live>,
+}
+
+/// The live region.
+struct Live {
+    board: Board,
+    /// Lines drawn last, which the next drawing writes over.
+    height: usize,
+    drawn: Option<Instant>,
+}
+
+impl<'a> Progress<'a> {
+    /// Begins.
+    pub(crate) fn new(printer: &'a Printer, mode: ProgressMode, shown: Shown) -> Self {
+        Self {
+            printer,
+            mode,
+            shown,
+            started: Instant::now(),
+            live: RefCell::new(Live {
+                board: Board::new(shown.title, shown.builds),
+                height: 0,
+                drawn: None,
+            }),
+        }
+    }
+
+    /// Whether somebody has to call [`Progress::tick`].
+    pub(crate) fn is_live(&self) -> bool {
+        self.mode == ProgressMode::Tty
+    }
+
+    /// Draws again, so that spinners turn and times go on.
+    pub(crate) fn tick(&self) {
+        if self.is_live() {
+            self.draw(&mut self.live.borrow_mut(), "");
+        }
+    }
+
+    /// Writes `text`, whole lines, above the live region.
+    pub(crate) fn above(&self, text: &str) {
+        if self.is_live() {
+            self.draw(&mut self.live.borrow_mut(), text);
+        } else {
+            self.printer.err(text);
+        }
+    }
+
+    /// Writes the last state, which stays; the region is empty after it.
+    pub(crate) fn finish(&self) {
+        if !self.is_live() {
+            return;
+        }
+        let mut live = self.live.borrow_mut();
+        let (width, _) = self.printer.size();
+        let lines = live
+            .board
+            .summary(self.started.elapsed(), width, self.printer.err_look.colour);
+        self.replace(&mut live, "", &lines);
+        live.height = 0;
+        live.board = Board::new(self.shown.title, self.shown.builds);
+    }
+
+    fn draw(&self, live: &mut Live, above: &str) {
+        live.drawn = Some(Instant::now());
+        let (width, height) = self.printer.size();
+        let highest = HIGHEST.min(height - 1);
+        let colour = self.printer.err_look.colour;
+        let lines = live
+            .board
+            .frame(self.started.elapsed(), (width, highest), colour);
+        self.replace(live, above, &lines);
+    }
+
+    fn replace(&self, live: &mut Live, above: &str, lines: &[String]) {
+        if lines.is_empty() && live.height == 0 {
+            if !above.is_empty() {
+                self.printer.err(above);
+            }
+            return;
+        }
+        let mut text = String::from("\x1b[?2026h");
+        if live.height > 0 {
+            text.push_str(&format!("\x1b[{}A\r\x1b[J", live.height));
+        }
+        text.push_str(above);
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text.push_str("\x1b[?2026l");
+        live.height = lines.len();
+        self.printer.err(text);
+    }
+}
+
+impl EventSink for Progress<'_> {
+    fn emit(&self, event: Event) {
+        let colour = self.printer.err_look.colour;
+        if let EventKind::Warning(text) = &event.kind {
+            match self.mode {
+                ProgressMode::Json => self.printer.err(render_json(&event)),
+                _ => self.above(&render_message("warning", text, &[], colour)),
+            }
+            return;
+        }
+        if !self.shown.pulls && matches!(event.subject, Subject::Layer(..)) {
+            return;
+        }
+        if !self.shown.builds && matches!(event.kind, EventKind::Line(_)) {
+            return;
+        }
+        match self.mode {
+            ProgressMode::Quiet => {}
+            ProgressMode::Json => self.printer.err(render_json(&event)),
+            ProgressMode::Plain => self.printer.err(render_plain(&event)),
+            ProgressMode::Tty => {
+                let mut live = self.live.borrow_mut();
+                live.board.take(event, self.started.elapsed());
+                if live.drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME) {
+                    self.draw(&mut live, "");
+                }
+            }
+        }
+    }
+}
+
+/// Renders one event as a line, or as nothing where it only says how far a transfer is.
+fn render_plain(event: &Event) -> String {
+    let subject = visible_line(&event.subject.to_string());
+    match &event.kind {
+        EventKind::Started(_) if matches!(event.subject, Subject::Layer(..)) => String::new(),
+        EventKind::Started(verb) | EventKind::Finished(verb) | EventKind::Unchanged(verb) => {
+            format!(" {subject}  {verb}\n")
+        }
+        EventKind::Progress { .. } => String::new(),
+        EventKind::Line(text) => {
+            let pieces = super::text::sanitize(text.trim_end().as_bytes());
+            pieces
+                .iter()
+                .map(|piece| format!(" {subject} | {piece}\n"))
+                .collect()
+        }
+        EventKind::Failed(message) => format!(" {subject}  Error: {}\n", visible_line(message)),
+        EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),
+    }
+}
+
+/// Renders one event as a line of JSON, with the keys of Docker Compose's `--progress json`.
+fn render_json(event: &Event) -> String {
+    let mut object = serde_json::Map::new();
+    match &event.subject {
+        Subject::Layer(image, digest) => {
+            object.insert("id".to_owned(), json!(digest));
+            object.insert("parent_id".to_owned(), json!(format!("Image {image}")));
+        }
+        subject => {
+            object.insert("id".to_owned(), json!(subject.to_string()));
+        }
+    }
+    let (status, text) = match &event.kind {
+        EventKind::Started(verb) => ("Working", *verb),
+        EventKind::Progress { verb, done, total } => {
+            object.insert("current".to_owned(), json!(done));
+            if let Some(total) = total {
+                object.insert("total".to_owned(), json!(total));
+                let percent = u128::from(*done) * 100 / u128::from((*total).max(1));
+                object.insert(
+                    "percent".to_owned(),
+                    json!(u64::try_from(percent).unwrap_or(u64::MAX)),
+                );
+            }
+            ("Working", *verb)
+        }
+        EventKind::Line(text) => {
+            object.insert("details".to_owned(), json!(text));
+            ("Working", "Building")
+        }
+        EventKind::Finished(verb) | EventKind::Unchanged(verb) => ("Done", *verb),
+        EventKind::Failed(message) => {
+            object.insert("details".to_owned(), json!(message));
+            ("Error", "Error")
+        }
+        EventKind::Warning(text) => ("Warning", text.as_str()),
+    };
+    object.insert("status".to_owned(), json!(status));
+    object.insert("text".to_owned(), json!(text));
+    format!("{}\n", serde_json::Value::Object(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn events() -> Vec<Event> {
+        let container = Subject::Container("hello-web-1".to_owned());
+        let image = Subject::Image("busybox:latest".to_owned());
+        let layer = Subject::Layer("busybox:latest".to_owned(), "9ad63333ebc9".to_owned());
+        let event = |subject: &Subject, kind| Event {
+            subject: subject.clone(),
+            kind,
+        };
+        vec![
+            event(&image, EventKind::Started("Pulling")),
+            event(&layer, EventKind::Started("Downloading")),
+            event(
+                &layer,
+                EventKind::Progress {
+                    verb: "Downloading",
+                    done: 1,
+                    total: Some(4),
+                },
+            ),
+            event(
+                &layer,
+                EventKind::Progress {
+                    verb: "Downloading",
+                    done: 3,
+                    total: None,
+                },
+            ),
+            event(&layer, EventKind::Finished("Pull complete")),
+            event(&image, EventKind::Finished("Pulled")),
+            event(
+                &Subject::Build("web".to_owned()),
+                EventKind::Line("step 1\x1b[2J\n".to_owned()),
+            ),
+            event(
+                &Subject::Network("hello_default".to_owned()),
+                EventKind::Unchanged("Exists"),
+            ),
+            event(&container, EventKind::Started("Creating")),
+            event(&container, EventKind::Warning("odd".to_owned())),
+            event(&container, EventKind::Failed("no\nluck".to_owned())),
+        ]
+    }
+
+    #[test]
+    fn plain_lines() {
+        let text: String = events().iter().map(render_plain).collect();
+        assert_snapshot!(text, @r"
+        Image busybox:latest  Pulling
+        Image busybox:latest layer 9ad63333ebc9  Pull complete
+        Image busybox:latest  Pulled
+        Image web | step 1
+        Network hello_default  Exists
+        Container hello-web-1  Creating
+        Container hello-web-1  Warning: odd
+        Container hello-web-1  Error: no luck
+        ");
+    }
+
+    #[test]
+    fn json_lines() {
+        let text: String = events().iter().map(render_json).collect();
+        assert_snapshot!(text, @r#"
+        {"id":"Image busybox:latest","status":"Working","text":"Pulling"}
+        {"id":"9ad63333ebc9","parent_id":"Image busybox:latest","status":"Working","text":"Downloading"}
+        {"current":1,"id":"9ad63333ebc9","parent_id":"Image busybox:latest","percent":25,"status":"Working","text":"Downloading","total":4}
+        {"current":3,"id":"9ad63333ebc9","parent_id":"Image busybox:latest","status":"Working","text":"Downloading"}
+        {"id":"9ad63333ebc9","parent_id":"Image busybox:latest","status":"Done","text":"Pull complete"}
+        {"id":"Image busybox:latest","status":"Done","text":"Pulled"}
+        {"details":"step 1\u001b[2J\n","id":"Image web","status":"Working","text":"Building"}
+        {"id":"Network hello_default","status":"Done","text":"Exists"}
+        {"id":"Container hello-web-1","status":"Working","text":"Creating"}
+        {"id":"Container hello-web-1","status":"Warning","text":"odd"}
+        {"details":"no\nluck","id":"Container hello-web-1","status":"Error","text":"Error"}
+        "#);
+    }
+}

@@ -1,0 +1,640 @@
+//! `up`, `down`, `build`, `pull`, `stop`, `kill`: observe, plan, apply.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::engine::annotations::Annotations;
+use crate::engine::apply::apply;
+use crate::engine::cancel::Cancel;
+use crate::engine::error::EngineError;
+use crate::engine::event::{Event, EventKind, EventSink, Subject};
+use crate::engine::linux::LinuxHost;
+use crate::engine::lower::network;
+
+use crate::engine::{BuildChoices, Engine, chain, readable};
+use crate::images::Platform;
+use crate::net::config::PortConfig;
+use crate::net::ports::{self, Reserved};
+use crate::plan::action::{Action, ContainerRef};
+use crate::plan::observed::Observed;
+use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
+use crate::plan::{self, Plan, naming};
+use crate::runtime::Adoption;
+use crate::runtime::status::{Container, Status, Watch};
+use crate::spec::model::Stack;
+use crate::spec::model::volume::FileObject;
+use crate::spec::names::ProjectName;
+use crate::sys::lock::{Lock, Mode};
+
+/// `build`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// Only these services; all where empty.
+    pub services: Vec<String>,
+    /// Run every step again.
+    pub no_cache: bool,
+    /// Look for newer base images.
+    pub pull: bool,
+    /// Build arguments over the file's; without a value they come from the environment.
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// Also what the services depend on.
+    pub with_dependencies: bool,
+}
+
+/// `pull`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PullOptions {
+    /// Only these services; all where empty.
+    pub services: Vec<String>,
+    /// Also what the services depend on.
+    pub include_deps: bool,
+    /// Go on past images that cannot be pulled, and succeed.
+    pub ignore_failures: bool,
+    /// Leave out what can be built.
+    pub ignore_buildable: bool,
+    /// Leave out what is there.
+    pub missing_only: bool,
+}
+
+/// Plans that were not applied.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Planned {
+    /// In the order they would be applied.
+    pub plans: Vec<Plan>,
+}
+
+impl Planned {
+    /// Returns what the user should know.
+    pub fn warnings(&self) -> Vec<String> {
+        self.plans
+            .iter()
+            .flat_map(|plan| plan.warnings.iter().map(ToString::to_string))
+            .collect()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.plans.iter().all(Plan::is_empty)
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plans.iter().try_for_each(|plan| write!(f, "{plan}"))
+    }
+}
+
+impl Engine {
+    /// Plans `up`, changes nothing (`--dry-run`).
+    pub async fn plan_up(
+        &self,
+        stack: &Stack,
+        options: &UpOptions,
+    ) -> Result<Planned, EngineError> {
+        let _lock = self.lock_project(&stack.name).await?;
+        let options = self.with_digests(stack, options)?;
+        let mut observed = self.observe(&stack.name, &plan::images::references(stack))?;
+        let images = plan::images::images(stack, &observed, &options)?;
+        observed.assume_images(&images);
+        let containers = plan::containers::containers(stack, &observed, &options)?;
+        Ok(Planned {
+            plans: vec![images, containers],
+        })
+    }
+
+    /// Brings the project to what its file says.
+    pub async fn up(
+        &self,
+        stack: &Stack,
+        options: &UpOptions,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let lock = self.lock_project(&stack.name).await?;
+        self.recover(&stack.name, events).await?;
+        let options = self.with_digests(stack, options)?;
+        let references = plan::images::references(stack);
+        let mut observed = self.observe(&stack.name, &references)?;
+        let images = plan::images::images(stack, &observed, &options)?;
+        if !images.is_empty() {
+            self.run(
+                &images,
+                LinuxHost::new(self, Some(stack), events, &lock),
+                events,
+                cancel,
+            )
+            .await?;
+            observed = self.observe(&stack.name, &references)?;
+        }
+        let containers = plan::containers::containers(stack, &observed, &options)?;
+        warn(&stack.name, &containers, events);
+        if containers.is_empty() {
+            self.record_up(stack)?;
+            return self
+                .run(
+                    &containers,
+                    LinuxHost::new(self, Some(stack), events, &lock),
+                    events,
+                    cancel,
+                )
+                .await;
+        }
+        let reserved = self.reserve_ports(stack, &containers, &observed)?;
+        self.record_up(stack)?;
+        for warning in self.net.repair()? {
+            let kind = EventKind::Warning(warning.to_string());
+            events.emit(Event {
+                subject: Subject::Project(stack.name.to_string()),
+                kind,
+            });
+        }
+        let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
+        let starting = self.lock_instance(Mode::Shared)?;
+        let applied = self.run(&containers, host, events, cancel).await;
+        drop(starting);
+        self.runtime.sync()?;
+        applied
+    }
+
+    /// Plans `down`, changes nothing.
+    pub async fn plan_down(
+        &self,
+        project: &ProjectName,
+        stack: Option<&Stack>,
+        options: &DownOptions,
+    ) -> Result<Planned, EngineError> {
+        let _lock = self.lock_project(project).await?;
+        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        Ok(Planned {
+            plans: vec![plan::teardown::teardown(
+                project, stack, &observed, options,
+            )?],
+        })
+    }
+
+    /// Takes the project down.
+    pub async fn down(
+        &self,
+        project: &ProjectName,
+        stack: Option<&Stack>,
+        options: &DownOptions,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let lock = self.lock_project(project).await?;
+        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        let plan = plan::teardown::teardown(project, stack, &observed, options)?;
+        warn(project, &plan, events);
+        let applied = self
+            .run(
+                &plan,
+                LinuxHost::new(self, stack, events, &lock),
+                events,
+                cancel,
+            )
+            .await;
+        if options.services.is_empty() {
+            self.record_down(project)?;
+        }
+        let cleaned = self.clean_up().await;
+        self.runtime.sync()?;
+        applied.and(cleaned)
+    }
+
+    /// Stops services, dependents first.
+    pub async fn stop(
+        &self,
+        project: &ProjectName,
+        services: &[String],
+        timeout: Option<Duration>,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let lock = self.lock_project(project).await?;
+        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        let options = LifecycleOptions {
+            services: services.to_vec(),
+            timeout,
+            ..LifecycleOptions::default()
+        };
+        let plan = plan::lifecycle::stop(None, &observed, &options)?;
+        self.run(
+            &plan,
+            LinuxHost::new(self, None, events, &lock),
+            events,
+            cancel,
+        )
+        .await
+    }
+
+    /// Signals every running container of the services.
+    pub async fn kill(
+        &self,
+        project: &ProjectName,
+        services: &[String],
+        signal: i32,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        let mut errors = Vec::new();
+        for container in self.of_project(project)? {
+            let service = container.config().labels.get(naming::SERVICE);
+            let wanted = services.is_empty() || service.is_some_and(|name| services.contains(name));
+            if !wanted || !matches!(container.status, Status::Running { .. }) {
+                continue;
+            }
+            let subject = Subject::Container(container.config().name.clone());
+            events.emit(Event {
+                subject: subject.clone(),
+                kind: EventKind::Started("Killing"),
+            });
+            let kind = match self.end(&container, signal).await {
+                Ok(()) => EventKind::Finished("Killed"),
+                Err(error) => {
+                    errors.push(chain(&error));
+                    EventKind::Failed(chain(&error))
+                }
+            };
+            events.emit(Event { subject, kind });
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(EngineError::Several { messages: errors })
+        }
+    }
+
+    /// Signals one container; after SIGKILL, returns when it has ended.
+    async fn end(&self, container: &Container, signal: i32) -> Result<(), EngineError> {
+        self.runtime.kill(container.id(), signal)?;
+        if signal != libc::SIGKILL {
+            return Ok(());
+        }
+        let mut waiting = self.runtime.wait(container.id())?;
+        while waiting.advance()?.is_none() {
+            let failed = |source| EngineError::System {
+                attempted: "wait for a container".to_owned(),
+                source,
+            };
+            readable(&waiting).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Builds the services' images.
+    pub async fn build(
+        &self,
+        stack: &Stack,
+        options: &BuildOptions,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let chosen = ImageOptions {
+            services: options.services.clone(),
+            with_dependencies: options.with_dependencies,
+            ..ImageOptions::default()
+        };
+        let plan = plan::images::build(stack, &chosen)?;
+        let lock = self.lock_project(&stack.name).await?;
+        let args = options.build_args.iter().map(|(name, value)| {
+            let value = value
+                .clone()
+                .or_else(|| self.environment.get(name).cloned());
+            (name.clone(), value)
+        });
+        let choices = BuildChoices {
+            no_cache: options.no_cache,
+            pull: options.pull,
+            args: args.collect(),
+        };
+        let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
+        let applied = self.run(&plan, host, events, cancel).await;
+        let cleaned = self.clean_up().await;
+        applied.and(cleaned)
+    }
+
+    /// Pulls the services' images.
+    pub async fn pull(
+        &self,
+        stack: &Stack,
+        options: &PullOptions,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let chosen = ImageOptions {
+            services: options.services.clone(),
+            with_dependencies: options.include_deps,
+            missing_only: options.missing_only,
+            ignore_buildable: options.ignore_buildable,
+        };
+        let lock = self.lock_project(&stack.name).await?;
+        let observed = self.observe(&stack.name, &plan::images::references(stack))?;
+        let plan = plan::images::pull(stack, &observed, &chosen)?;
+        let host = LinuxHost::new(self, Some(stack), events, &lock);
+        match self.run(&plan, host, events, cancel).await {
+            Err(EngineError::Apply(crate::engine::apply::ApplyError::Failed { .. }))
+                if options.ignore_failures =>
+            {
+                Ok(())
+            }
+            applied => applied,
+        }
+    }
+
+    /// Pulls one image by its name.
+    pub async fn pull_image(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<String, EngineError> {
+        let parsed: crate::images::Reference = reference.parse()?;
+        let platform = match platform {
+            Some(text) => Platform::parse(text).map_err(|error| EngineError::System {
+                attempted: "read --platform".to_owned(),
+                source: std::io::Error::other(error),
+            })?,
+            None => Platform::host(),
+        };
+        let progress = crate::engine::linux::PullEvents::new(reference, events);
+        tokio::select! {
+            pulled = self.images.pull(&parsed, &platform, &progress) => Ok(pulled?.id.to_string()),
+            () = cancel.cancelled() => Err(EngineError::Interrupted),
+        }
+    }
+
+    /// Makes an image of a root file system tar; returns its id.
+    pub fn import_image(
+        &self,
+        reader: Box<dyn std::io::Read + Send>,
+        reference: Option<&str>,
+        changes: &[String],
+    ) -> Result<String, EngineError> {
+        let reference = reference.map(str::parse).transpose()?;
+        let changes = changes
+            .iter()
+            .map(|text| crate::images::Change::parse(text))
+            .collect::<Result<Vec<_>, _>>();
+        let changes = changes.map_err(|error| EngineError::System {
+            attempted: "read --change".to_owned(),
+            source: std::io::Error::other(error),
+        })?;
+        Ok(self
+            .images
+            .import(reader, reference.as_ref(), &changes)?
+            .id
+            .to_string())
+    }
+
+    /// Applies one plan.
+    async fn run(
+        &self,
+        plan: &Plan,
+        host: LinuxHost<'_>,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        Ok(apply(plan, &host, events, cancel.cancelled()).await?)
+    }
+
+    /// Reserves the host ports of every container that the plan starts, so that a port in use is said before anything is
+    /// changed. Ports that a container of this project holds until the plan stops it are reserved at its successor's start.
+    fn reserve_ports(
+        &self,
+        stack: &Stack,
+        plan: &Plan,
+        observed: &Observed,
+    ) -> Result<BTreeMap<String, Vec<Reserved>>, EngineError> {
+        let mut reserved = BTreeMap::new();
+        let created: BTreeMap<_, _> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::CreateContainer(spec) => Some((step.id, spec)),
+                _ => None,
+            })
+            .collect();
+        let replaced: Vec<_> = created
+            .values()
+            .filter_map(|spec| spec.replaces.as_ref())
+            .collect();
+        for step in &plan.steps {
+            let Action::StartContainer { container, .. } = &step.action else {
+                continue;
+            };
+            let (name, ports) = match container {
+                ContainerRef::New(id) => match created.get(id) {
+                    Some(spec) if spec.replaces.is_none() => {
+                        let service = stack.services.get(&spec.service);
+                        (
+                            spec.name.clone(),
+                            service.map(network::ports).unwrap_or_default(),
+                        )
+                    }
+                    _ => continue,
+                },
+                ContainerRef::Existing(id) => {
+                    let Some(found) = observed
+                        .containers
+                        .iter()
+                        .find(|container| container.id == *id)
+                    else {
+                        continue;
+                    };
+                    // One that runs now is stopped first: it holds its own ports until then.
+                    if found.is_live() || replaced.contains(&id) {
+                        continue;
+                    }
+                    (found.name.clone(), self.recorded_ports(id)?)
+                }
+            };
+            if !ports.is_empty() {
+                reserved.insert(name, ports::reserve(&ports)?);
+            }
+        }
+        Ok(reserved)
+    }
+
+    /// Returns the ports of a container that is there.
+    fn recorded_ports(
+        &self,
+        id: &plan::observed::ContainerId,
+    ) -> Result<Vec<PortConfig>, EngineError> {
+        let Some(id) = crate::runtime::config::ContainerId::new(id.as_str()) else {
+            return Ok(Vec::new());
+        };
+        let record = self.runtime.record(&id)?;
+        Ok(Annotations::of(&record.config).unwrap_or_default().ports)
+    }
+
+    /// Adds the digests of what secrets and configs contain, so that a changed content is seen.
+    fn with_digests(&self, stack: &Stack, options: &UpOptions) -> Result<UpOptions, EngineError> {
+        let digests =
+            |objects: &BTreeMap<String, FileObject>| -> Result<BTreeMap<_, _>, EngineError> {
+                objects
+                    .iter()
+                    .map(|(key, object)| Ok((key.clone(), self.content_digest(object)?)))
+                    .collect()
+            };
+        Ok(UpOptions {
+            secret_digests: digests(&stack.secrets)?,
+            config_digests: digests(&stack.configs)?,
+            ..options.clone()
+        })
+    }
+
+    /// Returns a digest of a secret's or config's content; a missing one shows when it is used.
+    fn content_digest(&self, object: &FileObject) -> Result<String, EngineError> {
+        use sha2::Digest;
+        let bytes = match object {
+            FileObject::File(path) => match fs_err::read(path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(EngineError::file("read", path, error)),
+            },
+            FileObject::Environment(name) => self
+                .environment
+                .get(name)
+                .cloned()
+                .unwrap_or_default()
+                .into_bytes(),
+            FileObject::Content(text) => text.clone().into_bytes(),
+        };
+        let digest = sha2::Sha256::digest(&bytes);
+        let hex = digest.iter().fold(String::from("sha256:"), |text, byte| {
+            text + &format!("{byte:02x}")
+        });
+        Ok(hex)
+    }
+
+    /// Returns the containers of a project.
+    pub(crate) fn of_project(&self, project: &ProjectName) -> Result<Vec<Container>, EngineError> {
+        let mut containers = self.runtime.list()?;
+        containers.retain(|container| {
+            container
+                .config()
+                .labels
+                .get(naming::PROJECT)
+                .is_some_and(|name| name == project.as_str())
+        });
+        Ok(containers)
+    }
+
+    /// Puts right what a killed process left: adopts containers without a monitor, takes names and ports of ended ones
+    /// out of force.
+    async fn recover(
+        &self,
+        project: &ProjectName,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        for container in self.of_project(project)? {
+            if container.watch == Watch::Missing {
+                self.adopt(&container).await?;
+                let subject = Subject::Container(container.config().name.clone());
+                events.emit(Event {
+                    subject,
+                    kind: EventKind::Finished("Adopted"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a container whose monitor died a new one; does nothing for any other.
+    pub(crate) async fn adopt(&self, container: &Container) -> Result<(), EngineError> {
+        if container.watch != Watch::Missing {
+            return Ok(());
+        }
+        let id = container.id();
+        // Its ports were held by the dead monitor and its child; the same ones are taken again.
+        let published = self.net.published(id.as_str())?;
+        let sockets = match crate::net::query::reserve_again(&published) {
+            Ok(reserved) => reserved
+                .into_iter()
+                .map(|reserved| reserved.socket)
+                .collect(),
+            Err(error) if matches!(container.status, Status::Running { .. }) => {
+                return Err(error.into());
+            }
+            Err(_) => Vec::new(),
+        };
+        let failed = |source| EngineError::System {
+            attempted: format!("adopt container {}", id.short()),
+            source,
+        };
+        match self.runtime.adopt(id, sockets)? {
+            Adoption::NotNeeded => Ok(()),
+            Adoption::Adopting(starting) => {
+                readable(&starting).await.map_err(failed)?;
+                starting
+                    .finish()
+                    .map_err(|error| failed(std::io::Error::other(chain(&error))))?;
+                Ok(())
+            }
+            // It has ended unseen: what the plan does about it is the plan's.
+            Adoption::Ended { .. } => {
+                self.net
+                    .release(&[id.as_str()])
+                    .map_err(|errors| EngineError::Several {
+                        messages: errors.iter().map(ToString::to_string).collect(),
+                    })
+            }
+        }
+    }
+
+    /// Holds the instance: shared while containers start, alone while its last traces are removed.
+    pub(crate) fn lock_instance(&self, mode: Mode) -> Result<Lock, EngineError> {
+        let path = self.roots.root.join("locks/.instance");
+        Lock::acquire(&path, mode).map_err(|source| EngineError::file("lock", &path, source))
+    }
+
+    /// With the last container, removes what the instance put on the machine: cgroups, the sealed program, and the network
+    /// that build steps used.
+    async fn clean_up(&self) -> Result<(), EngineError> {
+        let path = self.roots.root.join("locks/.instance");
+        let taken = Lock::try_acquire(&path, Mode::Exclusive);
+        let taken = taken.map_err(|source| EngineError::file("lock", &path, source))?;
+        // Somebody is starting containers: then this is not the last one.
+        let Some(_lock) = taken else { return Ok(()) };
+        if !self.runtime.list()?.is_empty() {
+            return Ok(());
+        }
+        let mut messages = Vec::new();
+        if let Err(errors) = self
+            .net
+            .remove_network(crate::engine::step::BUILD_NETWORK)
+            .await
+        {
+            messages.extend(errors.iter().map(|error| chain(error)));
+        }
+        let cgroups = crate::runtime::cgroup::Cgroups::detect(self.instance.as_str());
+        messages.extend(
+            cgroups
+                .and_then(|cgroups| cgroups.remove_instance())
+                .err()
+                .map(|error| chain(&error)),
+        );
+        messages.extend(
+            crate::runtime::seal::unseal(&self.roots.run)
+                .err()
+                .map(|error| chain(&error)),
+        );
+        if messages.is_empty() {
+            Ok(())
+        } else {
+            Err(EngineError::Several { messages })
+        }
+    }
+}
+
+/// Passes a plan's warnings on.
+fn warn(project: &ProjectName, plan: &Plan, events: &dyn EventSink) {
+    for warning in &plan.warnings {
+        let kind = EventKind::Warning(warning.to_string());
+        events.emit(Event {
+            subject: Subject::Project(project.to_string()),
+            kind,
+        });
+    }
+}

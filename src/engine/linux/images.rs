@@ -1,0 +1,181 @@
+//! Pulls and builds, and their progress.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::LinuxHost;
+use crate::engine::event::{Event, EventKind, EventSink, Subject};
+use crate::engine::host::HostResult;
+use crate::engine::step::RuntimeSteps;
+use crate::images::build::{BuildEvent, BuildProgress, BuildRequest, DockerfileSource};
+use crate::images::{BlobState, Digest, Platform, Progress, Reference};
+use crate::plan::action::{BuildImage, PullImage};
+
+impl LinuxHost<'_> {
+    /// Fetches an image.
+    pub(super) async fn pull(&self, pull: &PullImage) -> HostResult<()> {
+        let reference: Reference = pull.reference.parse()?;
+        let platform = match &pull.platform {
+            Some(text) => Platform::parse(text)?,
+            None => Platform::host(),
+        };
+        let progress = PullEvents::new(&pull.reference, self.events);
+        self.engine
+            .images
+            .pull(&reference, &platform, &progress)
+            .await?;
+        Ok(())
+    }
+
+    /// Builds an image.
+    pub(super) async fn build(&self, build: &BuildImage) -> HostResult<()> {
+        let asked = &build.build;
+        let dockerfile = match &asked.dockerfile_inline {
+            Some(text) => DockerfileSource::Inline(text.clone()),
+            None => DockerfileSource::Path(asked.dockerfile.clone()),
+        };
+        let mut args = asked.args.clone();
+        args.extend(self.build.args.clone());
+        let request = BuildRequest {
+            context: asked.context.clone(),
+            dockerfile,
+            args,
+            target: asked.target.clone(),
+            tags: vec![build.image.parse()?],
+            labels: BTreeMap::new(),
+            no_cache: self.build.no_cache,
+            pull: self.build.pull,
+            platform: match &build.platform {
+                Some(text) => Platform::parse(text)?,
+                None => Platform::host(),
+            },
+            started: jiff::Timestamp::now(),
+        };
+        let runner = RuntimeSteps::new(self.engine)?;
+        let progress = BuildEvents {
+            image: &build.image,
+            events: self.events,
+            pulls: RefCell::default(),
+        };
+        self.engine
+            .images
+            .build(&request, &runner, &progress)
+            .await?;
+        Ok(())
+    }
+}
+
+/// A pull's progress as events: each layer by itself.
+pub(crate) struct PullEvents<'a> {
+    reference: &'a str,
+    events: &'a dyn EventSink,
+    /// What was last told of each layer, so that it is told once.
+    told: RefCell<BTreeMap<String, BlobState>>,
+}
+
+impl<'a> PullEvents<'a> {
+    /// Tells `events` about the pull of `reference`.
+    pub(crate) fn new(reference: &'a str, events: &'a dyn EventSink) -> Self {
+        Self {
+            reference,
+            events,
+            told: RefCell::default(),
+        }
+    }
+}
+
+impl Progress for PullEvents<'_> {
+    fn blob(&self, blob: &Digest, state: BlobState) {
+        layer(
+            self.reference,
+            blob,
+            state,
+            &mut self.told.borrow_mut(),
+            self.events,
+        );
+    }
+}
+
+/// Tells where a layer stands, if that is news.
+fn layer(
+    image: &str,
+    blob: &Digest,
+    state: BlobState,
+    told: &mut BTreeMap<String, BlobState>,
+    events: &dyn EventSink,
+) {
+    let text = blob.to_string();
+    let short: String = text
+        .trim_start_matches("sha256:")
+        .chars()
+        .take(12)
+        .collect();
+    if told.insert(short.clone(), state) == Some(state) {
+        return;
+    }
+    let kind = match state {
+        BlobState::Waiting => EventKind::Started("Waiting"),
+        BlobState::Downloading {
+            done_bytes,
+            total_bytes,
+        } => EventKind::Progress {
+            verb: "Downloading",
+            done: done_bytes,
+            total: Some(total_bytes),
+        },
+        BlobState::Extracting => EventKind::Started("Extracting"),
+        BlobState::Done => EventKind::Finished("Pull complete"),
+        BlobState::Exists => EventKind::Unchanged("Already exists"),
+    };
+    events.emit(Event {
+        subject: Subject::Layer(image.to_owned(), short),
+        kind,
+    });
+}
+
+/// A build's progress as events.
+struct BuildEvents<'a> {
+    image: &'a str,
+    events: &'a dyn EventSink,
+    /// Pulls of base images, by name.
+    pulls: RefCell<BTreeMap<String, BTreeMap<String, BlobState>>>,
+}
+
+impl BuildProgress for BuildEvents<'_> {
+    fn event(&self, event: BuildEvent<'_>) {
+        let emit = |kind| {
+            self.events.emit(Event {
+                subject: Subject::Build(self.image.to_owned()),
+                kind,
+            })
+        };
+        match event {
+            BuildEvent::Started(step) => emit(EventKind::Line(step.to_string())),
+            BuildEvent::Cached(step) => emit(EventKind::Line(format!("{step}: CACHED"))),
+            BuildEvent::Output(_, line) => {
+                emit(EventKind::Line(String::from_utf8_lossy(line).into_owned()))
+            }
+            BuildEvent::Done(step, time) => {
+                emit(EventKind::Line(format!(
+                    "[{}/{}] DONE {:.1}s",
+                    step.number,
+                    step.total,
+                    time.as_secs_f64()
+                )));
+            }
+            // The error itself says this, with the step's place and its last lines.
+            BuildEvent::Failed { .. } => {}
+            BuildEvent::Pulling { image, blob, state } => {
+                let mut pulls = self.pulls.borrow_mut();
+                layer(
+                    image,
+                    blob,
+                    state,
+                    pulls.entry(image.to_owned()).or_default(),
+                    self.events,
+                );
+            }
+            BuildEvent::Warning(text) => emit(EventKind::Warning(text.to_owned())),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The machine: [`Host`] over images, net and runtime. Glue; every decision is in the plan or in `lower`.
+//!
+//! ```text
+//! create  anonymous volumes -> lower -> runtime record -> image lease
+//! start   ports reserved -> addresses leased -> namespace + links -> names and ports in force -> monitor
+//! remove  runtime -> image lease -> addresses -> anonymous volumes
+//! ```
+
+mod conditions;
+mod create;
+mod images;
+mod start;
+
+pub(crate) use images::PullEvents;
+pub(crate) use start::read_host_resolver;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::engine::annotations::Annotations;
+use crate::engine::error::EngineError;
+use crate::engine::event::EventSink;
+use crate::engine::host::{Host, HostError, HostResult};
+use crate::engine::lower;
+use crate::engine::project::ProjectLock;
+use crate::engine::readable;
+use crate::net::config::{NetworkConfig, SubnetConfig};
+use crate::net::ports::Reserved;
+use crate::plan::action::{
+    AnonymousVolumes, AwaitCondition, BuildImage, ContainerSpec, NetworkSpec, PullImage, VolumeSpec,
+};
+use crate::plan::observed::ContainerId;
+use crate::runtime::StopOptions;
+use crate::runtime::config as runtime;
+use crate::spec::model::Stack;
+use crate::sys::atomic::Durability;
+
+/// The machine, for the plans of one command.
+pub(crate) struct LinuxHost<'a> {
+    engine: &'a Engine,
+    /// The project as loaded; absent where only containers that are there are touched.
+    stack: Option<&'a Stack>,
+    events: &'a dyn EventSink,
+    lock: &'a ProjectLock,
+    /// Ports taken before anything started, by container name in the end.
+    reserved: RefCell<BTreeMap<String, Vec<Reserved>>>,
+    /// Builds that may not use the cache, and the like.
+    build: crate::engine::BuildChoices,
+}
+
+impl<'a> LinuxHost<'a> {
+    /// Makes one.
+    pub(crate) fn new(
+        engine: &'a Engine,
+        stack: Option<&'a Stack>,
+        events: &'a dyn EventSink,
+        lock: &'a ProjectLock,
+    ) -> Self {
+        Self {
+            engine,
+            stack,
+            events,
+            lock,
+            reserved: RefCell::default(),
+            build: crate::engine::BuildChoices::default(),
+        }
+    }
+
+    /// Builds as `choices` say.
+    pub(crate) fn with_build(mut self, choices: crate::engine::BuildChoices) -> Self {
+        self.build = choices;
+        self
+    }
+
+    /// Hands over ports that were reserved for containers by name.
+    pub(crate) fn with_reserved(self, reserved: BTreeMap<String, Vec<Reserved>>) -> Self {
+        *self.reserved.borrow_mut() = reserved;
+        self
+    }
+
+    /// Returns the loaded project.
+    fn stack(&self) -> HostResult<&'a Stack> {
+        self.stack
+            .ok_or_else(|| HostError::from("the plan needs the project's file"))
+    }
+}
+
+/// Turns a planner's id into the runtime's.
+fn runtime_id(id: &ContainerId) -> HostResult<runtime::ContainerId> {
+    runtime::ContainerId::new(id.as_str())
+        .ok_or_else(|| format!("`{}` is not a container id", id.as_str()).into())
+}
+
+/// Joins several errors of a teardown into one.
+fn all<E: std::fmt::Display>(errors: Vec<E>) -> HostError {
+    let messages = errors.iter().map(ToString::to_string).collect();
+    Box::new(EngineError::Several { messages })
+}
+
+impl Host for LinuxHost<'_> {
+    async fn pull_image(&self, pull: &PullImage) -> HostResult<()> {
+        // Not under the project's lock: a pull may take minutes.
+        self.lock.wait(self.pull(pull)).await
+    }
+
+    async fn build_image(&self, build: &BuildImage) -> HostResult<()> {
+        self.lock.wait(self.build(build)).await
+    }
+
+    async fn create_network(&self, network: &NetworkSpec) -> HostResult<()> {
+        let subnets = network.subnets.iter();
+        let config = NetworkConfig {
+            name: network.name.clone(),
+            labels: network.labels.clone(),
+            internal: network.internal,
+            subnets: subnets
+                .map(|s| SubnetConfig {
+                    subnet: s.subnet,
+                    gateway: s.gateway,
+                })
+                .collect(),
+        };
+        self.lock
+            .change(self.engine.net.ensure_network(&config))
+            .await??;
+        Ok(())
+    }
+
+    async fn remove_network(&self, name: &str) -> HostResult<()> {
+        self.lock
+            .change(self.engine.net.remove_network(name))
+            .await?
+            .map_err(all)
+    }
+
+    async fn create_volume(&self, volume: &VolumeSpec) -> HostResult<()> {
+        let create = async {
+            self.engine
+                .runtime
+                .volumes()
+                .create(&volume.name, &volume.labels, Durability::Cached)
+        };
+        self.lock.change(create).await??;
+        Ok(())
+    }
+
+    async fn remove_volume(&self, name: &str) -> HostResult<()> {
+        let remove = async {
+            self.engine
+                .runtime
+                .volumes()
+                .remove(name, Durability::Cached)
+        };
+        Ok(self.lock.change(remove).await??)
+    }
+
+    async fn create_container(
+        &self,
+        spec: &ContainerSpec,
+        network_of: Option<&ContainerId>,
+    ) -> HostResult<ContainerId> {
+        let created = self
+            .lock
+            .change(async { self.create(spec, network_of) })
+            .await??;
+        Ok(ContainerId::new(created.as_str()))
+    }
+
+    async fn rename_container(&self, container: &ContainerId, to: &str) -> HostResult<()> {
+        let id = runtime_id(container)?;
+        let rename = async { self.engine.runtime.rename(&id, to, Durability::Cached) };
+        Ok(self.lock.change(rename).await??)
+    }
+
+    async fn disconnect_container(&self, container: &ContainerId) -> HostResult<()> {
+        let forget = async { self.engine.net.forget(&[container.as_str()]) };
+        Ok(self.lock.change(forget).await??)
+    }
+
+    async fn start_container(&self, container: &ContainerId) -> HostResult<()> {
+        let id = runtime_id(container)?;
+        self.lock.change(self.start(&id)).await?
+    }
+
+    async fn await_condition(
+        &self,
+        wait: &AwaitCondition,
+        containers: &[ContainerId],
+    ) -> HostResult<()> {
+        self.lock.wait(self.await_all(wait, containers)).await
+    }
+
+    async fn stop_container(
+        &self,
+        container: &ContainerId,
+        timeout: Option<Duration>,
+    ) -> HostResult<()> {
+        let id = runtime_id(container)?;
+        self.lock.change(self.stop(&id, timeout)).await?
+    }
+
+    async fn remove_container(
+        &self,
+        container: &ContainerId,
+        anonymous: AnonymousVolumes,
+    ) -> HostResult<()> {
+        let id = runtime_id(container)?;
+        self.lock
+            .change(async { self.remove(&id, anonymous) })
+            .await?
+    }
+}
+
+impl LinuxHost<'_> {
+    /// Stops a container; what its dead monitor could not give back is given back here.
+    async fn stop(&self, id: &runtime::ContainerId, timeout: Option<Duration>) -> HostResult<()> {
+        let options = StopOptions {
+            timeout,
+            durability: Durability::Cached,
+        };
+        let mut stopping = self.engine.runtime.stop(id, options)?;
+        let ended = loop {
+            if let Some(ended) = stopping.advance()? {
+                break ended;
+            }
+            readable(&stopping).await?;
+        };
+        if !ended.released {
+            self.engine.net.release(&[id.as_str()]).map_err(all)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a container and all that is its own; goes on past errors.
+    fn remove(&self, id: &runtime::ContainerId, anonymous: AnonymousVolumes) -> HostResult<()> {
+        let mut errors = Vec::new();
+        let volumes = match self.engine.runtime.record(id) {
+            Ok(record) => {
+                Annotations::of(&record.config)
+                    .unwrap_or_default()
+                    .anonymous_volumes
+            }
+            Err(crate::runtime::RuntimeError::NotFound(_)) => BTreeMap::new(),
+            Err(error) => {
+                errors.push(error.to_string());
+                BTreeMap::new()
+            }
+        };
+        if let Err(several) = self.engine.runtime.remove(id, true, Durability::Cached) {
+            errors.extend(several.iter().map(ToString::to_string));
+        }
+        if let Err(several) = self.engine.net.release(&[id.as_str()]) {
+            errors.extend(several.iter().map(ToString::to_string));
+        }
+        errors.extend(
+            self.engine
+                .net
+                .forget(&[id.as_str()])
+                .err()
+                .map(|error| error.to_string()),
+        );
+        errors.extend(
+            self.engine
+                .images
+                .release(id.as_str())
+                .err()
+                .map(|error| error.to_string()),
+        );
+        if anonymous == AnonymousVolumes::Remove {
+            for volume in volumes.values() {
+                let removed = self
+                    .engine
+                    .runtime
+                    .volumes()
+                    .remove(volume, Durability::Cached);
+                errors.extend(removed.err().map(|error| error.to_string()));
+            }
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Box::new(EngineError::Several { messages: errors }))
+        }
+    }
+}
+
+/// Names the service in an error of lowering.
+fn of_service(service: &crate::spec::names::ServiceName, source: lower::LowerError) -> HostError {
+    Box::new(EngineError::Lower {
+        service: service.to_string(),
+        source,
+    })
+}

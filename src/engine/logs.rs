@@ -1,0 +1,287 @@
+//! The logs of a project's containers as one stream of lines, with their ends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::engine::error::EngineError;
+use crate::engine::view::{LogKind, LogLine, LogQuery};
+use crate::engine::{Engine, readable};
+use crate::plan::naming;
+use crate::runtime::config::ContainerId;
+use crate::runtime::logs::{Entry, Follower, ReadOptions, Stream};
+use crate::runtime::record::{Exit, Timestamp};
+use crate::runtime::status::{Container, Status};
+use crate::runtime::{Changes, Runtime};
+use crate::spec::names::ProjectName;
+
+/// Lines of several containers: what is there in order of time, then what comes as it comes.
+#[derive(Debug)]
+pub struct LogStream {
+    runtime: Rc<Runtime>,
+    project: ProjectName,
+    query: LogQuery,
+    follower: Follower,
+    changes: Changes,
+    sources: Vec<Source>,
+    /// Ids of `sources`, and which one each is.
+    known: BTreeMap<ContainerId, usize>,
+    ready: VecDeque<LogLine>,
+    /// Ends to be told once every line that is there has been.
+    ends: VecDeque<LogLine>,
+    /// Whether something may have changed since containers were last looked at.
+    stale: bool,
+}
+
+/// One container's log.
+#[derive(Debug)]
+struct Source {
+    container: String,
+    service: String,
+    number: u32,
+    /// Number in the follower.
+    reader: usize,
+    buffer: VecDeque<Entry>,
+    /// Whether its file may hold more than `buffer`.
+    more: bool,
+    /// The end that was last told.
+    told: Option<Exit>,
+    /// Whether it has ended for good.
+    over: bool,
+}
+
+impl Engine {
+    /// Opens the logs of `project`.
+    pub fn logs(&self, project: &ProjectName, query: &LogQuery) -> Result<LogStream, EngineError> {
+        let mut stream = LogStream {
+            changes: self.runtime.changes()?,
+            runtime: Rc::clone(&self.runtime),
+            project: project.clone(),
+            query: query.clone(),
+            follower: Follower::new().map_err(log_error)?,
+            sources: Vec::new(),
+            known: BTreeMap::new(),
+            ready: VecDeque::new(),
+            ends: VecDeque::new(),
+            stale: false,
+        };
+        stream.look(true)?;
+        Ok(stream)
+    }
+}
+
+impl LogStream {
+    /// Returns the next line; `None` at the end: of what is there, or with `until_all_exit` when all have ended.
+    pub async fn next(&mut self) -> Result<Option<LogLine>, EngineError> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Ok(Some(line));
+            }
+            if self.take_earliest()? {
+                continue;
+            }
+            if let Some(end) = self.ends.pop_front() {
+                return Ok(Some(end));
+            }
+            if !self.query.follow {
+                return Ok(None);
+            }
+            if self.stale {
+                self.stale = false;
+                self.look(false)?;
+                continue;
+            }
+            if self.query.until_all_exit && self.sources.iter().all(|source| source.over) {
+                return Ok(None);
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// Moves the earliest entry of all buffers to `ready`; false when there is none.
+    fn take_earliest(&mut self) -> Result<bool, EngineError> {
+        for source in &mut self.sources {
+            if source.buffer.is_empty() && source.more {
+                let mut entries = Vec::new();
+                source.more = self
+                    .follower
+                    .read(source.reader, &mut entries)
+                    .map_err(log_error)?;
+                source.buffer.extend(entries);
+            }
+        }
+        let heads = self.sources.iter().enumerate();
+        let heads = heads
+            .filter_map(|(index, source)| source.buffer.front().map(|entry| (entry.at, index)));
+        let Some((_, index)) = heads.min() else {
+            return Ok(self.sources.iter().any(|source| source.more));
+        };
+        if let Some(source) = self.sources.get_mut(index)
+            && let Some(entry) = source.buffer.pop_front()
+        {
+            self.ready.push_back(source.line(LogKind::Text {
+                time: rfc3339(entry.at),
+                stderr: entry.stream == Stream::Stderr,
+                text: entry.text,
+            }));
+        }
+        Ok(true)
+    }
+
+    /// Waits until a log has grown or a container has changed.
+    async fn wait(&mut self) -> Result<(), EngineError> {
+        let failed = |source| EngineError::System {
+            attempted: "follow the logs".to_owned(),
+            source,
+        };
+        tokio::select! {
+            grown = readable(&self.follower) => grown.map_err(failed)?,
+            changed = readable(&self.changes) => changed.map_err(failed)?,
+        }
+        for reader in self.follower.grown().map_err(log_error)? {
+            for source in self
+                .sources
+                .iter_mut()
+                .filter(|source| source.reader == reader)
+            {
+                source.more = true;
+            }
+        }
+        let changed = self.changes.take().map_err(failed)?;
+        if changed.is_none_or(|ids| !ids.is_empty()) {
+            // An end is written after the last line: the lines are read before the end is looked at.
+            self.stale = true;
+            self.sources
+                .iter_mut()
+                .for_each(|source| source.more = true);
+        }
+        Ok(())
+    }
+
+    /// Looks at the containers: new ones are followed, ends are told (not those from before the first look).
+    fn look(&mut self, first: bool) -> Result<(), EngineError> {
+        let containers = self.runtime.list()?;
+        for source in &mut self.sources {
+            source.over = true;
+        }
+        let wanted: Vec<_> = containers
+            .iter()
+            .filter(|container| self.wanted(container))
+            .collect();
+        for container in wanted {
+            let index = match self.known.get(container.id()) {
+                Some(index) => *index,
+                None => self.follow(container, first)?,
+            };
+            if let Some(source) = self.sources.get_mut(index) {
+                // `logs -f` tells ends from now on; an attached `up` all of them.
+                let end = source.end(container);
+                if !first || self.query.until_all_exit {
+                    self.ends.extend(end);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to follow a container; those that come later are read from their beginning.
+    fn follow(&mut self, container: &Container, first: bool) -> Result<usize, EngineError> {
+        let nanoseconds = |time: Option<i128>| {
+            time.and_then(|time| i64::try_from(time).ok())
+                .map(Timestamp)
+        };
+        let options = ReadOptions {
+            tail: self.query.tail.filter(|_| first),
+            since: nanoseconds(self.query.since_ns),
+            until: nanoseconds(self.query.until_ns),
+            ..ReadOptions::ALL
+        };
+        let reader = self
+            .runtime
+            .logs()
+            .open(container.id(), options)
+            .map_err(log_error)?;
+        let reader = self.follower.add(reader).map_err(log_error)?;
+        let label = |name: &str| {
+            container
+                .config()
+                .labels
+                .get(name)
+                .cloned()
+                .unwrap_or_default()
+        };
+        self.sources.push(Source {
+            container: container.config().name.clone(),
+            service: label(naming::SERVICE),
+            number: label(naming::NUMBER).parse().unwrap_or(1),
+            reader,
+            buffer: VecDeque::new(),
+            more: true,
+            told: None,
+            over: false,
+        });
+        let index = self.sources.len() - 1;
+        self.known.insert(container.id().clone(), index);
+        Ok(index)
+    }
+
+    /// Whether a container's lines are asked for.
+    fn wanted(&self, container: &Container) -> bool {
+        let labels = &container.config().labels;
+        let service = labels
+            .get(naming::SERVICE)
+            .map(String::as_str)
+            .unwrap_or_default();
+        labels
+            .get(naming::PROJECT)
+            .is_some_and(|name| name == self.project.as_str())
+            && (self.query.services.is_empty()
+                || self.query.services.iter().any(|wanted| wanted == service))
+    }
+}
+
+impl Source {
+    /// Makes a line of this container.
+    fn line(&self, kind: LogKind) -> LogLine {
+        LogLine {
+            container: self.container.clone(),
+            service: self.service.clone(),
+            number: self.number,
+            kind,
+        }
+    }
+
+    /// Notes whether the container has ended; returns the line that tells it, once for each end.
+    fn end(&mut self, container: &Container) -> Option<LogLine> {
+        let (exit, restarting) = match &container.status {
+            Status::Exited(exit) => (*exit, false),
+            Status::Restarting { last, .. } => (*last, true),
+            Status::Created { .. } | Status::Running { .. } | Status::Removing => {
+                self.over = matches!(
+                    container.status,
+                    Status::Created { error: Some(_) } | Status::Removing
+                );
+                return None;
+            }
+        };
+        self.over = !restarting;
+        if self.told == Some(exit) {
+            return None;
+        }
+        self.told = Some(exit);
+        let code = (!exit.unknown).then_some(exit.code);
+        Some(self.line(LogKind::Exited { code, restarting }))
+    }
+}
+
+/// Renders a time as RFC 3339 in UTC with nine digits of nanoseconds.
+fn rfc3339(at: Timestamp) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(at.0))
+        .map_or_else(|_| at.0.to_string(), |time| format!("{time:.9}"))
+}
+
+fn log_error(error: crate::runtime::logs::LogError) -> EngineError {
+    EngineError::System {
+        attempted: "read the logs".to_owned(),
+        source: std::io::Error::other(crate::engine::chain(&error)),
+    }
+}

@@ -1,0 +1,135 @@
+//! What can go wrong with a build.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::super::dockerfile::{DockerfileError, Place, Span};
+use super::super::error::ImageError;
+use super::super::reference::ReferenceError;
+use super::super::store::StoreError;
+use super::StepError;
+use super::context::ContextError;
+use super::owner::OwnerError;
+use super::pattern::PatternError;
+use super::stage::StageError;
+
+/// A failed build.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile cannot be read.
+    #[error("read the Dockerfile `{}`", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The Dockerfile says something wrong, or something that is not supported yet.
+    #[error(transparent)]
+    Dockerfile(#[from] DockerfileError),
+    /// The context is not a directory.
+    #[error("build context `{}`", path.display())]
+    Context {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The ignore rules cannot be read.
+    #[error("read `{}`", path.display())]
+    Ignore {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong in it.
+        #[source]
+        source: PatternError,
+    },
+    /// A step failed.
+    #[error("{}: {}", at.place, at.step)]
+    Step {
+        /// Where.
+        at: Box<Excerpt>,
+        /// Why.
+        #[source]
+        source: StepFailure,
+    },
+    /// The store, outside of any step.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cache's directory.
+    #[error(transparent)]
+    Cache(io::Error),
+}
+
+/// An instruction in its Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Where it begins.
+    pub place: Place,
+    /// On one line.
+    pub step: String,
+    /// All of it, in `text`.
+    pub span: Span,
+    /// The Dockerfile.
+    pub text: String,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepFailure {
+    /// Its command did.
+    #[error("process \"{command}\" did not complete successfully: exit code: {exit_code}")]
+    Exit {
+        /// The command.
+        command: String,
+        /// 128 + signal where a signal ended it.
+        exit_code: i32,
+        /// The last lines that it wrote.
+        tail: Vec<String>,
+    },
+    /// It could not be run.
+    #[error(transparent)]
+    Runner(#[from] StepError),
+    /// Its text cannot be expanded.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// What it copies cannot be found.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A pattern of `--exclude`.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// Its owner is not known.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// `--chmod`.
+    #[error(
+        "invalid chmod parameter: `{0}`: it should be octal and between 0 and 07777, or symbolic"
+    )]
+    Mode(String),
+    /// Several files, one file name.
+    #[error(
+        "when more than one file is copied, the destination must be a directory and end with a /: `{0}`"
+    )]
+    Destination(String),
+    /// Valid, but not done by this builder.
+    #[error("not supported yet: {0}")]
+    NotSupported(String),
+    /// Never valid.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// Not the name of an image.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The image cannot be got.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}

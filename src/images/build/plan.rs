@@ -1,0 +1,428 @@
+//! Which stages are built, in which order, from what: pure.
+//!
+//! Only stages that the target needs (through `FROM` and `COPY --from`) are in a plan. The triggers of base images
+//! (`ONBUILD`) may need more, so a plan is made again once they are known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::dockerfile::expand::{self, Variables};
+use super::super::dockerfile::instruction::{Dockerfile, Instruction, Kind, Stage};
+use super::super::dockerfile::{Fault, nearest, parser};
+
+/// Stages in the order in which they are built; the last is the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// At least one.
+    pub stages: Vec<PlannedStage>,
+}
+
+/// One stage that is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStage {
+    /// Its index in the Dockerfile.
+    pub index: usize,
+    /// Its name, or `stage-` and its index.
+    pub name: String,
+    /// What it starts from.
+    pub base: Base,
+    /// `--platform`, expanded.
+    pub platform: Option<String>,
+    /// The base's triggers, then its own instructions.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// One instruction of a planned stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStep {
+    /// The instruction.
+    pub instruction: Instruction,
+    /// Where a `COPY --from` takes from.
+    pub from: Option<Base>,
+}
+
+impl PlannedStep {
+    /// Returns whether it makes a layer, and so is shown and counted.
+    pub fn makes_layer(&self) -> bool {
+        matches!(
+            self.instruction.kind,
+            Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_)
+        )
+    }
+}
+
+/// A file system to start or copy from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// An earlier stage, by index.
+    Stage(usize),
+    /// An image, as written after expansion.
+    Image(String),
+}
+
+/// What a plan is made from, beside the Dockerfile.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// `ARG`s before the first `FROM`, and the automatic ones.
+    pub globals: &'a Variables,
+    /// The stage to build: a name or an index; the last where absent.
+    pub target: Option<&'a str>,
+    /// Triggers of base images that are known, by the image as written.
+    pub triggers: &'a BTreeMap<String, Vec<String>>,
+}
+
+/// Makes the plan, or returns every fault of the stages it needs.
+pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, Vec<Fault>> {
+    let target = find_target(file, inputs.target).map_err(|fault| vec![fault])?;
+    let mut planned: BTreeMap<usize, PlannedStage> = BTreeMap::new();
+    let mut faults = Vec::new();
+    let mut needed = BTreeSet::from([target]);
+    // A stage needs only earlier ones, so that going from the last to the first sees every need.
+    while let Some(index) = needed.pop_last() {
+        match plan_stage(file, index, inputs) {
+            Ok(stage) => {
+                let bases = stage.steps.iter().filter_map(|step| step.from.as_ref());
+                for base in bases.chain([&stage.base]) {
+                    if let Base::Stage(earlier) = base {
+                        needed.insert(*earlier);
+                    }
+                }
+                planned.insert(index, stage);
+            }
+            Err(found) => faults.extend(found),
+        }
+    }
+    if faults.is_empty() {
+        Ok(Plan {
+            stages: planned.into_values().collect(),
+        })
+    } else {
+        faults.sort_by_key(|fault| fault.span);
+        Err(faults)
+    }
+}
+
+/// Expands the `ARG`s before the first `FROM`: `given` wins over a default; `automatic` can be overridden too.
+pub fn global_variables(
+    file: &Dockerfile,
+    automatic: &Variables,
+    given: &Variables,
+) -> Result<Variables, Vec<Fault>> {
+    let mut variables = automatic.clone();
+    for (name, value) in given
+        .iter()
+        .filter(|(name, _)| automatic.contains_key(*name))
+    {
+        variables.insert(name.clone(), value.clone());
+    }
+    let mut faults = Vec::new();
+    for argument in &file.arguments {
+        if let Some(value) = given.get(&argument.name) {
+            variables.insert(argument.name.clone(), value.clone());
+        } else if let Some(default) = &argument.default {
+            match expand::expand(default, file.escape, &variables) {
+                Ok(value) => {
+                    variables.insert(argument.name.clone(), value);
+                }
+                Err(error) => faults.push(Fault::new(argument.span, error.to_string())),
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(variables)
+    } else {
+        Err(faults)
+    }
+}
+
+/// Returns the index of the stage to build.
+fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<usize, Fault> {
+    let last = file.stages.len().saturating_sub(1);
+    let Some(target) = target.filter(|target| !target.is_empty()) else {
+        return Ok(last);
+    };
+    let lower = target.to_lowercase();
+    let by_name = |stage: &Stage| stage.name.as_deref() == Some(&lower);
+    if let Some(index) = file.stages.iter().rposition(by_name) {
+        return Ok(index);
+    }
+    if let Ok(index) = lower.parse::<usize>()
+        && index <= last
+    {
+        return Ok(index);
+    }
+    let span = file.stages.last().map(|stage| stage.span);
+    let fault = Fault::new(
+        span.unwrap_or_default(),
+        format!("target stage `{target}` could not be found"),
+    );
+    let names = file.stages.iter().filter_map(|s| s.name.as_deref());
+    Err(match nearest(&lower, names) {
+        Some(name) => fault.with_hint(format!("did you mean `{name}`?")),
+        None => fault,
+    })
+}
+
+/// Plans one stage.
+fn plan_stage(
+    file: &Dockerfile,
+    index: usize,
+    inputs: Inputs<'_>,
+) -> Result<PlannedStage, Vec<Fault>> {
+    let Some(stage) = file.stages.get(index) else {
+        return Err(Vec::new());
+    };
+    let expand = |text: &str| {
+        expand::expand(text, file.escape, inputs.globals)
+            .map_err(|error| vec![Fault::new(stage.span, error.to_string())])
+    };
+    let base = expand(&stage.base)?;
+    if base.is_empty() {
+        let message = format!("base name `{}` is empty once expanded", stage.base);
+        let hint = "an ARG before the first FROM, with a default, can give it";
+        return Err(vec![Fault::new(stage.span, message).with_hint(hint)]);
+    }
+    let platform = stage.platform.as_deref().map(expand).transpose()?;
+    let base = find_base(file, index, &base);
+    let mut faults = Vec::new();
+    let mut steps = Vec::new();
+    for trigger in triggers_of(file, &base, inputs.triggers) {
+        match parser::parse_one(&trigger, file.escape) {
+            Ok(instruction) => steps.push(Instruction {
+                span: stage.span,
+                unsupported: instruction.unsupported.map(|(what, _)| (what, stage.span)),
+                ..instruction
+            }),
+            Err(fault) => faults.push(Fault {
+                message: format!("trigger `{trigger}` of the base image: {}", fault.message),
+                span: stage.span,
+                ..fault
+            }),
+        }
+    }
+    steps.extend(stage.instructions.iter().cloned());
+    let mut planned = Vec::new();
+    for instruction in steps {
+        if let Some((what, span)) = &instruction.unsupported {
+            faults.push(Fault::new(*span, format!("not supported yet: {what}")));
+        }
+        match find_from(file, index, &instruction) {
+            Ok(from) => planned.push(PlannedStep { instruction, from }),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let name = stage.name.clone();
+    Ok(PlannedStage {
+        index,
+        name: name.unwrap_or_else(|| format!("stage-{index}")),
+        base,
+        platform,
+        steps: planned,
+    })
+}
+
+/// Returns what `FROM name` means in stage `index`: an earlier stage, of equal names the last, or an image.
+fn find_base(file: &Dockerfile, index: usize, name: &str) -> Base {
+    if name == "scratch" {
+        return Base::Scratch;
+    }
+    let lower = name.to_lowercase();
+    let earlier = file.stages.get(..index).unwrap_or_default();
+    let found = earlier
+        .iter()
+        .rposition(|stage| stage.name.as_deref() == Some(&lower));
+    found.map_or_else(|| Base::Image(name.to_owned()), Base::Stage)
+}
+
+/// Returns the triggers that `base` has: of a stage its own `ONBUILD`s, of an image those that are known.
+fn triggers_of(
+    file: &Dockerfile,
+    base: &Base,
+    images: &BTreeMap<String, Vec<String>>,
+) -> Vec<String> {
+    match base {
+        Base::Scratch => Vec::new(),
+        Base::Image(image) => images.get(image).cloned().unwrap_or_default(),
+        Base::Stage(index) => {
+            let stage = file.stages.get(*index);
+            let instructions = stage.map(|stage| stage.instructions.as_slice());
+            let triggers = instructions.unwrap_or_default().iter();
+            triggers
+                .filter_map(|instruction| match &instruction.kind {
+                    Kind::Onbuild(text) => Some(text.clone()),
+                    _ => None,
+                })
+                .collect()
+        }
+    }
+}
+
+/// Returns where a `COPY --from` of stage `index` takes from.
+fn find_from(
+    file: &Dockerfile,
+    index: usize,
+    instruction: &Instruction,
+) -> Result<Option<Base>, Fault> {
+    let Kind::Copy(copy) = &instruction.kind else {
+        return Ok(None);
+    };
+    let Some(from) = &copy.from else {
+        return Ok(None);
+    };
+    let lower = from.to_lowercase();
+    let stages = file.stages.iter().enumerate();
+    let named: Vec<usize> = stages
+        .filter(|(_, stage)| stage.name.as_deref() == Some(&lower))
+        .map(|(at, _)| at)
+        .collect();
+    let found = match named.iter().rev().find(|at| **at < index) {
+        Some(earlier) => *earlier,
+        None => match (named.first(), lower.parse::<usize>()) {
+            (Some(later), _) => *later,
+            (None, Ok(number)) => number,
+            (None, Err(_)) if lower == "scratch" => return Ok(Some(Base::Scratch)),
+            (None, Err(_)) => return Ok(Some(Base::Image(from.clone()))),
+        },
+    };
+    if found < index {
+        return Ok(Some(Base::Stage(found)));
+    }
+    let message = if found == index {
+        format!("cannot copy from stage `{from}` inside itself")
+    } else if found < file.stages.len() {
+        format!("cannot copy from stage `{from}`: it needs to be defined before the current stage")
+    } else {
+        format!("stage `{from}` does not exist: the stages are counted from 0")
+    };
+    Err(Fault::new(instruction.span, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// `name <- base: KEYWORD[from] …` a line, or the faults.
+    fn shown(text: &str, target: Option<&str>, triggers: &[(&str, &[&str])]) -> String {
+        let file = parser::parse(Path::new("D"), text).unwrap();
+        let given = Variables::from([("G".to_owned(), "given".to_owned())]);
+        let globals = global_variables(&file, &Variables::new(), &given).unwrap();
+        let triggers = triggers
+            .iter()
+            .map(|(image, texts)| {
+                let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+                ((*image).to_owned(), texts)
+            })
+            .collect();
+        let inputs = Inputs {
+            globals: &globals,
+            target,
+            triggers: &triggers,
+        };
+        match plan(&file, inputs) {
+            Err(faults) => {
+                let lines = faults.into_iter().map(|f| match f.hint {
+                    Some(hint) => format!("{} ({hint})", f.message),
+                    None => f.message,
+                });
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            Ok(plan) => {
+                let lines = plan.stages.iter().map(|stage| {
+                    let steps = stage.steps.iter().map(|step| match &step.from {
+                        Some(from) => format!("{}[{from:?}]", step.instruction.text),
+                        None => step.instruction.text.clone(),
+                    });
+                    let steps = steps.collect::<Vec<_>>().join("; ");
+                    format!("{} <- {:?}: {steps}", stage.name, stage.base)
+                });
+                lines.collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_needed_is_planned() {
+        let text = "FROM a AS one\nRUN 1\nFROM b AS two\nRUN --mount=x 2\nFROM one\nCOPY --from=0 x y\nCOPY --from=img:1 x y\n";
+        assert_eq!(
+            shown(text, None, &[]),
+            "one <- Image(\"a\"): RUN 1\n\
+             stage-2 <- Stage(0): COPY --from=0 x y[Stage(0)]; COPY --from=img:1 x y[Image(\"img:1\")]"
+        );
+        assert_eq!(shown(text, Some("ONE"), &[]), "one <- Image(\"a\"): RUN 1");
+        assert_eq!(shown(text, Some("0"), &[]), "one <- Image(\"a\"): RUN 1");
+        assert_eq!(shown(text, Some("two"), &[]), "not supported yet: --mount");
+        assert_eq!(
+            shown(text, Some("twoo"), &[]),
+            "target stage `twoo` could not be found (did you mean `two`?)"
+        );
+    }
+
+    #[test]
+    fn names_resolve() {
+        let table = [
+            ("ARG V=1\nFROM x:$V", "stage-0 <- Image(\"x:1\"): "),
+            ("ARG G=1\nFROM x:${G}", "stage-0 <- Image(\"x:given\"): "),
+            ("FROM x AS x", "x <- Image(\"x\"): "),
+            ("FROM scratch", "stage-0 <- Scratch: "),
+            (
+                "FROM $NO",
+                "base name `$NO` is empty once expanded (an ARG before the first FROM, with a default, can give it)",
+            ),
+            (
+                "FROM a AS s\nCOPY --from=s x y",
+                "cannot copy from stage `s` inside itself",
+            ),
+            (
+                "FROM a\nCOPY --from=late x y\nFROM b AS late\nFROM 0",
+                "stage-2 <- Image(\"0\"): ",
+            ),
+            (
+                "FROM a\nCOPY --from=5 x y",
+                "stage `5` does not exist: the stages are counted from 0",
+            ),
+            (
+                "FROM a AS s\nFROM b AS s\nFROM s",
+                "s <- Image(\"b\"): \nstage-2 <- Stage(1): ",
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(shown(text, None, &[]), expected, "{text}");
+        }
+        assert_eq!(
+            shown(
+                "FROM a AS t\nCOPY --from=late x y\nFROM b AS late",
+                Some("t"),
+                &[]
+            ),
+            "cannot copy from stage `late`: it needs to be defined before the current stage"
+        );
+    }
+
+    #[test]
+    fn triggers_run_first_and_may_need_stages() {
+        let text = "FROM a AS tools\nFROM base\nRUN own\n";
+        assert_eq!(
+            shown(
+                text,
+                None,
+                &[("base", &["COPY --from=tools x y", "RUN --mount=t z"])]
+            ),
+            "not supported yet: --mount"
+        );
+        assert_eq!(
+            shown(text, None, &[("base", &["COPY --from=tools x y"])]),
+            "tools <- Image(\"a\"): \n\
+             stage-1 <- Image(\"base\"): COPY --from=tools x y[Stage(0)]; RUN own"
+        );
+        assert_eq!(
+            shown("FROM a AS p\nONBUILD RUN t\nFROM p\nRUN own", None, &[]),
+            "p <- Image(\"a\"): ONBUILD RUN t\nstage-1 <- Stage(0): RUN t; RUN own"
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! `RUN` steps: what the command is, and what is kept out of its layer.
+//!
+//! # Mount points
+//!
+//! A container gets `/proc`, `/sys`, `/dev` and its own `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` mounted over those of
+//! the image. Where the image lacks one, the runtime has to make it, and what it makes would be in the upper directory and so in
+//! the layer. Looking for such remains afterwards is guessing (an empty `/etc/hosts` may be the step's own work), so that they never
+//! come to be:
+//!
+//! - Missing *files*, and their parents as the image has them, are put into a directory that becomes the top-most *lower*
+//!   directory of the step. The runtime finds them in place; the upper directory has only what the step did, and `/etc` keeps its times.
+//! - Missing *directories* are made in the upper directory before the step, 0755 root: Docker's images have them from their first `RUN`
+//!   on (`conformance/build`), and a container with a read-only root needs them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::dockerfile::instruction::{Command, Run};
+use super::super::dockerfile::lexer;
+use super::copy::{Destination, Filling, Owner, Style};
+use super::tree::{Last, Tree};
+
+/// Directories that the runtime mounts over.
+const DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Files that the runtime mounts over.
+const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+
+/// Makes the mount points that `layers` (top first) lack: directories in `upper`, files in `points` (missing or empty).
+/// Returns whether there is anything in `points`, which is then to be the top-most lower directory.
+pub fn make_mount_points(upper: &Path, points: &Path, layers: &[PathBuf]) -> io::Result<bool> {
+    let mut directories = Filling::new(upper, layers);
+    for path in DIRECTORIES {
+        match directories.make_directory(Path::new(path), Owner::ROOT) {
+            Ok(_) => {}
+            // The runtime will say what is wrong with an image whose /proc is a file.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(error),
+        }
+    }
+    directories.finish()?;
+    let tree = Tree::layers(layers.to_vec());
+    let mut missing = Vec::new();
+    for path in FILES {
+        // Through links, as the runtime goes: Debian's /etc/resolv.conf may lead to a file below /run.
+        match tree.resolve(Path::new(path), Last::Follow) {
+            Ok(resolved) if resolved.node.is_none() => missing.push(resolved.path),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    fs_err::create_dir_all(points)?;
+    let mut filling = Filling::new(points, layers);
+    let style = Style {
+        owner: Some(Owner::ROOT),
+        mode: None,
+    };
+    for path in missing {
+        let destination = Destination {
+            path,
+            is_directory: false,
+        };
+        filling.document("", "", &destination, &style)?;
+    }
+    filling.finish()?;
+    Ok(true)
+}
+
+/// Returns the command of a `RUN` with its here-documents in it.
+///
+/// A here-document that stands alone is the script itself; in any other place the shell reads it, and gets the text as written.
+pub fn command_of(run: &Run) -> Command {
+    let Command::Shell(text) = &run.command else {
+        return run.command.clone();
+    };
+    if let [script] = run.documents.as_slice()
+        && lexer::parse_opening(text).is_some()
+    {
+        return Command::Shell(script.content());
+    }
+    let mut whole = text.clone();
+    for document in &run.documents {
+        whole.push('\n');
+        whole.push_str(&document.body);
+        whole.push_str(&document.name);
+    }
+    Command::Shell(whole)
+}
+
+/// Splits output into lines, and keeps the last of them.
+pub struct Lines<'a> {
+    /// Hears each line.
+    hear: &'a mut dyn FnMut(&[u8]),
+    /// The begun line.
+    partial: Vec<u8>,
+    /// The last lines.
+    tail: std::collections::VecDeque<String>,
+}
+
+/// Bytes after which a line without an end is passed on.
+const MAX_LINE: usize = 64 * 1024;
+
+impl<'a> Lines<'a> {
+    /// Starts with nothing.
+    pub fn new(hear: &'a mut dyn FnMut(&[u8])) -> Self {
+        Self {
+            hear,
+            partial: Vec::new(),
+            tail: std::collections::VecDeque::new(),
+        }
+    }
+
+    /// Takes a piece of output.
+    pub fn take(&mut self, piece: &[u8]) {
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.partial.len() >= MAX_LINE {
+                self.end_line();
+            }
+        }
+    }
+
+    /// Ends the output; returns its last lines.
+    pub fn finish(mut self) -> Vec<String> {
+        if !self.partial.is_empty() {
+            self.end_line();
+        }
+        self.tail.into()
+    }
+
+    /// Passes on the begun line.
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.partial);
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        (self.hear)(line);
+        if self.tail.len() == super::TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail
+            .push_back(String::from_utf8_lossy(line).into_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::super::super::dockerfile::instruction::Document;
+    use super::*;
+
+    #[test]
+    fn here_documents_become_commands() {
+        let document = |name: &str, body: &str, strip_tabs| Document {
+            name: name.to_owned(),
+            body: body.to_owned(),
+            expand: true,
+            strip_tabs,
+        };
+        let table = [
+            ("echo a", vec![], "echo a"),
+            ("<<E", vec![document("E", "a\nb\n", false)], "a\nb\n"),
+            ("<<-E", vec![document("E", "\ta\n", true)], "a\n"),
+            (
+                "<<-'E' cat > x",
+                vec![document("E", "\ta\n", true)],
+                "<<-'E' cat > x\n\ta\nE",
+            ),
+            (
+                "cat <<A <<B",
+                vec![document("A", "1\n", false), document("B", "2\n", false)],
+                "cat <<A <<B\n1\nA\n2\nB",
+            ),
+        ];
+        for (text, documents, expected) in table {
+            let run = Run {
+                command: Command::Shell(text.to_owned()),
+                documents,
+            };
+            assert_eq!(
+                command_of(&run),
+                Command::Shell(expected.to_owned()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_mount_points_are_made_above_the_image() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        let (image, points, upper) = (path("image"), path("points"), path("upper"));
+        for directory in [&image.join("etc"), &image.join("proc"), &upper] {
+            fs_err::create_dir_all(directory).unwrap();
+        }
+        fs_err::set_permissions(image.join("etc"), PermissionsExt::from_mode(0o700)).unwrap();
+        fs_err::File::create(image.join("etc/hosts")).unwrap();
+        std::os::unix::fs::symlink("../run/dns", image.join("etc/resolv.conf")).unwrap();
+        assert!(make_mount_points(&upper, &points, std::slice::from_ref(&image)).unwrap());
+        let names = |root: &Path| {
+            let wanted = "dev etc etc/hostname etc/hosts etc/resolv.conf proc run/dns sys";
+            let found = wanted
+                .split(' ')
+                .filter(|name| root.join(name).symlink_metadata().is_ok());
+            found.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(&points), "etc etc/hostname run/dns");
+        assert_eq!(names(&upper), "dev sys");
+        let facts = |path: &Path| {
+            let metadata = fs_err::metadata(path).unwrap();
+            (metadata.mode(), metadata.mtime(), metadata.mtime_nsec())
+        };
+        assert_eq!(facts(&points.join("etc")), facts(&image.join("etc")));
+        let (again, empty) = (path("again"), path("empty"));
+        fs_err::create_dir(&empty).unwrap();
+        assert!(!make_mount_points(&empty, &again, &[upper, points, image]).unwrap());
+        assert!(!again.exists());
+        assert_eq!(names(&empty), "");
+    }
+
+    #[test]
+    fn output_is_heard_by_the_line() {
+        let mut heard = Vec::new();
+        let mut hear = |line: &[u8]| heard.push(String::from_utf8_lossy(line).into_owned());
+        let mut lines = Lines::new(&mut hear);
+        for piece in ["a", "b\r\nc", "\n\nlast"] {
+            lines.take(piece.as_bytes());
+        }
+        let tail = lines.finish();
+        assert_eq!(
+            (heard, tail.len()),
+            (
+                vec!["ab".into(), "c".into(), String::new(), "last".into()],
+                4
+            )
+        );
+    }
+}

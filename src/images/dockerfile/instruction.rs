@@ -1,0 +1,181 @@
+//! The tree of a Dockerfile: stages of instructions. Variables are not expanded and quotes not removed here, since what they
+//! mean depends on the step's environment.
+
+use super::Span;
+
+/// A parsed Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dockerfile {
+    /// As shown in messages.
+    pub path: std::path::PathBuf,
+    /// The whole text.
+    pub text: String,
+    /// The escape character: `\` or `` ` ``.
+    pub escape: char,
+    /// `ARG`s before the first `FROM`.
+    pub arguments: Vec<Argument>,
+    /// At least one.
+    pub stages: Vec<Stage>,
+}
+
+/// One stage: `FROM` and what follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// The image or earlier stage it starts from, unexpanded.
+    pub base: String,
+    /// `--platform`, unexpanded.
+    pub platform: Option<String>,
+    /// `AS name`, in lower case.
+    pub name: Option<String>,
+    /// Of the `FROM` instruction.
+    pub span: Span,
+    /// The `FROM` instruction on one line, for messages.
+    pub text: String,
+    /// In order.
+    pub instructions: Vec<Instruction>,
+}
+
+/// One instruction of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instruction {
+    /// What it does.
+    pub kind: Kind,
+    /// From the keyword to the end of its last line.
+    pub span: Span,
+    /// The instruction on one line, for messages.
+    pub text: String,
+    /// A part of it that is valid but that this builder does not do yet, with its place.
+    pub unsupported: Option<(String, Span)>,
+}
+
+/// What an instruction does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// `ENV`
+    Env(Vec<(String, String)>),
+    /// `LABEL`
+    Label(Vec<(String, String)>),
+    /// `ARG`
+    Arg(Vec<Argument>),
+    /// `COPY`
+    Copy(Transfer),
+    /// `ADD`
+    Add(Transfer),
+    /// `RUN`
+    Run(Run),
+    /// `WORKDIR`
+    Workdir(String),
+    /// `USER`
+    User(String),
+    /// `EXPOSE`
+    Expose(Vec<String>),
+    /// `CMD`
+    Cmd(Command),
+    /// `ENTRYPOINT`
+    Entrypoint(Command),
+    /// `SHELL`
+    Shell(Vec<String>),
+    /// `VOLUME`
+    Volume(Vec<String>),
+    /// `STOPSIGNAL`
+    StopSignal(String),
+    /// `HEALTHCHECK`
+    Healthcheck(Healthcheck),
+    /// `ONBUILD`: the text of the trigger.
+    Onbuild(String),
+    /// `MAINTAINER`
+    Maintainer(String),
+}
+
+/// One name of `ARG`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Argument {
+    /// As written, unexpanded.
+    pub name: String,
+    /// After `=`, unexpanded.
+    pub default: Option<String>,
+    /// Of the instruction.
+    pub span: Span,
+}
+
+/// `COPY` or `ADD`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Transfer {
+    /// Paths or patterns, unexpanded.
+    pub sources: Vec<String>,
+    /// Files given in the Dockerfile itself.
+    pub documents: Vec<Document>,
+    /// Unexpanded.
+    pub destination: String,
+    /// `--from`: a stage's name or number, or an image. Never expanded.
+    pub from: Option<String>,
+    /// `--chown`, unexpanded.
+    pub chown: Option<String>,
+    /// `--chmod`, unexpanded.
+    pub chmod: Option<String>,
+    /// `--link`: a promise that the layers below do not matter, which needs nothing here: a layer never holds what is below it.
+    pub link: bool,
+    /// `--exclude` patterns.
+    pub exclude: Vec<String>,
+}
+
+/// A here-document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its delimiter.
+    pub name: String,
+    /// Its body, as written.
+    pub body: String,
+    /// Whether variables in it are expanded: the delimiter was not quoted.
+    pub expand: bool,
+    /// `<<-`: leading tabs are dropped.
+    pub strip_tabs: bool,
+}
+
+impl Document {
+    /// Returns the body, without leading tabs where `<<-` asks for that.
+    pub fn content(&self) -> String {
+        if !self.strip_tabs {
+            return self.body.clone();
+        }
+        self.body
+            .split_inclusive('\n')
+            .map(|line| line.trim_start_matches('\t'))
+            .collect()
+    }
+}
+
+/// A command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Given to the stage's shell.
+    Shell(String),
+    /// Executed as it stands.
+    Exec(Vec<String>),
+}
+
+/// `RUN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The command, without here-documents.
+    pub command: Command,
+    /// Here-documents of the shell form.
+    pub documents: Vec<Document>,
+}
+
+/// `HEALTHCHECK`; durations in nanoseconds, 0 where unset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Healthcheck {
+    /// `None` for `HEALTHCHECK NONE`.
+    pub command: Option<Command>,
+    /// `--interval`
+    pub interval_ns: i64,
+    /// `--timeout`
+    pub timeout_ns: i64,
+    /// `--start-period`
+    pub start_period_ns: i64,
+    /// `--start-interval`
+    pub start_interval_ns: i64,
+    /// `--retries`
+    pub retries: i64,
+}

@@ -1,0 +1,137 @@
+//! What can go wrong with the store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::manifest::ManifestError;
+use super::super::reference::Digest;
+use super::super::unpack::UnpackError;
+
+/// A failure of the image store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A system call on a path of the store.
+    #[error("{doing} `{}`", path.display())]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A record that is not ours or was damaged.
+    #[error("read `{}`", path.display())]
+    Record {
+        /// Which.
+        path: PathBuf,
+        /// What the parser says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by another version.
+    #[error("the image store `{}` has version `{found}`, this program knows only {}", path.display(), super::VERSION)]
+    Version {
+        /// Of `VERSION`.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// Bytes that are not what their name says.
+    #[error("blob {expected} is damaged: its content is {found}")]
+    Damaged {
+        /// Its name.
+        expected: Digest,
+        /// Its content.
+        found: Digest,
+    },
+    /// An image needs a layer that is not here.
+    #[error("layer {diff_id} is not in the store")]
+    NoLayer {
+        /// Which.
+        diff_id: Digest,
+    },
+    /// An image needs a blob that is not here.
+    #[error("blob {digest} is not in the store")]
+    NoBlob {
+        /// Which.
+        digest: Digest,
+    },
+    /// The first digits of more than one id.
+    #[error("multiple images found with the id prefix `{prefix}`")]
+    Ambiguous {
+        /// As given.
+        prefix: String,
+    },
+    /// A name of a lease that is not a file name.
+    #[error("invalid lease holder `{holder}`")]
+    Holder {
+        /// As given.
+        holder: String,
+    },
+    /// A tag cannot be a digest.
+    #[error("refusing to create a tag with a digest reference: `{reference}`")]
+    TagDigest {
+        /// As given.
+        reference: String,
+    },
+    /// A document of an image.
+    #[error("read the image {image}")]
+    Document {
+        /// Its digest.
+        image: Digest,
+        /// What is wrong.
+        #[source]
+        source: ManifestError,
+    },
+    /// A layer's content.
+    #[error("unpack layer {layer}")]
+    Unpack {
+        /// Its digest.
+        layer: String,
+        /// What is wrong.
+        #[source]
+        source: UnpackError,
+    },
+    /// A document that cannot be written as JSON.
+    #[error("write the {what}")]
+    Write {
+        /// Which document.
+        what: &'static str,
+        /// What the writer says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A document no image has.
+    #[error("blob {digest} is too large for a document")]
+    TooLarge {
+        /// Which.
+        digest: Digest,
+    },
+    /// A hard link to nothing.
+    #[error("layer {layer} links `{}` to `{}`, which no layer below has", link.display(), target.display())]
+    LowerLink {
+        /// Its diff id.
+        layer: Digest,
+        /// The new name.
+        link: PathBuf,
+        /// The file.
+        target: PathBuf,
+    },
+}
+
+impl StoreError {
+    /// Wraps an error of `doing` something to `path`.
+    pub(crate) fn io<E: Into<io::Error>>(
+        doing: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            doing,
+            path,
+            source: source.into(),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `index.json`: which names there are.
+
+use std::collections::BTreeMap;
+
+use super::super::manifest::{Descriptor, Index};
+use super::super::reference::{Digest, Reference};
+use super::{Image, Store, StoreError, document_bytes};
+
+/// OCI image-spec, `annotations.md`.
+const NAME: &str = "org.opencontainers.image.ref.name";
+const IMAGE_ID: &str = "stack.image.id";
+const SOURCE: &str = "stack.source.digest";
+
+/// Finds the entry of a name or digest. Content is the same under any name, so a digest finds it under each.
+pub(super) fn entry_of<'a>(index: &'a Index, reference: &Reference) -> Option<&'a Descriptor> {
+    index
+        .manifests
+        .iter()
+        .find(|entry| match reference.digest() {
+            Some(digest) => entry.digest == *digest || source_of(entry).as_ref() == Some(digest),
+            None => entry.annotations.get(NAME) == Some(&reference.to_string()),
+        })
+}
+
+/// Finds the one entry whose image id (or whole manifest digest) begins with `text`.
+pub(super) fn entry_of_id<'a>(
+    index: &'a Index,
+    text: &str,
+) -> Result<Option<&'a Descriptor>, StoreError> {
+    let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if prefix.is_empty() || !prefix.bytes().all(hex) {
+        return Ok(None);
+    }
+    let mut found: BTreeMap<&str, &Descriptor> = BTreeMap::new();
+    for entry in &index.manifests {
+        let id = entry.annotations.get(IMAGE_ID).map_or("", String::as_str);
+        if id
+            .strip_prefix("sha256:")
+            .is_some_and(|id| id.starts_with(prefix))
+        {
+            found.insert(id, entry);
+        }
+    }
+    if found.len() > 1 {
+        return Err(StoreError::Ambiguous {
+            prefix: text.to_owned(),
+        });
+    }
+    let by_manifest = index.manifests.iter().find(|e| e.digest.hex() == prefix);
+    Ok(found.into_values().next().or(by_manifest))
+}
+
+/// Returns the name of an entry.
+pub(super) fn reference_of(entry: &Descriptor) -> Option<Reference> {
+    let name = entry.annotations.get(NAME)?;
+    // A name that is not ours to read (other tools write here too) counts as none.
+    Reference::parse(name).ok()
+}
+
+/// Returns what the registry's name stood for.
+pub(super) fn source_of(entry: &Descriptor) -> Option<Digest> {
+    let digest = entry.annotations.get(SOURCE)?;
+    Digest::parse(digest).ok()
+}
+
+impl Store {
+    pub(super) fn read_index(&self) -> Result<Index, StoreError> {
+        let path = self.path("images/index.json");
+        let bytes = fs_err::read(&path).map_err(StoreError::io("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|source| StoreError::Record { path, source })
+    }
+
+    /// Makes `image` known, under `reference` if there is one, and synced.
+    pub(super) fn name(
+        &self,
+        image: &Image,
+        reference: Option<&Reference>,
+        source: Option<&Digest>,
+    ) -> Result<(), StoreError> {
+        let mut entry = self.descriptor(image)?;
+        entry
+            .annotations
+            .insert(IMAGE_ID.to_owned(), image.id.to_string());
+        self.change_index(|index| {
+            let known = index.manifests.iter().find(|e| e.digest == image.manifest);
+            let source = source.cloned().or_else(|| known.and_then(source_of));
+            if let Some(source) = source {
+                entry
+                    .annotations
+                    .insert(SOURCE.to_owned(), source.to_string());
+            }
+            match reference {
+                Some(reference) => point(index, entry, &reference_name(reference)),
+                None if known.is_none() => index.manifests.push(entry),
+                None => {}
+            }
+        })
+    }
+
+    /// Removes a name; the image stays without one. Returns whether there was such a name.
+    pub fn untag(&self, reference: &Reference) -> Result<bool, StoreError> {
+        let name = reference_name(reference);
+        let mut found = false;
+        self.change_index(|index| {
+            let entry = index
+                .manifests
+                .iter()
+                .find(|e| e.annotations.get(NAME) == Some(&name));
+            if let Some(entry) = entry.cloned() {
+                found = true;
+                take_name(index, &entry, &name);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Removes an image with all its names from the index; what it alone used is left to [`Store::collect`].
+    pub fn forget(&self, image: &Image) -> Result<(), StoreError> {
+        self.change_index(|index| index.manifests.retain(|e| e.digest != image.manifest))
+    }
+
+    fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), StoreError> {
+        let _locked = self.lock()?;
+        let before = self.read_index()?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before {
+            return Ok(());
+        }
+        let bytes = document_bytes("index", &after)?;
+        let path = self.path("images/index.json");
+        let temporary = self.scratch()?.next_path();
+        let durability = crate::sys::atomic::Durability::Synced;
+        crate::sys::atomic::write(&temporary, &bytes, 0o600, durability)
+            .map_err(StoreError::io("write", &temporary))?;
+        fs_err::rename(&temporary, &path).map_err(StoreError::io("write", &path))?;
+        let directory = self.path("images");
+        crate::sys::atomic::sync_directory(&directory).map_err(StoreError::io("sync", &directory))
+    }
+}
+
+/// With a digest the tag says nothing (it may have moved since).
+fn reference_name(reference: &Reference) -> String {
+    match reference.digest() {
+        Some(digest) => format!("{}@{digest}", reference.repository()),
+        None => reference.to_string(),
+    }
+}
+
+/// Lets `name` point to `entry` and to nothing else.
+fn point(index: &mut Index, mut entry: Descriptor, name: &str) {
+    let old = index
+        .manifests
+        .iter()
+        .find(|e| e.annotations.get(NAME).is_some_and(|n| n == name))
+        .cloned();
+    if let Some(old) = old {
+        take_name(index, &old, name);
+    }
+    let nameless = |e: &Descriptor| e.digest == entry.digest && !e.annotations.contains_key(NAME);
+    index.manifests.retain(|e| !nameless(e));
+    entry.annotations.insert(NAME.to_owned(), name.to_owned());
+    index.manifests.push(entry);
+}
+
+/// Removes the entry of `name`; its image keeps an entry.
+fn take_name(index: &mut Index, old: &Descriptor, name: &str) {
+    let named = |e: &Descriptor| e.annotations.get(NAME).is_some_and(|n| n == name);
+    index.manifests.retain(|e| !named(e));
+    if index.manifests.iter().all(|e| e.digest != old.digest) {
+        let mut nameless = old.clone();
+        nameless.annotations.remove(NAME);
+        index.manifests.push(nameless);
+    }
+}

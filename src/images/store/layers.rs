@@ -1,0 +1,453 @@
+//! `layers/`: unpacked trees by the digest of their tar, in any order, each once.
+//!
+//! Two things of a layer depend on the layers below it: directories that it has files in without an entry for them, which
+//! take their owner and mode from below, and hard links to files below. Where that makes a difference, [`Store::stand`]
+//! makes a second tree, of hard links, under the chain id (OCI image-spec, `config.md#layer-chainid`).
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+use super::super::manifest::{Descriptor, OCI_LAYER};
+use super::super::reference::Digest;
+use super::super::unpack::extract::{OPAQUE_XATTR, Report};
+use super::super::unpack::writer::write_layer;
+use super::{Staging, Store, StoreError, document_bytes};
+
+/// What `layer.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Bytes of the regular files in it.
+    pub size_bytes: u64,
+    /// The blobs that unpack to it, all present in the store.
+    pub blobs: Vec<Descriptor>,
+    /// Directories it has without saying what they are: they take their owner and mode from the layers below.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub implied: Vec<PathBuf>,
+    /// Hard links to files of the layers below: (link, target).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lower_links: Vec<(PathBuf, PathBuf)>,
+    /// The boot since which it has not been synced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+}
+
+impl LayerRecord {
+    /// Describes a layer that was just unpacked from `blob`.
+    pub(crate) fn new(diff_id: Digest, blob: Descriptor, report: Report) -> Self {
+        Self {
+            diff_id,
+            size_bytes: report.size_bytes,
+            blobs: vec![blob],
+            implied: report.implied,
+            lower_links: report.lower_links,
+            boot: None,
+        }
+    }
+}
+
+/// Returns the chain ids of all prefixes of `diff_ids`; the first is the first diff id itself.
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chains: Vec<Digest> = Vec::new();
+    for diff_id in diff_ids {
+        let chain = match chains.last() {
+            Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
+            None => diff_id.clone(),
+        };
+        chains.push(chain);
+    }
+    chains
+}
+
+impl Store {
+    pub(super) fn layer_path(&self, id: &Digest) -> PathBuf {
+        self.path("layers").join(id.hex())
+    }
+
+    /// Returns the layer if it is here whole.
+    pub fn layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, StoreError> {
+        let path = self.layer_path(diff_id).join("layer.json");
+        let bytes = match fs_err::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        // Records are renamed into place whole, so one that cannot be read was hit by a crash of the machine.
+        let record: Option<LayerRecord> = serde_json::from_slice(&bytes).ok();
+        Ok(record.filter(|record| record.boot.as_ref().is_none_or(|boot| *boot == self.boot)))
+    }
+
+    /// Makes a layer of an overlay upper directory: its tar is hashed and kept as an uncompressed blob (compressing would take
+    /// longer than the step that made it), and the directory itself becomes the layer. Not synced before
+    /// [`Store::put_image`].
+    pub fn commit_layer(&self, staging: Staging) -> Result<LayerRecord, StoreError> {
+        let path = staging.directory().join("blob");
+        let file = fs_err::File::create(&path).map_err(StoreError::io("make", &path))?;
+        let mut sink = HashWriter {
+            sink: io::BufWriter::with_capacity(256 << 10, file),
+            hash: sha2::Sha256::new(),
+            size_bytes: 0,
+        };
+        let unpack = |source| StoreError::Unpack {
+            layer: staging.diff().display().to_string(),
+            source,
+        };
+        let size_bytes = write_layer(&staging.diff(), &mut sink).map_err(unpack)?;
+        sink.flush().map_err(StoreError::io("write", &path))?;
+        let diff_id = Digest::from_hash(&sink.hash.finalize());
+        let blob = Descriptor::new(OCI_LAYER, diff_id.clone(), sink.size_bytes);
+        let report = Report {
+            size_bytes,
+            ..Report::default()
+        };
+        let record = LayerRecord::new(diff_id, blob, report);
+        self.place_layer(&staging, &path, record)
+    }
+
+    /// Moves `diff` of `staging` and the file `blob` to where `record` says. A layer that is here already only learns of the blob.
+    pub(crate) fn place_layer(
+        &self,
+        staging: &Staging,
+        blob: &Path,
+        mut record: LayerRecord,
+    ) -> Result<LayerRecord, StoreError> {
+        let _locked = self.lock()?;
+        for descriptor in &record.blobs {
+            let to = self.blob_path(&descriptor.digest);
+            fs_err::rename(blob, &to).map_err(StoreError::io("write", &to))?;
+        }
+        record.boot = Some(self.boot.clone());
+        if let Some(known) = self.layer(&record.diff_id)? {
+            let new = record.blobs.into_iter();
+            let blobs: Vec<_> = new
+                .filter(|blob| known.blobs.iter().all(|k| k.digest != blob.digest))
+                .collect();
+            return self.add_blobs(known, blobs);
+        }
+        let layer = staging.directory().join("layer");
+        fs_err::create_dir(&layer).map_err(StoreError::io("make", &layer))?;
+        fs_err::rename(staging.diff(), layer.join("diff"))
+            .map_err(StoreError::io("write", &layer))?;
+        self.place_tree(&layer, &record.diff_id.clone(), &record)?;
+        Ok(record)
+    }
+
+    /// Moves a directory with `diff` to `layers/<id>`; the lock is held.
+    fn place_tree(&self, tree: &Path, id: &Digest, record: &LayerRecord) -> Result<(), StoreError> {
+        self.replace(&tree.join("layer.json"), &document_bytes("layer", record)?)?;
+        let path = self.layer_path(id);
+        if path.exists() {
+            // It does not count any more, see the module of the store.
+            let trash = self.scratch()?.next_path();
+            fs_err::rename(&path, &trash).map_err(StoreError::io("remove", &path))?;
+        }
+        fs_err::rename(tree, &path).map_err(StoreError::io("write", &path))
+    }
+
+    /// Notes that a blob in the store unpacks to a layer that is here.
+    fn add_blobs(
+        &self,
+        mut record: LayerRecord,
+        blobs: Vec<Descriptor>,
+    ) -> Result<LayerRecord, StoreError> {
+        if !blobs.is_empty() {
+            record.blobs.extend(blobs);
+            record.boot = Some(self.boot.clone());
+            let path = self.layer_path(&record.diff_id).join("layer.json");
+            self.replace(&path, &document_bytes("layer", &record)?)?;
+        }
+        Ok(record)
+    }
+
+    /// Moves the file `blob`, which unpacks to the layer `diff_id` that is here, into the store.
+    pub(crate) fn place_blob(
+        &self,
+        diff_id: &Digest,
+        blob: &Path,
+        descriptor: Descriptor,
+    ) -> Result<(), StoreError> {
+        let _locked = self.lock()?;
+        let to = self.blob_path(&descriptor.digest);
+        fs_err::rename(blob, &to).map_err(StoreError::io("write", &to))?;
+        if let Some(known) = self.layer(diff_id)? {
+            self.add_blobs(known, vec![descriptor])?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the file system once, then lets the layers count for good.
+    pub(super) fn seal(&self, diff_ids: &[Digest]) -> Result<(), StoreError> {
+        self.sync()?;
+        let _locked = self.lock()?;
+        for id in diff_ids.iter().chain(&chain_ids(diff_ids)) {
+            if let Some(mut record) = self.layer(id)?
+                && record.boot.take().is_some()
+            {
+                let path = self.layer_path(id).join("layer.json");
+                self.replace(&path, &document_bytes("layer", &record)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the overlay lower directories of `layers` (diff ids, bottom first), top-most first, each once: the kernel
+    /// refuses a directory given twice, and of two equal layers the lower one adds nothing that the upper one does not have.
+    pub fn layer_directories(&self, layers: &[Digest]) -> Vec<PathBuf> {
+        let chains = chain_ids(layers);
+        let both = layers.iter().zip(&chains).rev();
+        let mut directories: Vec<PathBuf> = Vec::new();
+        for (diff_id, chain) in both {
+            let standing = self.layer_path(chain);
+            let tree = match standing.join("layer.json").exists() {
+                true => standing,
+                false => self.layer_path(diff_id),
+            };
+            let directory = tree.join("diff");
+            if !directories.contains(&directory) {
+                directories.push(directory);
+            }
+        }
+        directories
+    }
+
+    /// Makes trees by chain id for those of `layers` that cannot stand alone above these layers.
+    pub(super) fn stand(&self, layers: &[Digest]) -> Result<(), StoreError> {
+        for (position, chain) in chain_ids(layers).iter().enumerate().skip(1) {
+            let Some(diff_id) = layers.get(position) else {
+                continue;
+            };
+            let record = self.layer(diff_id)?.ok_or_else(|| StoreError::NoLayer {
+                diff_id: diff_id.clone(),
+            })?;
+            let alone = record.implied.is_empty() && record.lower_links.is_empty();
+            if alone || self.layer(chain)?.is_some() {
+                continue;
+            }
+            let below = self.layer_directories(layers.get(..position).unwrap_or_default());
+            let fixes = Fixes::find(&record, &below)?;
+            if !fixes.is_empty() {
+                self.make_standing(&record, chain, &fixes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_standing(
+        &self,
+        record: &LayerRecord,
+        chain: &Digest,
+        fixes: &Fixes,
+    ) -> Result<(), StoreError> {
+        let staging = self.staging()?;
+        let tree = staging.directory().join("layer");
+        let diff = tree.join("diff");
+        fs_err::create_dir(&tree).map_err(StoreError::io("make", &tree))?;
+        link_tree(&self.layer_path(&record.diff_id).join("diff"), &diff)?;
+        for (from, link) in &fixes.links {
+            copy_file(from, &diff.join(link))?;
+        }
+        for (path, from) in &fixes.directories {
+            // Whether a layer hides what is below is its own matter.
+            copy_attributes(from, &diff.join(path), |name| {
+                !name.starts_with(b"trusted.overlay.")
+            })?;
+        }
+        let mut standing = record.clone();
+        standing.boot = Some(self.boot.clone());
+        let _locked = self.lock()?;
+        match self.layer(chain)? {
+            Some(_) => Ok(()),
+            None => self.place_tree(&tree, chain, &standing),
+        }
+    }
+}
+
+/// What a layer takes from those below.
+#[derive(Debug, Default)]
+struct Fixes {
+    /// Directory of the layer, and the one below that it looks like.
+    directories: Vec<(PathBuf, PathBuf)>,
+    /// File below, and its new name in the layer.
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Fixes {
+    fn is_empty(&self) -> bool {
+        self.directories.is_empty() && self.links.is_empty()
+    }
+
+    /// Looks through the directories `below`, top-most first.
+    fn find(record: &LayerRecord, below: &[PathBuf]) -> Result<Self, StoreError> {
+        let mut fixes = Self::default();
+        for path in &record.implied {
+            if let Some(found) = find_below(below, path)? {
+                let stat =
+                    fs_err::symlink_metadata(&found).map_err(StoreError::io("look at", &found))?;
+                let plain = (stat.mode() & 0o7777, stat.uid(), stat.gid()) == (0o755, 0, 0)
+                    && list_xattrs(&found)?
+                        .iter()
+                        .all(|name| name == OPAQUE_XATTR.as_bytes());
+                if stat.is_dir() && !plain {
+                    fixes.directories.push((path.clone(), found));
+                }
+            }
+        }
+        for (link, target) in &record.lower_links {
+            let found = find_below(below, target)?.ok_or_else(|| StoreError::LowerLink {
+                layer: record.diff_id.clone(),
+                link: link.clone(),
+                target: target.clone(),
+            })?;
+            fixes.links.push((found, link.clone()));
+        }
+        Ok(fixes)
+    }
+}
+
+/// Finds what an overlay of `below` shows at `path`, without following links.
+fn find_below(below: &[PathBuf], path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    for layer in below {
+        let mut at = layer.clone();
+        let mut hides = false;
+        let mut found = true;
+        for component in path.components() {
+            hides |= is_opaque(&at)?;
+            at.push(component);
+            let stat = match fs_err::symlink_metadata(&at) {
+                Ok(stat) => stat,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    found = false;
+                    break;
+                }
+                Err(error) => return Err(StoreError::io("look at", &at)(error)),
+            };
+            let whiteout = is_whiteout(&stat);
+            let last = at.strip_prefix(layer).is_ok_and(|below| below == path);
+            if whiteout || (!stat.is_dir() && !last) {
+                return Ok(None);
+            }
+        }
+        if found {
+            return Ok(Some(at));
+        }
+        if hides {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+fn is_whiteout(stat: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    stat.file_type().is_char_device() && stat.rdev() == 0
+}
+
+fn is_opaque(path: &Path) -> Result<bool, StoreError> {
+    Ok(list_xattrs(path)?
+        .iter()
+        .any(|name| name == OPAQUE_XATTR.as_bytes()))
+}
+
+fn list_xattrs(path: &Path) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut names = vec![0; 65536]; // XATTR_LIST_MAX
+    let length = match rustix::fs::llistxattr(path, &mut names) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP) => 0,
+        Err(errno) => return Err(StoreError::io("list the attributes of", path)(errno)),
+    };
+    let names = names.get(..length).unwrap_or_default().split(|&b| b == 0);
+    Ok(names
+        .filter(|n| !n.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect())
+}
+
+/// Makes `to` a copy of the directory `from` whose files are the same files.
+fn link_tree(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs_err::create_dir(to).map_err(StoreError::io("make", to))?;
+    let entries = fs_err::read_dir(from).map_err(StoreError::io("list", from))?;
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io("list", from))?;
+        let target = to.join(entry.file_name());
+        let kind = entry
+            .file_type()
+            .map_err(StoreError::io("look at", &target))?;
+        if kind.is_dir() {
+            link_tree(&entry.path(), &target)?;
+        } else {
+            fs_err::hard_link(entry.path(), &target).map_err(StoreError::io("link", &target))?;
+        }
+    }
+    copy_attributes(from, to, |_| true)
+}
+
+/// Copies one file (or link, or device) that a lower layer has.
+fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let stat = fs_err::symlink_metadata(from).map_err(StoreError::io("look at", from))?;
+    if !stat.is_file() {
+        // These have no content that a later write could change in the layer below.
+        return fs_err::hard_link(from, to).map_err(StoreError::io("link", to));
+    }
+    fs_err::copy(from, to).map_err(StoreError::io("copy", from))?;
+    copy_attributes(from, to, |_| true)
+}
+
+/// Gives `to` the owner, mode, times and `kept` extended attributes of `from`, both no links.
+fn copy_attributes(from: &Path, to: &Path, kept: impl Fn(&[u8]) -> bool) -> Result<(), StoreError> {
+    let stat = fs_err::symlink_metadata(from).map_err(StoreError::io("look at", from))?;
+    let (uid, gid) = (Uid::from_raw(stat.uid()), Gid::from_raw(stat.gid()));
+    rustix::fs::chownat(CWD, to, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(StoreError::io("set the owner of", to))?;
+    rustix::fs::chmod(to, Mode::from_raw_mode(stat.mode() & 0o7777))
+        .map_err(StoreError::io("set the mode of", to))?;
+    let mut values: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    for name in list_xattrs(from)?.into_iter().filter(|name| kept(name)) {
+        let mut value = vec![0; 65536]; // XATTR_SIZE_MAX
+        let length = rustix::fs::lgetxattr(from, name.as_slice(), &mut value)
+            .map_err(StoreError::io("read an attribute of", from))?;
+        value.truncate(length);
+        values.insert(name, value);
+    }
+    for (name, value) in values {
+        rustix::fs::lsetxattr(to, name.as_slice(), &value, XattrFlags::empty())
+            .map_err(StoreError::io("set an attribute of", to))?;
+    }
+    let time = Timespec {
+        tv_sec: stat.mtime(),
+        tv_nsec: stat.mtime_nsec(),
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(StoreError::io("set the time of", to))
+}
+
+/// Hashes what passes.
+struct HashWriter<W> {
+    sink: W,
+    hash: sha2::Sha256,
+    size_bytes: u64,
+}
+
+impl<W: Write> Write for HashWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.sink.write(bytes)?;
+        self.hash.update(bytes.get(..length).unwrap_or_default());
+        self.size_bytes += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}

@@ -1,0 +1,393 @@
+//! The image store on disk: the layout is the specification.
+//!
+//! ```text
+//! <root>/images/            an OCI image layout (image-spec 1.1, image-layout.md); `skopeo … oci:<root>/images:<ref.name>` reads it
+//!        ├─ VERSION         `1`; another number is refused
+//!        ├─ lock            flock: held while index.json, a layer's record or a lease changes; never across a download
+//!        ├─ oci-layout      {"imageLayoutVersion":"1.0.0"}
+//!        ├─ index.json      one entry a name (and one for each image without a name), pointing to a platform's manifest:
+//!        │                  org.opencontainers.image.ref.name  docker.io/library/busybox:latest
+//!        │                  stack.image.id                     the digest of the configuration
+//!        │                  stack.source.digest                what the registry's name pointed to: the index, or the manifest
+//!        └─ blobs/sha256/<hex>   manifests, indexes, configurations, layers as they came (verbatim, never changed)
+//! <root>/layers/<diffID hex>/
+//!        ├─ diff/           unpacked, an overlay lower directory: whiteouts are char 0:0, opaque is trusted.overlay.opaque=y
+//!        └─ layer.json      LayerRecord: its size, its blobs, what it lacks to stand alone, and the boot that it is not synced since
+//! <root>/layers/<chain hex>/     the same tree (hard links) for a layer that cannot stand alone, above one chain of lower layers
+//! <root>/leases/<holder>.json    which image a container holds (for garbage collection)
+//! <root>/leases/working     flock, shared: held by whoever makes layers that no image names yet; garbage collection needs it alone
+//! <root>/tmp/<pid>.<n>/     flocked directory of a running pull, import or build; unlocked ones are removed by the next command
+//! <root>/tmp/lock           flock, shared: held while such a directory is made
+//! <root>/tmp/layer-<hex>    flock: who downloads that layer; others wait for it instead of doing the same
+//! ```
+//!
+//! A layer counts only with a readable `layer.json`. That one names the current boot until the file system has been synced
+//! (once a pull, import or build); after a crash of the machine such a layer is of an earlier boot and no longer counts, so a half-written one
+//! is never used. Order: data → rename into `layers/` → `syncfs` → `layer.json` without boot → `index.json`.
+//!
+//! Everything is written below `tmp/` and renamed, so a killed command leaves nothing but an unlocked directory there.
+//!
+//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `leases`.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::Serialize;
+
+use super::manifest::{
+    Descriptor, DescriptorPlatform, Document, Extra, ImageConfig, Manifest, ManifestError,
+    OCI_CONFIG, OCI_MANIFEST, parse_config, parse_document,
+};
+use super::reference::{Digest, Reference};
+use crate::sys::lock::{Lock, Mode};
+
+mod error;
+mod index;
+pub mod layers;
+mod leases;
+pub mod staging;
+
+pub use error::StoreError;
+pub use layers::LayerRecord;
+pub use leases::{Collected, Hold};
+pub use staging::Staging;
+
+/// The format that this program writes.
+pub const VERSION: &str = "1";
+
+/// Documents above this size are refused (registries bound manifests to 4 MiB).
+pub const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+
+/// An image of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// The digest of its configuration.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// The diff ids of its layers, bottom first.
+    pub layers: Vec<Digest>,
+}
+
+/// A row of `stack images`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageSummary {
+    /// As people write it; `None` for an image without a name.
+    pub repository: Option<String>,
+    /// `None` for an image without one.
+    pub tag: Option<String>,
+    /// What it runs on.
+    pub platform: crate::images::Platform,
+    /// The image's id.
+    pub id: Digest,
+    /// What the registry's name pointed to, for an image that was pulled.
+    pub source: Option<Digest>,
+    /// RFC 3339.
+    pub created: Option<String>,
+    /// Bytes of the unpacked layers.
+    pub size_bytes: u64,
+}
+
+/// The store below one root.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    boot: String,
+    scratch: OnceLock<Staging>,
+}
+
+impl Store {
+    /// Opens the store below `root`, made if missing, and removes what killed commands left.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let boot = Path::new("/proc/sys/kernel/random/boot_id");
+        let boot = fs_err::read_to_string(boot).map_err(StoreError::io("read", boot))?;
+        let store = Self {
+            root: root.to_owned(),
+            boot: boot.trim().to_owned(),
+            scratch: OnceLock::new(),
+        };
+        let version = store.path("images/VERSION");
+        match fs_err::read_to_string(&version) {
+            Ok(found) if found.trim() == VERSION => {}
+            Ok(found) => {
+                return Err(StoreError::Version {
+                    path: store.path("images"),
+                    found: found.trim().to_owned(),
+                });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => store.create()?,
+            Err(error) => return Err(StoreError::io("read", &version)(error)),
+        }
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// Returns the root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns a path below the root.
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path("images/blobs/sha256").join(digest.hex())
+    }
+
+    /// Makes the empty store; several commands may do so at once. `VERSION` comes last and says that all is there.
+    fn create(&self) -> Result<(), StoreError> {
+        use std::os::unix::fs::DirBuilderExt;
+        for below in ["images/blobs/sha256", "layers", "leases", "tmp"] {
+            let path = self.path(below);
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            builder
+                .create(&path)
+                .map_err(StoreError::io("make", &path))?;
+        }
+        let _locked = self.lock()?;
+        if !self.path("images/index.json").exists() {
+            let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+            self.replace(&self.path("images/index.json"), index)?;
+        }
+        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        self.replace(&self.path("images/oci-layout"), layout)?;
+        self.replace(
+            &self.path("images/VERSION"),
+            format!("{VERSION}\n").as_bytes(),
+        )
+    }
+
+    /// Takes the lock of the store, for short changes only.
+    fn lock(&self) -> Result<Lock, StoreError> {
+        let path = self.path("images/lock");
+        Lock::acquire(&path, Mode::Exclusive).map_err(StoreError::io("lock", &path))
+    }
+
+    /// Writes a small file whole or not at all; not synced.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = self.scratch()?.next_path();
+        crate::sys::atomic::write(
+            &temporary,
+            bytes,
+            0o600,
+            crate::sys::atomic::Durability::Cached,
+        )
+        .map_err(StoreError::io("write", &temporary))?;
+        fs_err::rename(&temporary, path).map_err(StoreError::io("write", path))
+    }
+
+    /// Syncs the file system of the store.
+    fn sync(&self) -> Result<(), StoreError> {
+        let path = self.path("images");
+        let directory = fs_err::File::open(&path).map_err(StoreError::io("open", &path))?;
+        rustix::fs::syncfs(&directory).map_err(StoreError::io("sync", &path))
+    }
+
+    /// Keeps bytes under their digest. Not synced before [`Store::put_image`].
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        self.replace(&self.blob_path(&digest), bytes)?;
+        Ok(digest)
+    }
+
+    /// Reads a small blob and checks it; `None` if it is not here.
+    pub fn read_blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.blob_path(digest);
+        let bytes = match fs_err::metadata(&path) {
+            Ok(stat) if stat.len() > MAX_DOCUMENT_BYTES => {
+                return Err(StoreError::TooLarge {
+                    digest: digest.clone(),
+                });
+            }
+            Ok(_) => fs_err::read(&path).map_err(StoreError::io("read", &path))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            return Err(StoreError::Damaged {
+                expected: digest.clone(),
+                found,
+            });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Makes an image without a name: `config.rootfs` is set to `layers` (diff ids of layers that are here, bottom first),
+    /// configuration and manifest are written, and everything is synced.
+    pub fn put_image(
+        &self,
+        mut config: ImageConfig,
+        layers: &[Digest],
+    ) -> Result<Image, StoreError> {
+        config.rootfs.diff_ids = layers.to_vec();
+        "layers".clone_into(&mut config.rootfs.kind);
+        let bytes = document_bytes("image configuration", &config)?;
+        let id = self.put_blob(&bytes)?;
+        let mut manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(OCI_MANIFEST.to_owned()),
+            config: Descriptor::new(OCI_CONFIG, id.clone(), bytes.len() as u64),
+            layers: Vec::new(),
+            annotations: std::collections::BTreeMap::new(),
+            extra: Extra::new(),
+        };
+        for diff_id in layers {
+            let missing = || StoreError::NoLayer {
+                diff_id: diff_id.clone(),
+            };
+            let record = self.layer(diff_id)?.ok_or_else(missing)?;
+            let blob = record.blobs.first().cloned().ok_or_else(missing)?;
+            manifest.layers.push(blob);
+        }
+        let bytes = document_bytes("manifest", &manifest)?;
+        let image = Image {
+            id,
+            manifest: self.put_blob(&bytes)?,
+            config,
+            layers: layers.to_vec(),
+        };
+        self.adopt(&image, None, None)?;
+        Ok(image)
+    }
+
+    /// Makes an image whose blobs and layers are all here known, synced and, with `reference`, named. `source` is the digest
+    /// that the registry's name stood for.
+    pub(crate) fn adopt(
+        &self,
+        image: &Image,
+        reference: Option<&Reference>,
+        source: Option<&Digest>,
+    ) -> Result<(), StoreError> {
+        self.stand(&image.layers)?;
+        self.seal(&image.layers)?;
+        self.name(image, reference, source)
+    }
+
+    /// Points `reference` to `image`; the image it pointed to before stays, without that name.
+    pub fn tag(&self, image: &Image, reference: &Reference) -> Result<(), StoreError> {
+        if reference.digest().is_some() {
+            return Err(StoreError::TagDigest {
+                reference: reference.familiar(),
+            });
+        }
+        self.name(image, Some(reference), None)
+    }
+
+    /// Finds the image of a name or of a digest (of its manifest, or of what its registry's name pointed to).
+    pub fn resolve(&self, reference: &Reference) -> Result<Option<Image>, StoreError> {
+        let index = self.read_index()?;
+        let entry = index::entry_of(&index, reference);
+        entry.map_or(Ok(None), |entry| self.load(&entry.digest))
+    }
+
+    /// Finds the image of a name, a digest or the first digits of an id, in this order.
+    pub fn find(&self, text: &str) -> Result<Option<Image>, StoreError> {
+        if let Ok(reference) = Reference::parse(text)
+            && let Some(image) = self.resolve(&reference)?
+        {
+            return Ok(Some(image));
+        }
+        let index = self.read_index()?;
+        match index::entry_of_id(&index, text)? {
+            Some(entry) => self.load(&entry.digest),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the image of a manifest; `None` where a document or a layer of it does not count any more.
+    pub(crate) fn load(&self, manifest: &Digest) -> Result<Option<Image>, StoreError> {
+        let invalid = |source: ManifestError| StoreError::Document {
+            image: manifest.clone(),
+            source,
+        };
+        let Some(bytes) = self.read_blob(manifest)? else {
+            return Ok(None);
+        };
+        let document = match parse_document(&bytes, None).map_err(invalid)? {
+            Document::Manifest(document) => document,
+            Document::Index(_) => return Ok(None),
+        };
+        let Some(bytes) = self.read_blob(&document.config.digest)? else {
+            return Ok(None);
+        };
+        let config = parse_config(&bytes).map_err(invalid)?;
+        let layers = config.rootfs.diff_ids.clone();
+        for diff_id in &layers {
+            if self.layer(diff_id)?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Image {
+            id: document.config.digest,
+            manifest: manifest.clone(),
+            config,
+            layers,
+        }))
+    }
+
+    /// Lists every name, and every image without one, newest first.
+    pub fn list(&self) -> Result<Vec<ImageSummary>, StoreError> {
+        let mut rows = Vec::new();
+        for entry in &self.read_index()?.manifests {
+            let Some(image) = self.load(&entry.digest)? else {
+                continue;
+            };
+            let mut size_bytes = 0;
+            for diff_id in &image.layers {
+                size_bytes += self.layer(diff_id)?.map_or(0, |layer| layer.size_bytes);
+            }
+            let reference = index::reference_of(entry);
+            rows.push(ImageSummary {
+                repository: reference.as_ref().map(Reference::familiar_repository),
+                tag: reference.and_then(|r| r.tag().map(str::to_owned)),
+                platform: image.config.platform(),
+                id: image.id,
+                source: index::source_of(entry),
+                created: image.config.created,
+                size_bytes,
+            });
+        }
+        rows.sort_by(|a, b| {
+            let newest_first = b.created.cmp(&a.created);
+            newest_first.then_with(|| (&a.repository, &a.tag).cmp(&(&b.repository, &b.tag)))
+        });
+        Ok(rows)
+    }
+
+    /// Describes the manifest of `image` for the index.
+    fn descriptor(&self, image: &Image) -> Result<Descriptor, StoreError> {
+        let path = self.blob_path(&image.manifest);
+        let bytes = self
+            .read_blob(&image.manifest)?
+            .ok_or_else(|| StoreError::NoBlob {
+                digest: image.manifest.clone(),
+            })?;
+        let value: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|source| StoreError::Record { path, source })?;
+        let media_type = value.get("mediaType").and_then(serde_json::Value::as_str);
+        let media_type = media_type.unwrap_or(OCI_MANIFEST);
+        let mut descriptor =
+            Descriptor::new(media_type, image.manifest.clone(), bytes.len() as u64);
+        let platform = image.config.platform();
+        descriptor.platform = Some(DescriptorPlatform {
+            os: platform.os,
+            architecture: platform.architecture,
+            variant: platform.variant,
+            extra: Extra::new(),
+        });
+        Ok(descriptor)
+    }
+}
+
+fn document_bytes<T: Serialize>(what: &'static str, document: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(document).map_err(|source| StoreError::Write { what, source })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! The store on a real file system.
+
+use std::os::unix::fs::{MetadataExt, symlink};
+
+use super::super::import::{Change, import};
+use super::super::manifest::Platform;
+use super::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    (root, store)
+}
+
+fn reference(text: &str) -> Reference {
+    Reference::parse(text).unwrap()
+}
+
+/// A tar of files, in order; a name that ends in `/` is a directory.
+fn tar_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(if name.ends_with('/') { 0o755 } else { 0o644 });
+        header.set_size(content.len() as u64);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1);
+        if name.ends_with('/') {
+            header.set_entry_type(tar::EntryType::Directory);
+        }
+        builder
+            .append_data(&mut header, name, content.as_bytes())
+            .unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn layer(store: &Store, fill: impl FnOnce(&Path)) -> LayerRecord {
+    let staging = store.staging().unwrap();
+    fill(&staging.diff());
+    store.commit_layer(staging).unwrap()
+}
+
+fn tmp_names(root: &Path) -> Vec<String> {
+    let entries = fs_err::read_dir(root.join("tmp")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "lock")
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn imports_tags_lists_and_finds() {
+    let (root, store) = store();
+    let tar = tar_of(&[("bin/", ""), ("bin/sh", "#!"), ("etc/passwd", "root")]);
+    let changes = [
+        Change::parse(r#"CMD ["sh"]"#).unwrap(),
+        Change::parse("ENV A=b").unwrap(),
+    ];
+    let image = import(&store, tar.as_slice(), Some(&reference("base")), &changes).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &tar).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(tar.as_slice(), 1).unwrap();
+    for packed in [gzip, zstd] {
+        let same = import(&store, packed.as_slice(), None, &[]).unwrap();
+        assert_eq!(same.layers, image.layers);
+    }
+    let directories = store.layer_directories(&image.layers);
+    assert_eq!(
+        fs_err::read_to_string(directories[0].join("bin/sh")).unwrap(),
+        "#!"
+    );
+    assert_eq!(image.config.config.cmd, Some(vec!["sh".to_owned()]));
+    assert_eq!(
+        store.resolve(&reference("base")).unwrap(),
+        Some(image.clone())
+    );
+    assert_eq!(store.find(image.id.short()).unwrap(), Some(image.clone()));
+    assert_eq!(
+        store.find(&image.manifest.to_string()).unwrap(),
+        Some(image.clone())
+    );
+    assert_eq!(store.resolve(&reference("other")).unwrap(), None);
+    let by_digest = reference(&format!("x/y@{}", image.manifest));
+    assert_eq!(store.resolve(&by_digest).unwrap(), Some(image.clone()));
+    let rows = store.list().unwrap();
+    let row = rows.iter().find(|row| row.repository.is_some()).unwrap();
+    assert_eq!(
+        (
+            rows.len(),
+            row.repository.as_deref(),
+            row.tag.as_deref(),
+            row.size_bytes
+        ),
+        (3, Some("base"), Some("latest"), 6)
+    );
+    let record = store.layer(&image.layers[0]).unwrap().unwrap();
+    assert_eq!((record.blobs.len(), record.boot), (3, None));
+    drop(store);
+    assert_eq!(tmp_names(root.path()), Vec::<String>::new());
+}
+
+#[test]
+fn commits_layers_that_unpack_to_the_same_again() {
+    let (_root, store) = store();
+    let base = layer(&store, |diff| {
+        fs_err::create_dir_all(diff.join("etc/old")).unwrap();
+        fs_err::write(diff.join("etc/gone"), "x").unwrap();
+    });
+    let long = "n".repeat(200);
+    let top = layer(&store, |diff| {
+        fs_err::create_dir_all(diff.join("etc/old")).unwrap();
+        rustix::fs::setxattr(
+            diff.join("etc/old"),
+            "trusted.overlay.opaque",
+            b"y",
+            rustix::fs::XattrFlags::empty(),
+        )
+        .unwrap();
+        rustix::fs::setxattr(
+            diff.join("etc"),
+            "trusted.overlay.impure",
+            b"y",
+            rustix::fs::XattrFlags::empty(),
+        )
+        .unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            diff.join("etc/gone"),
+            rustix::fs::FileType::CharacterDevice,
+            rustix::fs::Mode::empty(),
+            0,
+        )
+        .unwrap();
+        fs_err::create_dir_all(diff.join(&long)).unwrap();
+        fs_err::write(diff.join(&long).join("file"), "content").unwrap();
+        fs_err::hard_link(diff.join(&long).join("file"), diff.join("second")).unwrap();
+        symlink(&long, diff.join("link")).unwrap();
+        rustix::fs::setxattr(
+            diff.join("second"),
+            "user.note",
+            b"a\nb",
+            rustix::fs::XattrFlags::empty(),
+        )
+        .unwrap();
+        rustix::fs::chown(
+            diff.join("second"),
+            Some(rustix::fs::Uid::from_raw(4_000_000)),
+            None,
+        )
+        .unwrap();
+    });
+    let image = store
+        .put_image(
+            ImageConfig::new(&Platform::host()),
+            &[base.diff_id, top.diff_id.clone()],
+        )
+        .unwrap();
+    let blob = fs_err::File::open(store.blob_path(&top.diff_id)).unwrap();
+    let again = import(&store, blob, None, &[]).unwrap();
+    assert_eq!(again.layers, [top.diff_id.clone()]);
+
+    // The other way: unpacked from the tar, packed again.
+    let staging = store.staging().unwrap();
+    let mut sink = Vec::new();
+    let outcome = super::super::unpack::pipeline::run(
+        super::super::unpack::pipeline::ReaderChunks(
+            fs_err::File::open(store.blob_path(&top.diff_id)).unwrap(),
+        ),
+        &mut sink,
+        &staging.diff(),
+        u64::MAX,
+    );
+    assert_eq!(outcome.unwrapped_diff_id(), top.diff_id);
+    let stat = fs_err::metadata(staging.diff().join("second")).unwrap();
+    assert_eq!((stat.uid(), stat.nlink()), (4_000_000, 2));
+    assert_eq!(store.commit_layer(staging).unwrap().diff_id, top.diff_id);
+    assert_eq!(store.layer_directories(&image.layers).len(), 2);
+}
+
+impl super::super::unpack::pipeline::Outcome {
+    fn unwrapped_diff_id(self) -> Digest {
+        self.unpacked.unwrap().diff_id
+    }
+}
+
+#[test]
+fn gives_layers_that_cannot_stand_alone_what_they_take_from_below() {
+    let (_root, store) = store();
+    let lower = layer(&store, |diff| {
+        fs_err::create_dir_all(diff.join("home/u")).unwrap();
+        rustix::fs::chown(
+            diff.join("home/u"),
+            Some(rustix::fs::Uid::from_raw(7)),
+            None,
+        )
+        .unwrap();
+        rustix::fs::chmod(diff.join("home/u"), 0o2700.into()).unwrap();
+        fs_err::write(diff.join("tool"), "elf").unwrap();
+    });
+    let mut builder = tar::Builder::new(tar_of(&[("home/u/f", "x")]));
+    builder.get_mut().truncate(1024);
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_size(0);
+    header.set_mode(0o755);
+    builder
+        .append_link(&mut header, "bin/alias", "tool")
+        .unwrap();
+    let upper = import(&store, builder.into_inner().unwrap().as_slice(), None, &[]);
+    let upper = upper.unwrap_err().to_string();
+    // Alone it cannot be: nothing below has `tool`.
+    assert!(
+        upper.contains("links `bin/alias` to `tool`, which no layer below has"),
+        "{upper}"
+    );
+    let upper = store
+        .path("layers")
+        .read_dir()
+        .unwrap()
+        .map(|e| Digest::from_hex(e.unwrap().file_name().to_str().unwrap()).unwrap())
+        .find(|id| *id != lower.diff_id)
+        .unwrap();
+    let image = store
+        .put_image(
+            ImageConfig::new(&Platform::host()),
+            &[lower.diff_id, upper.clone()],
+        )
+        .unwrap();
+    let directories = store.layer_directories(&image.layers);
+    let stat = fs_err::metadata(directories[0].join("home/u")).unwrap();
+    assert_eq!((stat.uid(), stat.mode() & 0o7777), (7, 0o2700));
+    assert_eq!(
+        fs_err::read_to_string(directories[0].join("bin/alias")).unwrap(),
+        "elf"
+    );
+    assert_eq!(
+        fs_err::read_to_string(directories[0].join("home/u/f")).unwrap(),
+        "x"
+    );
+    assert!(!directories[0].starts_with(store.layer_path(&upper)));
+}
+
+#[test]
+fn a_tag_moves_and_the_old_image_stays_without_name_until_collected() {
+    let (_root, store) = store();
+    let first = import(
+        &store,
+        tar_of(&[("a", "1")]).as_slice(),
+        Some(&reference("t")),
+        &[],
+    )
+    .unwrap();
+    let second = import(
+        &store,
+        tar_of(&[("a", "2")]).as_slice(),
+        Some(&reference("t")),
+        &[],
+    )
+    .unwrap();
+    let tagged = |store: &Store| -> Vec<(Option<String>, Digest)> {
+        let mut rows: Vec<_> = store
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|r| (r.tag, r.id))
+            .collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(
+        tagged(&store),
+        [
+            (None, first.id.clone()),
+            (Some("latest".to_owned()), second.id.clone())
+        ]
+    );
+    store.lease("c1", &first).unwrap();
+    store.forget(&first).unwrap();
+    assert_eq!(
+        store.collect().unwrap(),
+        Collected::Removed {
+            layers: 0,
+            blobs: 0
+        }
+    );
+    store.release("c1").unwrap();
+    let hold = store.hold().unwrap();
+    assert_eq!(store.collect().unwrap(), Collected::Busy);
+    drop(hold);
+    assert_eq!(
+        store.collect().unwrap(),
+        Collected::Removed {
+            layers: 1,
+            blobs: 3
+        }
+    );
+    assert_eq!(tagged(&store), [(Some("latest".to_owned()), second.id)]);
+    assert_eq!(store.load(&first.manifest).unwrap(), None);
+    assert!(
+        store
+            .lease("../x", &first)
+            .is_err_and(|e| e.to_string() == "invalid lease holder `../x`")
+    );
+}
+
+#[test]
+fn layers_of_another_boot_that_were_not_synced_do_not_count() {
+    let (_root, store) = store();
+    let committed = layer(&store, |diff| fs_err::write(diff.join("f"), "x").unwrap());
+    let path = store.layer_path(&committed.diff_id).join("layer.json");
+    let text = fs_err::read_to_string(&path).unwrap();
+    fs_err::write(&path, text.replace(&store.boot, "another")).unwrap();
+    assert_eq!(store.layer(&committed.diff_id).unwrap(), None);
+    // Made again, it takes the place of the old one.
+    let again = layer(&store, |diff| fs_err::write(diff.join("f"), "x").unwrap());
+    assert_eq!(store.layer(&again.diff_id).unwrap(), Some(again));
+}
+
+#[test]
+fn removes_what_killed_commands_left_and_nothing_else() {
+    let (root, store) = store();
+    let alive = store.staging().unwrap();
+    fs_err::create_dir_all(root.path().join("tmp/1.0/diff/x")).unwrap();
+    fs_err::write(root.path().join("tmp/layer-00"), "").unwrap();
+    let _second = Store::open(root.path()).unwrap();
+    let name = alive
+        .directory()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let mut expected = vec![name];
+    expected.extend(store.scratch.get().map(|s| {
+        s.directory()
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }));
+    expected.sort();
+    assert_eq!(tmp_names(root.path()), expected);
+}
+
+#[test]
+fn refuses_a_store_of_another_version() {
+    let (root, store) = store();
+    drop(store);
+    fs_err::write(root.path().join("images/VERSION"), "9\n").unwrap();
+    let error = Store::open(root.path()).unwrap_err().to_string();
+    let images = root.path().join("images");
+    assert_eq!(
+        error,
+        format!(
+            "the image store `{}` has version `9`, this program knows only 1",
+            images.display()
+        )
+    );
+}

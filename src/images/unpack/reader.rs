@@ -1,0 +1,566 @@
+//! Reads the entries of a tar: ustar, PAX (POSIX.1-2001), GNU long names and all GNU sparse formats.
+//!
+//! ```text
+//! block (512 bytes)*: [x: PAX records] [L: long name] [K: long link]  header  data, padded to 512   …   two zero blocks
+//! ```
+//!
+//! Where formats disagree, Go's `archive/tar` decides, as it is what images are made with: PAX sizes win over the header's,
+//! global PAX headers (`g`) are passed over, entries without content (links, directories, devices) have none whatever
+//! their header says. Every length is bounded before memory is taken for it.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use tar::{EntryType, Header};
+
+use super::error::UnpackError;
+
+const BLOCK: u64 = 512;
+/// Of one PAX header, long name or sparse map.
+const MAX_SPECIAL_BYTES: u64 = 1 << 20;
+/// Special headers before one entry.
+const MAX_SPECIALS: u32 = 16;
+
+/// What an entry makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file; the content follows.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link to this.
+    Symlink(Vec<u8>),
+    /// Another name of this entry.
+    Hardlink(Vec<u8>),
+    /// A character device.
+    Character(u32, u32),
+    /// A block device.
+    Block(u32, u32),
+    /// A named pipe.
+    Fifo,
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// As written.
+    pub path: Vec<u8>,
+    /// What it makes.
+    pub kind: Kind,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification: seconds since 1970, nanoseconds.
+    pub mtime: (i64, u32),
+    /// Bytes of the file as it will be.
+    pub size: u64,
+    /// Where the stored bytes go, for a sparse file: (offset, length), ascending.
+    pub sparse: Option<Vec<(u64, u64)>>,
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Entry {
+    /// Returns the path for messages.
+    pub fn display_path(&self) -> PathBuf {
+        OsString::from_vec(self.path.clone()).into()
+    }
+}
+
+/// Reads entries one after the other.
+#[derive(Debug)]
+pub struct TarReader<R> {
+    source: R,
+    /// Bytes of the current entry's stored data not read yet.
+    remaining: u64,
+    /// Padding after it.
+    padding: u64,
+}
+
+/// Records that come before the header they amend.
+#[derive(Debug, Default)]
+struct Specials {
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    pax: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Specials {
+    fn pax(&self, key: &str) -> Option<&[u8]> {
+        let found = self.pax.iter().rev().find(|(k, _)| k == key.as_bytes());
+        found.map(|(_, v)| v.as_slice()).filter(|v| !v.is_empty())
+    }
+
+    fn pax_number(&self, key: &str) -> Result<Option<u64>, UnpackError> {
+        self.pax(key).map(decimal).transpose()
+    }
+}
+
+impl<R: BufRead> TarReader<R> {
+    /// Reads from `source`, which must stand at a header.
+    pub fn new(source: R) -> Self {
+        Self {
+            source,
+            remaining: 0,
+            padding: 0,
+        }
+    }
+
+    /// Goes to the next entry, passing over what is left of the current one; `None` at the end.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, UnpackError> {
+        self.skip_data()?;
+        let mut specials = Specials::default();
+        for _ in 0..MAX_SPECIALS {
+            let Some(block) = self.header_block()? else {
+                return Ok(None);
+            };
+            let header = Header::from_byte_slice(&block);
+            match header.entry_type() {
+                EntryType::XHeader => {
+                    let bytes = self.special(header)?;
+                    specials.pax.extend(pax_records(&bytes)?);
+                }
+                EntryType::XGlobalHeader => {
+                    self.special(header)?;
+                }
+                EntryType::GNULongName => {
+                    specials.long_name = Some(until_nul(self.special(header)?));
+                }
+                EntryType::GNULongLink => {
+                    specials.long_link = Some(until_nul(self.special(header)?));
+                }
+                _ => return self.entry(header, &specials).map(Some),
+            }
+        }
+        Err(UnpackError::Malformed("too many extended headers in a row"))
+    }
+
+    /// Returns the next bytes of the current entry's stored data; empty at its end. To be followed by
+    /// [`TarReader::consume`].
+    pub fn data(&mut self) -> Result<&[u8], UnpackError> {
+        if self.remaining == 0 {
+            return Ok(&[]);
+        }
+        let bytes = self.source.fill_buf().map_err(UnpackError::Read)?;
+        if bytes.is_empty() {
+            return Err(UnpackError::Read(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let length = bytes
+            .len()
+            .min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+        Ok(bytes.get(..length).unwrap_or(bytes))
+    }
+
+    /// Goes on by `length` of the bytes that [`TarReader::data`] returned.
+    pub fn consume(&mut self, length: usize) {
+        self.source.consume(length);
+        self.remaining = self.remaining.saturating_sub(length as u64);
+    }
+
+    /// Reads on to the end of the stream, which a hash of the whole needs.
+    pub fn drain(mut self) -> Result<(), UnpackError> {
+        loop {
+            let length = self.source.fill_buf().map_err(UnpackError::Read)?.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.source.consume(length);
+        }
+    }
+
+    fn skip_data(&mut self) -> Result<(), UnpackError> {
+        self.remaining += std::mem::take(&mut self.padding);
+        loop {
+            let length = self.data()?.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.consume(length);
+        }
+    }
+
+    /// Reads one block; `None` at the end of the archive (two zero blocks, or the end of the stream between entries).
+    fn header_block(&mut self) -> Result<Option<[u8; 512]>, UnpackError> {
+        if self
+            .source
+            .fill_buf()
+            .map_err(UnpackError::Read)?
+            .is_empty()
+        {
+            return Ok(None);
+        }
+        let block = self.block()?;
+        if block.iter().all(|&b| b == 0) {
+            if self
+                .source
+                .fill_buf()
+                .map_err(UnpackError::Read)?
+                .is_empty()
+            {
+                return Ok(None);
+            }
+            return match self.block()?.iter().all(|&b| b == 0) {
+                true => Ok(None),
+                false => Err(UnpackError::Malformed(
+                    "an entry follows a single zero block",
+                )),
+            };
+        }
+        let declared = Header::from_byte_slice(&block)
+            .cksum()
+            .map_err(|_| UnpackError::Malformed("the header's checksum is not a number"))?;
+        let sum: u32 = block
+            .iter()
+            .enumerate()
+            .map(|(at, &b)| {
+                if (148..156).contains(&at) {
+                    32
+                } else {
+                    u32::from(b)
+                }
+            })
+            .sum();
+        if sum != declared {
+            return Err(UnpackError::Malformed("a header's checksum is wrong"));
+        }
+        Ok(Some(block))
+    }
+
+    fn block(&mut self) -> Result<[u8; 512], UnpackError> {
+        let mut block = [0; 512];
+        self.source
+            .read_exact(&mut block)
+            .map_err(UnpackError::Read)?;
+        Ok(block)
+    }
+
+    /// Reads the whole content of a special header.
+    fn special(&mut self, header: &Header) -> Result<Vec<u8>, UnpackError> {
+        let size = number(header.entry_size())?;
+        if size > MAX_SPECIAL_BYTES {
+            return Err(UnpackError::Limit {
+                limit: MAX_SPECIAL_BYTES,
+                unit: "bytes in an extended header",
+            });
+        }
+        self.begin_data(size);
+        let mut bytes = Vec::new();
+        loop {
+            let part = self.data()?;
+            if part.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(part);
+            let length = part.len();
+            self.consume(length);
+        }
+        self.skip_data()?;
+        Ok(bytes)
+    }
+
+    fn begin_data(&mut self, size: u64) {
+        self.remaining = size;
+        self.padding = (BLOCK - size % BLOCK) % BLOCK;
+    }
+
+    fn entry(&mut self, header: &Header, specials: &Specials) -> Result<Entry, UnpackError> {
+        let path = match (&specials.long_name, specials.pax("path")) {
+            (Some(name), _) => name.clone(),
+            (None, Some(name)) => name.to_vec(),
+            (None, None) => header.path_bytes().into_owned(),
+        };
+        let link = match (&specials.long_link, specials.pax("linkpath")) {
+            (Some(name), _) => name.clone(),
+            (None, Some(name)) => name.to_vec(),
+            (None, None) => header.link_name_bytes().unwrap_or_default().into_owned(),
+        };
+        let kind = kind_of(header, &path, link)?;
+        let stored = match specials.pax_number("size")? {
+            Some(size) => size,
+            None => number(header.entry_size())?,
+        };
+        let stored = if kind == Kind::File { stored } else { 0 };
+        self.begin_data(stored);
+        let sparse = match kind {
+            Kind::File => self.sparse(header, specials)?,
+            _ => None,
+        };
+        let path = match specials.pax("GNU.sparse.name") {
+            Some(name) if sparse.is_some() => name.to_vec(),
+            _ => path,
+        };
+        let (size, sparse) = match sparse {
+            Some((size, map)) => (size, Some(checked_map(map, size, self.remaining)?)),
+            None => (stored, None),
+        };
+        Ok(Entry {
+            path,
+            kind,
+            mode: mode(header)?,
+            uid: identity(specials.pax_number("uid")?, header.uid())?,
+            gid: identity(specials.pax_number("gid")?, header.gid())?,
+            mtime: match specials.pax("mtime") {
+                Some(text) => time(text)?,
+                None => (i64::try_from(number(header.mtime())?).unwrap_or(0), 0),
+            },
+            size,
+            sparse,
+            xattrs: specials.pax.iter().filter_map(xattr).collect(),
+        })
+    }
+
+    /// Finds out whether the file is sparse: its size and where its pieces go.
+    fn sparse(
+        &mut self,
+        header: &Header,
+        specials: &Specials,
+    ) -> Result<Option<(u64, Vec<(u64, u64)>)>, UnpackError> {
+        if header.entry_type() == EntryType::GNUSparse {
+            return self.gnu_sparse(header).map(Some);
+        }
+        let size = match specials.pax_number("GNU.sparse.realsize")? {
+            Some(size) => Some(size),
+            None => specials.pax_number("GNU.sparse.size")?,
+        };
+        let Some(size) = size else {
+            return Ok(None);
+        };
+        if specials.pax_number("GNU.sparse.major")? == Some(1) {
+            return Ok(Some((size, self.map_before_data()?)));
+        }
+        let numbers: Vec<u64> = match specials.pax("GNU.sparse.map") {
+            Some(map) => map
+                .split(|&b| b == b',')
+                .map(decimal)
+                .collect::<Result<_, _>>()?,
+            None => {
+                let keys = [&b"GNU.sparse.offset"[..], b"GNU.sparse.numbytes"];
+                let records = specials
+                    .pax
+                    .iter()
+                    .filter(|(k, _)| keys.contains(&k.as_slice()));
+                records.map(|(_, v)| decimal(v)).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(Some((size, pairs(&numbers))))
+    }
+
+    /// The old GNU format: four pieces in the header, more in blocks after it.
+    fn gnu_sparse(&mut self, header: &Header) -> Result<(u64, Vec<(u64, u64)>), UnpackError> {
+        let gnu = header.as_gnu().ok_or(UnpackError::Malformed(
+            "a sparse entry is not in GNU format",
+        ))?;
+        let mut map = sparse_pieces(&gnu.sparse)?;
+        let mut extended = gnu.is_extended();
+        while extended {
+            if map.len() as u64 > MAX_SPECIAL_BYTES / 24 {
+                return Err(UnpackError::Malformed("a sparse map is too long"));
+            }
+            let mut more = tar::GnuExtSparseHeader::new();
+            more.as_mut_bytes().copy_from_slice(&self.block()?);
+            map.extend(sparse_pieces(more.sparse())?);
+            extended = more.is_extended();
+        }
+        Ok((number(gnu.real_size())?, map))
+    }
+
+    /// PAX sparse format 1.0: decimal numbers, one a line, in the first blocks of the data.
+    fn map_before_data(&mut self) -> Result<Vec<(u64, u64)>, UnpackError> {
+        let mut numbers = Vec::new();
+        let mut text = Vec::new();
+        let mut count: Option<u64> = None;
+        let mut read = 0;
+        loop {
+            if self.remaining < BLOCK || read > MAX_SPECIAL_BYTES {
+                return Err(UnpackError::Malformed("a sparse map is not whole"));
+            }
+            let block = self.block()?;
+            self.remaining -= BLOCK;
+            read += BLOCK;
+            text.extend_from_slice(&block);
+            while let Some(end) = text.iter().position(|&b| b == b'\n') {
+                let rest = text.split_off(end + 1);
+                text.pop();
+                let value = decimal(&text)?;
+                text = rest;
+                match count {
+                    None => count = Some(value.saturating_mul(2)),
+                    Some(_) => numbers.push(value),
+                }
+                if count == Some(numbers.len() as u64) {
+                    return Ok(pairs(&numbers));
+                }
+            }
+        }
+    }
+}
+
+/// The pieces of one block of the old GNU format.
+fn sparse_pieces(pieces: &[tar::GnuSparseHeader]) -> Result<Vec<(u64, u64)>, UnpackError> {
+    let pieces = pieces.iter().filter(|piece| !piece.is_empty());
+    pieces
+        .map(|piece| Ok((number(piece.offset())?, number(piece.length())?)))
+        .collect()
+}
+
+/// Reads the type; old archives mark directories by a slash alone.
+fn kind_of(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind, UnpackError> {
+    let device = || -> Result<(u32, u32), UnpackError> {
+        let part = |part: io::Result<Option<u32>>| {
+            part.map(Option::unwrap_or_default)
+                .map_err(|_| UnpackError::Malformed("a device's number is not a number"))
+        };
+        Ok((part(header.device_major())?, part(header.device_minor())?))
+    };
+    Ok(match header.entry_type() {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            let old = header.as_bytes().get(156) == Some(&0);
+            match old && path.ends_with(b"/") {
+                true => Kind::Directory,
+                false => Kind::File,
+            }
+        }
+        EntryType::Directory => Kind::Directory,
+        EntryType::Symlink => Kind::Symlink(link),
+        EntryType::Link => Kind::Hardlink(link),
+        EntryType::Char => device().map(|(major, minor)| Kind::Character(major, minor))?,
+        EntryType::Block => device().map(|(major, minor)| Kind::Block(major, minor))?,
+        EntryType::Fifo => Kind::Fifo,
+        other => {
+            return Err(UnpackError::Kind {
+                path: OsString::from_vec(path.to_vec()).into(),
+                kind: other.as_byte().escape_ascii().to_string(),
+            });
+        }
+    })
+}
+
+/// Parses `length key=value\n` records; values are bytes, newlines among them.
+fn pax_records(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, UnpackError> {
+    let malformed = || UnpackError::Malformed("a PAX record is not `length key=value`");
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let space = bytes
+            .iter()
+            .position(|&b| b == b' ')
+            .ok_or_else(malformed)?;
+        let length = bytes.get(..space).map(decimal).ok_or_else(malformed)??;
+        let length = usize::try_from(length).map_err(|_| malformed())?;
+        let record = bytes.get(space + 1..length).ok_or_else(malformed)?;
+        let record = record.strip_suffix(b"\n").ok_or_else(malformed)?;
+        let equals = record
+            .iter()
+            .position(|&b| b == b'=')
+            .ok_or_else(malformed)?;
+        let (key, value) = record.split_at(equals);
+        records.push((key.to_vec(), value.get(1..).unwrap_or_default().to_vec()));
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(records)
+}
+
+/// Takes the extended attribute out of a PAX record.
+fn xattr((key, value): &(Vec<u8>, Vec<u8>)) -> Option<(Vec<u8>, Vec<u8>)> {
+    let name = key.strip_prefix(b"SCHILY.xattr.")?;
+    Some((name.to_vec(), value.clone()))
+}
+
+fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = bytes.iter().position(|&b| b == 0) {
+        bytes.truncate(end);
+    }
+    bytes
+}
+
+fn number(field: io::Result<u64>) -> Result<u64, UnpackError> {
+    field.map_err(|_| UnpackError::Malformed("a header's field is not a number"))
+}
+
+/// The permission bits; a file type that old archives put beside them is dropped.
+fn mode(header: &Header) -> Result<u32, UnpackError> {
+    let mode = number(header.mode().map(u64::from))? & 0o7777;
+    u32::try_from(mode).map_err(|_| UnpackError::Malformed("a header's field is not a number"))
+}
+
+fn decimal(text: &[u8]) -> Result<u64, UnpackError> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(text).ok().filter(|_| digits);
+    text.and_then(|text| text.parse().ok())
+        .ok_or(UnpackError::Malformed("a number is not decimal"))
+}
+
+/// An owner: PAX wins; the number of nobody at all (`-1`) and greater ones are refused.
+fn identity(pax: Option<u64>, header: io::Result<u64>) -> Result<u32, UnpackError> {
+    let value = match pax {
+        Some(value) => value,
+        None => number(header)?,
+    };
+    u32::try_from(value)
+        .ok()
+        .filter(|&id| id != u32::MAX)
+        .ok_or(UnpackError::Malformed("an owner's number is too great"))
+}
+
+/// Parses `[-]seconds[.fraction]`.
+fn time(text: &[u8]) -> Result<(i64, u32), UnpackError> {
+    let (negative, text) = match text.strip_prefix(b"-") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (seconds, fraction) = match text.iter().position(|&b| b == b'.') {
+        Some(point) => text.split_at(point),
+        None => (text, &b""[..]),
+    };
+    let seconds = i64::try_from(decimal(seconds)?)
+        .map_err(|_| UnpackError::Malformed("a time is too great"))?;
+    let digits = fraction.get(1..).unwrap_or_default();
+    let mut nanoseconds = 0;
+    for place in 0..9 {
+        let digit = digits.get(place).copied().unwrap_or(b'0');
+        if !digit.is_ascii_digit() {
+            return Err(UnpackError::Malformed("a number is not decimal"));
+        }
+        nanoseconds = nanoseconds * 10 + u32::from(digit - b'0');
+    }
+    Ok(match (negative, nanoseconds) {
+        (false, _) => (seconds, nanoseconds),
+        (true, 0) => (-seconds, 0),
+        (true, _) => (-seconds - 1, 1_000_000_000 - nanoseconds),
+    })
+}
+
+fn pairs(numbers: &[u64]) -> Vec<(u64, u64)> {
+    let pairs = numbers.chunks_exact(2);
+    pairs
+        .filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)))
+        .collect()
+}
+
+/// Checks that pieces ascend, stay within the file and take exactly the stored bytes (CVE-2025-58183 and its like).
+fn checked_map(
+    map: Vec<(u64, u64)>,
+    size: u64,
+    stored: u64,
+) -> Result<Vec<(u64, u64)>, UnpackError> {
+    let mut end = 0_u64;
+    let mut total = 0_u64;
+    for &(offset, length) in &map {
+        let next = offset.checked_add(length).filter(|&next| next <= size);
+        match next {
+            Some(next) if offset >= end => end = next,
+            _ => return Err(UnpackError::Malformed("a sparse map is out of order")),
+        }
+        total = total.saturating_add(length);
+    }
+    if total != stored {
+        return Err(UnpackError::Malformed(
+            "a sparse map does not take the stored bytes",
+        ));
+    }
+    Ok(map)
+}

@@ -1,0 +1,409 @@
+//! Where the files of a container are, and its generations.
+//!
+//! `gen/<n>/config.json` is the generation as an OCI runtime configuration (OCI runtime-spec 1.2, config.md): what another
+//! OCI runtime would be given, and what people read. Our own init starts from the [`ContainerConfig`] in `record.json`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    LinuxBuilder, LinuxCpuBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemoryBuilder,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
+    LinuxResourcesBuilder, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+};
+
+use crate::runtime::config::{
+    ContainerConfig, ContainerId, FileOrigin, IdMap, MountSource, Namespace, UserNamespace,
+};
+use crate::runtime::record::{self, Record, RecordError};
+use crate::sys::atomic::{self, Durability};
+
+/// Files of a container that cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A directory or link.
+    #[error("make `{}`", .0.display())]
+    Make(PathBuf, #[source] io::Error),
+    /// A directory's list.
+    #[error("list `{}`", .0.display())]
+    List(PathBuf, #[source] io::Error),
+    /// The configuration has no OCI form.
+    #[error("render the OCI configuration of `{0}`")]
+    Render(String, #[source] OciSpecError),
+    /// A record among the files.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// The paths of an instance's containers; drawn in [`crate::runtime`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Persistent.
+    pub root: PathBuf,
+    /// Gone at boot.
+    pub run: PathBuf,
+    /// 8 hexadecimal digits.
+    pub instance: String,
+}
+
+impl Layout {
+    /// Makes the directories that every other method relies on.
+    pub fn prepare(&self) -> Result<(), BundleError> {
+        for directory in [
+            self.containers(),
+            self.names(),
+            self.root.join("logs"),
+            self.root.join("volumes"),
+            self.states(),
+            self.run.join("c"),
+        ] {
+            make_directory(&directory)?;
+        }
+        Ok(())
+    }
+
+    /// `containers`.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// The lock of creation and removal.
+    pub fn containers_lock(&self) -> PathBuf {
+        self.root.join("containers.lock")
+    }
+
+    /// The links from names to ids.
+    pub fn names(&self) -> PathBuf {
+        self.root.join("names")
+    }
+
+    /// The link of one name.
+    pub fn name(&self, name: &str) -> PathBuf {
+        self.names().join(name)
+    }
+
+    /// One container.
+    pub fn container(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(id.as_str())
+    }
+
+    /// Its directory while it is made.
+    pub fn being_made(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(format!(".new-{id}"))
+    }
+
+    /// Its directory while it is removed.
+    pub fn being_removed(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(format!(".gone-{id}"))
+    }
+
+    /// Its record.
+    pub fn record(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("record.json")
+    }
+
+    /// Its exit record.
+    pub fn exit(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("exit.json")
+    }
+
+    /// One of its generations.
+    pub fn generation(&self, id: &ContainerId, number: u32) -> PathBuf {
+        self.container(id).join("gen").join(number.to_string())
+    }
+
+    /// The directory of all live states.
+    pub fn states(&self) -> PathBuf {
+        self.run.join("s")
+    }
+
+    /// The directory of its generated `/etc` files.
+    pub fn etc(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("etc")
+    }
+
+    /// Its live state.
+    pub fn live(&self, id: &ContainerId) -> PathBuf {
+        self.states().join(format!("{id}.json"))
+    }
+
+    /// The directory of its locks, pipes and socket.
+    pub fn control(&self, id: &ContainerId) -> PathBuf {
+        self.run.join("c").join(id.short())
+    }
+
+    /// What its living monitor holds.
+    pub fn monitor_lock(&self, id: &ContainerId) -> PathBuf {
+        self.control(id).join("monitor.lock")
+    }
+
+    /// What whoever changes its record holds.
+    pub fn record_lock(&self, id: &ContainerId) -> PathBuf {
+        self.control(id).join("record.lock")
+    }
+
+    /// Its newest log file.
+    pub fn log(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("logs").join(format!("{id}.log"))
+    }
+
+    /// Returns the container that has `name`.
+    pub fn named(&self, name: &str) -> Result<Option<ContainerId>, BundleError> {
+        if !is_name(name) {
+            return Ok(None);
+        }
+        let link = self.name(name);
+        match fs_err::read_link(&link) {
+            Ok(target) => {
+                let id = target.to_str().and_then(ContainerId::new);
+                Ok(id.filter(|id| self.record(id).exists()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(BundleError::List(link, error)),
+        }
+    }
+
+    /// Returns the ids of all containers, in their order.
+    pub fn ids(&self) -> Result<Vec<ContainerId>, BundleError> {
+        let mut ids: Vec<_> = entries(&self.containers())?
+            .iter()
+            .filter_map(|name| ContainerId::new(name))
+            .collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Returns the directories that creations (`.new-`) and removals (`.gone-`) left when they were killed.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>, BundleError> {
+        let containers = self.containers();
+        Ok(entries(&containers)?
+            .iter()
+            .filter(|name| name.starts_with(".new-") || name.starts_with(".gone-"))
+            .map(|name| containers.join(name))
+            .collect())
+    }
+
+    /// Returns the records of containers whose removal was interrupted.
+    pub fn half_removed(&self) -> Result<Vec<Record>, BundleError> {
+        let mut records = Vec::new();
+        for path in self.leftovers()? {
+            if let Ok(Some(record)) = record::read::<Record>(&path.join("record.json"))
+                && path == self.being_removed(&record.id)
+            {
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Makes generation `number` inside `container`, a container's directory: empty `upper` and `work`, and `config.json`.
+    pub fn make_generation(
+        &self,
+        container: &Path,
+        number: u32,
+        (id, config): (&ContainerId, &ContainerConfig),
+        durability: Durability,
+    ) -> Result<(), BundleError> {
+        let directory = container.join("gen").join(number.to_string());
+        make_directory(&directory)?;
+        // The root of the container as its processes see it: everybody may pass.
+        make(&directory.join("upper"), 0o755)?;
+        make(&directory.join("work"), 0o700)?;
+        let spec = oci(config, &format!("/stack-{}/{id}", self.instance))
+            .map_err(|error| BundleError::Render(config.name.clone(), error))?;
+        let path = directory.join("config.json");
+        let bytes =
+            serde_json::to_vec(&spec).map_err(|error| RecordError::Parse(path.clone(), error))?;
+        atomic::write(&path, &bytes, 0o600, durability)
+            .map_err(|error| BundleError::Make(path, error))
+    }
+}
+
+/// Tells whether `name` can name a container: a file name of at most 200 bytes of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+pub fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=200).contains(&name.len())
+        && name
+            .as_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_alphanumeric)
+        && name.bytes().all(plain)
+}
+
+/// Renders the OCI configuration of a generation. Pure. `root.path` is relative to the generation's directory.
+pub fn oci(config: &ContainerConfig, cgroup: &str) -> Result<Spec, OciSpecError> {
+    let process = ProcessBuilder::default()
+        .terminal(config.process.tty)
+        .args(config.process.args.clone())
+        .env(config.process.env.clone())
+        .cwd(config.process.cwd.clone())
+        .no_new_privileges(config.process.no_new_privileges)
+        .build()?;
+    let mut mounts = Vec::new();
+    for mount in &config.mounts {
+        let builder = MountBuilder::default().destination(mount.target.clone());
+        let access = if mount.read_only { "ro" } else { "rw" }.to_owned();
+        let builder = match &mount.source {
+            MountSource::Bind { path, propagation } => builder
+                .typ("bind")
+                .source(path)
+                .options(vec!["rbind".to_owned(), propagation.clone(), access]),
+            MountSource::Volume { path, .. } => builder
+                .typ("bind")
+                .source(path)
+                .options(vec!["rbind".to_owned(), access]),
+            MountSource::Tmpfs { size_bytes, mode } => {
+                let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), access];
+                options.extend(size_bytes.map(|bytes| format!("size={bytes}")));
+                options.extend(mode.map(|mode| format!("mode={mode:o}")));
+                builder.typ("tmpfs").source("tmpfs").options(options)
+            }
+        };
+        mounts.push(builder.build()?);
+    }
+    for file in &config.files {
+        // The content of the others is not shown: they are secrets.
+        if let FileOrigin::HostFile(path) = &file.origin {
+            let builder = MountBuilder::default()
+                .destination(file.target.clone())
+                .typ("bind")
+                .source(path)
+                .options(vec!["bind".to_owned(), "ro".to_owned()]);
+            mounts.push(builder.build()?);
+        }
+    }
+    let root = RootBuilder::default()
+        .path("rootfs")
+        .readonly(config.read_only)
+        .build()?;
+    let mut spec = SpecBuilder::default()
+        .version("1.2.0")
+        .hostname(config.hostname.clone())
+        .root(root)
+        .process(process)
+        .mounts(mounts)
+        .annotations(
+            config
+                .labels
+                .clone()
+                .into_iter()
+                .collect::<std::collections::HashMap<_, _>>(),
+        )
+        .linux(linux(config, cgroup)?)
+        .build()?;
+    spec.set_domainname(config.domainname.clone());
+    Ok(spec)
+}
+
+/// Renders the part that is Linux's.
+fn linux(config: &ContainerConfig, cgroup: &str) -> Result<oci_spec::runtime::Linux, OciSpecError> {
+    let mut resources = LinuxResourcesBuilder::default();
+    if let Some(bytes) = config.resources.memory_bytes {
+        let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
+        resources = resources.memory(LinuxMemoryBuilder::default().limit(limit).build()?);
+    }
+    if let Some(milli) = config.resources.cpu_milli {
+        let quota = i64::try_from(milli.saturating_mul(100)).unwrap_or(i64::MAX);
+        let cpu = LinuxCpuBuilder::default().period(100_000_u64).quota(quota);
+        resources = resources.cpu(cpu.build()?);
+    }
+    if let Some(pids) = config.resources.pids {
+        let limit = i64::try_from(pids).unwrap_or(i64::MAX);
+        resources = resources.pids(LinuxPidsBuilder::default().limit(limit).build()?);
+    }
+    let builder = LinuxBuilder::default()
+        .cgroups_path(cgroup)
+        .resources(resources.build()?)
+        .namespaces(namespaces(config)?)
+        .sysctl(
+            config
+                .sysctls
+                .clone()
+                .into_iter()
+                .collect::<std::collections::HashMap<_, _>>(),
+        );
+    match &config.namespaces.user {
+        UserNamespace::Host => builder.build(),
+        UserNamespace::Mapped { uids, gids } => builder
+            .uid_mappings(id_mappings(uids)?)
+            .gid_mappings(id_mappings(gids)?)
+            .build(),
+    }
+}
+
+/// Lists the namespaces that are not the host's. One shared with another container has no path while nothing runs; an
+/// annotation-free `config.json` lists it as its own.
+fn namespaces(config: &ContainerConfig) -> Result<Vec<LinuxNamespace>, OciSpecError> {
+    let wanted: BTreeMap<&str, (&Namespace, LinuxNamespaceType)> = BTreeMap::from([
+        (
+            "network",
+            (&config.namespaces.network, LinuxNamespaceType::Network),
+        ),
+        ("pid", (&config.namespaces.pid, LinuxNamespaceType::Pid)),
+        ("ipc", (&config.namespaces.ipc, LinuxNamespaceType::Ipc)),
+        ("uts", (&config.namespaces.uts, LinuxNamespaceType::Uts)),
+        (
+            "cgroup",
+            (&config.namespaces.cgroup, LinuxNamespaceType::Cgroup),
+        ),
+    ]);
+    let mut kinds = vec![LinuxNamespaceType::Mount];
+    for (namespace, kind) in wanted.into_values() {
+        if !matches!(namespace, Namespace::Host) {
+            kinds.push(kind);
+        }
+    }
+    if matches!(config.namespaces.user, UserNamespace::Mapped { .. }) {
+        kinds.push(LinuxNamespaceType::User);
+    }
+    let build = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
+    kinds.into_iter().map(build).collect()
+}
+
+/// Renders one id map.
+fn id_mappings(maps: &[IdMap]) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
+    let build = |map: &IdMap| {
+        LinuxIdMappingBuilder::default()
+            .container_id(map.inside)
+            .host_id(map.outside)
+            .size(map.count)
+            .build()
+    };
+    maps.iter().map(build).collect()
+}
+
+/// Makes a directory and its parents, mode 0700.
+pub(crate) fn make_directory(path: &Path) -> Result<(), BundleError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| BundleError::Make(path.to_owned(), error))
+}
+
+/// Makes one directory with these permission bits whatever the umask.
+fn make(path: &Path, mode: u32) -> Result<(), BundleError> {
+    let wrap = |error| BundleError::Make(path.to_owned(), error);
+    std::fs::DirBuilder::new()
+        .mode(mode)
+        .create(path)
+        .map_err(wrap)?;
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs_err::set_permissions(path, permissions).map_err(wrap)
+}
+
+/// Returns the names of the entries of `directory`.
+fn entries(directory: &Path) -> Result<Vec<String>, BundleError> {
+    let wrap = |error| BundleError::List(directory.to_owned(), error);
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(directory).map_err(wrap)? {
+        if let Ok(name) = entry.map_err(wrap)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,407 @@
+//! What the caller mounts before the clone, while it still sees the host: the overlay root, trees of the host, filled volumes.
+//!
+//! All of it stays detached: it is in no mount namespace until the child attaches it, and gone when the last descriptor closes.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, openat};
+
+use crate::runtime::init::steps::{Fill, HostTree};
+use crate::runtime::init::{RootFs, StartError};
+use crate::sys::mount::{self, Attributes, Depth, Filesystem};
+use crate::sys::paths;
+
+/// The kernel's name for a file that is written while a volume is being filled, beside the volume.
+const FILL_MARK: &str = ".filling";
+
+/// How lower directories are given to overlayfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ladder {
+    /// `lowerdir+` by descriptor (Linux 6.13).
+    Descriptors,
+    /// `lowerdir+`, one string each (Linux 6.7).
+    Strings,
+    /// `lowerdir=a:b`, one string of at most 255 bytes.
+    OneString,
+}
+
+/// Returns an error that names the step.
+fn step<'a>(text: impl FnOnce() -> String + 'a) -> impl FnOnce(io::Error) -> StartError + 'a {
+    move |source| StartError::Step {
+        step: text(),
+        source,
+    }
+}
+
+/// Opens a path of the host as a place.
+fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(
+        rustix::fs::CWD,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// Mounts the overlay, detached; with `userns`, every layer is seen through its id maps (Linux 5.19).
+pub(crate) fn mount_root(
+    root: &RootFs,
+    userns: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, StartError> {
+    let layer = |path: &Path| -> Result<OwnedFd, StartError> {
+        let plain =
+            open_path(path).map_err(step(|| format!("open the layer `{}`", path.display())))?;
+        let Some(userns) = userns else {
+            return Ok(plain);
+        };
+        let mapped = mount::clone_tree(plain.as_fd(), Path::new(""), Depth::One)
+            .and_then(|tree| mount::set_id_map(tree.as_fd(), userns).map(|()| tree));
+        mapped.map_err(step(|| format!("map the owners of `{}`", path.display())))
+    };
+    let lowers: Vec<OwnedFd> = root
+        .lowers
+        .iter()
+        .map(|path| layer(path))
+        .collect::<Result<_, _>>()?;
+    let (upper, work) = match userns {
+        // Both must lie in one mount: that of their common directory.
+        Some(_) => {
+            let (Some(above), Some(upper), Some(work)) = (
+                root.upper.parent(),
+                root.upper.file_name(),
+                root.work.file_name(),
+            ) else {
+                return Err(StartError::Config(
+                    "the upper directory has no parent".to_owned(),
+                ));
+            };
+            let tree = layer(above)?;
+            let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let open = |name| {
+                openat(&tree, name, flags, Mode::empty())
+                    .map_err(io::Error::from)
+                    .map_err(step(|| format!("open the layer `{}`", above.display())))
+            };
+            (open(upper)?, open(work)?)
+        }
+        None => (layer(&root.upper)?, layer(&root.work)?),
+    };
+    let mut last = None;
+    for ladder in [Ladder::Descriptors, Ladder::Strings, Ladder::OneString] {
+        match mount_overlay(&lowers, Some((&upper, &work)), ladder) {
+            Ok(mounted) => return Ok(mounted),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => last = Some(error),
+            Err(error) => {
+                last = Some(error);
+                break;
+            }
+        }
+    }
+    let source = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
+    Err(StartError::Step {
+        step: format!("mount the root file system over `{}`", root.upper.display()),
+        source,
+    })
+}
+
+/// Shows only the lower directories, with their own owners.
+pub(crate) fn mount_lowers(root: &RootFs) -> Result<OwnedFd, StartError> {
+    let open = |path: &std::path::PathBuf| {
+        open_path(path).map_err(step(|| format!("open the layer `{}`", path.display())))
+    };
+    let mut lowers = root
+        .lowers
+        .iter()
+        .map(open)
+        .collect::<Result<Vec<_>, _>>()?;
+    if lowers.len() == 1 {
+        // One directory is no overlay.
+        return lowers
+            .pop()
+            .ok_or_else(|| StartError::Config("no layers".to_owned()));
+    }
+    mount_overlay(&lowers, None, Ladder::Descriptors)
+        .map_err(step(|| "mount the layers".to_owned()))
+}
+
+/// Mounts an overlay in one way.
+pub(crate) fn mount_overlay(
+    lowers: &[OwnedFd],
+    upper_and_work: Option<(&OwnedFd, &OwnedFd)>,
+    ladder: Ladder,
+) -> io::Result<OwnedFd> {
+    // Names short enough for one string, whatever the depth of the directories.
+    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let overlay = Filesystem::open("overlay")?;
+    overlay.set("source", Some("overlay"))?;
+    match ladder {
+        Ladder::Descriptors => {
+            for lower in lowers {
+                overlay.set_fd("lowerdir+", lower.as_fd())?;
+            }
+        }
+        Ladder::Strings => {
+            for lower in lowers {
+                overlay.set("lowerdir+", Some(&name(lower)))?;
+            }
+        }
+        Ladder::OneString => {
+            let joined = lowers.iter().map(name).collect::<Vec<_>>().join(":");
+            overlay.set("lowerdir", Some(&joined))?;
+        }
+    }
+    if let Some((upper, work)) = upper_and_work {
+        if ladder == Ladder::Descriptors {
+            overlay.set_fd("upperdir", upper.as_fd())?;
+            overlay.set_fd("workdir", work.as_fd())?;
+        } else {
+            overlay.set("upperdir", Some(&name(upper)))?;
+            overlay.set("workdir", Some(&name(work)))?;
+        }
+    }
+    // Whatever the module's defaults are: layers are shared, and must stay readable as plain directories.
+    for (key, value) in [
+        ("index", "off"),
+        ("metacopy", "off"),
+        ("redirect_dir", "off"),
+        ("xino", "off"),
+    ] {
+        overlay.set(key, Some(value))?;
+    }
+    overlay.mount(Attributes::empty())
+}
+
+/// Takes a detached copy of a tree of the caller's mount namespace.
+pub(crate) fn take_tree(
+    tree: &HostTree,
+    userns: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, StartError> {
+    let taken = mount::clone_tree(rustix::fs::CWD, &tree.path, tree.depth)
+        .map_err(step(|| format!("open `{}`", tree.path.display())))?;
+    finish_tree(tree, &taken, userns)?;
+    Ok(taken)
+}
+
+/// Gives a taken tree its attributes.
+pub(crate) fn finish_tree(
+    tree: &HostTree,
+    taken: &OwnedFd,
+    userns: Option<BorrowedFd<'_>>,
+) -> Result<(), StartError> {
+    if let (true, Some(userns)) = (tree.id_mapped, userns) {
+        mount::set_id_map(taken.as_fd(), userns).map_err(step(|| {
+            format!("map the owners of `{}`", tree.path.display())
+        }))?;
+    }
+    if tree.read_only {
+        mount::set_attributes(taken.as_fd(), Attributes::MOUNT_ATTR_RDONLY, 0, tree.depth)
+            .map_err(step(|| format!("make `{}` read-only", tree.path.display())))?;
+    }
+    Ok(())
+}
+
+/// Fills an empty volume with what the image has at its target, owners and modes included; once, also when it is interrupted.
+///
+/// A mark beside the volume (`.NAME.filling`) stands while it is filled: a fill that a crash cut short is taken up again, and
+/// what is there already is kept. Holders of the volume's lock wait for each other.
+pub(crate) fn fill(root: BorrowedFd<'_>, fill: &Fill) -> Result<(), StartError> {
+    fill_volume(root, fill).map_err(step(|| {
+        format!(
+            "fill the volume `{}` from the image's `{}`",
+            fill.volume.display(),
+            fill.target
+        )
+    }))
+}
+
+/// Does it, with plain errors.
+fn fill_volume(root: BorrowedFd<'_>, fill: &Fill) -> io::Result<()> {
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY;
+    let source = match paths::open(root, Path::new(&fill.target), directory) {
+        Ok(source) => source,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let volume = openat(
+        rustix::fs::CWD,
+        &fill.volume,
+        directory | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&volume, FlockOperation::LockExclusive))?;
+    let name = fill
+        .volume
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let mark = fill.volume.with_file_name(format!(".{name}{FILL_MARK}"));
+    if !fs_err::exists(&mark).unwrap_or(false) {
+        let mut entries = rustix::fs::Dir::read_from(&volume)?;
+        let occupied = entries.any(|entry| {
+            entry.is_ok_and(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."))
+        });
+        if occupied {
+            return Ok(());
+        }
+        fs_err::File::create(&mark)?;
+    }
+    copy_directory(source.as_fd(), volume.as_fd(), 0)?;
+    rustix::fs::syncfs(&volume)?;
+    fs_err::remove_file(&mark)
+}
+
+/// Deepest directory that is copied.
+const MAX_DEPTH: u32 = 128;
+
+/// Copies the entries of one directory into another, then its own owner, mode and times.
+fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    for entry in rustix::fs::Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        match kind {
+            FileType::Directory => {
+                accept_existing(rustix::fs::mkdirat(to, name, Mode::RWXU))?;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let below = openat(from, name, flags, Mode::empty())?;
+                let made = openat(to, name, flags, Mode::empty())?;
+                copy_directory(below.as_fd(), made.as_fd(), depth + 1)?;
+            }
+            FileType::RegularFile => copy_file(from, to, name, &stat)?,
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(from, name, Vec::new())?;
+                accept_existing(rustix::fs::symlinkat(&target, to, name))?;
+                give(to, name, &stat)?;
+            }
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice => {
+                accept_existing(rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev))?;
+                give(to, name, &stat)?;
+            }
+            FileType::Unknown => {}
+        }
+    }
+    let stat = rustix::fs::fstat(from)?;
+    copy_attributes(from, to)?;
+    rustix::fs::fchown(to, owner(&stat).0, owner(&stat).1)?;
+    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    rustix::fs::futimens(to, &times(&stat))?;
+    Ok(())
+}
+
+/// Copies a regular file under a temporary name and renames it, so that one is there whole or not at all.
+fn copy_file(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    name: &std::ffi::CStr,
+    stat: &rustix::fs::Stat,
+) -> io::Result<()> {
+    if rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        return Ok(());
+    }
+    let source = openat(
+        from,
+        name,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let temporary = c".stack-fill.tmp";
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let copy = openat(to, temporary, flags, Mode::RUSR | Mode::WUSR)?;
+    let mut reader = fs_err::File::from_parts(std::fs::File::from(source), "image file");
+    let mut writer = fs_err::File::from_parts(std::fs::File::from(copy), "volume file");
+    io::copy(&mut reader, &mut writer)?;
+    copy_attributes(reader.file().as_fd(), writer.file().as_fd())?;
+    rustix::fs::fchown(&writer, owner(stat).0, owner(stat).1)?;
+    // After the owner, whose change clears set-user-id bits.
+    rustix::fs::fchmod(&writer, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    rustix::fs::futimens(&writer, &times(stat))?;
+    rustix::fs::renameat(to, temporary, to, name)?;
+    Ok(())
+}
+
+/// Copies extended attributes, other than those of overlayfs and of security modules' labels.
+fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let mut names = vec![0_u8; 64 * 1024];
+    let length = match rustix::fs::flistxattr(from, names.as_mut_slice()) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    names.truncate(length);
+    for name in names.split(|byte| *byte == 0) {
+        let copied = name.starts_with(b"user.") || name == b"security.capability";
+        if !copied {
+            continue;
+        }
+        let mut value = vec![0_u8; 64 * 1024];
+        let length = rustix::fs::fgetxattr(from, name, value.as_mut_slice())?;
+        value.truncate(length);
+        match rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty()) {
+            // The volume's file system has no place for it.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Gives an entry that cannot be opened its owner and times.
+fn give(to: BorrowedFd<'_>, name: &std::ffi::CStr, stat: &rustix::fs::Stat) -> io::Result<()> {
+    let (uid, gid) = owner(stat);
+    rustix::fs::chownat(to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(rustix::fs::utimensat(
+        to,
+        name,
+        &times(stat),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
+}
+
+/// Owner of an entry.
+fn owner(stat: &rustix::fs::Stat) -> (Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) {
+    (
+        Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+        Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+    )
+}
+
+/// Times of an entry.
+fn times(stat: &rustix::fs::Stat) -> rustix::fs::Timestamps {
+    let time = |seconds: i64, nanoseconds: u64| rustix::fs::Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds.cast_signed(),
+    };
+    rustix::fs::Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+/// An entry that is there already is one that an earlier, interrupted fill made.
+fn accept_existing(result: rustix::io::Result<()>) -> io::Result<()> {
+    match result {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}

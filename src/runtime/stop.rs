@@ -1,0 +1,329 @@
+//! Ending a container, and waiting for its end.
+//!
+//! The monitor does it: stop signal, grace, SIGKILL to the whole cgroup, exit record, release, and then it ends, which is
+//! what the caller sees. Where the monitor is dead, or dies meanwhile, the caller does the same up to the exit record.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use crate::runtime::attach::Request;
+use crate::runtime::bundle::Layout;
+use crate::runtime::cgroup::Cgroups;
+use crate::runtime::config::ContainerId;
+use crate::runtime::record::{self, Desired, Exit, Live, Phase, ProcessKey, Timestamp, VERSION};
+use crate::runtime::status::{self, Status};
+use crate::runtime::{Runtime, RuntimeError};
+use crate::sys::atomic::Durability;
+use crate::sys::packets::{self, Received};
+use crate::sys::poll::Poll;
+use crate::sys::timer::{Timer, since_boot};
+use crate::sys::{ending, procfs};
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopOptions {
+    /// Time between the stop signal and SIGKILL; the container's own where `None`.
+    pub timeout: Option<Duration>,
+    /// Whether "stopped by hand" and the exit record reach the disk. [`Durability::Cached`] where the caller removes the
+    /// container next.
+    pub durability: Durability,
+}
+
+/// A container that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// How; `None` where it had never been started, or was removed meanwhile.
+    pub exit: Option<Exit>,
+    /// Whether its monitor released what the sandbox held. Where not (the monitor was dead), the caller does.
+    pub released: bool,
+}
+
+/// A container on its way to its end.
+///
+/// Its descriptor becomes readable when [`advance`](Self::advance) has something to do.
+#[derive(Debug)]
+pub struct Stopping {
+    layout: Layout,
+    id: ContainerId,
+    durability: Durability,
+    /// The stop signal and the time until SIGKILL; `None` for one who only waits.
+    stop: Option<(i32, Duration)>,
+    /// Contains whatever `by` waits for.
+    poll: Poll,
+    by: By,
+}
+
+/// Who brings it to its end.
+#[derive(Debug)]
+enum By {
+    /// Its monitor: the connection closes when it is done.
+    Monitor(OwnedFd),
+    /// We: there is no monitor.
+    Caller { init: OwnedFd, kill: Timer },
+    /// Nobody need: it has ended.
+    Nobody(Ended),
+}
+
+impl Runtime {
+    /// Stops a container for good: notes that first (`stopped by hand`), then has the signal sent. One that does not run is
+    /// only noted.
+    pub fn stop(&self, id: &ContainerId, options: StopOptions) -> Result<Stopping, RuntimeError> {
+        let config = self.mark_stopped(id, options.durability)?;
+        let timeout = options.timeout.unwrap_or(config.stop_timeout);
+        let request = Request::Stop {
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            synced: options.durability == Durability::Synced,
+        };
+        let stop = Some((config.stop_signal, timeout));
+        self.follow(id, &request, stop, options.durability)
+    }
+
+    /// Waits for the end of a container, without asking for it. A restart by policy is not an end.
+    pub fn wait(&self, id: &ContainerId) -> Result<Stopping, RuntimeError> {
+        self.follow(id, &Request::Watch, None, Durability::Synced)
+    }
+
+    /// Sends a signal to the init. SIGKILL and the stop signal count as stopping by hand, as Docker has it.
+    pub fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), RuntimeError> {
+        let container = self.get(id)?;
+        let init = self.live(id)?.as_ref().and_then(Live::init);
+        let (Status::Running { .. }, Some(key)) = (&container.status, init) else {
+            return Err(RuntimeError::NotRunning(id.clone()));
+        };
+        if signal == libc::SIGKILL || signal == container.config().stop_signal {
+            self.mark_stopped(id, Durability::Synced)?;
+        }
+        let wrap = |error| RuntimeError::Signal(id.clone(), error);
+        let pidfd = self
+            .init_pidfd(key)
+            .map_err(wrap)?
+            .ok_or_else(|| RuntimeError::NotRunning(id.clone()))?;
+        ending::send_signal(pidfd.as_fd(), signal).map_err(wrap)
+    }
+
+    /// Notes that the container was stopped by hand. Many at once: call this for each with [`Durability::Cached`], then
+    /// [`Runtime::sync`] once, then [`Runtime::stop`] for each.
+    pub fn mark_stopped(
+        &self,
+        id: &ContainerId,
+        durability: Durability,
+    ) -> Result<crate::runtime::config::ContainerConfig, RuntimeError> {
+        let _lock = self.lock_record(id)?;
+        let mut record = self.record(id)?;
+        if !record.stopped_by_hand && record.desired != Desired::Created {
+            record.stopped_by_hand = true;
+            record.desired = Desired::Stopped;
+            record::write(&self.layout.record(id), &record, durability)?;
+        }
+        Ok(record.config)
+    }
+
+    /// Records that a container ended without a monitor. `code` is the kernel's word, where it still knows.
+    pub(crate) fn record_unseen_end(
+        &self,
+        id: &ContainerId,
+        code: Option<ending::Ended>,
+    ) -> Result<Exit, RuntimeError> {
+        record_unseen_end(&self.layout, id, code, Durability::Synced)
+    }
+
+    /// Sends `request` and returns what waits for the end of the container.
+    fn follow(
+        &self,
+        id: &ContainerId,
+        request: &Request,
+        stop: Option<(i32, Duration)>,
+        durability: Durability,
+    ) -> Result<Stopping, RuntimeError> {
+        self.reap_children(None);
+        let wrap = |error| RuntimeError::Control(id.clone(), error);
+        let poll = Poll::new().map_err(wrap)?;
+        let mut stopping = Stopping {
+            layout: self.layout.clone(),
+            id: id.clone(),
+            durability,
+            stop,
+            poll,
+            by: By::Nobody(Ended {
+                exit: None,
+                released: true,
+            }),
+        };
+        match self.ask(id, request)? {
+            Some(socket) => {
+                stopping.poll.add(&socket, 0).map_err(wrap)?;
+                stopping.by = By::Monitor(socket);
+            }
+            None => stopping.take_over()?,
+        }
+        Ok(stopping)
+    }
+}
+
+impl Stopping {
+    /// Goes on without waiting; returns the end once it has come.
+    pub fn advance(&mut self) -> Result<Option<Ended>, RuntimeError> {
+        let wrap = |id: &ContainerId| {
+            let id = id.clone();
+            move |error| RuntimeError::Control(id, error)
+        };
+        let mut ready = Vec::new();
+        loop {
+            if let By::Nobody(ended) = &self.by {
+                return Ok(Some(*ended));
+            }
+            self.poll.check(&mut ready).map_err(wrap(&self.id))?;
+            if ready.is_empty() {
+                return Ok(None);
+            }
+            if let By::Monitor(socket) = &self.by {
+                let received = packets::receive(socket).map_err(wrap(&self.id))?;
+                if matches!(received, Received::End) {
+                    self.poll.remove(socket).map_err(wrap(&self.id))?;
+                    self.take_over()?;
+                }
+                continue;
+            }
+            self.advance_alone(&ready)?;
+        }
+    }
+
+    /// Waits for the end.
+    pub fn finish(mut self) -> Result<Ended, RuntimeError> {
+        let mut ready = Vec::new();
+        loop {
+            if let Some(ended) = self.advance()? {
+                return Ok(ended);
+            }
+            self.poll
+                .wait(&mut ready)
+                .map_err(|error| RuntimeError::Control(self.id.clone(), error))?;
+        }
+    }
+
+    /// Looks at what the monitor left: the end, or an init that goes on without it.
+    fn take_over(&mut self) -> Result<(), RuntimeError> {
+        let live: Option<Live> = record::read(&self.layout.live(&self.id))?;
+        let live = live.filter(|live| procfs::boot_id().is_ok_and(|boot| boot == live.boot_id));
+        let exit: Option<Exit> = record::read(&self.layout.exit(&self.id))?;
+        let ended = |exit, released| By::Nobody(Ended { exit, released });
+        self.by = match live.map(|live| live.phase) {
+            None | Some(Phase::Failed { .. }) => ended(exit, true),
+            Some(Phase::Ended { last }) => ended(Some(exit.unwrap_or(last)), true),
+            Some(Phase::Restarting { last, .. }) => {
+                let path = self.layout.exit(&self.id);
+                record::write(&path, &last, self.durability)?;
+                settle(&self.layout, &self.id, last)?;
+                ended(Some(last), false)
+            }
+            Some(Phase::Running { init, .. }) => self.take_over_init(init)?,
+        };
+        Ok(())
+    }
+
+    /// Takes over an init that has no monitor.
+    fn take_over_init(&self, init: ProcessKey) -> Result<By, RuntimeError> {
+        let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
+        let Some(init) = procfs::open_process(init.pid, init.start_time).map_err(wrap)? else {
+            let exit = record_unseen_end(&self.layout, &self.id, None, self.durability)?;
+            return Ok(By::Nobody(Ended {
+                exit: Some(exit),
+                released: false,
+            }));
+        };
+        let mut kill = Timer::new().map_err(wrap)?;
+        if let Some((signal, timeout)) = self.stop {
+            ending::send_signal(init.as_fd(), signal).map_err(wrap)?;
+            kill.set(Some(since_boot().saturating_add(timeout)))
+                .map_err(wrap)?;
+        }
+        self.poll.add(&init, INIT).map_err(wrap)?;
+        self.poll.add(&kill, KILL).map_err(wrap)?;
+        Ok(By::Caller { init, kill })
+    }
+
+    /// Does what the monitor would have done.
+    fn advance_alone(&mut self, ready: &[u64]) -> Result<(), RuntimeError> {
+        let By::Caller { init, kill, .. } = &mut self.by else {
+            return Ok(());
+        };
+        if ready.contains(&INIT) {
+            let code = ending::ended(init.as_fd());
+            let exit = record_unseen_end(&self.layout, &self.id, code, self.durability)?;
+            self.by = By::Nobody(Ended {
+                exit: Some(exit),
+                released: false,
+            });
+            return Ok(());
+        }
+        let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
+        kill.clear().map_err(wrap)?;
+        match ending::send_signal(init.as_fd(), libc::SIGKILL) {
+            Ok(()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            Err(error) => Err(wrap(error)),
+        }
+    }
+}
+
+/// Number of the init's pidfd in the set.
+const INIT: u64 = 1;
+/// Number of the timer.
+const KILL: u64 = 2;
+
+impl AsFd for Stopping {
+    /// Returns the set's descriptor. Of one that has ended already it never becomes readable: call
+    /// [`advance`](Stopping::advance) first.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.as_fd()
+    }
+}
+
+/// Writes the exit record of a container that ended without a monitor, and ends what is left in its cgroup.
+fn record_unseen_end(
+    layout: &Layout,
+    id: &ContainerId,
+    code: Option<ending::Ended>,
+    durability: Durability,
+) -> Result<Exit, RuntimeError> {
+    let live: Option<Live> = record::read(&layout.live(id))?;
+    let now = Timestamp::now();
+    let restarts = live.as_ref().map_or(0, |live| live.restarts);
+    let exit = match (live.map(|live| live.phase), code) {
+        (Some(Phase::Ended { last } | Phase::Restarting { last, .. }), _) => last,
+        (Some(Phase::Running { started, .. }), Some(code)) => Exit {
+            version: VERSION,
+            code: code.code,
+            signal: code.signal,
+            oom: false,
+            unknown: false,
+            started,
+            at: now,
+            restarts,
+        },
+        (Some(Phase::Running { started, .. }), None) => Exit {
+            started,
+            ..status::unseen(now, restarts)
+        },
+        (Some(Phase::Failed { .. }) | None, _) => status::unseen(now, restarts),
+    };
+    record::write(&layout.exit(id), &exit, durability)?;
+    settle(layout, id, exit)?;
+    Ok(exit)
+}
+
+/// Says in the live state that the container has ended, and ends what is left in its cgroup.
+fn settle(layout: &Layout, id: &ContainerId, exit: Exit) -> Result<(), RuntimeError> {
+    let path = layout.live(id);
+    if let Some(mut live) = record::read::<Live>(&path)? {
+        live.phase = Phase::Ended { last: exit };
+        record::write(&path, &live, Durability::Cached)?;
+    }
+    let wrap = |error| RuntimeError::Cgroup(id.clone(), io::Error::other(error));
+    let cgroup = Cgroups::detect(&layout.instance)
+        .map_err(wrap)?
+        .existing(id.as_str());
+    cgroup.kill_all().map_err(wrap)?;
+    cgroup.remove().map_err(wrap)
+}

@@ -1,0 +1,515 @@
+//! Many files into one canonical tree: interpolation, `include`, `extends` and merging, in the order of Docker Compose.
+//!
+//! For every document of every file: fill variables in, make canonical, load what it includes, take over what its services
+//! extend, merge onto what is there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::canonical::Canonicalizer;
+use super::canonical::paths::{PathBase, is_remote};
+use super::diagnostic::Diagnostic;
+use super::discover::{absolute, add_missing, default_env_file};
+use super::dotenv::Format;
+use super::interpolate::Interpolator;
+use super::merge;
+use super::normalize;
+use super::session::{Environment, Parsed, Session};
+use super::source::Span;
+use super::tree::{Entry, Mapping, Node, Value};
+
+/// What the paths and variables of a file mean.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    /// What its relative paths are relative to.
+    pub(crate) directory: PathBuf,
+    /// Its variables.
+    pub(crate) environment: Rc<Environment>,
+}
+
+/// Puts the files of one load together.
+pub(crate) struct Assembler<'s, 'a> {
+    session: &'s mut Session<'a>,
+    /// The files being included, from the outermost on, with the place that includes each.
+    including: Vec<(PathBuf, Option<Span>)>,
+    /// Files that services extend from.
+    extended: BTreeMap<PathBuf, Option<Rc<Scope>>>,
+}
+
+/// Where a service's base is looked for.
+struct Scope {
+    /// As shown in errors.
+    name: String,
+    setting: Setting,
+    /// Canonical projects, the first one first.
+    projects: Vec<Arc<Node>>,
+    /// Services as they were read; made canonical one by one, as the rest of such a file does not count.
+    raw: Option<Arc<Node>>,
+}
+
+/// One step of a chain of `extends`.
+struct Link {
+    file: String,
+    service: String,
+    span: Span,
+}
+
+impl<'s, 'a> Assembler<'s, 'a> {
+    /// Starts with nothing.
+    pub(crate) fn new(session: &'s mut Session<'a>) -> Self {
+        Self {
+            session,
+            including: Vec::new(),
+            extended: BTreeMap::new(),
+        }
+    }
+
+    /// Puts `files` together; `None` where they have no document at all.
+    pub(crate) fn files(&mut self, files: &[Parsed], setting: &Setting) -> Option<Arc<Node>> {
+        let mut whole: Option<Arc<Node>> = None;
+        for file in files {
+            self.including.push((file.path.clone(), None));
+            for document in &file.documents {
+                whole = self.document(whole, document, file, setting);
+            }
+            self.including.pop();
+        }
+        whole
+    }
+
+    fn document(
+        &mut self,
+        whole: Option<Arc<Node>>,
+        document: &Arc<Node>,
+        file: &Parsed,
+        setting: &Setting,
+    ) -> Option<Arc<Node>> {
+        let filled = self.interpolated(document, file.has_variables, &setting.environment);
+        let canonical =
+            Canonicalizer::new(path_base(setting), &mut self.session.diagnostics).project(&filled);
+        let Some(mut layer) = canonical else {
+            return whole;
+        };
+        self.warn_of_version(&layer, file);
+        let mut whole = whole;
+        if let Some(included) = layer.get("include").filter(|node| !node.is_null()) {
+            whole = self.includes(whole, &Arc::new(included.clone()), setting);
+        }
+        layer = without(layer, &["include", "version"]);
+        let scope = Scope {
+            name: self.session.shown(&file.path).display().to_string(),
+            setting: setting.clone(),
+            projects: [Some(Arc::clone(&layer)), whole.clone()]
+                .into_iter()
+                .flatten()
+                .collect(),
+            raw: None,
+        };
+        layer = self.extend_services(layer, &Rc::new(scope));
+        match whole {
+            Some(whole) => Some(merge::project(whole, &layer)),
+            None => merge::settled(&layer),
+        }
+    }
+
+    fn interpolated(
+        &mut self,
+        node: &Arc<Node>,
+        has_variables: bool,
+        environment: &Environment,
+    ) -> Arc<Node> {
+        if !has_variables || !self.session.options.interpolate {
+            return Arc::clone(node);
+        }
+        let Session {
+            sources,
+            diagnostics,
+            warned,
+            ..
+        } = &mut *self.session;
+        let mut interpolator = Interpolator {
+            environment,
+            sources,
+            diagnostics,
+            warned,
+        };
+        interpolator.tree(node)
+    }
+
+    fn warn_of_version(&mut self, layer: &Node, file: &Parsed) {
+        let Some(version) = layer
+            .as_mapping()
+            .and_then(|mapping| mapping.entry("version"))
+        else {
+            return;
+        };
+        let shown = self.session.shown(&file.path);
+        self.session.diagnostics.push(
+            Diagnostic::warning(
+                version.key_span,
+                format!(
+                    "{}: the attribute `version` is obsolete, it will be ignored, please remove it to avoid potential confusion",
+                    shown.display()
+                ),
+            ),
+        );
+    }
+
+    /// Loads what a file includes and merges it onto `whole`; the file itself comes above it.
+    fn includes(
+        &mut self,
+        whole: Option<Arc<Node>>,
+        list: &Arc<Node>,
+        setting: &Setting,
+    ) -> Option<Arc<Node>> {
+        let Some(items) = list.as_sequence() else {
+            self.session.diagnostics.push(
+                Diagnostic::error(list.span, "include must be a list")
+                    .label(format!("this is {}", list.kind())),
+            );
+            return whole;
+        };
+        let mut whole = whole;
+        for item in items {
+            let item =
+                Canonicalizer::new(path_base(setting), &mut self.session.diagnostics).include(item);
+            let included = item.and_then(|item| self.include(&item, setting));
+            whole = match (whole, included) {
+                (Some(whole), Some(included)) => Some(merge::project(whole, &included)),
+                (whole, included) => whole.or(included),
+            };
+        }
+        whole
+    }
+
+    fn include(&mut self, item: &Node, setting: &Setting) -> Option<Arc<Node>> {
+        let listed = |key: &str| {
+            let items = item.get(key).and_then(Node::as_sequence);
+            items.map(|items| {
+                items
+                    .iter()
+                    .filter_map(|item| Some((item.as_str()?, item.span)))
+                    .collect::<Vec<_>>()
+            })
+        };
+        let Some(paths) = listed("path").filter(|paths| !paths.is_empty()) else {
+            self.session
+                .diagnostics
+                .error(item.span, "include: missing property 'path'");
+            return None;
+        };
+        let home = setting.environment.get("HOME").cloned();
+        let resolve = |text: &str| absolute(Path::new(text), &setting.directory, home.as_ref());
+        let mut files = Vec::with_capacity(paths.len());
+        for (text, span) in &paths {
+            if is_remote(text) {
+                self.session.diagnostics.error(
+                    *span,
+                    format!("include: `{text}` is fetched from elsewhere: not supported yet"),
+                );
+                continue;
+            }
+            files.extend(self.included_file(&resolve(text), *span));
+        }
+        let first_directory = || {
+            resolve(paths[0].0)
+                .parent()
+                .map(Path::to_owned)
+                .unwrap_or_default()
+        };
+        let directory = item
+            .get("project_directory")
+            .and_then(Node::as_str)
+            .map_or_else(first_directory, resolve);
+        let mut environment = (*setting.environment).clone();
+        match listed("env_file") {
+            None => default_env_file(self.session, &directory, &mut environment),
+            Some(env_files) => {
+                for (text, span) in env_files {
+                    let path = resolve(text);
+                    if path == Path::new("/dev/null") {
+                        continue;
+                    }
+                    self.env_file(&path, span, &mut environment);
+                }
+            }
+        }
+        let setting = Setting {
+            directory,
+            environment: Rc::new(environment),
+        };
+        let whole = self.included(&files, paths[0].1, &setting);
+        // An included file's name names only itself.
+        whole.map(|whole| {
+            without(
+                normalize::default_contexts(whole, &setting.directory),
+                &["name"],
+            )
+        })
+    }
+
+    fn included(&mut self, files: &[Parsed], span: Span, setting: &Setting) -> Option<Arc<Node>> {
+        if let Some((_, place)) = self.including.last_mut() {
+            *place = Some(span);
+        }
+        self.files(files, setting)
+    }
+
+    fn included_file(&mut self, path: &Path, span: Span) -> Option<Parsed> {
+        if self.including.iter().any(|(open, _)| open == path) {
+            let way = self
+                .including
+                .iter()
+                .map(|(open, _)| self.session.shown(open).display().to_string());
+            let way: Vec<String> = way.collect();
+            let end = self.session.shown(path);
+            let mut diagnostic = Diagnostic::error(
+                span,
+                format!(
+                    "include cycle detected: {} -> {}",
+                    way.join(" -> "),
+                    end.display()
+                ),
+            );
+            for (open, place) in &self.including {
+                if let Some(place) = place.filter(|place| *place != span) {
+                    diagnostic =
+                        diagnostic.note(place, format!("included from {}", open.display()));
+                }
+            }
+            self.session.diagnostics.push(diagnostic);
+            return None;
+        }
+        let bytes = self.session.read(path, Some(span), "included file")?;
+        self.session.parse(path, bytes)
+    }
+
+    fn env_file(&mut self, path: &Path, span: Span, environment: &mut Environment) {
+        let Some(bytes) = self.session.read(path, Some(span), "env file") else {
+            return;
+        };
+        let lookup = |name: &str| environment.get(name).cloned();
+        if let Some(variables) = self.session.dotenv(path, bytes, Format::Dotenv, &lookup) {
+            add_missing(environment, variables);
+        }
+    }
+
+    /// Puts what each service of `layer` extends beneath it.
+    fn extend_services(&mut self, layer: Arc<Node>, scope: &Rc<Scope>) -> Arc<Node> {
+        let services = layer.get("services").and_then(Node::as_mapping);
+        let extending = services.into_iter().flat_map(Mapping::entries);
+        let extending: Vec<Entry> = extending
+            .filter(|entry| entry.value.get("extends").is_some())
+            .cloned()
+            .collect();
+        if extending.is_empty() {
+            return layer;
+        }
+        let mut layer = layer;
+        for entry in extending {
+            let resolved = self.resolved(&entry.key, &entry.value, scope, &mut Vec::new());
+            let Value::Mapping(project) = &mut Arc::make_mut(&mut layer).value else {
+                continue;
+            };
+            if let (Some(services), Some(value)) = (project.get_mut("services"), resolved)
+                && let Value::Mapping(services) = &mut Arc::make_mut(services).value
+            {
+                services.insert(Entry { value, ..entry });
+            }
+        }
+        layer
+    }
+
+    /// Returns a service with all that it extends, at any depth, beneath it.
+    fn resolved(
+        &mut self,
+        name: &str,
+        service: &Arc<Node>,
+        scope: &Rc<Scope>,
+        chain: &mut Vec<Link>,
+    ) -> Option<Arc<Node>> {
+        let Some(extends) = service.get("extends").filter(|extends| !extends.is_null()) else {
+            return Some(Arc::clone(service));
+        };
+        let Some(target) = extends
+            .get("service")
+            .and_then(|node| Some((node.as_str()?, node.span)))
+        else {
+            self.session
+                .diagnostics
+                .error(extends.span, format!("extends.{name}.service is required"));
+            return None;
+        };
+        if chain
+            .iter()
+            .any(|link| link.file == scope.name && link.service == name)
+        {
+            self.report_cycle(chain, target.1);
+            return None;
+        }
+        chain.push(Link {
+            file: scope.name.clone(),
+            service: name.to_owned(),
+            span: target.1,
+        });
+        let base_scope = match extends
+            .get("file")
+            .and_then(|node| Some((node.as_str()?, node.span)))
+        {
+            None => Rc::clone(scope),
+            Some((file, span)) => self.file_scope(file, span, &scope.setting)?,
+        };
+        let Some(base) = self.look_up(&base_scope, target.0) else {
+            self.report_missing_base(name, target, scope, &base_scope);
+            return None;
+        };
+        let base = self.resolved(target.0, &base, &base_scope, chain);
+        chain.pop();
+        let own = without(Arc::clone(service), &["extends"]);
+        Some(merge::service(base?, &own))
+    }
+
+    fn report_cycle(&mut self, chain: &[Link], span: Span) {
+        let names = chain
+            .iter()
+            .chain(chain.first())
+            .map(|link| format!("{} in {}", link.service, link.file));
+        let names = names.collect::<Vec<_>>().join(" extends ");
+        let mut diagnostic = Diagnostic::error(span, format!("circular reference: {names}"));
+        for link in chain.iter().filter(|link| link.span != span) {
+            diagnostic = diagnostic.note(link.span, format!("`{}` extends this", link.service));
+        }
+        self.session.diagnostics.push(diagnostic);
+    }
+
+    fn report_missing_base(
+        &mut self,
+        name: &str,
+        target: (&str, Span),
+        scope: &Scope,
+        base: &Scope,
+    ) {
+        let (target, span) = target;
+        let place = if base.name == scope.name {
+            String::new()
+        } else {
+            format!(" in {}", base.name)
+        };
+        let projects = base
+            .projects
+            .iter()
+            .filter_map(|project| project.get("services"));
+        let services = projects
+            .chain(base.raw.as_deref())
+            .filter_map(Node::as_mapping);
+        let names: Vec<&str> = services
+            .flat_map(Mapping::entries)
+            .map(|entry| &*entry.key)
+            .collect();
+        self.session.diagnostics.push(
+            Diagnostic::error(
+                span,
+                format!(
+                    "cannot extend service \"{name}\" in {}: service \"{target}\" not found{place}",
+                    scope.name
+                ),
+            )
+            .suggest(target, names),
+        );
+    }
+
+    /// Returns a service of a scope, canonical.
+    fn look_up(&mut self, scope: &Scope, name: &str) -> Option<Arc<Node>> {
+        if let Some(raw) = &scope.raw {
+            let entry = raw.as_mapping()?.entry(name)?;
+            return Canonicalizer::new(path_base(&scope.setting), &mut self.session.diagnostics)
+                .service(entry);
+        }
+        let services = scope
+            .projects
+            .iter()
+            .filter_map(|project| project.get("services")?.as_mapping());
+        services
+            .filter_map(|services| services.entry(name))
+            .map(|entry| Arc::clone(&entry.value))
+            .next()
+    }
+
+    /// Reads a file that services extend from.
+    fn file_scope(&mut self, file: &str, span: Span, setting: &Setting) -> Option<Rc<Scope>> {
+        if is_remote(file) {
+            self.session.diagnostics.error(
+                span,
+                format!("extends.file: `{file}` is fetched from elsewhere: not supported yet"),
+            );
+            return None;
+        }
+        let path = absolute(
+            Path::new(file),
+            &setting.directory,
+            setting.environment.get("HOME"),
+        );
+        if let Some(known) = self.extended.get(&path) {
+            return known.clone();
+        }
+        let scope = self.read_scope(&path, span, setting).map(Rc::new);
+        self.extended.insert(path, scope.clone());
+        scope
+    }
+
+    fn read_scope(&mut self, path: &Path, span: Span, setting: &Setting) -> Option<Scope> {
+        let bytes = self.session.read(path, Some(span), "extended file")?;
+        let parsed = self.session.parse(path, bytes)?;
+        let name = self.session.shown(path).display().to_string();
+        let mut services: Option<Arc<Node>> = None;
+        for document in &parsed.documents {
+            let filled = self.interpolated(document, parsed.has_variables, &setting.environment);
+            let found = filled
+                .as_mapping()
+                .and_then(|mapping| mapping.entry("services"));
+            if let Some(found) = found {
+                services.get_or_insert_with(|| Arc::clone(&found.value));
+            }
+        }
+        if services
+            .as_ref()
+            .and_then(|node| node.as_mapping())
+            .is_none()
+        {
+            self.session.diagnostics.push(
+                Diagnostic::error(
+                    span,
+                    format!("cannot extend from {name}: no services section"),
+                )
+                .note(parsed.start, "this file"),
+            );
+            return None;
+        }
+        Some(Scope {
+            name,
+            setting: Setting {
+                directory: path.parent().map(Path::to_owned).unwrap_or_default(),
+                environment: Rc::clone(&setting.environment),
+            },
+            projects: Vec::new(),
+            raw: services,
+        })
+    }
+}
+
+fn path_base(setting: &Setting) -> PathBase<'_> {
+    PathBase {
+        directory: &setting.directory,
+        home: setting.environment.get("HOME").map(String::as_str),
+    }
+}
+
+/// Takes keys out of a map.
+fn without(mut node: Arc<Node>, keys: &[&str]) -> Arc<Node> {
+    for key in keys {
+        super::canonical::forms::remove(&mut node, key);
+    }
+    node
+}

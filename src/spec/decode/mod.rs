@@ -1,0 +1,211 @@
+//! A normalized tree into the typed model.
+//!
+//! The tree is canonical: a field that is there has its type. What can still be wrong is the grammar of some texts, and
+//! what is valid but not supported here; both are reported.
+
+mod resources;
+mod service;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::model::Stack;
+use super::model::service::Service;
+use super::names::{NameError, ProjectName, ServiceName};
+use super::normalize::Normalized;
+use super::source::Span;
+use super::tree::{Entry, Mapping, Node, Value};
+
+/// Reads fields and reports what is wrong with them.
+struct Decoder<'a> {
+    diagnostics: &'a mut Diagnostics,
+}
+
+/// Makes the model of a project; where something is wrong, it is reported and left out.
+pub(crate) fn decode(
+    normalized: Normalized,
+    name: ProjectName,
+    directory: PathBuf,
+    files: Vec<PathBuf>,
+    diagnostics: &mut Diagnostics,
+) -> Stack {
+    let mut decoder = Decoder { diagnostics };
+    let project = normalized.project;
+    let services = decoder.services(mapping(&project, "services"));
+    let disabled = decoder.services(Some(&normalized.disabled));
+    let used = Used::of(&services);
+    let networks = decoder.networks(mapping(&project, "networks"), &used.networks);
+    let volumes = decoder.volumes(mapping(&project, "volumes"), &used.volumes);
+    let secrets = decoder.file_objects(mapping(&project, "secrets"));
+    let configs = decoder.file_objects(mapping(&project, "configs"));
+    Stack {
+        name,
+        directory,
+        files,
+        services,
+        disabled,
+        networks,
+        volumes,
+        secrets,
+        configs,
+        document: project,
+    }
+}
+
+/// The networks and volumes that services use.
+struct Used {
+    networks: BTreeSet<String>,
+    volumes: BTreeSet<String>,
+}
+
+impl Used {
+    fn of(services: &BTreeMap<ServiceName, Service>) -> Self {
+        use super::model::volume::MountSource;
+        let networks = services
+            .values()
+            .flat_map(|service| service.networks.keys());
+        let mounts = services.values().flat_map(|service| &service.volumes);
+        let volumes = mounts.filter_map(|mount| match &mount.source {
+            MountSource::Volume { source, .. } => source.as_ref(),
+            _ => None,
+        });
+        Self {
+            networks: networks.map(ToString::to_string).collect(),
+            volumes: volumes.map(ToString::to_string).collect(),
+        }
+    }
+}
+
+fn mapping<'a>(node: &'a Node, key: &str) -> Option<&'a Mapping> {
+    node.get(key)?.as_mapping()
+}
+
+fn entries(mapping: Option<&Mapping>) -> &[Entry] {
+    mapping.map(Mapping::entries).unwrap_or_default()
+}
+
+fn text(node: &Node, key: &str) -> Option<String> {
+    node.get(key)?.as_str().map(str::to_owned)
+}
+
+fn boolean(node: &Node, key: &str) -> Option<bool> {
+    match node.get(key)?.value {
+        Value::Bool(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn integer(node: &Node, key: &str) -> Option<i64> {
+    match node.get(key)?.value {
+        Value::Integer(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn number(node: &Node, key: &str) -> Option<f64> {
+    match node.get(key)?.value {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "Go reads these numbers as floats too"
+        )]
+        Value::Integer(value) => Some(value as f64),
+        Value::Float(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn items<'a>(node: &'a Node, key: &str) -> impl Iterator<Item = &'a Node> {
+    let items = node
+        .get(key)
+        .and_then(Node::as_sequence)
+        .unwrap_or_default();
+    items.iter().map(|item| &**item)
+}
+
+fn texts(node: &Node, key: &str) -> Vec<String> {
+    items(node, key)
+        .filter_map(Node::as_str)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A map of text; nulls are left out.
+fn text_map(node: &Node, key: &str) -> BTreeMap<String, String> {
+    let pairs = entries(mapping(node, key)).iter();
+    pairs
+        .filter_map(|entry| Some((entry.key.to_string(), entry.value.as_str()?.to_owned())))
+        .collect()
+}
+
+fn span_at(node: &Node, key: &str) -> Span {
+    node.get(key).map_or(node.span, |value| value.span)
+}
+
+impl Decoder<'_> {
+    fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.diagnostics.error(span, message);
+    }
+
+    fn not_yet(&mut self, span: Span, what: impl std::fmt::Display) {
+        self.diagnostics.push(
+            Diagnostic::error(span, format!("{what}: not supported yet"))
+                .label("valid, but nothing acts on it yet"),
+        );
+    }
+
+    /// Reports a name that breaks its rule.
+    fn named<T>(&mut self, span: Span, name: Result<T, NameError>) -> Option<T> {
+        match name {
+            Ok(name) => Some(name),
+            Err(error) => {
+                self.error(span, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Reads a number of bytes that is not negative.
+    fn bytes(&mut self, node: &Node, key: &str, place: &str) -> Option<u64> {
+        let value = node.get(key)?;
+        let bytes: i64 = value.as_str()?.parse().ok()?;
+        match u64::try_from(bytes) {
+            Ok(0) => None,
+            Ok(bytes) => Some(bytes),
+            Err(_) => {
+                self.error(
+                    value.span,
+                    format!("{place}.{key} must be greater than or equal to 0"),
+                );
+                None
+            }
+        }
+    }
+
+    fn address(&mut self, node: &Node, key: &str, place: &str) -> Option<std::net::IpAddr> {
+        let value = node.get(key)?;
+        let text = value.as_str().filter(|text| !text.is_empty())?;
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                self.error(
+                    value.span,
+                    format!("{place}.{key}: invalid ip address: {text}"),
+                );
+                None
+            }
+        }
+    }
+
+    fn services(&mut self, services: Option<&Mapping>) -> BTreeMap<ServiceName, Service> {
+        let mut decoded = BTreeMap::new();
+        for entry in entries(services) {
+            let name = self.named(entry.key_span, ServiceName::new(&entry.key));
+            let service = self.service(entry);
+            if let Some(name) = name {
+                decoded.insert(name, service);
+            }
+        }
+        decoded
+    }
+}

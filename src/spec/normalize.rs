@@ -1,0 +1,552 @@
+//! What a merged project implies, written out: defaults, names, the default network, implied dependencies, profiles and
+//! the environment of each service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::assemble::Setting;
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::dotenv::Format;
+use super::schema::{self, Attribute, Shape};
+use super::session::{Environment, Session};
+use super::source::Span;
+use super::tree::{Entry, Mapping, Node, Value};
+
+/// A project with nothing left implied.
+pub(crate) struct Normalized {
+    /// The project, with the services that are enabled.
+    pub(crate) project: Node,
+    /// The services that no profile enables.
+    pub(crate) disabled: Mapping,
+}
+
+fn text(span: Span, text: impl Into<Box<str>>) -> Arc<Node> {
+    Arc::new(Node::string(span, text))
+}
+
+fn empty(span: Span) -> Arc<Node> {
+    Arc::new(Node::new(span, Value::Mapping(Mapping::default())))
+}
+
+fn entry(key: &str, key_span: Span, value: Arc<Node>) -> Entry {
+    Entry {
+        key: key.into(),
+        key_span,
+        value,
+    }
+}
+
+/// Takes the map out of a node; empty where it is none.
+fn into_mapping(node: Arc<Node>) -> Mapping {
+    match Arc::unwrap_or_clone(node).value {
+        Value::Mapping(mapping) => mapping,
+        _ => Mapping::default(),
+    }
+}
+
+/// Puts a map back into a node.
+fn mapping_node(span: Span, mapping: Mapping) -> Arc<Node> {
+    Arc::new(Node::new(span, Value::Mapping(mapping)))
+}
+
+/// Takes the map at `key` out; empty, at `span`, where there is none.
+fn take(mapping: &mut Mapping, key: &str, span: Span) -> (Span, Span, Mapping) {
+    match mapping.remove(key) {
+        Some(entry) => (entry.key_span, entry.value.span, into_mapping(entry.value)),
+        None => (span, span, Mapping::default()),
+    }
+}
+
+/// Writes out all that `project` implies, `name` being the project's name.
+pub(crate) fn normalize(
+    session: &mut Session<'_>,
+    project: Arc<Node>,
+    setting: &Setting,
+    name: &str,
+    profiles: &[String],
+) -> Normalized {
+    let span = project.span;
+    let mut project = into_mapping(default_contexts(project, &setting.directory));
+    let (services_key, services_span, services) = take(&mut project, "services", span);
+    let mut enabled = Vec::new();
+    let mut disabled = Vec::new();
+    for mut service in services.into_entries() {
+        service.value = Arc::new(self::service(service.key_span, service.value, setting));
+        let is_enabled = is_enabled(&service.value, profiles);
+        if is_enabled {
+            enabled.push(service)
+        } else {
+            disabled.push(service)
+        }
+    }
+    let disabled = Mapping::from_entries(disabled).0;
+    for service in &mut enabled {
+        drop_absent(service, &disabled);
+        resolve_environment(session, service, setting);
+    }
+    let default_used = enabled
+        .iter()
+        .chain(disabled.entries())
+        .find(|service| uses_default(&service.value));
+    let default_span = default_used.map(|service| service.key_span);
+    name_resources(&mut project, name, default_span);
+    project.insert(entry("name", span, text(span, name)));
+    let services = mapping_node(services_span, Mapping::from_entries(enabled).0);
+    project.insert(entry("services", services_key, services));
+    Normalized {
+        project: Node::new(span, Value::Mapping(project)),
+        disabled,
+    }
+}
+
+/// Gives each build without a context the directory of its project, which is another one for an included file.
+pub(crate) fn default_contexts(mut project: Arc<Node>, directory: &Path) -> Arc<Node> {
+    let lacks = |service: &Entry| {
+        let build = service.value.get("build");
+        build.is_some_and(|build| {
+            build
+                .as_mapping()
+                .is_some_and(|build| build.entry("context").is_none())
+        })
+    };
+    let services = project.get("services").and_then(Node::as_mapping);
+    if !services.is_some_and(|services| services.entries().iter().any(lacks)) {
+        return project;
+    }
+    let Value::Mapping(fields) = &mut Arc::make_mut(&mut project).value else {
+        return project;
+    };
+    if let Some(services) = fields.get_mut("services")
+        && let Value::Mapping(services) = &mut Arc::make_mut(services).value
+    {
+        for service in services.entries_mut().filter(|service| lacks(service)) {
+            if let Value::Mapping(service) = &mut Arc::make_mut(&mut service.value).value
+                && let Some(build) = service.get_mut("build")
+            {
+                super::canonical::forms::set_default(build, "context", |span| {
+                    text(span, directory.to_string_lossy())
+                });
+            }
+        }
+    }
+    project
+}
+
+fn uses_default(service: &Node) -> bool {
+    service
+        .get("networks")
+        .and_then(Node::as_mapping)
+        .is_some_and(|networks| networks.entry("default").is_some())
+}
+
+fn is_enabled(service: &Node, profiles: &[String]) -> bool {
+    let own = service
+        .get("profiles")
+        .and_then(Node::as_sequence)
+        .unwrap_or_default();
+    own.is_empty()
+        || profiles
+            .iter()
+            .any(|active| active == "*" || own.iter().any(|own| own.as_str() == Some(active)))
+}
+
+fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
+    let span = node.span;
+    let mut service = into_mapping(node);
+    if let Some(build) = service.remove("build") {
+        service.insert(Entry {
+            value: self::build(build.value, setting),
+            ..build
+        });
+    }
+    if let Some(deploy) = service.get_mut("deploy") {
+        super::canonical::forms::set_default(deploy, "placement", empty);
+    }
+    dependencies(&mut service);
+    let networks = service.get("networks").and_then(Node::as_mapping);
+    let has_networks = networks.is_some_and(|networks| !networks.is_empty());
+    if !has_networks && service.get("network_mode").is_none() && service.get("provider").is_none() {
+        let default = entry(
+            "default",
+            key_span,
+            Arc::new(Node::new(key_span, Value::Null)),
+        );
+        let networks = Mapping::from_entries(vec![default]).0;
+        service.insert(entry(
+            "networks",
+            key_span,
+            mapping_node(key_span, networks),
+        ));
+    }
+    Node::new(span, Value::Mapping(service))
+}
+
+fn build(node: Arc<Node>, setting: &Setting) -> Arc<Node> {
+    let span = node.span;
+    let mut build = into_mapping(node);
+    if build.get("dockerfile").is_none() && build.get("dockerfile_inline").is_none() {
+        build.insert(entry("dockerfile", span, text(span, "Dockerfile")));
+    }
+    if let Some(args) = build.get_mut("args") {
+        *args = from_environment(args, &setting.environment);
+    }
+    mapping_node(span, build)
+}
+
+/// Gives the nulls of a map the values of the environment.
+fn from_environment(node: &Arc<Node>, environment: &Environment) -> Arc<Node> {
+    let Some(mapping) = node.as_mapping() else {
+        return Arc::clone(node);
+    };
+    if mapping.entries().iter().all(|entry| !entry.value.is_null()) {
+        return Arc::clone(node);
+    }
+    let mut mapping = mapping.clone();
+    for entry in mapping.entries_mut().filter(|entry| entry.value.is_null()) {
+        if let Some(value) = environment.get(&*entry.key) {
+            entry.value = text(entry.value.span, value.as_str());
+        }
+    }
+    mapping_node(node.span, mapping)
+}
+
+/// Completes `depends_on`, and adds what `network_mode: service:…` implies.
+fn dependencies(service: &mut Mapping) {
+    let implied = service.entry("network_mode").and_then(|mode| {
+        let target = mode.value.as_str()?.strip_prefix("service:")?;
+        Some((target.to_owned(), mode.value.span))
+    });
+    if implied.is_none() && service.get("depends_on").is_none() {
+        return;
+    }
+    let span = service.entry("depends_on").map(|entry| entry.key_span);
+    let span = span
+        .or(implied.as_ref().map(|(_, span)| *span))
+        .unwrap_or_default();
+    let (key_span, span, mut dependencies) = take(service, "depends_on", span);
+    for dependency in dependencies.entries_mut() {
+        super::canonical::forms::set_default(&mut dependency.value, "required", |span| {
+            Arc::new(Node::new(span, Value::Bool(true)))
+        });
+    }
+    if let Some((target, span)) = implied
+        && dependencies.entry(&target).is_none()
+    {
+        let value = super::canonical::object(
+            span,
+            [
+                ("condition", text(span, "service_started")),
+                ("required", Arc::new(Node::new(span, Value::Bool(true)))),
+                ("restart", Arc::new(Node::new(span, Value::Bool(true)))),
+            ],
+        );
+        dependencies.insert(entry(&target, span, value));
+    }
+    service.insert(entry(
+        "depends_on",
+        key_span,
+        mapping_node(span, dependencies),
+    ));
+}
+
+/// Drops dependencies that need not be there on services that are not enabled.
+fn drop_absent(service: &mut Entry, disabled: &Mapping) {
+    let optional = |dependency: &Entry| {
+        let required = dependency.value.get("required");
+        matches!(required.map(|node| &node.value), Some(Value::Bool(false)))
+            && disabled.entry(&dependency.key).is_some()
+    };
+    let dependencies = service.value.get("depends_on").and_then(Node::as_mapping);
+    let dropped: Vec<Arc<str>> = dependencies
+        .into_iter()
+        .flat_map(Mapping::entries)
+        .filter(|dependency| optional(dependency))
+        .map(|dependency| Arc::clone(&dependency.key))
+        .collect();
+    if dropped.is_empty() {
+        return;
+    }
+    if let Value::Mapping(mapping) = &mut Arc::make_mut(&mut service.value).value
+        && let Some(dependencies) = mapping.get_mut("depends_on")
+    {
+        for key in dropped {
+            super::canonical::forms::remove(dependencies, &key);
+        }
+    }
+}
+
+/// Reads the env files of a service and puts `environment` above them.
+fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: &Setting) {
+    let files = service
+        .value
+        .get("env_file")
+        .and_then(Node::as_sequence)
+        .unwrap_or_default()
+        .to_vec();
+    if files.is_empty() && service.value.get("environment").is_none() {
+        return;
+    }
+    let Value::Mapping(fields) = &mut Arc::make_mut(&mut service.value).value else {
+        return;
+    };
+    let (key_span, span, own) = match fields.remove("environment") {
+        Some(environment) => {
+            let resolved = from_environment(&environment.value, &setting.environment);
+            (environment.key_span, resolved.span, into_mapping(resolved))
+        }
+        None => (service.key_span, service.key_span, Mapping::default()),
+    };
+    let mut all: BTreeMap<String, (Span, Arc<Node>)> = BTreeMap::new();
+    for file in &files {
+        for (key, value) in env_file(session, file, setting, &own, &all) {
+            all.insert(key, (file.span, text(file.span, value)));
+        }
+    }
+    let mut variables = own;
+    for (key, (span, value)) in all {
+        if variables.entry(&key).is_none() {
+            variables.insert(entry(&key, span, value));
+        }
+    }
+    if !variables.is_empty() {
+        fields.insert(entry(
+            "environment",
+            key_span,
+            mapping_node(span, variables),
+        ));
+    }
+}
+
+/// Reads one env file of a service.
+fn env_file(
+    session: &mut Session<'_>,
+    file: &Node,
+    setting: &Setting,
+    own: &Mapping,
+    earlier: &BTreeMap<String, (Span, Arc<Node>)>,
+) -> Environment {
+    let Some(path) = file.get("path") else {
+        return Environment::new();
+    };
+    let path_text = Path::new(path.as_str().unwrap_or_default());
+    let required = !matches!(
+        file.get("required").map(|node| &node.value),
+        Some(Value::Bool(false))
+    );
+    if !required && !session.reader.exists(path_text) {
+        return Environment::new();
+    }
+    let Some(bytes) = session.read(path_text, Some(path.span), "env file") else {
+        return Environment::new();
+    };
+    let raw = file.get("format").and_then(Node::as_str) == Some("raw");
+    let format = if raw { Format::Raw } else { Format::Dotenv };
+    let lookup = |name: &str| {
+        let own = || own.get(name).and_then(Node::as_str).map(str::to_owned);
+        let earlier = || {
+            earlier
+                .get(name)
+                .and_then(|(_, value)| value.as_str())
+                .map(str::to_owned)
+        };
+        setting
+            .environment
+            .get(name)
+            .cloned()
+            .or_else(own)
+            .or_else(earlier)
+    };
+    session
+        .dotenv(path_text, bytes, format, &lookup)
+        .unwrap_or_default()
+}
+
+/// Names networks, volumes, secrets and configs; adds the default network where it is used.
+fn name_resources(project: &mut Mapping, name: &str, default_used: Option<Span>) {
+    if let Some(span) = default_used {
+        let (key_span, networks_span, mut networks) = take(project, "networks", span);
+        if networks.entry("default").is_none() {
+            networks.insert(entry("default", span, empty(span)));
+        }
+        project.insert(entry(
+            "networks",
+            key_span,
+            mapping_node(networks_span, networks),
+        ));
+    }
+    for kind in ["networks", "volumes", "secrets", "configs"] {
+        let Some(resources) = project.remove(kind) else {
+            continue;
+        };
+        let span = resources.value.span;
+        let mut named = into_mapping(resources.value);
+        for resource in named.entries_mut() {
+            let span = resource.value.span;
+            let mut fields = into_mapping(Arc::clone(&resource.value));
+            let external = matches!(
+                fields.get("external").map(|node| &node.value),
+                Some(Value::Bool(true))
+            );
+            if fields.get("name").is_none() {
+                let full = if external {
+                    resource.key.to_string()
+                } else {
+                    format!("{name}_{}", resource.key)
+                };
+                fields.insert(entry("name", span, text(span, full)));
+            }
+            if kind == "networks" && fields.get("ipam").is_none() {
+                fields.insert(entry("ipam", span, empty(span)));
+            }
+            resource.value = mapping_node(span, fields);
+        }
+        project.insert(Entry {
+            value: mapping_node(span, named),
+            ..resources
+        });
+    }
+}
+
+/// Reports and takes out the nulls that may not stay now that everything is merged, and properties that are missing.
+pub(crate) fn check_complete(project: &mut Arc<Node>, diagnostics: &mut Diagnostics) {
+    let mut way = Vec::new();
+    static PROJECT: Shape = Shape::Object(schema::PROJECT);
+    complete(project, &PROJECT, &mut way, diagnostics);
+}
+
+fn complete(
+    node: &mut Arc<Node>,
+    shape: &'static Shape,
+    way: &mut Vec<Arc<str>>,
+    diagnostics: &mut Diagnostics,
+) {
+    match (&node.value, shape) {
+        (Value::Sequence(items), Shape::List(Shape::Object(attributes), _)) => {
+            for (index, item) in items.iter().enumerate() {
+                require(
+                    item,
+                    item.span,
+                    attributes,
+                    &format!("{}.{index}", way.join(".")),
+                    diagnostics,
+                );
+            }
+        }
+        (Value::Mapping(mapping), _) => {
+            let mut nulls = BTreeSet::new();
+            let mut inner = Vec::new();
+            for entry in mapping.entries() {
+                match child(shape, &entry.key) {
+                    Some(child) if entry.value.is_null() => {
+                        if let Some(what) = child.null_refused() {
+                            let place = way.iter().map(|key| &**key).chain([&*entry.key]);
+                            let place = place.collect::<Vec<_>>().join(".");
+                            diagnostics.push(
+                                Diagnostic::error(
+                                    entry.key_span,
+                                    format!("{place} must be {what}"),
+                                )
+                                .label("nothing follows it"),
+                            );
+                            nulls.insert(Arc::clone(&entry.key));
+                        }
+                    }
+                    Some(child) if child.is_nested() => inner.push((Arc::clone(&entry.key), child)),
+                    _ => {}
+                }
+            }
+            if nulls.is_empty() && inner.is_empty() {
+                return;
+            }
+            let Value::Mapping(mapping) = &mut Arc::make_mut(node).value else {
+                return;
+            };
+            for key in nulls {
+                mapping.remove(&key);
+            }
+            for (key, child) in inner {
+                if let Some(value) = mapping.get_mut(&key) {
+                    way.push(Arc::clone(&key));
+                    if let (Shape::Object(attributes), Shape::DependsOn) = (child, shape) {
+                        require(value, value.span, attributes, &way.join("."), diagnostics);
+                    }
+                    complete(value, child, way, diagnostics);
+                    way.pop();
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn require(
+    node: &Node,
+    span: Span,
+    attributes: &[Attribute],
+    place: &str,
+    diagnostics: &mut Diagnostics,
+) {
+    for attribute in attributes.iter().filter(|attribute| attribute.required) {
+        if node.get(attribute.name).is_none() {
+            diagnostics.error(
+                span,
+                format!("{place} missing property '{}'", attribute.name),
+            );
+        }
+    }
+}
+
+static DEPENDENCY: Shape = Shape::Object(schema::DEPENDENCY);
+static ATTACHMENT: Shape = Shape::NullOrObject(schema::ATTACHMENT);
+
+/// Returns the shape of the value of `key`.
+fn child(shape: &'static Shape, key: &str) -> Option<&'static Shape> {
+    let attribute =
+        |attributes: &'static [Attribute]| schema::find(attributes, key).map(|found| &found.shape);
+    match shape {
+        Shape::Object(attributes) | Shape::NullOrObject(attributes) => attribute(attributes),
+        Shape::Build => attribute(schema::BUILD),
+        Shape::Map(values) => Some(values),
+        Shape::DependsOn => Some(&DEPENDENCY),
+        Shape::ServiceNetworks => Some(&ATTACHMENT),
+        _ => None,
+    }
+}
+
+impl Shape {
+    /// Returns what must stand there, for shapes that a null is not.
+    fn null_refused(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Any | Self::Command | Self::HealthTest | Self::NullOrObject(_) => return None,
+            Self::Text | Self::Word(_) | Self::Path | Self::Context | Self::Duration => "a string",
+            Self::TextOrNumber => "a string or a number",
+            Self::Boolean | Self::External => "a boolean",
+            Self::Integer(..) => "an integer",
+            Self::Number => "a number",
+            Self::Bytes => "a number of bytes",
+            Self::Mode => "permission bits in octal",
+            Self::List(..) | Self::Ports | Self::Mounts | Self::Grants(_) => "a list",
+            Self::OneOrMany(_) | Self::EnvFiles => "a string or a list",
+            Self::KeyValues(_) | Self::DependsOn | Self::ServiceNetworks | Self::ExtraHosts => {
+                "a mapping or a list"
+            }
+            Self::Map(_) | Self::Object(_) | Self::Ulimits => "a mapping",
+            Self::Build | Self::Extends => "a string or a mapping",
+        })
+    }
+
+    /// Whether something may be missing in it.
+    fn is_nested(&self) -> bool {
+        matches!(
+            self,
+            Self::Object(_)
+                | Self::NullOrObject(_)
+                | Self::Map(_)
+                | Self::Build
+                | Self::DependsOn
+                | Self::ServiceNetworks
+                | Self::List(Self::Object(_), _)
+        )
+    }
+}

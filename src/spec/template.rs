@@ -1,0 +1,326 @@
+//! Interpolation (compose-spec 12-interpolation.md).
+//!
+//! ```text
+//! $$                    a literal $
+//! $NAME   ${NAME}       the value; unset: blank, with a warning
+//! ${NAME:-template}     the template where NAME is unset or empty      ${NAME-template}   where it is unset
+//! ${NAME:+template}     the template where NAME is set and not empty   ${NAME+template}   where it is set
+//! ${NAME:?template}     an error where NAME is unset or empty          ${NAME?template}   where it is unset
+//! ```
+//!
+//! Any other `$` stays, but `${` that is none of these is an error.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// How deep templates may lie in each other.
+const MAX_DEPTH: usize = 100;
+
+/// Where values come from, and what is told about them.
+pub(crate) trait Variables {
+    /// Returns the value of `name`.
+    fn value(&self, name: &str) -> Option<&str>;
+    /// Takes note that the unset `name`, at these bytes of the text, became blank.
+    fn unset(&mut self, name: &str, at: Range<usize>);
+}
+
+/// Why a text cannot be filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TemplateError {
+    /// The bytes at fault.
+    pub(crate) at: Range<usize>,
+    /// What is wrong with them.
+    pub(crate) kind: TemplateErrorKind,
+}
+
+/// What is wrong with a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TemplateErrorKind {
+    /// `${` that starts nothing known.
+    Invalid,
+    /// More than [`MAX_DEPTH`] in each other.
+    TooDeep,
+    /// `:?` or `?`, and there is no value.
+    Required {
+        /// The variable.
+        name: String,
+        /// The rest of it, filled in; may be empty.
+        message: String,
+    },
+}
+
+/// Fills `text` in.
+pub(crate) fn substitute<'a>(
+    text: &'a str,
+    variables: &mut dyn Variables,
+) -> Result<Cow<'a, str>, TemplateError> {
+    if !text.contains('$') {
+        return Ok(text.into());
+    }
+    let mut out = String::with_capacity(text.len());
+    fill(text, 0, 0, variables, &mut out)?;
+    Ok(out.into())
+}
+
+/// Fills the part of the text that begins at byte `offset` of the whole.
+fn fill(
+    text: &str,
+    offset: usize,
+    depth: usize,
+    variables: &mut dyn Variables,
+    out: &mut String,
+) -> Result<(), TemplateError> {
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        out.push_str(&rest[..dollar]);
+        let start = offset + (text.len() - rest.len()) + dollar;
+        let after = &rest[dollar + 1..];
+        let name_length = name_length(after);
+        if after.starts_with('$') {
+            out.push('$');
+            rest = &after[1..];
+        } else if name_length > 0 {
+            let name = &after[..name_length];
+            match variables.value(name) {
+                Some(value) => out.push_str(value),
+                None => variables.unset(name, start..start + 1 + name_length),
+            }
+            rest = &after[name_length..];
+        } else if after.starts_with('{') {
+            let invalid = |end: usize| TemplateError {
+                at: start..end,
+                kind: TemplateErrorKind::Invalid,
+            };
+            if depth >= MAX_DEPTH {
+                return Err(TemplateError {
+                    kind: TemplateErrorKind::TooDeep,
+                    ..invalid(start + 2)
+                });
+            }
+            let close = closing_brace(after).ok_or_else(|| invalid(start + 1 + after.len()))?;
+            let braced =
+                Braced::parse(&after[1..close]).ok_or_else(|| invalid(start + close + 2))?;
+            braced.fill(start, depth, variables, out)?;
+            rest = &after[close + 1..];
+        } else {
+            out.push('$');
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    Ok(())
+}
+
+/// Returns the length of the variable's name that `text` starts with.
+fn name_length(text: &str) -> usize {
+    let is_name = |(at, b): (usize, u8)| {
+        b == b'_' || b.is_ascii_alphabetic() || (at > 0 && b.is_ascii_digit())
+    };
+    text.bytes()
+        .enumerate()
+        .take_while(|&byte| is_name(byte))
+        .count()
+}
+
+/// Returns where the brace that `text` starts with is closed.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    for (at, b) in text.bytes().enumerate() {
+        match b {
+            b'{' => open += 1,
+            b'}' => {
+                open -= 1;
+                if open == 0 {
+                    return Some(at);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What stands between the braces.
+struct Braced<'a> {
+    name: &'a str,
+    /// `-`, `+` or `?`, and whether a colon stands before it.
+    operator: Option<(u8, bool)>,
+    argument: &'a str,
+}
+
+impl<'a> Braced<'a> {
+    fn parse(body: &'a str) -> Option<Self> {
+        let (name, rest) = body.split_at(name_length(body));
+        if name.is_empty() {
+            return None;
+        }
+        let (operator, argument) = match rest.as_bytes() {
+            [] => (None, rest),
+            [b':', op @ (b'-' | b'+' | b'?'), ..] => (Some((*op, true)), &rest[2..]),
+            [op @ (b'-' | b'+' | b'?'), ..] => (Some((*op, false)), &rest[1..]),
+            _ => return None,
+        };
+        Some(Self {
+            name,
+            operator,
+            argument,
+        })
+    }
+
+    /// Fills in the value; `start` is the byte of the dollar sign.
+    fn fill(
+        &self,
+        start: usize,
+        depth: usize,
+        variables: &mut dyn Variables,
+        out: &mut String,
+    ) -> Result<(), TemplateError> {
+        let value = variables.value(self.name);
+        let Some((operator, colon)) = self.operator else {
+            match value {
+                Some(value) => out.push_str(value),
+                None => variables.unset(self.name, start..start + self.name.len() + 3),
+            }
+            return Ok(());
+        };
+        let argument_start = start + 2 + self.name.len() + 1 + usize::from(colon);
+        let present = value.is_some_and(|value| !(colon && value.is_empty()));
+        match (operator, present) {
+            (b'+', true) | (b'-', false) => {
+                fill(self.argument, argument_start, depth + 1, variables, out)
+            }
+            (b'?', false) => {
+                let mut message = String::new();
+                fill(
+                    self.argument,
+                    argument_start,
+                    depth + 1,
+                    variables,
+                    &mut message,
+                )?;
+                Err(TemplateError {
+                    at: start..argument_start + self.argument.len() + 1,
+                    kind: TemplateErrorKind::Required {
+                        name: self.name.to_owned(),
+                        message,
+                    },
+                })
+            }
+            _ => {
+                out.push_str(value.unwrap_or_default());
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Fixed(Vec<String>);
+
+    impl Variables for Fixed {
+        fn value(&self, name: &str) -> Option<&str> {
+            match name {
+                "FOO" => Some("foo"),
+                "BAR" => Some("bar"),
+                "EMPTY" => Some(""),
+                _ => None,
+            }
+        }
+        fn unset(&mut self, name: &str, at: Range<usize>) {
+            self.0.push(format!("{name}@{}..{}", at.start, at.end));
+        }
+    }
+
+    #[test]
+    fn every_form() {
+        let rows = [
+            ("plain", "plain"),
+            ("$FOO", "foo"),
+            ("${FOO}", "foo"),
+            ("$FOO-bar", "foo-bar"),
+            ("${FOO}bar", "foobar"),
+            ("$FOO$BAR", "foobar"),
+            ("$$FOO", "$FOO"),
+            ("$$$FOO", "$foo"),
+            ("$${FOO}", "${FOO}"),
+            ("$UNSET", ""),
+            ("${UNSET:-d}", "d"),
+            ("${UNSET-d}", "d"),
+            ("${EMPTY:-d}", "d"),
+            ("${EMPTY-d}", ""),
+            ("${FOO:-d}", "foo"),
+            ("${FOO:+a}", "a"),
+            ("${FOO+a}", "a"),
+            ("${EMPTY:+a}", ""),
+            ("${EMPTY+a}", "a"),
+            ("${UNSET:+a}", ""),
+            ("${UNSET+a}", ""),
+            ("${FOO:?msg}", "foo"),
+            ("${EMPTY?msg}", ""),
+            ("${UNSET:-}", ""),
+            ("${UNSET:-${UNSET2:-${FOO}}}", "foo"),
+            ("${UNSET:-$BAR x}", "bar x"),
+            ("${UNSET:-{\"a\": {}}}", "{\"a\": {}}"),
+            ("${UNSET:-a}b}", "ab}"),
+            ("${UNSET:-$$x}", "$x"),
+            ("${UNSET:-:-?+}", ":-?+"),
+            ("${UNSET:-a:b/c}", "a:b/c"),
+            ("^a$", "^a$"),
+            ("$}", "$}"),
+            ("a $ b", "a $ b"),
+            ("$1", "$1"),
+            ("100 $ and ${FOO} €$é", "100 $ and foo €$é"),
+        ];
+        for (text, expected) in rows {
+            let mut variables = Fixed::default();
+            assert_eq!(
+                substitute(text, &mut variables).unwrap(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_used_unset_variable_is_noted_with_its_place() {
+        let mut variables = Fixed::default();
+        substitute(
+            "x$UNSET ${NONE} ${FOO:-$NO} ${UNSET2:-${DEEP}}",
+            &mut variables,
+        )
+        .unwrap();
+        assert_eq!(variables.0, ["UNSET@1..7", "NONE@8..15", "DEEP@38..45"]);
+    }
+
+    #[test]
+    fn errors_have_a_place() {
+        let required = |name: &str, message: &str| TemplateErrorKind::Required {
+            name: name.to_owned(),
+            message: message.to_owned(),
+        };
+        let rows = [
+            ("a ${", 2..4, TemplateErrorKind::Invalid),
+            ("${}", 0..3, TemplateErrorKind::Invalid),
+            ("${ a}", 0..5, TemplateErrorKind::Invalid),
+            ("${a!}", 0..5, TemplateErrorKind::Invalid),
+            ("${FOO/a/b}", 0..10, TemplateErrorKind::Invalid),
+            ("${#FOO}", 0..7, TemplateErrorKind::Invalid),
+            ("${FOO", 0..5, TemplateErrorKind::Invalid),
+            ("${UNSET:-${}}", 9..12, TemplateErrorKind::Invalid),
+            ("x ${UNSET:?say $FOO}", 2..20, required("UNSET", "say foo")),
+            ("${EMPTY:?}", 0..10, required("EMPTY", "")),
+            ("${UNSET?}", 0..9, required("UNSET", "")),
+        ];
+        for (text, at, kind) in rows {
+            let error = substitute(text, &mut Fixed::default()).unwrap_err();
+            assert_eq!(error, TemplateError { at, kind }, "{text}");
+        }
+        let deep = format!("{}{}", "${A:-".repeat(200), "}".repeat(200));
+        let error = substitute(&deep, &mut Fixed::default()).unwrap_err();
+        assert_eq!(error.kind, TemplateErrorKind::TooDeep);
+    }
+}

@@ -1,0 +1,578 @@
+//! YAML text into [`Node`]s.
+//!
+//! Events come from `libyaml-safer`, a port of the parser that Docker's is a port of. It panics on two inputs, which
+//! are kept away from it: a text that does not end with a newline (one is added, and taken off a block scalar that
+//! it lengthened), and a tag directly followed by a comma (looked for in a copy first, see [`tag_before_comma`]).
+//!
+//! Aliases share the anchor's node. What they would expand to is counted when they are met, so that a file that
+//! means billions of nodes is refused while it is read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use libyaml_safer::{Event, EventData, Parser, ScalarStyle};
+
+use super::resolve::{Scalar, resolve};
+use crate::spec::diagnostic::{Diagnostic, Diagnostics};
+use crate::spec::source::{SourceId, Span};
+use crate::spec::tree::{Entry, Mapping, Node, Tag, Value};
+
+/// How deep lists and maps may lie in each other.
+const MAX_DEPTH: usize = 200;
+
+/// How many nodes all aliases of a file may stand for.
+const MAX_ALIASED: usize = 500_000;
+
+/// Reads every document of `text`, which has no byte order mark and is less than 4 GiB long.
+///
+/// Returns `None` where the text is not YAML; what can be gone over (a repeated key, a key that is not text) is reported
+/// and gone over.
+pub(crate) fn parse(
+    text: &str,
+    source: SourceId,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<Arc<Node>>> {
+    match build(text, source, diagnostics) {
+        Ok(documents) => Some(documents),
+        Err(diagnostic) => {
+            diagnostics.push(*diagnostic);
+            None
+        }
+    }
+}
+
+fn build(
+    text: &str,
+    source: SourceId,
+    diagnostics: &mut Diagnostics,
+) -> Result<Vec<Arc<Node>>, Box<Diagnostic>> {
+    tag_before_comma(text, source)?;
+    let lengthened;
+    let (input, added) = if text.ends_with('\n') || text.is_empty() {
+        (text, false)
+    } else {
+        lengthened = format!("{text}\n");
+        (lengthened.as_str(), true)
+    };
+    let mut bytes = input.as_bytes();
+    let mut parser = Parser::new();
+    parser.set_input_string(&mut bytes);
+    let mut builder = Builder::new(source, diagnostics);
+    loop {
+        let mut event = parser
+            .parse()
+            .map_err(|error| syntax_error(&error, text, source))?;
+        if added {
+            shorten(&mut event, input.len());
+        }
+        if !builder.take(event)? {
+            return Ok(builder.documents);
+        }
+    }
+}
+
+/// Takes the newline that was added off a block scalar at the end of the text.
+fn shorten(event: &mut Event, length: usize) {
+    let at_end = usize::try_from(event.end_mark.index).is_ok_and(|end| end >= length);
+    if let EventData::Scalar {
+        value,
+        style: ScalarStyle::Literal | ScalarStyle::Folded,
+        ..
+    } = &mut event.data
+        && at_end
+        && value.ends_with('\n')
+    {
+        value.pop();
+    }
+}
+
+fn offset(index: u64) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// Returns the span of the one character at `index`.
+fn character(text: &str, index: u64, source: SourceId) -> Span {
+    let mut start = usize::try_from(index).unwrap_or(usize::MAX).min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let width = text[start..]
+        .chars()
+        .next()
+        .filter(|c| *c != '\n')
+        .map_or(0, char::len_utf8);
+    Span {
+        source,
+        start: offset(start as u64),
+        end: offset((start + width) as u64),
+    }
+}
+
+/// Says what the scanner found wrong, at both places that it names.
+fn syntax_error(error: &libyaml_safer::Error, text: &str, source: SourceId) -> Box<Diagnostic> {
+    let problem = error.problem();
+    let Some(mark) = error.problem_mark() else {
+        let control = text.char_indices().find(|(_, c)| !is_printable(*c));
+        let at = control.map_or(0, |(at, _)| at);
+        let message = match control {
+            Some((_, c)) => format!(
+                "failed to parse YAML: control character U+{:04X} is not allowed",
+                u32::from(c)
+            ),
+            None => format!("failed to parse YAML: {problem}"),
+        };
+        return Box::new(Diagnostic::error(
+            character(text, at as u64, source),
+            message,
+        ));
+    };
+    let diagnostic = Diagnostic::error(
+        character(text, mark.index, source),
+        format!("failed to parse YAML: {problem}"),
+    );
+    Box::new(match (error.context(), error.context_mark()) {
+        (Some(context), Some(mark)) if !context.is_empty() => {
+            diagnostic.note(character(text, mark.index, source), context)
+        }
+        _ => diagnostic,
+    })
+}
+
+/// What libyaml lets into a stream.
+fn is_printable(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{A0}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}'
+        | '\u{10000}'..='\u{10FFFF}')
+}
+
+/// Refuses a tag that is directly followed by a comma (`[!!str, a]`), on which the parser panics.
+///
+/// Every comma that could end one gets a space before it, in a copy, which is safe to read and gives the same events but
+/// for the text of scalars. A tagged node that ends at such a space is one. This costs a second reading only where the
+/// text has an exclamation mark and a comma in one word.
+fn tag_before_comma(text: &str, source: SourceId) -> Result<(), Box<Diagnostic>> {
+    if !text.contains('!') {
+        return Ok(());
+    }
+    let mut copy = String::with_capacity(text.len() + 16);
+    let mut spaces = Vec::new();
+    let mut mark_seen = false;
+    for c in text.chars() {
+        match c {
+            ',' if mark_seen => {
+                spaces.push(copy.len());
+                copy.push(' ');
+            }
+            '!' => mark_seen = true,
+            c if c.is_whitespace() => mark_seen = false,
+            _ => {}
+        }
+        copy.push(c);
+    }
+    if spaces.is_empty() {
+        return Ok(());
+    }
+    if !copy.ends_with('\n') {
+        copy.push('\n');
+    }
+    let original = |at: u64| {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        (at - spaces.partition_point(|space| *space < at)) as u64
+    };
+    let mut bytes = copy.as_bytes();
+    let mut parser = Parser::new();
+    parser.set_input_string(&mut bytes);
+    loop {
+        let event = parser.parse().map_err(|error| {
+            let mut diagnostic = syntax_error(&error, &copy, source);
+            if let Some(mark) = error.problem_mark() {
+                diagnostic.span = Some(character(text, original(mark.index), source));
+            }
+            for note in &mut diagnostic.notes {
+                note.0 = character(text, original(u64::from(note.0.start)), source);
+            }
+            diagnostic
+        })?;
+        let end = usize::try_from(event.end_mark.index).unwrap_or(usize::MAX);
+        match event.data {
+            EventData::Scalar { tag: Some(_), .. } if spaces.binary_search(&end).is_ok() => {
+                let span = Span {
+                    source,
+                    start: offset(original(event.start_mark.index)),
+                    end: offset(original(event.end_mark.index)),
+                };
+                return Err(Box::new(
+                    Diagnostic::error(
+                        span,
+                        "failed to parse YAML: a tag must be followed by a space",
+                    )
+                    .hint("write a space between the tag and the comma"),
+                ));
+            }
+            EventData::StreamEnd => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// A collection that is not closed yet.
+struct Frame {
+    span: Span,
+    tag: Option<String>,
+    anchor: Option<String>,
+    /// Nodes in it, aliases expanded.
+    weight: usize,
+    kind: FrameKind,
+}
+
+enum FrameKind {
+    Sequence(Vec<Arc<Node>>),
+    Mapping {
+        entries: Vec<Entry>,
+        merges: Vec<(Span, Arc<Node>)>,
+        key: Option<PendingKey>,
+    },
+}
+
+/// A key whose value has not come yet.
+enum PendingKey {
+    Text(Arc<str>, Span),
+    Merge(Span),
+    /// Reported; its value is dropped.
+    Unusable,
+}
+
+struct Builder<'a> {
+    source: SourceId,
+    diagnostics: &'a mut Diagnostics,
+    frames: Vec<Frame>,
+    anchors: BTreeMap<String, (Arc<Node>, usize)>,
+    aliased: usize,
+    documents: Vec<Arc<Node>>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(source: SourceId, diagnostics: &'a mut Diagnostics) -> Self {
+        Self {
+            source,
+            diagnostics,
+            frames: Vec::new(),
+            anchors: BTreeMap::new(),
+            aliased: 0,
+            documents: Vec::new(),
+        }
+    }
+
+    /// Takes one event in; returns false at the end of the stream.
+    fn take(&mut self, event: Event) -> Result<bool, Box<Diagnostic>> {
+        let span = Span {
+            source: self.source,
+            start: offset(event.start_mark.index),
+            end: offset(event.end_mark.index),
+        };
+        match event.data {
+            EventData::StreamEnd => return Ok(false),
+            EventData::DocumentStart { .. } => self.anchors.clear(),
+            EventData::Scalar {
+                anchor,
+                tag,
+                value,
+                style,
+                ..
+            } => self.scalar(
+                span,
+                anchor,
+                tag.as_deref(),
+                &value,
+                style == ScalarStyle::Plain,
+            ),
+            EventData::SequenceStart { anchor, tag, .. } => {
+                self.open(span, tag, anchor, FrameKind::Sequence(Vec::new()))?;
+            }
+            EventData::MappingStart { anchor, tag, .. } => self.open(
+                span,
+                tag,
+                anchor,
+                FrameKind::Mapping {
+                    entries: Vec::new(),
+                    merges: Vec::new(),
+                    key: None,
+                },
+            )?,
+            EventData::SequenceEnd | EventData::MappingEnd => self.close(span.end)?,
+            EventData::Alias { anchor } => self.alias(span, &anchor)?,
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn open(
+        &mut self,
+        span: Span,
+        tag: Option<String>,
+        anchor: Option<String>,
+        kind: FrameKind,
+    ) -> Result<(), Box<Diagnostic>> {
+        if self.frames.len() >= MAX_DEPTH {
+            return Err(Box::new(Diagnostic::error(
+                span,
+                format!(
+                    "nested too deep: the limit is {MAX_DEPTH} lists and mappings in each other"
+                ),
+            )));
+        }
+        self.frames.push(Frame {
+            span,
+            tag,
+            anchor,
+            weight: 1,
+            kind,
+        });
+        Ok(())
+    }
+
+    fn scalar(
+        &mut self,
+        span: Span,
+        anchor: Option<String>,
+        tag: Option<&str>,
+        text: &str,
+        plain: bool,
+    ) {
+        let resolved = resolve(text, plain, tag);
+        if self.expects_key() {
+            let key = match resolved {
+                Scalar::MergeKey => PendingKey::Merge(span),
+                Scalar::Value(Value::String(key)) => PendingKey::Text(key.into(), span),
+                Scalar::Value(_) => {
+                    let place = self.path();
+                    let place = if place.is_empty() {
+                        "at top level".to_owned()
+                    } else {
+                        format!("in {place}")
+                    };
+                    self.diagnostics.push(
+                        Diagnostic::error(span, format!("non-string key {place}: {text}"))
+                            .hint(format!("put it in quotes: \"{text}\"")),
+                    );
+                    PendingKey::Unusable
+                }
+            };
+            if let (Some(anchor), PendingKey::Text(text, span)) = (anchor, &key) {
+                self.anchors
+                    .insert(anchor, (Arc::new(Node::string(*span, &**text)), 1));
+            }
+            self.set_key(key);
+            return;
+        }
+        let value = match resolved {
+            Scalar::MergeKey => Value::String("<<".into()),
+            Scalar::Value(value) => value,
+        };
+        let node = Node {
+            span,
+            tag: merge_tag(tag),
+            value,
+        };
+        self.push(Arc::new(node), 1, anchor);
+    }
+
+    fn alias(&mut self, span: Span, name: &str) -> Result<(), Box<Diagnostic>> {
+        let Some((node, weight)) = self.anchors.get(name).cloned() else {
+            let open = self
+                .frames
+                .iter()
+                .find(|frame| frame.anchor.as_deref() == Some(name));
+            return Err(Box::new(match open {
+                Some(frame) => Diagnostic::error(
+                    span,
+                    format!("cycle detected: anchor `{name}` contains itself"),
+                )
+                .note(frame.span, "the anchor"),
+                None => Diagnostic::error(span, format!("unknown anchor `{name}` referenced"))
+                    .suggest(name, self.anchors.keys().map(String::as_str)),
+            }));
+        };
+        self.aliased = self.aliased.saturating_add(weight);
+        if self.aliased > MAX_ALIASED {
+            return Err(Box::new(
+                Diagnostic::error(span, "document contains excessive aliasing").label(format!(
+                    "with this, aliases stand for more than {MAX_ALIASED} nodes"
+                )),
+            ));
+        }
+        if self.expects_key() {
+            let key = match node.as_str() {
+                Some(text) => PendingKey::Text(text.into(), span),
+                None => self.unusable_key(span),
+            };
+            self.set_key(key);
+        } else {
+            self.push(node, weight, None);
+        }
+        Ok(())
+    }
+
+    fn unusable_key(&mut self, span: Span) -> PendingKey {
+        self.diagnostics.error(span, "a key must be a string");
+        PendingKey::Unusable
+    }
+
+    fn expects_key(&self) -> bool {
+        matches!(
+            self.frames.last().map(|frame| &frame.kind),
+            Some(FrameKind::Mapping { key: None, .. })
+        )
+    }
+
+    fn set_key(&mut self, new: PendingKey) {
+        if let Some(FrameKind::Mapping { key, .. }) =
+            self.frames.last_mut().map(|frame| &mut frame.kind)
+        {
+            *key = Some(new);
+        }
+    }
+
+    /// Adds a finished value to the collection that it stands in.
+    fn push(&mut self, node: Arc<Node>, weight: usize, anchor: Option<String>) {
+        if let Some(anchor) = anchor {
+            self.anchors.insert(anchor, (Arc::clone(&node), weight));
+        }
+        let Some(frame) = self.frames.last_mut() else {
+            self.documents.push(node);
+            return;
+        };
+        frame.weight = frame.weight.saturating_add(weight);
+        match &mut frame.kind {
+            FrameKind::Sequence(items) => items.push(node),
+            FrameKind::Mapping {
+                entries,
+                merges,
+                key,
+            } => match key.take() {
+                Some(PendingKey::Text(key, key_span)) => entries.push(Entry {
+                    key,
+                    key_span,
+                    value: node,
+                }),
+                Some(PendingKey::Merge(span)) => merges.push((span, node)),
+                Some(PendingKey::Unusable) => {}
+                None => {
+                    *key = Some(PendingKey::Unusable);
+                    self.diagnostics.error(node.span, "a key must be a string");
+                }
+            },
+        }
+    }
+
+    fn close(&mut self, end: u32) -> Result<(), Box<Diagnostic>> {
+        let Some(mut frame) = self.frames.pop() else {
+            return Ok(());
+        };
+        frame.span.end = end;
+        let value = match frame.kind {
+            FrameKind::Sequence(items) => Value::Sequence(items),
+            FrameKind::Mapping {
+                entries, merges, ..
+            } => Value::Mapping(self.mapping(entries, merges)?),
+        };
+        let node = Node {
+            span: frame.span,
+            tag: merge_tag(frame.tag.as_deref()),
+            value,
+        };
+        self.push(Arc::new(node), frame.weight, frame.anchor);
+        Ok(())
+    }
+
+    fn mapping(
+        &mut self,
+        entries: Vec<Entry>,
+        merges: Vec<(Span, Arc<Node>)>,
+    ) -> Result<Mapping, Box<Diagnostic>> {
+        let (mut mapping, repeated) = Mapping::from_entries(entries);
+        for (entry, first) in repeated {
+            self.repeated(&entry.key, entry.key_span, first);
+        }
+        if let [first, second, ..] = merges.as_slice() {
+            self.repeated("<<", second.0, first.0);
+        }
+        for (_, merged) in merges {
+            match &merged.value {
+                Value::Mapping(base) => merge_key(&mut mapping, base),
+                Value::Sequence(bases) => {
+                    for base in bases {
+                        let base = base.as_mapping().ok_or_else(|| not_mergeable(base))?;
+                        merge_key(&mut mapping, base);
+                    }
+                }
+                _ => return Err(not_mergeable(&merged)),
+            }
+        }
+        Ok(mapping)
+    }
+
+    fn repeated(&mut self, key: &str, span: Span, first: Span) {
+        self.diagnostics.push(
+            Diagnostic::error(span, format!("mapping key \"{key}\" already defined"))
+                .note(first, "first defined here"),
+        );
+    }
+
+    /// Returns where the open collections stand, such as `services.web.ports[0]`.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        let parents = self
+            .frames
+            .split_last()
+            .map_or(&[][..], |(_, parents)| parents);
+        for frame in parents {
+            match &frame.kind {
+                FrameKind::Sequence(items) => path += &format!("[{}]", items.len()),
+                FrameKind::Mapping {
+                    key: Some(PendingKey::Text(key, _)),
+                    ..
+                } => {
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    path += key;
+                }
+                FrameKind::Mapping { .. } => {}
+            }
+        }
+        path
+    }
+}
+
+/// Adds those entries of `base` whose keys `mapping` has not.
+fn merge_key(mapping: &mut Mapping, base: &Mapping) {
+    let missing = base
+        .entries()
+        .iter()
+        .filter(|entry| mapping.entry(&entry.key).is_none());
+    let missing: Vec<Entry> = missing.cloned().collect();
+    if missing.is_empty() {
+        return;
+    }
+    let mut entries = std::mem::take(mapping).into_entries();
+    entries.extend(missing);
+    *mapping = Mapping::from_entries(entries).0;
+}
+
+fn not_mergeable(node: &Node) -> Box<Diagnostic> {
+    Box::new(
+        Diagnostic::error(
+            node.span,
+            "map merge requires map or sequence of maps as the value",
+        )
+        .label(format!("this is {}", node.kind())),
+    )
+}
+
+fn merge_tag(tag: Option<&str>) -> Tag {
+    match tag {
+        Some("!reset") => Tag::Reset,
+        Some("!override") => Tag::Override,
+        _ => Tag::Merge,
+    }
+}

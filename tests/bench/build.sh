@@ -1,0 +1,19 @@
+# Sourced by run.sh: builds with a context of 2,000 files, nothing changed and one file changed with three RUN steps after it.
+project=build
+mkdir -p "$work/build/files"
+for i in $(seq 2000); do echo "file $i" > "$work/build/files/$i.txt"; done
+echo 0 > "$work/build/changed.txt"
+cat > "$work/build/Dockerfile" <<'D'
+FROM busybox
+COPY files /files
+COPY changed.txt /changed.txt
+RUN cat /changed.txt > /one
+RUN cat /one /one > /two
+RUN cat /two /two > /three
+D
+printf 'services:\n  app:\n    build: .\n    command: sleep infinity\n' > "$work/build/compose.yaml"
+build() { compose "$1" build; }
+built() { quiet compose "$1" build; }
+change() { quiet compose "$1" build; changes=$((${changes:-0} + 1)); echo "$changes" > "$work/build/changed.txt"; }
+measure 'build, nothing changed (2,000 files)' '<= 1/8' built build
+measure 'build, one file changed, three RUN after it' '<= 1/8' change build

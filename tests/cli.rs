@@ -1,0 +1,12 @@
+//! Whole commands: arguments, output and exit codes of the binary itself, where no container is needed.
+
+#[path = "cli/command.rs"]
+mod command;
+#[path = "cli/config.rs"]
+mod config;
+#[path = "cli/help.rs"]
+mod help;
+#[path = "cli/streams.rs"]
+mod streams;
+#[path = "cli/usage.rs"]
+mod usage;
