@@ -13,6 +13,11 @@
 
 pub mod annotations;
 pub mod apply;
+<<<<<<< HEAD
+=======
+#[cfg(test)]
+mod converge;
+>>>>>>> plan
 pub mod cancel;
 mod commands;
 pub mod doors;
