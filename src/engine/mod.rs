@@ -13,13 +13,10 @@
 
 pub mod annotations;
 pub mod apply;
-<<<<<<< HEAD
-=======
-#[cfg(test)]
-mod converge;
->>>>>>> plan
 pub mod cancel;
 mod commands;
+#[cfg(test)]
+mod converge;
 pub mod doors;
 pub mod error;
 pub mod etc;
