@@ -443,7 +443,7 @@ mod tests {
         [+] Running 0/1
          ✘ Image hello…  Error exit code 2 2.0s
         --- Image hello-web
-        RUN ^[31mmake^[0m^[0m
+        RUN ^[31mmake^[0m
         make: no rule
         ---
         ");
