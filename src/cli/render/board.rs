@@ -6,10 +6,10 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
-use super::super::time::{render_elapsed, render_size};
 use super::paint;
 use super::table::shorten;
 use super::text::{visible, visible_line};
+use crate::cli::time::{render_elapsed, render_size};
 use crate::engine::event::{Event, EventKind, Subject};
 
 /// Turns ten times a second.

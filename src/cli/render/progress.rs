@@ -369,7 +369,7 @@ mod tests {
         let printer = Printer::new(
             Box::new(Screen::default()),
             Box::new(screen.clone()),
-            super::super::Look::default(),
+            crate::cli::render::Look::default(),
         );
         let shown = Shown {
             title: "Running",
