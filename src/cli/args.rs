@@ -311,11 +311,6 @@ pub(crate) struct PsArgs {
 
 /// A state to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(
-    missing_docs,
-    clippy::missing_docs_in_private_items,
-    reason = "the words that are typed"
-)]
 pub(crate) enum StateArg {
     Created,
     Running,

@@ -150,11 +150,12 @@ impl Context {
 
     /// Fails where `--dry-run` was asked of a command that cannot do it.
     pub(crate) fn refuse_dry_run(&self, command: &str) -> Result<(), CliError> {
-        match self.global.dry_run {
-            true => Err(CliError::NotSupported(format!(
+        if self.global.dry_run {
+            Err(CliError::NotSupported(format!(
                 "option `--dry-run` of `{command}`"
-            ))),
-            false => Ok(()),
+            )))
+        } else {
+            Ok(())
         }
     }
 
