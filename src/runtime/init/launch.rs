@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::config::IdMap;
 use crate::runtime::init::handshake::{self, CallerEnd, ChildEnd, Failure, FailureKind, Message};
+use crate::runtime::init::mounts::Mapping;
 use crate::runtime::init::perform::{self, Child};
 use crate::runtime::init::steps::{HostTree, InitStep};
 use crate::runtime::init::{Spawned, StartError};
@@ -289,8 +290,14 @@ fn started_error(
 }
 
 /// Makes a user namespace with these maps, held by the returned descriptor alone.
-pub(crate) fn make_user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd, StartError> {
+pub(crate) fn make_user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<Mapping, StartError> {
     let step = "make a user namespace";
+    let root_of = |maps: &[IdMap]| {
+        let map = maps.iter().find(|map| map.inside == 0 && map.count > 0);
+        map.map(|map| map.outside)
+            .ok_or_else(|| StartError::Config("the id maps have no root".to_owned()))
+    };
+    let (uid, gid) = (root_of(uids)?, root_of(gids)?);
     let (caller_end, child_end) = handshake::pair().map_err(failed(step))?;
     let pid = match clone::fork().map_err(failed(step))? {
         Forked::Parent(pid) => pid,
@@ -315,7 +322,11 @@ pub(crate) fn make_user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<Owne
     };
     drop(caller_end);
     process::reap(pid).map_err(failed(step))?;
-    opened
+    Ok(Mapping {
+        namespace: opened?,
+        uid,
+        gid,
+    })
 }
 
 /// Writes the maps of a process's user namespace and opens it.

@@ -19,12 +19,9 @@ use crate::runtime::init::handshake::{ChildEnd, Failure, FailureKind};
 use crate::runtime::init::steps::{Content, DeviceNode, InitStep, Place};
 use crate::runtime::init::user::{self, Identity};
 use crate::sys::mount::{self, Attributes, Depth, Filesystem};
-use crate::sys::paths::{self, Kind};
+use crate::sys::paths::{self, Kind, PROC_MAGIC};
 use crate::sys::seccomp::Instruction;
 use crate::sys::{caps, clone, pidfd, process, pty};
-
-/// `PROC_SUPER_MAGIC` (`linux/magic.h`).
-const PROC_MAGIC: i64 = 0x9fa0;
 
 /// Where commands are looked for when the environment names no `PATH`.
 pub(crate) const DEFAULT_PATH: &str =
