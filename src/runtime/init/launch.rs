@@ -36,7 +36,7 @@ struct Made {
 }
 
 /// Makes the child, lets it perform its steps, and returns when it has executed its command.
-pub(crate) fn launch(launch: Launch<'_>, child: Child<'_>) -> Result<Spawned, StartError> {
+pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, StartError> {
     let (caller_end, child_end) = handshake::pair().map_err(failed("make a socket"))?;
     let alone = SingleThreaded::check().map_err(failed("count the threads"))?;
     let direct = launch.join.is_empty() && launch.userns.is_none();
@@ -60,7 +60,7 @@ pub(crate) fn launch(launch: Launch<'_>, child: Child<'_>) -> Result<Spawned, St
             }
         }
         _ => match clone::fork().map_err(failed("fork"))? {
-            Forked::Child(proof) => between(&proof, &launch, child, child_end),
+            Forked::Child(proof) => between(&proof, launch, child, child_end),
             Forked::Parent(between) => {
                 drop((child, child_end));
                 let made = receive_sibling(&caller_end, between)?;

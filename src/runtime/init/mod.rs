@@ -241,7 +241,7 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, StartError> {
         opened: perform::Opened::default(),
     };
     launch::launch(
-        Launch {
+        &Launch {
             clone_flags: plan.clone_flags,
             join,
             userns,

@@ -327,8 +327,8 @@ fn copy_file(
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = openat(to, temporary, flags, Mode::RUSR | Mode::WUSR)?;
-    let mut reader = fs_err::File::from_parts(std::fs::File::from(source), "image file");
-    let mut writer = fs_err::File::from_parts(std::fs::File::from(copy), "volume file");
+    let mut reader = fs_err::File::from_parts(source.into(), "image file");
+    let mut writer = fs_err::File::from_parts(copy.into(), "volume file");
     io::copy(&mut reader, &mut writer)?;
     copy_attributes(reader.file().as_fd(), writer.file().as_fd())?;
     rustix::fs::fchown(&writer, owner(stat).0, owner(stat).1)?;

@@ -3,10 +3,10 @@
 use std::os::fd::AsFd as _;
 
 use crate::runtime::config::{
-    FileOrigin, IdMap, InjectedFile, Mount, MountSource, Rlimit, UserNamespace,
+    FileOrigin, IdMap, InjectedFile, Mount, MountSource, Namespace, Rlimit, UserNamespace,
 };
-use crate::runtime::init::Stdio;
-use crate::runtime::testing::{Outcome, Sandbox, pipe, put, shell};
+use crate::runtime::init::{Stdio, steps};
+use crate::runtime::testing::{Outcome, Sandbox, config, pipe, put, shell};
 
 /// What an outcome is when all went well.
 fn fine(out: &str) -> Outcome {
@@ -260,7 +260,7 @@ fn hostile_user_files_are_refused_at_once() {
         fs_err::File::create(path)
             .unwrap()
             .set_len(2 << 30)
-            .unwrap()
+            .unwrap();
     };
     assert_eq!(
         with(&huge),
@@ -428,4 +428,109 @@ fn a_failed_start_leaves_nothing() {
     assert_eq!(sandbox.cgroup.pids().unwrap(), Vec::<i32>::new());
     let mounted = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounted.contains(sandbox.directory.path().to_str().unwrap()));
+}
+
+#[test]
+#[ignore = "prints times: run it alone"]
+fn time_of_a_start() {
+    let mut sandbox = Sandbox::new("");
+    sandbox.config.process.args = vec!["/bin/true".to_owned()];
+    let (read, write) = pipe();
+    let stdio = Stdio::Pipes {
+        out: write.as_fd(),
+        err: write.as_fd(),
+        input: None,
+    };
+    let mut times: Vec<u128> = (0..50)
+        .map(|_| {
+            let begin = std::time::Instant::now();
+            let spawned = sandbox.start(stdio).unwrap();
+            let started = begin.elapsed();
+            crate::sys::pidfd::wait(spawned.pidfd.as_fd()).unwrap();
+            started.as_micros()
+        })
+        .collect();
+    times.sort_unstable();
+    drop(read);
+    panic!("microseconds: min {} median {}", times[0], times[25]);
+}
+
+#[test]
+fn a_plan_is_a_list_of_steps() {
+    let mut config = config("true");
+    config.sysctls = [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into();
+    config.read_only = true;
+    config.process.tty = true;
+    let facts = steps::Facts {
+        etc_directory: "/c".into(),
+        ..steps::Facts::default()
+    };
+    let plan = steps::plan(&config, &facts).unwrap();
+    let shown: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    let masked = |step: &&String| !step.starts_with("mask") && !step.starts_with("make the");
+    let shown: Vec<&String> = shown.iter().filter(masked).collect();
+    let expected = [
+        "bring `lo` up",
+        "make a cgroup namespace",
+        "make all mounts slaves",
+        "attach the root file system",
+        "mount proc on `/proc`",
+        "mount sysfs on `/sys`",
+        "mount tmpfs on `/dev`",
+        "open `/dev/null`",
+        "mount devpts on `/dev/pts`",
+        "mount tmpfs on `/dev/shm`",
+        "mount mqueue on `/dev/mqueue`",
+        "set sysctl `net.ipv4.ip_forward` to `1`",
+        "mount on `/etc/hosts`",
+        "mount on `/etc/hostname`",
+        "mount on `/etc/resolv.conf`",
+        "set the host name to `box`",
+        "make `/proc/bus` read-only",
+        "make `/proc/fs` read-only",
+        "make `/proc/irq` read-only",
+        "make `/proc/sys` read-only",
+        "make `/proc/sysrq-trigger` read-only",
+        "open a terminal",
+        "change the root",
+        "connect the standard streams",
+        "join a session keyring",
+        "find the user ``",
+        "enter the working directory `/`",
+        "drop privileges",
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_is_made() {
+    let check = |change: &dyn Fn(&mut crate::runtime::config::ContainerConfig), expected: &str| {
+        let mut config = config("true");
+        change(&mut config);
+        let found = steps::plan(&config, &steps::Facts::default());
+        assert_eq!(found.map(|_| ()), Err(expected.to_owned()));
+    };
+    check(
+        &|config| config.sysctls = [("kernel.core_pattern".to_owned(), "x".to_owned())].into(),
+        "sysctl `kernel.core_pattern` is not one that a container has for itself",
+    );
+    check(
+        &|config| {
+            config.sysctls = [("net.core.somaxconn".to_owned(), "1".to_owned())].into();
+            config.namespaces.network = Namespace::Host;
+        },
+        "sysctl `net.core.somaxconn` needs a network namespace of the container's own",
+    );
+    check(
+        &|config| config.sysctls = [("net/../kernel/x".to_owned(), "1".to_owned())].into(),
+        "sysctl `net/../kernel/x` is not a valid name",
+    );
+    check(
+        &|config| config.process.cwd = "work".to_owned(),
+        "the working directory `work` is not an absolute path",
+    );
+    check(
+        &|config| config.mounts = vec![tmpfs("/")],
+        "mount target `/` is not an absolute path below `/`",
+    );
 }
