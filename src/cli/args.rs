@@ -137,10 +137,6 @@ pub(crate) enum Command {
 
 /// `stack up`.
 #[derive(Debug, Default, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct UpArgs {
     /// Services; all where none is named
     #[arg(value_name = "SERVICE")]
@@ -270,10 +266,6 @@ pub(crate) struct DownArgs {
 
 /// `stack ps`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct PsArgs {
     /// Services; all where none is named
     #[arg(value_name = "SERVICE")]
@@ -352,10 +344,6 @@ pub(crate) struct Tail(pub(crate) Option<usize>);
 
 /// `stack exec`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct ExecArgs {
     /// Do not wait for the command
     #[arg(short, long)]
@@ -399,10 +387,6 @@ pub(crate) struct ExecArgs {
 
 /// `stack config`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct ConfigArgs {
     /// Services with their dependencies; all where none is named
     #[arg(value_name = "SERVICE")]
@@ -456,10 +440,6 @@ pub(crate) enum ConfigFormat {
 
 /// `stack build`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct BuildArgs {
     /// Services; all that are built where none is named
     #[arg(value_name = "SERVICE")]
@@ -483,10 +463,6 @@ pub(crate) struct BuildArgs {
 
 /// `stack pull`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct PullArgs {
     /// Services; all where none is named
     #[arg(value_name = "SERVICE")]

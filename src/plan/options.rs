@@ -6,10 +6,6 @@ use std::time::Duration;
 use crate::spec::model::service::PullPolicy;
 
 /// `up` and `create`. The default is `up -d` without a flag.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line, free of the others"
-)]
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UpOptions {
     /// Only these services, and what they depend on; all where empty.
