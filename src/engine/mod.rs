@@ -168,9 +168,9 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Turns an error of volumes into the engine's.
-pub(crate) fn volume_error(error: crate::runtime::volumes::VolumeError) -> EngineError {
+pub(crate) fn volume_error(error: &crate::runtime::volumes::VolumeError) -> EngineError {
     EngineError::System {
         attempted: "read the volumes".to_owned(),
-        source: std::io::Error::other(chain(&error)),
+        source: std::io::Error::other(chain(error)),
     }
 }

@@ -19,7 +19,7 @@ use crate::sys::lock::{Lock, Mode};
 
 /// `projects/<project>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProjectRecord {
+pub(crate) struct ProjectRecord {
     /// 1.
     pub version: u32,
     /// Project name.
@@ -37,7 +37,7 @@ pub struct ProjectRecord {
 /// What is wanted of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum DesiredProject {
+pub(crate) enum DesiredProject {
     /// Its containers run.
     Up,
     /// It has none.
@@ -205,9 +205,9 @@ impl Drop for Count<'_> {
         {
             let mut activity = self.lock.waiting.borrow_mut();
             if self.wait {
-                activity.waits -= 1
+                activity.waits -= 1;
             } else {
-                activity.changes -= 1
+                activity.changes -= 1;
             }
         }
         self.lock.release_if_idle();

@@ -195,7 +195,7 @@ async fn relay(
         1 << 16,
         fs_err::File::from_parts(pipe.into(), PathBuf::from("pipe")),
     );
-    let mut buffer = [0; 1 << 15];
+    let mut buffer = vec![0; 1 << 15];
     loop {
         match pipe.read(&mut buffer) {
             Ok(0) => break,

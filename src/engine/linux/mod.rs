@@ -94,7 +94,7 @@ fn runtime_id(id: &ContainerId) -> HostResult<runtime::ContainerId> {
 }
 
 /// Joins several errors of a teardown into one.
-fn all<E: std::fmt::Display>(errors: Vec<E>) -> HostError {
+fn all<E: std::fmt::Display>(errors: &[E]) -> HostError {
     let messages = errors.iter().map(ToString::to_string).collect();
     Box::new(EngineError::Several { messages })
 }
@@ -132,7 +132,7 @@ impl Host for LinuxHost<'_> {
         self.lock
             .change(self.engine.net.remove_network(name))
             .await?
-            .map_err(all)
+            .map_err(|errors| all(&errors))
     }
 
     async fn create_volume(&self, volume: &VolumeSpec) -> HostResult<()> {
@@ -228,7 +228,10 @@ impl LinuxHost<'_> {
             readable(&stopping).await?;
         };
         if !ended.released {
-            self.engine.net.release(&[id.as_str()]).map_err(all)?;
+            self.engine
+                .net
+                .release(&[id.as_str()])
+                .map_err(|errors| all(&errors))?;
         }
         Ok(())
     }
