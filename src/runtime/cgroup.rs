@@ -922,12 +922,12 @@ mod tests {
         );
         // The same by a program, on a host with v2 alone.
         let unified = |own: &Hierarchy| own.version == Version::V2;
-        sandbox.cgroups.hierarchies.retain(unified);
-        let Some(hierarchy) = sandbox.cgroups.hierarchies.first().cloned() else {
+        let mut cgroups = sandbox.cgroups.clone();
+        cgroups.hierarchies.retain(unified);
+        let Some(hierarchy) = cgroups.hierarchies.first().cloned() else {
             return;
         };
-        let group = sandbox
-            .cgroups
+        let group = cgroups
             .create("v2", &Resources::default(), DeviceAccess::Default)
             .unwrap();
         assert_eq!(group.hierarchies().collect::<Vec<_>>(), [&hierarchy]);
