@@ -909,7 +909,7 @@ mod tests {
     #[test]
     fn devices_that_are_not_listed_cannot_be_opened() {
         // fuse may be made (`c *:* m`), not opened.
-        let mut sandbox =
+        let sandbox =
             Sandbox::new("mknod /tmp/f c 10 229 && cat /tmp/f; cat /dev/null && echo fine");
         fs_err::os::unix::fs::symlink("busybox", sandbox.image("bin/mknod")).unwrap();
         let outcome = sandbox.run().unwrap();
