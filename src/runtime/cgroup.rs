@@ -923,7 +923,7 @@ mod tests {
     #[test]
     fn devices_that_are_not_listed_cannot_be_opened() {
         // fuse may be made (`c *:* m`), not opened.
-        let mut sandbox =
+        let sandbox =
             Sandbox::new("mknod /tmp/f c 10 229 && cat /tmp/f; cat /dev/null && echo fine");
         fs_err::os::unix::fs::symlink("busybox", sandbox.image("bin/mknod")).unwrap();
         let outcome = sandbox.run().unwrap();
@@ -936,12 +936,12 @@ mod tests {
         );
         // The same by a program, on a host with v2 alone.
         let unified = |own: &Hierarchy| own.version == Version::V2;
-        sandbox.cgroups.hierarchies.retain(unified);
-        let Some(hierarchy) = sandbox.cgroups.hierarchies.first().cloned() else {
+        let mut cgroups = sandbox.cgroups.clone();
+        cgroups.hierarchies.retain(unified);
+        let Some(hierarchy) = cgroups.hierarchies.first().cloned() else {
             return;
         };
-        let group = sandbox
-            .cgroups
+        let group = cgroups
             .create("v2", &Resources::default(), DeviceAccess::Default)
             .unwrap();
         assert_eq!(group.hierarchies().collect::<Vec<_>>(), [&hierarchy]);

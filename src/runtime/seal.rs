@@ -86,6 +86,13 @@ pub fn seal(run: &Path, executable: &Path) -> Result<Sealed, SealError> {
         stat.st_dev, stat.st_ino, stat.st_mtime, stat.st_mtime_nsec
     );
     let place = top.join(key);
+    // The program may run from there: what is sealed needs no second seal.
+    if executable.starts_with(&top) && executable.parent().is_some_and(is_overlay) {
+        return Ok(Sealed {
+            path: executable.to_owned(),
+            memory: None,
+        });
+    }
     // The usual case, without a lock: a mount is complete from the moment it is there.
     if is_overlay(&place) {
         return Ok(Sealed {
