@@ -50,7 +50,7 @@ pub struct SpawnRequest<'a> {
     pub etc: &'a EtcFiles,
     /// An existing directory that belongs to the container, in which `hosts`, `hostname` and `resolv.conf` are (re)written.
     pub etc_directory: &'a Path,
-    /// The network namespace to enter. `None` with [`Namespace::Own`](crate::runtime::config::Namespace::Own) makes an empty
+    /// The network namespace to enter. `None` with [`Namespace::Own`] makes an empty
     /// one with only `lo`.
     pub netns: Option<BorrowedFd<'a>>,
     /// The pidfd of the first process of each container whose namespaces `config` shares.
