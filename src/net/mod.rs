@@ -45,7 +45,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ipnetwork::IpNetwork;
 
@@ -61,7 +61,7 @@ use crate::net::record::{
 use crate::net::sidecar::{ProxyTarget, SidecarConfig, SidecarNetwork};
 use crate::net::store::Store;
 use crate::sys::atomic::{self, Durability};
-use crate::sys::lock::Mode;
+use crate::sys::lock::{Lock, Mode};
 
 mod coexist;
 pub mod config;
@@ -112,6 +112,10 @@ pub struct Net {
     host: HostPaths,
     instance: String,
     links: tokio::sync::OnceCell<Links>,
+    /// One task at a time changes networks, since it awaits while it holds the lock.
+    turn: tokio::sync::Mutex<()>,
+    /// The lock on networks and leases while anybody of this process holds it.
+    held: Mutex<Weak<Lock>>,
     /// Whether this process has verified the table as a whole.
     is_verified: AtomicBool,
     /// What was noticed on the way, for the next [`Net::repair`] to tell.
@@ -133,6 +137,8 @@ impl Net {
             host,
             instance: instance.to_owned(),
             links: tokio::sync::OnceCell::new(),
+            turn: tokio::sync::Mutex::new(()),
+            held: Mutex::new(Weak::new()),
             is_verified: AtomicBool::new(false),
             noticed: Mutex::new(Vec::new()),
         }
@@ -144,7 +150,8 @@ impl Net {
     pub async fn ensure_network(&self, config: &NetworkConfig) -> Result<NetworkRecord, NetError> {
         check_name(&config.name)?;
         let links = self.links().await?;
-        let _lock = self.store.lock_networks()?;
+        let _turn = self.turn.lock().await;
+        let _lock = self.lock_networks()?;
         let record = match self.store.network(&config.name)? {
             Some(record) => same(record, config)?,
             None => self.create_record(links, config).await?,
@@ -173,7 +180,8 @@ impl Net {
     pub async fn remove_network(&self, name: &str) -> Result<(), Vec<NetError>> {
         let one = |error| vec![error];
         check_name(name).map_err(one)?;
-        let _lock = self.store.lock_networks().map_err(one)?;
+        let _turn = self.turn.lock().await;
+        let _lock = self.lock_networks().map_err(one)?;
         let Some(record) = self.store.network(name).map_err(one)? else {
             return Ok(());
         };
@@ -217,7 +225,7 @@ impl Net {
     ///
     /// All or none; each network's leases are read and written once.
     pub fn allocate(&self, sandboxes: &[SandboxConfig]) -> Result<Vec<Leases>, NetError> {
-        let _lock = self.store.lock_networks()?;
+        let _lock = self.lock_networks()?;
         let names: BTreeSet<&str> = sandboxes
             .iter()
             .flat_map(|s| s.endpoints.iter().map(|e| e.network.as_str()))
@@ -257,7 +265,7 @@ impl Net {
 
     /// Gives back the addresses of the containers, as far as they have any.
     pub fn forget(&self, ids: &[&str]) -> Result<(), NetError> {
-        let _lock = self.store.lock_networks()?;
+        let _lock = self.lock_networks()?;
         for network in self.store.networks()? {
             let name = &network.config.name;
             let mut table = self.store.leases(name)?;
@@ -481,6 +489,19 @@ impl Net {
         self.store
             .network(name)?
             .ok_or_else(|| NetError::NoNetwork(name.to_owned()))
+    }
+
+    /// Locks networks and leases against other processes. What this process does meanwhile shares the lock: waiting for itself
+    /// it would wait for ever, since the holder may be a task of the same thread. Tasks that await under it
+    /// take their `turn` first.
+    fn lock_networks(&self) -> Result<Arc<Lock>, NetError> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = held.upgrade() {
+            return Ok(lock);
+        }
+        let lock = Arc::new(self.store.lock_networks()?);
+        *held = Arc::downgrade(&lock);
+        Ok(lock)
     }
 
     /// Deletes the links of a network.
