@@ -131,6 +131,7 @@ impl Engine {
         warn(&stack.name, &containers, events);
         if containers.is_empty() {
             self.record_up(stack)?;
+            self.repair_network(events)?;
             return self
                 .run(
                     &containers,
@@ -142,13 +143,7 @@ impl Engine {
         }
         let reserved = self.reserve_ports(stack, &containers, &observed)?;
         self.record_up(stack)?;
-        for warning in self.net.repair()? {
-            let kind = EventKind::Warning(warning.to_string());
-            events.emit(Event {
-                subject: Subject::Project(stack.name.to_string()),
-                kind,
-            });
-        }
+        self.repair_network(events)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
         let starting = self.lock_instance(Mode::Shared)?;
         let applied = self.run(&containers, &host, events, cancel).await;
@@ -516,6 +511,17 @@ impl Engine {
                 .is_some_and(|name| name == project.as_str())
         });
         Ok(containers)
+    }
+
+    /// Puts right what others did to the firewall since, and tells what only the user can.
+    pub(crate) fn repair_network(&self, events: &dyn EventSink) -> Result<(), EngineError> {
+        for warning in self.net.repair()? {
+            events.emit(Event {
+                subject: Subject::Project("network".to_owned()),
+                kind: EventKind::Warning(warning.to_string()),
+            });
+        }
+        Ok(())
     }
 
     /// Puts right what a killed process left: adopts containers without a monitor, takes names and ports of ended ones

@@ -144,6 +144,7 @@ impl<'a> RuntimeSteps<'a> {
             subnets: Vec::new(),
         })
         .await?;
+        net.repair()?;
         let sandbox = SandboxConfig {
             id: id.to_string(),
             endpoints: vec![EndpointConfig {

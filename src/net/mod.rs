@@ -112,10 +112,13 @@ pub struct Net {
     host: HostPaths,
     instance: String,
     links: tokio::sync::OnceCell<Links>,
-    /// One task at a time changes networks, since it awaits while it holds the lock.
-    turn: tokio::sync::Mutex<()>,
-    /// The lock on networks and leases while anybody of this process holds it.
-    held: Mutex<Weak<Lock>>,
+    /// One change of networks at a time within this process: they wait for the kernel in between, where another task runs on.
+    changing: tokio::sync::Mutex<()>,
+    /// The lock over networks and leases, while some task of this process holds it. Two descriptors of one process would wait
+    /// for each other without end.
+    locked: Mutex<Weak<Lock>>,
+    /// One change of leases at a time within this process.
+    leasing: Mutex<()>,
     /// Whether this process has verified the table as a whole.
     is_verified: AtomicBool,
     /// What was noticed on the way, for the next [`Net::repair`] to tell.
@@ -137,11 +140,23 @@ impl Net {
             host,
             instance: instance.to_owned(),
             links: tokio::sync::OnceCell::new(),
-            turn: tokio::sync::Mutex::new(()),
-            held: Mutex::new(Weak::new()),
+            changing: tokio::sync::Mutex::new(()),
+            locked: Mutex::new(Weak::new()),
+            leasing: Mutex::new(()),
             is_verified: AtomicBool::new(false),
             noticed: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Takes the lock over networks and leases, or shares it with the task of this process that has it.
+    fn lock_networks(&self) -> Result<Arc<Lock>, NetError> {
+        let mut held = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = held.upgrade() {
+            return Ok(lock);
+        }
+        let lock = Arc::new(self.store.lock_networks()?);
+        *held = Arc::downgrade(&lock);
+        Ok(lock)
     }
 
     /// Makes sure that the network exists with its bridge, addresses and firewall elements: makes, repairs, or does nothing.
@@ -150,7 +165,7 @@ impl Net {
     pub async fn ensure_network(&self, config: &NetworkConfig) -> Result<NetworkRecord, NetError> {
         check_name(&config.name)?;
         let links = self.links().await?;
-        let _turn = self.turn.lock().await;
+        let _alone = self.changing.lock().await;
         let _lock = self.lock_networks()?;
         let record = match self.store.network(&config.name)? {
             Some(record) => same(record, config)?,
@@ -180,7 +195,7 @@ impl Net {
     pub async fn remove_network(&self, name: &str) -> Result<(), Vec<NetError>> {
         let one = |error| vec![error];
         check_name(name).map_err(one)?;
-        let _turn = self.turn.lock().await;
+        let _alone = self.changing.lock().await;
         let _lock = self.lock_networks().map_err(one)?;
         let Some(record) = self.store.network(name).map_err(one)? else {
             return Ok(());
@@ -226,6 +241,7 @@ impl Net {
     /// All or none; each network's leases are read and written once.
     pub fn allocate(&self, sandboxes: &[SandboxConfig]) -> Result<Vec<Leases>, NetError> {
         let _lock = self.lock_networks()?;
+        let _alone = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
         let names: BTreeSet<&str> = sandboxes
             .iter()
             .flat_map(|s| s.endpoints.iter().map(|e| e.network.as_str()))
@@ -266,6 +282,7 @@ impl Net {
     /// Gives back the addresses of the containers, as far as they have any.
     pub fn forget(&self, ids: &[&str]) -> Result<(), NetError> {
         let _lock = self.lock_networks()?;
+        let _alone = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
         for network in self.store.networks()? {
             let name = &network.config.name;
             let mut table = self.store.leases(name)?;
@@ -489,19 +506,6 @@ impl Net {
         self.store
             .network(name)?
             .ok_or_else(|| NetError::NoNetwork(name.to_owned()))
-    }
-
-    /// Locks networks and leases against other processes. What this process does meanwhile shares the lock: waiting for itself
-    /// it would wait for ever, since the holder may be a task of the same thread. Tasks that await under it
-    /// take their `turn` first.
-    fn lock_networks(&self) -> Result<Arc<Lock>, NetError> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lock) = held.upgrade() {
-            return Ok(lock);
-        }
-        let lock = Arc::new(self.store.lock_networks()?);
-        *held = Arc::downgrade(&lock);
-        Ok(lock)
     }
 
     /// Deletes the links of a network.

@@ -134,6 +134,8 @@ impl Host for LinuxHost<'_> {
         self.lock
             .change(self.engine.net.ensure_network(&config))
             .await??;
+        // Other firewalls are asked to let it through once it is there, and before anything uses it.
+        self.engine.repair_network(self.events)?;
         Ok(())
     }
 
