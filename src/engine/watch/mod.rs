@@ -33,7 +33,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -108,10 +107,7 @@ enum Ended {
         orders: Vec<Order>,
         results: Vec<Served>,
     },
-    Built {
-        outcome: BuildOutcome,
-        tree: Rc<Tree>,
-    },
+    Built(BuildOutcome),
 }
 
 /// A task that runs.
@@ -144,7 +140,8 @@ impl Engine {
         for (name, service) in &selection.services {
             if !service.watch.is_empty() {
                 let context = context_ignore(name.as_str(), service)?;
-                let resolve = |path: &Path| fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+                let resolve =
+                    |path: &Path| fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
                 let of_service =
                     Rule::of_service(name.as_str(), service, &context, resolve, &mut warnings)?;
                 rules.extend(of_service);
@@ -172,7 +169,11 @@ impl Engine {
     /// Takes the one right to watch a project.
     fn lock_watch(&self, stack: &Stack) -> Result<Lock, EngineError> {
         // No project has a name with a dot.
-        let path = self.roots.root.join("locks").join(format!("{}.watch", stack.name));
+        let path = self
+            .roots
+            .root
+            .join("locks")
+            .join(format!("{}.watch", stack.name));
         let failed = |source| EngineError::file("lock", &path, source);
         match Lock::try_acquire(&path, Mode::Exclusive).map_err(failed)? {
             Some(lock) => {
@@ -222,7 +223,10 @@ impl Watcher<'_> {
     ) -> Result<(), EngineError> {
         let told = Told { events, watch };
         let warnings = std::mem::take(&mut self.warnings);
-        warnings.into_iter().map(WatchEvent::Warning).for_each(|event| watch.watched(event));
+        warnings
+            .into_iter()
+            .map(WatchEvent::Warning)
+            .for_each(|event| watch.watched(event));
         let failed = |source| EngineError::System {
             attempted: "wait for changes of containers".to_owned(),
             source,
@@ -230,7 +234,12 @@ impl Watcher<'_> {
         // Watched before they are looked at: a change in between is then not missed.
         let mut changes = self.engine.runtime.changes()?;
         self.refresh()?;
-        let services: BTreeSet<_> = self.ledger.rules().iter().map(|rule| rule.service.clone()).collect();
+        let services: BTreeSet<_> = self
+            .ledger
+            .rules()
+            .iter()
+            .map(|rule| rule.service.clone())
+            .collect();
         watch.watched(WatchEvent::Enabled {
             services: services.into_iter().collect(),
             directories: self.source.directories(),
@@ -239,7 +248,7 @@ impl Watcher<'_> {
         let mut rebuild: Option<Rebuild> = None;
         let mut running: FuturesUnordered<Running<'_>> = FuturesUnordered::new();
         loop {
-            for task in self.ledger.next() {
+            for task in self.ledger.next(&self.tree) {
                 running.push(self.begin(task, told, &reasons, &mut rebuild));
             }
             let due = self.pending.due();
@@ -352,13 +361,9 @@ impl<'a> Watcher<'a> {
         match task {
             Task::Build { services } => {
                 let reason = take_reasons(&services, reasons);
-                let tree = Rc::new(self.tree.clone());
                 let begun = rebuild.insert(Rebuild::new(services, self.up.clone()));
                 let work = begun.work(engine, stack, told, reason);
-                Box::pin(async move {
-                    let outcome = work.await;
-                    Ended::Built { outcome, tree }
-                })
+                Box::pin(async move { Ended::Built(work.await) })
             }
             Task::Serve { service, orders } => {
                 let reason = take_reasons(&BTreeSet::from([service.clone()]), reasons);
@@ -387,8 +392,8 @@ impl<'a> Watcher<'a> {
                 self.ledger.served(&service, &orders, results);
                 false
             }
-            Ended::Built { outcome, tree } => {
-                self.ledger.built(outcome, &tree);
+            Ended::Built(outcome) => {
+                self.ledger.built(outcome);
                 true
             }
         }
@@ -398,7 +403,9 @@ impl<'a> Watcher<'a> {
 /// Takes out why a task is done; where nothing changed, a container has come that was owed something.
 fn take_reasons(services: &BTreeSet<String>, reasons: &RefCell<Reasons>) -> Option<Reason> {
     let mut reasons = reasons.borrow_mut();
-    let taken = services.iter().filter_map(|service| reasons.remove(service));
+    let taken = services
+        .iter()
+        .filter_map(|service| reasons.remove(service));
     taken.reduce(|mut one, other| {
         one.paths.extend(other.paths);
         one.heard = one.heard.min(other.heard);

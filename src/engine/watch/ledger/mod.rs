@@ -129,6 +129,8 @@ pub(crate) struct Ledger {
     builds: BTreeMap<String, Building>,
     /// Services that are being built.
     in_build: BTreeSet<String>,
+    /// What was there when that build began.
+    building: Rc<Tree>,
     /// Services that a task is serving.
     in_service: BTreeSet<String>,
     version: Version,
@@ -137,9 +139,11 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Begins with what is there.
     pub(crate) fn new(rules: Vec<Rule>, start: &Tree) -> Self {
+        let start = Rc::new(start.clone());
         Self {
             rules,
-            start: Rc::new(start.clone()),
+            building: Rc::clone(&start),
+            start,
             images: BTreeMap::new(),
             replicas: BTreeMap::new(),
             builds: BTreeMap::new(),
@@ -208,14 +212,24 @@ impl Ledger {
                     replica.found = found;
                     replica.held = false;
                     if renewed {
-                        let lost = owed_of_memory(&self.rules, &replica.found, &self.start, tree, self.version);
+                        let lost = owed_of_memory(
+                            &self.rules,
+                            &replica.found,
+                            &self.start,
+                            tree,
+                            self.version,
+                        );
                         replica.owed.extend(lost);
                     }
                 }
                 Some(replica) => replica.found = found,
             }
         }
-        let used: BTreeSet<&String> = self.replicas.values().map(|replica| &replica.found.image).collect();
+        let used: BTreeSet<&String> = self
+            .replicas
+            .values()
+            .map(|replica| &replica.found.image)
+            .collect();
         self.images.retain(|image, _| used.contains(image));
     }
 
@@ -223,7 +237,12 @@ impl Ledger {
     /// `initial_sync` everything.
     fn owed_by_new(&self, found: &Found, tree: &Tree) -> BTreeMap<Key, Version> {
         let mut changed: BTreeSet<&PathBuf> = differing(&self.start, tree).collect();
-        if let Some(built) = self.images.get(&found.image) {
+        // One that comes before its build is told to have ended is of that build.
+        let begun = self
+            .in_build
+            .contains(&found.service)
+            .then_some(&self.building);
+        if let Some(built) = self.images.get(&found.image).or(begun) {
             changed.extend(differing(built, tree));
         }
         let mut owed = BTreeMap::new();
@@ -240,7 +259,7 @@ impl Ledger {
     }
 
     /// Returns what can be done now, and counts it as being done.
-    pub(crate) fn next(&mut self) -> Vec<Task> {
+    pub(crate) fn next(&mut self, tree: &Tree) -> Vec<Task> {
         let mut tasks = Vec::new();
         let wanted = self.builds.iter().filter(|(_, build)| build.wanted);
         let wanted: BTreeSet<String> = wanted.map(|(service, _)| service.clone()).collect();
@@ -249,17 +268,24 @@ impl Ledger {
                 self.builds.insert(service.clone(), Building::default());
             }
             self.in_build.clone_from(&wanted);
+            self.building = Rc::new(tree.clone());
             tasks.push(Task::Build { services: wanted });
         }
-        let services: BTreeSet<String> = self.rules.iter().map(|rule| rule.service.clone()).collect();
+        let services: BTreeSet<String> =
+            self.rules.iter().map(|rule| rule.service.clone()).collect();
         for service in services {
             if self.in_service.contains(&service) {
                 continue;
             }
             // What is about to be replaced need not be restarted.
             let rebuilt = self.in_build.contains(&service);
-            let of_service = self.replicas.values().filter(|replica| replica.found.service == service);
-            let orders: Vec<Order> = of_service.filter_map(|replica| replica.order(rebuilt)).collect();
+            let of_service = self
+                .replicas
+                .values()
+                .filter(|replica| replica.found.service == service);
+            let orders: Vec<Order> = of_service
+                .filter_map(|replica| replica.order(rebuilt))
+                .collect();
             if !orders.is_empty() {
                 self.in_service.insert(service.clone());
                 tasks.push(Task::Serve { service, orders });
@@ -286,14 +312,15 @@ impl Ledger {
         }
     }
 
-    /// Takes the end of [`Task::Build`]; `tree` is what was there when it began, and `images` what it made.
-    pub(crate) fn built(&mut self, outcome: BuildOutcome, tree: &Rc<Tree>) {
+    /// Takes the end of [`Task::Build`].
+    pub(crate) fn built(&mut self, outcome: BuildOutcome) {
         let services = std::mem::take(&mut self.in_build);
         match outcome {
             BuildOutcome::Done(images) => {
                 for image in images {
                     // The same image again: what was there when it was first made is what counts.
-                    self.images.entry(image).or_insert_with(|| Rc::clone(tree));
+                    let built = Rc::clone(&self.building);
+                    self.images.entry(image).or_insert(built);
                 }
             }
             BuildOutcome::Failed => {
@@ -356,7 +383,8 @@ fn owed_of_memory(
 ) -> BTreeMap<Key, Version> {
     let mut owed = BTreeMap::new();
     for (index, rule) in rules.iter().enumerate() {
-        let in_memory = |target: &PathBuf| found.volatile.iter().any(|place| target.starts_with(place));
+        let in_memory =
+            |target: &PathBuf| found.volatile.iter().any(|place| target.starts_with(place));
         if rule.service != found.service || !rule.target.as_ref().is_some_and(in_memory) {
             continue;
         }
