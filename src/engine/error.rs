@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::engine::apply::ApplyError;
 use crate::engine::instance::InstanceError;
 use crate::engine::lower::LowerError;
+use crate::engine::watch::error::WatchError;
 use crate::images::{ImageError, ReferenceError};
 use crate::net::error::NetError;
 use crate::plan::error::PlanError;
@@ -98,6 +99,9 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+    /// Watching source files.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -118,6 +122,10 @@ impl EngineError {
         let hint = match self {
             Self::NotRoot { .. } => "run it with `sudo`; running without root is not supported yet",
             Self::NotRunning { .. } => "`stack ps` shows what runs",
+            Self::Watch(error) => match error.hint() {
+                Some(hint) => hint,
+                None => return Vec::new(),
+            },
             _ => return Vec::new(),
         };
         vec![hint.to_owned()]

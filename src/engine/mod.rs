@@ -8,7 +8,7 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`logs`], [`exec`], `step` (builds),
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`logs`], [`exec`], [`watch`], `step` (builds),
 //! [`doors`] (hidden commands).
 
 pub mod annotations;
@@ -35,6 +35,7 @@ pub mod roots;
 mod step;
 pub mod view;
 mod views;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;

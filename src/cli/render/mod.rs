@@ -12,6 +12,7 @@
 //! containers.rs  ps          images.rs  images
 //! progress.rs    events -> live region | lines | JSON; board.rs: what the live region shows
 //! logs.rs        `web-1  | text`
+//! watch.rs       what a watch did, a line a batch
 //! terminal.rs    raw mode and the relay of `exec`
 //! ```
 
@@ -24,6 +25,7 @@ pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod terminal;
 pub(crate) mod text;
+pub(crate) mod watch;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
