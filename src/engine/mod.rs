@@ -151,6 +151,9 @@ fn sealed_executable(roots: &Roots) -> Result<Sealed, EngineError> {
         attempted: "find this program".to_owned(),
         source,
     };
+    if let Some(own) = seal::own_copy().map_err(failed)? {
+        return Ok(own);
+    }
     let exe = std::env::current_exe().map_err(failed)?;
     seal::seal(&roots.run, &exe).map_err(|error| EngineError::System {
         attempted: "seal this program".to_owned(),

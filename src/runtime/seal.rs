@@ -207,6 +207,20 @@ pub fn is_sealed() -> io::Result<bool> {
     Ok(rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
 }
 
+/// Returns the running program where it is a sealed copy in memory itself, which no path leads to.
+pub fn own_copy() -> io::Result<Option<Sealed>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::open("/proc/self/exe", flags, Mode::empty())?;
+    let seals = rustix::fs::fcntl_get_seals(&own);
+    if !seals.is_ok_and(|seals| seals.contains(SealFlags::WRITE)) {
+        return Ok(None);
+    }
+    Ok(Some(Sealed {
+        path: format!("/proc/self/fd/{}", own.as_raw_fd()).into(),
+        memory: Some(own),
+    }))
+}
+
 /// Removes every sealed mount under `<run>/exe`; called with the last container. Programs that still run from one go on.
 pub fn unseal(run: &Path) -> Result<(), SealError> {
     let top = run.join("exe");
