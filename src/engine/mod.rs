@@ -8,11 +8,12 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`logs`], [`exec`], `step` (builds),
-//! [`doors`] (hidden commands).
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`exec`], `step` (builds), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
+mod boot;
 pub mod cancel;
 mod commands;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub mod lower;
 mod observe;
 mod project;
 pub mod roots;
+pub mod source;
 mod step;
 pub mod view;
 mod views;
