@@ -313,11 +313,6 @@ pub(crate) struct PsArgs {
 
 /// A state to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(
-    missing_docs,
-    clippy::missing_docs_in_private_items,
-    reason = "the words that are typed"
-)]
 pub(crate) enum StateArg {
     Created,
     Running,
@@ -558,9 +553,11 @@ pub(crate) enum ListFormat {
 pub(crate) enum ImageCommand {
     /// Make an image of a root file system in a tar archive
     Import(ImportArgs),
-    /// List every image of the store
+    /// List the images of the store
     #[command(visible_alias = "list")]
     Ls(ImageListArgs),
+    /// Fetch one image from its registry
+    Pull(ImagePullArgs),
 }
 
 /// `stack image import`.
@@ -577,9 +574,26 @@ pub(crate) struct ImportArgs {
     pub(crate) change: Vec<String>,
 }
 
+/// `stack image pull`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagePullArgs {
+    /// Name of the image
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) reference: String,
+    /// What it is to run on, such as `linux/arm64`; this machine where not said
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Do not show progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
 /// `stack image ls`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageListArgs {
+    /// Only images of this repository, with this tag where it has one
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub(crate) reference: Option<String>,
     /// Show IDs only
     #[arg(short, long)]
     pub(crate) quiet: bool,

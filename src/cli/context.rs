@@ -117,14 +117,23 @@ impl Context {
 
     /// Opens the engine where `--root` and the environment say.
     pub(crate) fn engine(&self) -> Result<Engine, CliError> {
+        Ok(Engine::open(&self.roots(), &self.environment)?)
+    }
+
+    /// Runs on from where containers cannot reach this program; before anything is read.
+    pub(crate) fn sealed(&self) -> Result<(), CliError> {
+        Ok(crate::engine::run_sealed(&self.roots())?)
+    }
+
+    /// Returns where everything is kept.
+    fn roots(&self) -> Roots {
         let is_root = rustix::process::geteuid().is_root();
         let root = self
             .global
             .root
             .as_deref()
             .map(|root| self.directory.join(root));
-        let roots = Roots::choose(root.as_deref(), &self.environment, is_root);
-        Ok(Engine::open(&roots, &self.environment)?)
+        Roots::choose(root.as_deref(), &self.environment, is_root)
     }
 
     /// Begins to show progress.
@@ -154,11 +163,12 @@ impl Context {
 
     /// Fails where `--dry-run` was asked of a command that cannot do it.
     pub(crate) fn refuse_dry_run(&self, command: &str) -> Result<(), CliError> {
-        match self.global.dry_run {
-            true => Err(CliError::NotSupported(format!(
+        if self.global.dry_run {
+            Err(CliError::NotSupported(format!(
                 "option `--dry-run` of `{command}`"
-            ))),
-            false => Ok(()),
+            )))
+        } else {
+            Ok(())
         }
     }
 

@@ -97,7 +97,7 @@ impl Engine {
         warn(project, &plan, events);
         let starting = self.lock_instance(Mode::Shared)?;
         let host = LinuxHost::new(self, None, events, &lock);
-        let applied = self.run(&plan, host, events, cancel).await;
+        let applied = self.run(&plan, &host, events, cancel).await;
         drop(starting);
         applied
     }

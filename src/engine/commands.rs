@@ -123,7 +123,7 @@ impl Engine {
         if !images.is_empty() {
             self.run(
                 &images,
-                LinuxHost::new(self, Some(stack), events, &lock),
+                &LinuxHost::new(self, Some(stack), events, &lock),
                 events,
                 cancel,
             )
@@ -144,7 +144,7 @@ impl Engine {
             return self
                 .run(
                     &containers,
-                    LinuxHost::new(self, Some(stack), events, &lock),
+                    &LinuxHost::new(self, Some(stack), events, &lock),
                     events,
                     cancel,
                 )
@@ -161,7 +161,7 @@ impl Engine {
         }
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
         let starting = self.lock_instance(Mode::Shared)?;
-        let applied = self.run(&containers, host, events, cancel).await;
+        let applied = self.run(&containers, &host, events, cancel).await;
         drop(starting);
         self.runtime.sync()?;
         applied
@@ -196,14 +196,8 @@ impl Engine {
         let observed = self.observe(project, &std::collections::BTreeSet::new())?;
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
-        let applied = self
-            .run(
-                &plan,
-                LinuxHost::new(self, stack, events, &lock),
-                events,
-                cancel,
-            )
-            .await;
+        let host = LinuxHost::new(self, stack, events, &lock).deferring();
+        let applied = self.run(&plan, &host, events, cancel).await.and(host.settle());
         let mut swept = Ok(());
         if options.services.is_empty() {
             self.record_down(project)?;
@@ -233,7 +227,7 @@ impl Engine {
         let plan = plan::lifecycle::stop(None, &observed, &options)?;
         self.run(
             &plan,
-            LinuxHost::new(self, None, events, &lock),
+            &LinuxHost::new(self, None, events, &lock),
             events,
             cancel,
         )
@@ -320,7 +314,7 @@ impl Engine {
             args: args.collect(),
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
-        let applied = self.run(&plan, host, events, cancel).await;
+        let applied = self.run(&plan, &host, events, cancel).await;
         let cleaned = self.clean_up().await;
         applied.and(cleaned)
     }
@@ -343,7 +337,7 @@ impl Engine {
         let observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let plan = plan::images::pull(stack, &observed, &chosen)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock);
-        match self.run(&plan, host, events, cancel).await {
+        match self.run(&plan, &host, events, cancel).await {
             Err(EngineError::Apply(crate::engine::apply::ApplyError::Failed { .. }))
                 if options.ignore_failures =>
             {
@@ -403,11 +397,11 @@ impl Engine {
     pub(crate) async fn run(
         &self,
         plan: &Plan,
-        host: LinuxHost<'_>,
+        host: &LinuxHost<'_>,
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        Ok(apply(plan, &host, events, cancel.cancelled()).await?)
+        Ok(apply(plan, host, events, cancel.cancelled()).await?)
     }
 
     /// Reserves the host ports of every container that the plan starts, so that a port in use is said before anything is

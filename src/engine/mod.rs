@@ -40,6 +40,7 @@ mod views;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -124,6 +125,27 @@ impl Engine {
     }
 }
 
+/// Makes this process run from a place that nothing in a container can write to (CVE-2019-5736), for commands that start
+/// processes in containers by themselves: executes this program again, with the same arguments, through the sealed mount.
+/// Returns where it already does. To be called before anything is read from standard input.
+pub fn run_sealed(roots: &Roots) -> Result<(), EngineError> {
+    let failed = |source| EngineError::System {
+        attempted: "run this program sealed".to_owned(),
+        source,
+    };
+    if !rustix::process::geteuid().is_root() || seal::is_sealed().map_err(failed)? {
+        return Ok(());
+    }
+    instance::open(roots)?;
+    let sealed = sealed_executable(roots)?;
+    let path = std::ffi::CString::new(sealed.path().as_os_str().as_bytes());
+    let arguments = std::env::args_os().map(|word| std::ffi::CString::new(word.into_vec()));
+    let invalid = |_| failed(std::io::ErrorKind::InvalidInput.into());
+    let arguments = arguments.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+    let Err(errno) = nix::unistd::execv(&path.map_err(invalid)?, &arguments);
+    Err(failed(errno.into()))
+}
+
 /// Returns the path that monitors are started from: this program behind a mount that nothing can write through.
 fn sealed_executable(roots: &Roots) -> Result<Sealed, EngineError> {
     let failed = |source| EngineError::System {
@@ -131,6 +153,10 @@ fn sealed_executable(roots: &Roots) -> Result<Sealed, EngineError> {
         source,
     };
     let exe = std::env::current_exe().map_err(failed)?;
+    // Another command's `down` takes the mount away with the last container, also from under a command that goes on.
+    if !exe.starts_with(roots.run.join("exe")) && seal::is_sealed().map_err(failed)? {
+        return Ok(seal::running());
+    }
     seal::seal(&roots.run, &exe).map_err(|error| EngineError::System {
         attempted: "seal this program".to_owned(),
         source: std::io::Error::other(chain(&error)),

@@ -112,6 +112,8 @@ pub struct Net {
     host: HostPaths,
     instance: String,
     links: tokio::sync::OnceCell<Links>,
+    /// Taken by who makes or removes a network: within this process one after the other.
+    alone: tokio::sync::Mutex<()>,
     /// Whether this process has verified the table as a whole.
     is_verified: AtomicBool,
     /// What was noticed on the way, for the next [`Net::repair`] to tell.
@@ -133,6 +135,7 @@ impl Net {
             host,
             instance: instance.to_owned(),
             links: tokio::sync::OnceCell::new(),
+            alone: tokio::sync::Mutex::new(()),
             is_verified: AtomicBool::new(false),
             noticed: Mutex::new(Vec::new()),
         }
@@ -144,6 +147,7 @@ impl Net {
     pub async fn ensure_network(&self, config: &NetworkConfig) -> Result<NetworkRecord, NetError> {
         check_name(&config.name)?;
         let links = self.links().await?;
+        let _alone = self.alone.lock().await;
         let _lock = self.store.lock_networks()?;
         let record = match self.store.network(&config.name)? {
             Some(record) => same(record, config)?,
@@ -173,6 +177,7 @@ impl Net {
     pub async fn remove_network(&self, name: &str) -> Result<(), Vec<NetError>> {
         let one = |error| vec![error];
         check_name(name).map_err(one)?;
+        let _alone = self.alone.lock().await;
         let _lock = self.store.lock_networks().map_err(one)?;
         let Some(record) = self.store.network(name).map_err(one)? else {
             return Ok(());

@@ -214,6 +214,7 @@ impl Instance {
         let options = StopOptions {
             timeout: Some(timeout),
             durability: Durability::Cached,
+            releases: true,
         };
         self.runtime.stop(id, options).unwrap().finish().unwrap()
     }

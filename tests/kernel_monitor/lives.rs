@@ -136,6 +136,7 @@ fn stops() {
         let options = StopOptions {
             timeout: None,
             durability: Durability::Cached,
+            releases: true,
         };
         let again = instance
             .runtime

@@ -38,7 +38,6 @@ const LONGEST_WAIT: Duration = Duration::from_mins(15);
 /// One command.
 struct Apply<'a> {
     context: &'a Context,
-    engine: Engine,
     args: &'a ApplyArgs,
     source: Source,
     /// For messages, until a project is known.
@@ -62,11 +61,11 @@ pub(super) async fn run(context: &Context, args: ApplyArgs) -> Result<(), CliErr
     let source = Source::parse(args.source.as_deref(), &context.directory)
         .map_err(|error| CliError::Engine(error.into()))?;
     check(context, &args, &source)?;
+    context.sealed()?;
     let terminal = context.printer.out_look.terminal;
     let writes = args.json.unwrap_or(!terminal && !context.global.dry_run);
     let apply = Apply {
         context,
-        engine: context.engine()?,
         source_name: match &source {
             Source::Here => context.directory.display().to_string(),
             Source::File(path) | Source::Directory(path) => path.display().to_string(),
@@ -211,9 +210,11 @@ impl Apply<'_> {
 
     /// Brings the source here, loads it, applies it.
     async fn work(&self, round: &Round<'_>, cancel: &Cancel) -> Result<(), CliError> {
+        // For each round: what an instance has on the machine goes with its last container, whoever takes that down.
+        let engine = self.context.engine()?;
         let checkout = match &self.source {
             Source::Git(source) => {
-                let checkout = self.engine.fetch(source, cancel).await?;
+                let checkout = engine.fetch(source, cancel).await?;
                 round.set_revision(&checkout.origin.revision);
                 Some(checkout)
             }
@@ -224,26 +225,27 @@ impl Apply<'_> {
         if round.tells_unchanged() {
             self.context.warn_of(&loaded);
         }
-        let options = self.options(&loaded, checkout.as_ref())?;
+        let options = self.options(&engine, &loaded, checkout.as_ref())?;
         if self.context.global.dry_run {
-            self.plan(&loaded, &options, round).await?;
+            self.plan(&engine, &loaded, &options, round).await?;
         } else {
             let stack = &loaded.stack;
-            self.engine.up(stack, &options, round, cancel).await?;
+            engine.up(stack, &options, round, cancel).await?;
         }
         // Its record or its containers say from now on that it is used.
         drop(checkout);
-        Ok(self.engine.sweep_sources()?)
+        Ok(engine.sweep_sources()?)
     }
 
     /// Shows what would be done.
     async fn plan(
         &self,
+        engine: &Engine,
         loaded: &Loaded,
         options: &UpOptions,
         round: &Round<'_>,
     ) -> Result<(), CliError> {
-        let planned = self.engine.plan_up(&loaded.stack, options).await?;
+        let planned = engine.plan_up(&loaded.stack, options).await?;
         for warning in planned.warnings() {
             self.context.warn(&warning);
         }
@@ -258,12 +260,17 @@ impl Apply<'_> {
     }
 
     /// As `up -d --remove-orphans`, and networks too.
-    fn options(&self, loaded: &Loaded, checkout: Option<&Checkout>) -> Result<UpOptions, CliError> {
+    fn options(
+        &self,
+        engine: &Engine,
+        loaded: &Loaded,
+        checkout: Option<&Checkout>,
+    ) -> Result<UpOptions, CliError> {
         // What an image is built from came with the revision; of files that lie here nobody knows, and they say
         // `pull_policy: build`, or `--build` does.
         let is_new = match checkout {
             Some(checkout) => {
-                self.engine.applied(&loaded.stack.name)?.as_ref() != Some(&checkout.origin)
+                engine.applied(&loaded.stack.name)?.as_ref() != Some(&checkout.origin)
             }
             None => false,
         };

@@ -40,6 +40,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Images(args) => images::run(context, &args),
         Command::Image(ImageCommand::Import(args)) => image::import(context, &args),
         Command::Image(ImageCommand::Ls(args)) => image::list(context, &args),
+        Command::Image(ImageCommand::Pull(args)) => block_on(image::pull(context, args)),
         Command::Watch(args) => block_on(watch::run(context, args)),
         Command::Apply(args) => block_on(apply::run(context, args)),
         Command::Boot => block_on(boot::run(context)),

@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn colours_follow_the_option_then_the_environment_then_the_terminal() {
-        let rows: [(AnsiArg, &[(&str, &str)], bool, bool); 9] = [
+        type Row = (AnsiArg, &'static [(&'static str, &'static str)], bool, bool);
+        let rows: [Row; 9] = [
             (AnsiArg::Auto, &[], true, true),
             (AnsiArg::Auto, &[], false, false),
             (AnsiArg::Auto, &[("NO_COLOR", "1")], true, false),
