@@ -34,9 +34,10 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
         return context.out(planned.to_string());
     }
     // Before anything is built: what changes from now on is not lost.
-    let watcher = match args.watch {
-        true => Some(engine.watcher(stack, &args.services, options.clone())?),
-        false => None,
+    let watcher = if args.watch {
+        Some(engine.watcher(stack, &args.services, options.clone())?)
+    } else {
+        None
     };
     let mut interrupts = Interrupts::listen()?;
     let since_ns = now().as_nanosecond();

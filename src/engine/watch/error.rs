@@ -36,7 +36,7 @@ pub enum WatchError {
         service: String,
         /// Why they cannot be read.
         #[source]
-        source: BuildError,
+        source: Box<BuildError>,
     },
     /// Another watch runs.
     #[error("project `{project}` is watched already{}", holder(*.pid))]

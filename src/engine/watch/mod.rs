@@ -91,13 +91,15 @@ struct Pending {
     last: Option<Instant>,
 }
 
-/// Who is told what.
+/// Where tasks are done, and who is told what.
 #[derive(Clone, Copy)]
-pub(crate) struct Told<'a> {
+struct Ground<'a> {
+    engine: &'a Engine,
+    stack: &'a Stack,
     /// The progress of builds and of `up`.
-    pub(crate) events: &'a dyn EventSink,
+    events: &'a dyn EventSink,
     /// The watch's own.
-    pub(crate) watch: &'a dyn WatchSink,
+    watch: &'a dyn WatchSink,
 }
 
 /// A task that has ended.
@@ -208,7 +210,7 @@ fn context_ignore(name: &str, service: &Service) -> Result<ContextIgnore, WatchE
     };
     let rules = ignore_rules(&build.context, &dockerfile).map_err(|source| WatchError::Ignore {
         service: name.to_owned(),
-        source,
+        source: Box::new(source),
     })?;
     Ok(Some((build.context.clone(), rules)))
 }
@@ -221,7 +223,12 @@ impl Watcher<'_> {
         watch: &dyn WatchSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let told = Told { events, watch };
+        let ground = Ground {
+            engine: self.engine,
+            stack: self.stack,
+            events,
+            watch,
+        };
         let warnings = std::mem::take(&mut self.warnings);
         warnings
             .into_iter()
@@ -249,7 +256,7 @@ impl Watcher<'_> {
         let mut running: FuturesUnordered<Running<'_>> = FuturesUnordered::new();
         loop {
             for task in self.ledger.next(&self.tree) {
-                running.push(self.begin(task, told, &reasons, &mut rebuild));
+                running.push(self.begin(task, ground, &reasons, &mut rebuild));
             }
             let due = self.pending.due();
             tokio::select! {
@@ -321,18 +328,16 @@ impl Watcher<'_> {
     fn note(&self, seen: &[Seen], heard: Instant, reasons: &RefCell<Reasons>) {
         let mut reasons = reasons.borrow_mut();
         for Seen { path, .. } in seen {
-            for rule in self.ledger.rules() {
-                if rule.judge(path) == rules::Scope::In {
-                    let reason = reasons.entry(rule.service.clone()).or_insert(Reason {
-                        paths: BTreeSet::new(),
-                        heard,
-                    });
-                    let shown = path.strip_prefix(&self.stack.directory).unwrap_or(path);
-                    // A directory is told by what is in it.
-                    if !path.is_dir() {
-                        reason.paths.insert(shown.to_owned());
-                    }
-                }
+            let rules = self.ledger.rules().iter();
+            for rule in rules.filter(|rule| rule.judge(path) == rules::Scope::In) {
+                let reason = reasons.entry(rule.service.clone()).or_insert(Reason {
+                    paths: BTreeSet::new(),
+                    heard,
+                });
+                let shown = path.strip_prefix(&self.stack.directory).unwrap_or(path);
+                // A directory is told by what is in it.
+                let told = Some(shown).filter(|_| !path.is_dir());
+                reason.paths.extend(told.map(Path::to_owned));
             }
         }
     }
@@ -345,32 +350,27 @@ impl Watcher<'_> {
     }
 }
 
-impl<'a> Watcher<'a> {
+impl Watcher<'_> {
     /// Begins a task.
     fn begin<'t>(
         &self,
         task: Task,
-        told: Told<'t>,
+        ground: Ground<'t>,
         reasons: &RefCell<Reasons>,
         rebuild: &mut Option<Rebuild>,
-    ) -> Running<'t>
-    where
-        'a: 't,
-    {
-        let (engine, stack) = (self.engine, self.stack);
+    ) -> Running<'t> {
         match task {
             Task::Build { services } => {
                 let reason = take_reasons(&services, reasons);
                 let begun = rebuild.insert(Rebuild::new(services, self.up.clone()));
-                let work = begun.work(engine, stack, told, reason);
+                let work = begun.work(ground, reason);
                 Box::pin(async move { Ended::Built(work.await) })
             }
             Task::Serve { service, orders } => {
                 let reason = take_reasons(&BTreeSet::from([service.clone()]), reasons);
                 let rules = self.ledger.rules().to_vec();
                 Box::pin(async move {
-                    let results =
-                        serve::serve(engine, stack, &service, &orders, &rules, told, reason).await;
+                    let results = serve::serve(ground, &service, &orders, &rules, reason).await;
                     Ended::Served {
                         service,
                         orders,

@@ -13,15 +13,14 @@ use tokio::time::Instant;
 
 use crate::engine::apply::ApplyError;
 use crate::engine::cancel::Cancel;
+use crate::engine::chain;
 use crate::engine::commands::BuildOptions;
 use crate::engine::error::EngineError;
 use crate::engine::watch::event::WatchEvent;
 use crate::engine::watch::ledger::BuildOutcome;
-use crate::engine::watch::{Reason, Told, serve};
-use crate::engine::{Engine, chain};
+use crate::engine::watch::{Ground, Reason, serve};
 use crate::plan::graph::{Dependencies, Selection};
 use crate::plan::options::{BuildImages, Recreate, UpOptions};
-use crate::spec::model::Stack;
 use crate::spec::model::service::PullPolicy;
 
 /// A build that goes on.
@@ -64,9 +63,7 @@ impl Rebuild {
     /// Returns the work.
     pub(super) fn work<'t>(
         &self,
-        engine: &'t Engine,
-        stack: &'t Stack,
-        told: Told<'t>,
+        ground: Ground<'t>,
         reason: Option<Reason>,
     ) -> impl Future<Output = BuildOutcome> + use<'t> {
         let services: Vec<String> = self.services.iter().cloned().collect();
@@ -76,7 +73,7 @@ impl Rebuild {
             let heard = reason
                 .as_ref()
                 .map_or_else(Instant::now, |reason| reason.heard);
-            told.watch.watched(WatchEvent::Rebuilding {
+            ground.watch.watched(WatchEvent::Rebuilding {
                 services: services.clone(),
                 changed: Reason::changed(reason.as_ref()),
             });
@@ -84,28 +81,31 @@ impl Rebuild {
                 services: services.clone(),
                 ..BuildOptions::default()
             };
-            let built = engine.build(stack, &options, told.events, &cancel).await;
+            let built = ground
+                .engine
+                .build(ground.stack, &options, ground.events, &cancel)
+                .await;
             if cancel.is_cancelled() {
                 if !last.get() {
-                    told.watch.watched(WatchEvent::Superseded { services });
+                    ground.watch.watched(WatchEvent::Superseded { services });
                 }
                 return BuildOutcome::Superseded;
             }
             replacing.set(true);
             let replaced = match built {
-                Ok(()) => replace(engine, stack, &services, up, told).await,
+                Ok(()) => replace(ground, &services, up).await,
                 Err(error) => Err(error),
             };
             match replaced {
                 Ok(images) => {
-                    told.watch.watched(WatchEvent::Rebuilt {
+                    ground.watch.watched(WatchEvent::Rebuilt {
                         services,
                         took: heard.elapsed(),
                     });
                     BuildOutcome::Done(images)
                 }
                 Err(error) => {
-                    told.watch.watched(WatchEvent::Failed {
+                    ground.watch.watched(WatchEvent::Failed {
                         service: services.join(", "),
                         attempted: "rebuild".to_owned(),
                         reason: reasons(&error),
@@ -119,12 +119,16 @@ impl Rebuild {
 
 /// Brings up the services with their new images, and what asks to be restarted with them; returns the images' ids.
 async fn replace(
-    engine: &Engine,
-    stack: &Stack,
+    ground: Ground<'_>,
     services: &[String],
     up: UpOptions,
-    told: Told<'_>,
 ) -> Result<Vec<String>, EngineError> {
+    let Ground {
+        engine,
+        stack,
+        events,
+        ..
+    } = ground;
     let selection = Selection::new(stack, services, Dependencies::Leave)?;
     let named: BTreeSet<String> = services.iter().cloned().collect();
     let there: BTreeSet<String> = serve::find(engine, stack)?
@@ -145,7 +149,7 @@ async fn replace(
         ..up
     };
     engine
-        .up(stack, &options, told.events, &Cancel::default())
+        .up(stack, &options, events, &Cancel::default())
         .await?;
     let found = serve::find(engine, stack)?;
     let of_services = found

@@ -14,7 +14,7 @@ use crate::engine::watch::event::WatchEvent;
 use crate::engine::watch::ledger::{Doing, Found, Init, Order, Served};
 use crate::engine::watch::push::{self, Item, Place, Pushed};
 use crate::engine::watch::rules::Rule;
-use crate::engine::watch::{Reason, Told};
+use crate::engine::watch::{Ground, Reason};
 use crate::engine::{Engine, chain, readable};
 use crate::plan::graph::{Dependencies, Selection};
 use crate::plan::options::LifecycleOptions;
@@ -82,12 +82,10 @@ struct Tally {
 
 /// Carries out orders; tells what was done and what was not.
 pub(super) async fn serve(
-    engine: &Engine,
-    stack: &Stack,
+    ground: Ground<'_>,
     service: &str,
     orders: &[Order],
     rules: &[Rule],
-    told: Told<'_>,
     reason: Option<Reason>,
 ) -> Vec<Served> {
     let begun = Instant::now();
@@ -95,14 +93,14 @@ pub(super) async fn serve(
     let mut results = Vec::new();
     let mut restarting = Vec::new();
     for order in orders {
-        let (served, restart) = give(engine, order, rules, &mut tally).await;
-        if restart && !served.failed {
+        let (served, restart) = give(ground.engine, order, rules, &mut tally).await;
+        if restart {
             restarting.push((results.len(), order));
         }
         results.push(served);
     }
     for (index, order) in restarting {
-        let restarted = restart(engine, stack, order, told).await;
+        let restarted = restart(ground, order).await;
         let Some(served) = results.get_mut(index) else {
             continue;
         };
@@ -120,14 +118,14 @@ pub(super) async fn serve(
         }
     }
     if tally.restarted > 0
-        && let Err(error) = restart_dependents(engine, stack, service).await
+        && let Err(error) = restart_dependents(ground, service).await
     {
         tally
             .failures
             .push((format!("restart what depends on {service}"), chain(&error)));
     }
     if tally.synced + tally.restarted > 0 {
-        told.watch.watched(WatchEvent::Done {
+        ground.watch.watched(WatchEvent::Done {
             service: service.to_owned(),
             changed: Reason::changed(reason.as_ref()),
             synced: tally.synced,
@@ -140,14 +138,14 @@ pub(super) async fn serve(
     }
     let failures = tally.failures.len();
     for (attempted, reason) in tally.failures.into_iter().take(TOLD) {
-        told.watch.watched(WatchEvent::Failed {
+        ground.watch.watched(WatchEvent::Failed {
             service: service.to_owned(),
             attempted,
             reason,
         });
     }
     if failures > TOLD {
-        told.watch.watched(WatchEvent::Warning(format!(
+        ground.watch.watched(WatchEvent::Warning(format!(
             "service `{service}`: {} more could not be done",
             failures - TOLD
         )));
@@ -193,12 +191,14 @@ async fn give(engine: &Engine, order: &Order, rules: &[Rule], tally: &mut Tally)
     };
     // A container that came with old files has begun with them.
     let wanted = order.restart.is_some() || (running && pushed.written.iter().any(restarts));
+    // One that was stopped to be written to is started whatever came of that.
+    let incomplete = pushed.absent || !pushed.failed.is_empty();
     let served = Served {
         given: pushed.given,
         restarted: false,
-        failed: pushed.absent || !pushed.failed.is_empty(),
+        failed: incomplete,
     };
-    (served, wanted)
+    (served, wanted && !(running && incomplete))
 }
 
 /// Returns what an order copies from where to where.
@@ -267,12 +267,8 @@ async fn stop(engine: &Engine, id: &ContainerId) -> Result<(), EngineError> {
 }
 
 /// Restarts one container and what asks to be restarted with it, in its own sandbox where it runs.
-async fn restart(
-    engine: &Engine,
-    stack: &Stack,
-    order: &Order,
-    told: Told<'_>,
-) -> Result<(), EngineError> {
+async fn restart(ground: Ground<'_>, order: &Order) -> Result<(), EngineError> {
+    let engine = ground.engine;
     let id = id_of(&order.found)?;
     let container = engine.runtime.get(&id)?;
     engine.adopt(&container).await?;
@@ -280,22 +276,17 @@ async fn restart(
         Status::Running { .. } => in_place(engine, &container).await,
         Status::Restarting { .. } => {
             stop(engine, &id).await?;
-            start(engine, stack, &order.found.service, told).await
+            start(ground, &order.found.service).await
         }
-        Status::Created { .. } | Status::Exited(_) => {
-            start(engine, stack, &order.found.service, told).await
-        }
+        Status::Created { .. } | Status::Exited(_) => start(ground, &order.found.service).await,
         // What comes in its place has the files.
         Status::Removing => Ok(()),
     }
 }
 
 /// Restarts the running containers of services that ask to be restarted with `service` (`depends_on: restart: true`).
-async fn restart_dependents(
-    engine: &Engine,
-    stack: &Stack,
-    service: &str,
-) -> Result<(), EngineError> {
+async fn restart_dependents(ground: Ground<'_>, service: &str) -> Result<(), EngineError> {
+    let Ground { engine, stack, .. } = ground;
     let named = [service.to_owned()];
     let selection = Selection::new(stack, &named, Dependencies::Leave)?;
     let mut dependents = selection.graph.with_restarted(&BTreeSet::from(named));
@@ -329,12 +320,13 @@ async fn in_place(engine: &Engine, container: &Container) -> Result<(), EngineEr
 }
 
 /// Starts the containers of a service that do not run, with what they depend on.
-async fn start(
-    engine: &Engine,
-    stack: &Stack,
-    service: &str,
-    told: Told<'_>,
-) -> Result<(), EngineError> {
+async fn start(ground: Ground<'_>, service: &str) -> Result<(), EngineError> {
+    let Ground {
+        engine,
+        stack,
+        events,
+        ..
+    } = ground;
     let lock = engine.lock_project(&stack.name).await?;
     let observed = engine.observe(&stack.name, &plan::images::references(stack))?;
     let options = LifecycleOptions {
@@ -342,9 +334,9 @@ async fn start(
         ..LifecycleOptions::default()
     };
     let plan = plan::lifecycle::start(Some(stack), &observed, &options)?;
-    let host = LinuxHost::new(engine, Some(stack), told.events, &lock);
+    let host = LinuxHost::new(engine, Some(stack), events, &lock);
     let applied =
-        crate::engine::apply::apply(&plan, &host, told.events, Cancel::default().cancelled()).await;
+        crate::engine::apply::apply(&plan, &host, events, Cancel::default().cancelled()).await;
     match applied {
         Ok(()) => Ok(()),
         Err(error @ (ApplyError::Failed { .. } | ApplyError::Interrupted { .. })) => {

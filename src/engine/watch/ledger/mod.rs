@@ -162,33 +162,38 @@ impl Ledger {
     pub(crate) fn seen(&mut self, seen: &[Seen]) -> bool {
         self.version += 1;
         let mut superseded = false;
-        for Seen { path, changed } in seen {
-            for (index, rule) in self.rules.iter().enumerate() {
-                if rule.judge(path) < Scope::In {
-                    continue;
-                }
-                if rule.action == WatchAction::Rebuild {
-                    let build = self.builds.entry(rule.service.clone()).or_default();
-                    if *changed || build.failed {
-                        build.wanted = true;
-                        superseded |= self.in_build.contains(&rule.service);
-                    }
-                    continue;
-                }
-                let of_service = self
-                    .replicas
-                    .values_mut()
-                    .filter(|replica| replica.found.service == rule.service);
-                for replica in of_service {
-                    if *changed {
-                        replica.owe(index, rule, path, self.version);
-                    }
-                    // A touch has what failed tried again.
-                    replica.held = false;
-                }
+        for seen in seen {
+            for index in 0..self.rules.len() {
+                superseded |= self.seen_by(index, seen);
             }
         }
         superseded
+    }
+
+    /// Takes what one rule sees of one path; returns whether what is being built has changed under it.
+    fn seen_by(&mut self, index: usize, Seen { path, changed }: &Seen) -> bool {
+        let Some(rule) = self
+            .rules
+            .get(index)
+            .filter(|rule| rule.judge(path) == Scope::In)
+        else {
+            return false;
+        };
+        if rule.action == WatchAction::Rebuild {
+            let build = self.builds.entry(rule.service.clone()).or_default();
+            let wanted = *changed || build.failed;
+            build.wanted |= wanted;
+            return wanted && self.in_build.contains(&rule.service);
+        }
+        let replicas = self.replicas.values_mut();
+        for replica in replicas.filter(|replica| replica.found.service == rule.service) {
+            // A touch has what failed tried again.
+            replica.held = false;
+            if *changed {
+                replica.owe(index, rule, path, self.version);
+            }
+        }
+        false
     }
 
     /// Takes the project's containers as they are now.

@@ -68,7 +68,7 @@ fn scene(rules: &[(WatchAction, &str)], initial_sync: bool) -> Scene {
         (PathBuf::from("/p/b/z"), file(1)),
     ]);
     let mut scene = Scene {
-        ledger: Ledger::new(rules),
+        ledger: Ledger::new(rules, &tree),
         tree,
         found: vec![found("a", "i1", runs(1)), found("b", "i1", runs(2))],
     };
