@@ -338,7 +338,7 @@ fn hostile_and_wrong_sources_do_nothing_but_say_so() {
         .stack(".", &["apply", &url])
         .env("PATH", "/nonexistent")
         .output();
-    let ran = Ran::of(hidden.unwrap());
+    let ran = Ran::of(&hidden.unwrap());
     assert_eq!(ran.code, 1);
     assert!(
         ran.stderr.contains("there is no program `git`"),
