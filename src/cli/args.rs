@@ -131,6 +131,8 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Make what runs equal to a file, a directory or a repository, without questions
     Apply(ApplyArgs),
+    /// Start again what should run, after the host has come up
+    Boot,
     /// Show the version
     Version(VersionArgs),
 }
@@ -605,6 +607,21 @@ pub(crate) struct ApplyArgs {
     /// Go on following the source, looking this often: `30s`, `5m`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) interval: Option<std::time::Duration>,
+    /// Write one JSON object for each change [default: unless standard output is a terminal or with --dry-run]
+    #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    pub(crate) json: Option<bool>,
+    /// Exit with 4 where something was changed or, with --dry-run, would be
+    #[arg(long, conflicts_with = "interval")]
+    pub(crate) detailed_exitcode: bool,
+    /// Build images even if they are there [default: those of a revision not applied before]
+    #[arg(long)]
+    pub(crate) build: bool,
+    /// Wait until services run or are healthy
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Seconds that --wait waits
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub(crate) wait_timeout: Option<u64>,
 }
 
 /// `stack version`.

@@ -97,7 +97,10 @@ impl Engine {
         let mut observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let images = plan::images::images(stack, &observed, &options)?;
         observed.assume_images(&images);
-        let containers = plan::containers::containers(stack, &observed, &options)?;
+        let mut containers = plan::containers::containers(stack, &observed, &options)?;
+        if options.prune_networks {
+            plan::prune::networks(&mut containers, stack, &observed);
+        }
         Ok(Planned {
             plans: vec![images, containers],
         })
@@ -125,9 +128,16 @@ impl Engine {
                 cancel,
             )
             .await?;
+            let before = std::mem::take(&mut observed.images);
             observed = self.observe(&stack.name, &references)?;
+            let after = observed.images.iter();
+            let changed = after.filter(|(reference, id)| before.get(*reference) != Some(*id));
+            events.images(&changed.map(|(reference, _)| reference.clone()).collect());
         }
-        let containers = plan::containers::containers(stack, &observed, &options)?;
+        let mut containers = plan::containers::containers(stack, &observed, &options)?;
+        if options.prune_networks {
+            plan::prune::networks(&mut containers, stack, &observed);
+        }
         warn(&stack.name, &containers, events);
         if containers.is_empty() {
             self.record_up(stack)?;
@@ -182,16 +192,15 @@ impl Engine {
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
-        let applied = self
-            .run(&plan, &host, events, cancel)
-            .await
-            .and(host.settle());
+        let applied = self.run(&plan, &host, events, cancel).await.and(host.settle());
+        let mut swept = Ok(());
         if options.services.is_empty() {
             self.record_down(project)?;
+            swept = self.sweep_sources();
         }
         let cleaned = self.clean_up().await;
         self.runtime.sync()?;
-        applied.and(cleaned)
+        applied.and(cleaned).and(swept)
     }
 
     /// Stops services, dependents first.
@@ -380,7 +389,7 @@ impl Engine {
     }
 
     /// Applies one plan.
-    async fn run(
+    pub(crate) async fn run(
         &self,
         plan: &Plan,
         host: &LinuxHost<'_>,
@@ -526,7 +535,7 @@ impl Engine {
 
     /// Puts right what a killed process left: adopts containers without a monitor, takes names and ports of ended ones
     /// out of force.
-    async fn recover(
+    pub(crate) async fn recover(
         &self,
         project: &ProjectName,
         events: &dyn EventSink,
@@ -632,7 +641,7 @@ impl Engine {
 }
 
 /// Passes a plan's warnings on.
-fn warn(project: &ProjectName, plan: &Plan, events: &dyn EventSink) {
+pub(crate) fn warn(project: &ProjectName, plan: &Plan, events: &dyn EventSink) {
     for warning in &plan.warnings {
         let kind = EventKind::Warning(warning.to_string());
         events.emit(Event {

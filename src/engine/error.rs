@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crate::engine::apply::ApplyError;
 use crate::engine::instance::InstanceError;
 use crate::engine::lower::LowerError;
+use crate::engine::watch::error::WatchError;
+use crate::engine::source::SourceError;
 use crate::images::{ImageError, ReferenceError};
 use crate::net::error::NetError;
 use crate::plan::error::PlanError;
@@ -47,6 +49,9 @@ pub enum EngineError {
     /// A name of an image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// Where a project is taken from.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// A service asks for what cannot be.
     #[error("service `{service}`")]
     Lower {
@@ -98,6 +103,9 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+    /// Watching source files.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -118,6 +126,14 @@ impl EngineError {
         let hint = match self {
             Self::NotRoot { .. } => "run it with `sudo`; running without root is not supported yet",
             Self::NotRunning { .. } => "`stack ps` shows what runs",
+            Self::Watch(error) => match error.hint() {
+                Some(hint) => hint,
+                None => return Vec::new(),
+            },
+            Self::Source(error) => match error.hint() {
+                Some(hint) => hint,
+                None => return Vec::new(),
+            },
             _ => return Vec::new(),
         };
         vec![hint.to_owned()]
@@ -132,6 +148,7 @@ impl EngineError {
                 .iter()
                 .find_map(|failure| start_code(failure.source.as_ref()))
                 .unwrap_or(1),
+            Self::Source(error) if error.is_usage() => 2,
             _ => 1,
         }
     }

@@ -8,11 +8,12 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`logs`], [`exec`], `step` (builds),
-//! [`doors`] (hidden commands).
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`exec`], [`watch`], `step` (builds), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
+mod boot;
 pub mod cancel;
 mod commands;
 #[cfg(test)]
@@ -32,9 +33,11 @@ pub mod lower;
 mod observe;
 mod project;
 pub mod roots;
+pub mod source;
 mod step;
 pub mod view;
 mod views;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -154,6 +157,10 @@ fn sealed_executable(roots: &Roots) -> Result<Sealed, EngineError> {
         return Ok(own);
     }
     let exe = std::env::current_exe().map_err(failed)?;
+    // Another command's `down` takes the mount away with the last container, also from under a command that goes on.
+    if !exe.starts_with(roots.run.join("exe")) && seal::is_sealed().map_err(failed)? {
+        return Ok(seal::running());
+    }
     seal::seal(&roots.run, &exe).map_err(|error| EngineError::System {
         attempted: "seal this program".to_owned(),
         source: std::io::Error::other(chain(&error)),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::engine::error::EngineError;
+use crate::engine::source::Origin;
 use crate::spec::model::Stack;
 use crate::spec::names::ProjectName;
 use crate::sys::atomic::{self, Durability};
@@ -28,6 +29,9 @@ pub(crate) struct ProjectRecord {
     pub directory: PathBuf,
     /// The files, absolute.
     pub files: Vec<PathBuf>,
+    /// Where the files were fetched from, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Origin>,
     /// Whether it should be up.
     pub desired: DesiredProject,
     /// The canonical model it was last applied with.
@@ -60,6 +64,7 @@ impl Engine {
             name: stack.name.to_string(),
             directory: stack.directory.clone(),
             files: stack.files.clone(),
+            source: self.origin(&stack.directory)?,
             desired: DesiredProject::Up,
             model: crate::spec::render::render_json(stack),
         })
@@ -123,7 +128,7 @@ impl Engine {
 }
 
 /// Takes an exclusive lock; waits in a thread of its own where somebody has it, so that an interrupt is still heard.
-async fn lock(path: PathBuf) -> Result<Lock, EngineError> {
+pub(crate) async fn lock(path: PathBuf) -> Result<Lock, EngineError> {
     let failed = |source| EngineError::file("lock", &path, source);
     if let Some(lock) = Lock::try_acquire(&path, Mode::Exclusive).map_err(failed)? {
         return Ok(lock);

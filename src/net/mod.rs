@@ -45,7 +45,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Mutex, PoisonError};
 
 use ipnetwork::IpNetwork;
 
@@ -61,7 +61,7 @@ use crate::net::record::{
 use crate::net::sidecar::{ProxyTarget, SidecarConfig, SidecarNetwork};
 use crate::net::store::Store;
 use crate::sys::atomic::{self, Durability};
-use crate::sys::lock::{Lock, Mode};
+use crate::sys::lock::Mode;
 
 mod coexist;
 pub mod config;
@@ -114,9 +114,6 @@ pub struct Net {
     links: tokio::sync::OnceCell<Links>,
     /// One change of networks at a time within this process: they wait for the kernel in between, where another task runs on.
     changing: tokio::sync::Mutex<()>,
-    /// The lock over networks and leases, while some task of this process holds it. Two descriptors of one process would wait
-    /// for each other without end.
-    locked: Mutex<Weak<Lock>>,
     /// One change of leases at a time within this process.
     leasing: Mutex<()>,
     /// Whether this process has verified the table as a whole.
@@ -141,22 +138,10 @@ impl Net {
             instance: instance.to_owned(),
             links: tokio::sync::OnceCell::new(),
             changing: tokio::sync::Mutex::new(()),
-            locked: Mutex::new(Weak::new()),
             leasing: Mutex::new(()),
             is_verified: AtomicBool::new(false),
             noticed: Mutex::new(Vec::new()),
         }
-    }
-
-    /// Takes the lock over networks and leases, or shares it with the task of this process that has it.
-    fn lock_networks(&self) -> Result<Arc<Lock>, NetError> {
-        let mut held = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lock) = held.upgrade() {
-            return Ok(lock);
-        }
-        let lock = Arc::new(self.store.lock_networks()?);
-        *held = Arc::downgrade(&lock);
-        Ok(lock)
     }
 
     /// Makes sure that the network exists with its bridge, addresses and firewall elements: makes, repairs, or does nothing.
@@ -166,7 +151,7 @@ impl Net {
         check_name(&config.name)?;
         let links = self.links().await?;
         let _alone = self.changing.lock().await;
-        let _lock = self.lock_networks()?;
+        let _lock = self.store.lock_networks()?;
         let record = match self.store.network(&config.name)? {
             Some(record) => same(record, config)?,
             None => self.create_record(links, config).await?,
@@ -196,7 +181,7 @@ impl Net {
         let one = |error| vec![error];
         check_name(name).map_err(one)?;
         let _alone = self.changing.lock().await;
-        let _lock = self.lock_networks().map_err(one)?;
+        let _lock = self.store.lock_networks().map_err(one)?;
         let Some(record) = self.store.network(name).map_err(one)? else {
             return Ok(());
         };
@@ -240,7 +225,7 @@ impl Net {
     ///
     /// All or none; each network's leases are read and written once.
     pub fn allocate(&self, sandboxes: &[SandboxConfig]) -> Result<Vec<Leases>, NetError> {
-        let _lock = self.lock_networks()?;
+        let _lock = self.store.lock_networks()?;
         let _alone = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
         let names: BTreeSet<&str> = sandboxes
             .iter()
@@ -281,7 +266,7 @@ impl Net {
 
     /// Gives back the addresses of the containers, as far as they have any.
     pub fn forget(&self, ids: &[&str]) -> Result<(), NetError> {
-        let _lock = self.lock_networks()?;
+        let _lock = self.store.lock_networks()?;
         let _alone = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
         for network in self.store.networks()? {
             let name = &network.config.name;

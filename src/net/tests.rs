@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::net::config::Protocol;
+use crate::net::config::{EndpointConfig, Protocol, SandboxConfig};
 use crate::net::error::NetError;
 use crate::net::testing::{
     Container, REACHABLE_WITHIN, Server, TestHost, UNREACHABLE_AFTER, add_outside, ask, network,

@@ -70,6 +70,15 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SealEr
     }
 }
 
+/// Returns the running program, which must be sealed: for one whose mount was taken away while it ran. Valid in this process
+/// and its children until they execute something else.
+pub fn running() -> Sealed {
+    Sealed {
+        path: PathBuf::from("/proc/self/exe"),
+        memory: None,
+    }
+}
+
 /// Returns `executable` as seen through a sealed mount under `<run>/exe`, which is made if it is not there yet.
 pub fn seal(run: &Path, executable: &Path) -> Result<Sealed, SealError> {
     let stat = rustix::fs::stat(executable)

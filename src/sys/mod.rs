@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod ending;
 pub mod fds;
 pub mod inotify;
+pub mod inside;
 pub mod lock;
 pub mod mount;
 pub mod netlink;

@@ -36,6 +36,8 @@ pub(super) struct Attached<'a> {
     pub(super) args: &'a UpArgs,
     /// Lines from this time on are shown, nanoseconds since 1970.
     pub(super) since_ns: i128,
+    /// Cancelled as soon as containers are to stop: nothing may bring them back then.
+    pub(super) watching: Cancel,
 }
 
 /// Why containers are stopped.
@@ -92,7 +94,8 @@ pub(super) async fn stay(
             services: followed.into_iter().collect(),
             follow: true,
             since_ns: Some(attached.since_ns),
-            until_all_exit: true,
+            // With `--watch`, what has ended may be started again by the next save.
+            until_all_exit: !args.watch,
             ..LogQuery::default()
         },
     )?;
@@ -115,6 +118,7 @@ pub(super) async fn stay(
         () = ends.happened.cancelled() => (Reason::Ended, false),
         _ = interrupts.next() => (Reason::Interrupted, false),
     };
+    attached.watching.cancel();
     let copying: Option<Copying<'_>> = if copied { None } else { Some(copying) };
     stop(attached, &reason, copying, interrupts).await?;
     match reason {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::attached::{self, Attached};
-use super::{check_services, is_on, timeout};
+use super::{check_services, is_on, timeout, watch};
 use crate::cli::args::{PullArg, UpArgs};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
@@ -17,11 +17,6 @@ use crate::spec::model::service::PullPolicy;
 /// Creates and starts containers, and stays with them unless told otherwise.
 pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError> {
     context.sealed()?;
-    if args.watch {
-        return Err(CliError::NotSupported(
-            "option `--watch` of `up`".to_owned(),
-        ));
-    }
     let loaded = context.load()?;
     let stack = &loaded.stack;
     check_services(stack, &args.services)?;
@@ -38,6 +33,12 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
             .for_each(|warning| context.warn(warning));
         return context.out(planned.to_string());
     }
+    // Before anything is built: what changes from now on is not lost.
+    let watcher = if args.watch {
+        Some(engine.watcher(stack, &args.services, options.clone())?)
+    } else {
+        None
+    };
     let mut interrupts = Interrupts::listen()?;
     let since_ns = now().as_nanosecond();
     let cancel = Cancel::default();
@@ -57,16 +58,27 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
         stack,
         args,
         since_ns,
+        watching: Cancel::default(),
     };
-    match result {
-        Ok(()) => attached::stay(&attached, &mut interrupts).await,
+    match (result, watcher) {
+        (Ok(()), None) => attached::stay(&attached, &mut interrupts).await,
+        (Ok(()), Some(watcher)) => {
+            let watch = watch::beside(context, watcher, args.quiet_build, &attached.watching);
+            let stay = async {
+                let stayed = attached::stay(&attached, &mut interrupts).await;
+                attached.watching.cancel();
+                stayed
+            };
+            let (stayed, ()) = tokio::join!(stay, watch);
+            stayed
+        }
         // Nothing is left running behind the user's back.
-        Err(error) if cancel.is_cancelled() => {
+        (Err(error), _) if cancel.is_cancelled() => {
             attached::stop_after_interrupt(&attached, &mut interrupts)
                 .await
                 .and(Err(error))
         }
-        Err(error) => Err(error),
+        (Err(error), _) => Err(error),
     }
 }
 

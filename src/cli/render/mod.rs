@@ -11,11 +11,14 @@
 //! table.rs       aligned columns
 //! containers.rs  ps          images.rs  images
 //! progress.rs    events -> live region | lines | JSON; board.rs: what the live region shows
+//! changes.rs     one JSON object a change, of `apply`
 //! logs.rs        `web-1  | text`
+//! watch.rs       what a watch did, a line a batch
 //! terminal.rs    raw mode and the relay of `exec`
 //! ```
 
 pub(crate) mod board;
+pub(crate) mod changes;
 pub(crate) mod containers;
 pub(crate) mod diagnostic;
 pub(crate) mod images;
@@ -24,6 +27,7 @@ pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod terminal;
 pub(crate) mod text;
+pub(crate) mod watch;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

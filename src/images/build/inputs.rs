@@ -55,8 +55,25 @@ pub(super) fn read_ignore(
     request: &BuildRequest,
     dockerfile: &Path,
 ) -> Result<IgnoreRules, BuildError> {
-    let mut places = vec![request.context.join(".dockerignore")];
-    if matches!(request.dockerfile, DockerfileSource::Path(_)) {
+    let is_file = matches!(request.dockerfile, DockerfileSource::Path(_));
+    read_ignore_of(&request.context, is_file.then_some(dockerfile))
+}
+
+/// Reads the ignore rules of a build that is not begun: what they leave out cannot change its result.
+pub fn ignore_rules(
+    context: &Path,
+    dockerfile: &DockerfileSource,
+) -> Result<IgnoreRules, BuildError> {
+    match dockerfile {
+        DockerfileSource::Path(path) => read_ignore_of(context, Some(&context.join(path))),
+        DockerfileSource::Inline(_) => read_ignore_of(context, None),
+    }
+}
+
+/// Reads the ignore rules of a context and a Dockerfile.
+fn read_ignore_of(context: &Path, dockerfile: Option<&Path>) -> Result<IgnoreRules, BuildError> {
+    let mut places = vec![context.join(".dockerignore")];
+    if let Some(dockerfile) = dockerfile {
         let mut own = dockerfile.as_os_str().to_owned();
         own.push(".dockerignore");
         places.insert(0, PathBuf::from(own));

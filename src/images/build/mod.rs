@@ -35,6 +35,7 @@ use super::reference::{Digest, Reference};
 use super::store::Image;
 
 pub use error::{BuildError, Excerpt, StepFailure};
+pub use inputs::ignore_rules;
 
 /// Runs the command of a `RUN` step in a container of its own.
 pub trait StepRunner {
