@@ -192,7 +192,10 @@ impl Engine {
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
-        let applied = self.run(&plan, &host, events, cancel).await.and(host.settle());
+        let applied = self
+            .run(&plan, &host, events, cancel)
+            .await
+            .and(host.settle());
         let mut swept = Ok(());
         if options.services.is_empty() {
             self.record_down(project)?;

@@ -179,8 +179,9 @@ fn check_ref(text: &str) -> Result<(), SourceError> {
     let forbidden = |c: char| {
         c.is_control() || c.is_whitespace() || matches!(c, '~' | '^' | ':' | '?' | '*' | '[' | '\\')
     };
-    let part_is_good =
-        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let part_is_good = |part: &str| {
+        !part.is_empty() && !part.starts_with('.') && part.strip_suffix(".lock").is_none()
+    };
     let is_good = text.len() <= 255
         && !text.starts_with('-')
         && !text.ends_with('.')

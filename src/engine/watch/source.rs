@@ -203,7 +203,7 @@ impl<'a> Look<'a> {
     fn approach(&mut self, root: &Path) -> Result<(), WatchError> {
         // Between the look and the watch the next part of the path may come: then it is looked at again.
         loop {
-            let above = |_: ()| root.ancestors().skip(1).find(|path| path.is_dir());
+            let above = |()| root.ancestors().skip(1).find(|path| path.is_dir());
             let Some(nearest) = above(()) else {
                 return Ok(());
             };
