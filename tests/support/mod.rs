@@ -59,6 +59,14 @@ impl Machine {
         Self { holder, directory }
     }
 
+    /// Makes a machine with busybox in its store and one file, `p/compose.yaml`.
+    pub(crate) fn project(text: &str) -> Self {
+        let machine = Self::new();
+        machine.import_busybox();
+        machine.write("p/compose.yaml", text);
+        machine
+    }
+
     /// Returns the directory that holds the root and the test's files.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
