@@ -229,6 +229,7 @@ fn subdirectory(text: &str) -> Result<PathBuf, SourceError> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "what the tables compare with")]
     fn git(url: &str, reference: Option<&str>, directory: &str) -> Option<GitSource> {
         Some(GitSource {
             url: GitUrl(url.to_owned()),

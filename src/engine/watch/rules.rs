@@ -271,6 +271,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::type_complexity, reason = "a row of a table")]
     fn the_scope_of_a_rule() {
         use Scope::{Below, In, Out};
         let rows: [(&[&str], &[&str], &str, &[(&str, Scope)]); 7] = [
@@ -398,7 +399,9 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::type_complexity, reason = "a row of a table")]
     fn rules_that_make_no_sense_are_refused_or_left_out_with_a_word() {
+        use WatchAction::{Rebuild, Restart, Sync, SyncRestart};
         let bind = Mount {
             source: MountSource::Bind {
                 source: PathBuf::from("/p/src"),
@@ -415,7 +418,6 @@ mod tests {
             args: std::collections::BTreeMap::new(),
             target: None,
         };
-        use WatchAction::{Rebuild, Restart, Sync, SyncRestart};
         let rows: [(WatchAction, bool, bool, Option<Vec<WatchAction>>, usize); 7] = [
             (Rebuild, false, false, None, 0),
             (Rebuild, true, false, Some(vec![Rebuild]), 0),

@@ -222,9 +222,8 @@ impl<'a> Look<'a> {
         if scope == Scope::Out {
             return Ok(());
         }
-        let metadata = match fs_err::symlink_metadata(path) {
-            Ok(metadata) => metadata,
-            Err(_) => return self.gone(path),
+        let Ok(metadata) = fs_err::symlink_metadata(path) else {
+            return self.gone(path);
         };
         if metadata.is_dir() {
             return self.directory(path, &metadata, trust);
