@@ -97,7 +97,12 @@ impl Watching {
     fn interrupt(mut self) -> i32 {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        self.child.wait().unwrap().code().unwrap()
+        let mut ended = None;
+        until(&true, || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap().code().unwrap()
     }
 }
 

@@ -177,7 +177,8 @@ impl Engine {
             .join("locks")
             .join(format!("{}.watch", stack.name));
         let failed = |source| EngineError::file("lock", &path, source);
-        let Some(lock) = Lock::try_acquire(&path, Mode::Exclusive).map_err(failed)? else {
+        let taken = Lock::try_acquire(&path, Mode::Exclusive).map_err(failed)?;
+        let Some(lock) = taken else {
             let text = fs_err::read_to_string(&path).unwrap_or_default();
             return Err(WatchError::Taken {
                 project: stack.name.to_string(),

@@ -249,6 +249,18 @@ mod tests {
     use super::*;
     use crate::spec::model::build::Build;
     use crate::spec::model::volume::Mount;
+    use Scope::{Below, In, Out};
+    use WatchAction::{Rebuild, Restart, Sync, SyncRestart};
+
+    /// `ignore`, `include`, `.dockerignore`, and how paths stand to them.
+    type ScopeRow<'a> = (
+        &'a [&'a str],
+        &'a [&'a str],
+        &'a str,
+        &'a [(&'a str, Scope)],
+    );
+    /// The action as written, whether the service is built, whether the target is bound; the actions left, and how many words.
+    type Row = (WatchAction, bool, bool, Option<Vec<WatchAction>>, usize);
 
     fn written(action: WatchAction, path: &str, ignore: &[&str], include: &[&str]) -> WatchRule {
         WatchRule {
@@ -271,10 +283,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::type_complexity, reason = "a row of a table")]
     fn the_scope_of_a_rule() {
-        use Scope::{Below, In, Out};
-        let rows: [(&[&str], &[&str], &str, &[(&str, Scope)]); 7] = [
+        let rows: [ScopeRow; 7] = [
             (
                 &[],
                 &[],
@@ -399,9 +409,7 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::type_complexity, reason = "a row of a table")]
     fn rules_that_make_no_sense_are_refused_or_left_out_with_a_word() {
-        use WatchAction::{Rebuild, Restart, Sync, SyncRestart};
         let bind = Mount {
             source: MountSource::Bind {
                 source: PathBuf::from("/p/src"),
@@ -418,7 +426,7 @@ mod tests {
             args: std::collections::BTreeMap::new(),
             target: None,
         };
-        let rows: [(WatchAction, bool, bool, Option<Vec<WatchAction>>, usize); 7] = [
+        let rows: [Row; 7] = [
             (Rebuild, false, false, None, 0),
             (Rebuild, true, false, Some(vec![Rebuild]), 0),
             (Sync, false, false, Some(vec![Sync]), 0),
