@@ -153,6 +153,13 @@ impl Engine {
         }
         let reserved = self.reserve_ports(stack, &containers, &observed)?;
         self.record_up(stack)?;
+        // After a boot, or where somebody took a bridge away, there is a record and no link.
+        let named = |name: &str| stack.networks.values().any(|network| network.name == name);
+        for network in self.net.networks()? {
+            if named(&network.config.name) {
+                self.net.ensure_network(&network.config).await?;
+            }
+        }
         self.repair_network(events)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
         let starting = self.lock_instance(Mode::Shared)?;
@@ -606,7 +613,7 @@ impl Engine {
 
     /// With the last container, removes what the instance put on the machine: cgroups, the sealed program, and the network
     /// that build steps used.
-    async fn clean_up(&self) -> Result<(), EngineError> {
+    pub async fn clean_up(&self) -> Result<(), EngineError> {
         let path = self.roots.root.join("locks/.instance");
         let taken = Lock::try_acquire(&path, Mode::Exclusive);
         let taken = taken.map_err(|source| EngineError::file("lock", &path, source))?;
