@@ -30,8 +30,8 @@ make_debian() {
   cache=${XDG_CACHE_HOME:-$HOME/.cache}/stack-examples
   mkdir -p "$cache"
   if [ ! -s "$cache/bookworm.tar" ]; then
-    mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$cache/bookworm.tar.$$"
-    mv "$cache/bookworm.tar.$$" "$cache/bookworm.tar"
+    mmdebstrap --quiet --format=tar --variant=minbase --include=ca-certificates bookworm "$cache/bookworm.$$"
+    mv "$cache/bookworm.$$" "$cache/bookworm.tar"
   fi
   "$@" image import --change 'CMD ["bash"]' --change "ENV PATH=$path" "$cache/bookworm.tar" debian:bookworm >/dev/null
 }

@@ -1,5 +1,7 @@
 //! Whole commands: arguments, output and exit codes of the binary itself, where no container is needed.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
+
 #[path = "cli/command.rs"]
 mod command;
 #[path = "cli/config.rs"]

@@ -27,7 +27,7 @@ fn hello_serves_its_page_to_the_host_and_to_the_other_container_and_leaves_nothi
     machine.import_busybox();
     let hello = example(&machine, "hello");
     machine.ok(&hello, &["up", "-d"]);
-    let page = machine.sh("busybox wget -q -T 10 -O - http://127.0.0.1:8080/");
+    let page = machine.sh("curl -sS --fail --max-time 10 http://127.0.0.1:8080/");
     let by_name = machine.ok(
         &hello,
         &[
@@ -135,17 +135,17 @@ fn a_port_in_use_is_said_with_its_holder_before_anything_starts() {
     machine.import_busybox();
     let mut holder = machine
         .command(".", "busybox")
-        .args(["nc", "-l", "-p", "8099", "-s", "0.0.0.0"])
+        .args(["httpd", "-f", "-p", "8099"])
         .spawn()
         .unwrap();
-    machine.sh("until grep -q ':1FA3' /proc/net/tcp; do :; done");
+    machine.sh("until grep -q ':1FA3' /proc/net/tcp /proc/net/tcp6; do :; done");
     machine.write("p/compose.yaml", &sleeper("ports: ['8099:80']"));
     let ran = machine.run("p", &["up", "-d"]);
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(
-        ran.stderr.contains("8099") && ran.stderr.contains("busybox nc"),
+        ran.stderr.contains("8099") && ran.stderr.contains("busybox httpd"),
         "{}",
         ran.stderr
     );

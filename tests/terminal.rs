@@ -2,11 +2,7 @@
 //!
 //! `script` gives the command a pseudo-terminal of its own; what the test writes is typed there.
 
-#![allow(
-    clippy::allow_attributes,
-    clippy::disallowed_methods,
-    reason = "tests run real processes"
-)]
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
 
 mod support;
 
@@ -59,7 +55,7 @@ impl Session {
 
     /// Reads until the screen has shown `text`.
     fn until(&mut self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !self.shown().contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "never shown: {text:?}\n{}", self.shown());

@@ -1,5 +1,12 @@
 //! `stack watch` and `up --watch` with the real binary: files are saved as editors save them, and containers are looked into.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::excessive_nesting,
+    reason = "helpers of tests"
+)]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +18,7 @@ use std::time::{Duration, Instant};
 use support::Machine;
 
 /// Longest wait for anything; nothing takes a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A command that goes on, read line by line.
 struct Watching {

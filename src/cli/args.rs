@@ -131,16 +131,14 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Make what runs equal to a file, a directory or a repository, without questions
     Apply(ApplyArgs),
+    /// Start again what should run, after the host has come up
+    Boot,
     /// Show the version
     Version(VersionArgs),
 }
 
 /// `stack up`.
 #[derive(Debug, Default, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct UpArgs {
     /// Services; all where none is named
     #[arg(value_name = "SERVICE")]
@@ -270,10 +268,6 @@ pub(crate) struct DownArgs {
 
 /// `stack ps`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct PsArgs {
     /// Services; all where none is named
     #[arg(value_name = "SERVICE")]
@@ -311,11 +305,6 @@ pub(crate) struct PsArgs {
 
 /// A state to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(
-    missing_docs,
-    clippy::missing_docs_in_private_items,
-    reason = "the words that are typed"
-)]
 pub(crate) enum StateArg {
     Created,
     Running,
@@ -357,10 +346,6 @@ pub(crate) struct Tail(pub(crate) Option<usize>);
 
 /// `stack exec`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct ExecArgs {
     /// Do not wait for the command
     #[arg(short, long)]
@@ -404,10 +389,6 @@ pub(crate) struct ExecArgs {
 
 /// `stack config`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct ConfigArgs {
     /// Services with their dependencies; all where none is named
     #[arg(value_name = "SERVICE")]
@@ -461,10 +442,6 @@ pub(crate) enum ConfigFormat {
 
 /// `stack build`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct BuildArgs {
     /// Services; all that are built where none is named
     #[arg(value_name = "SERVICE")]
@@ -488,10 +465,6 @@ pub(crate) struct BuildArgs {
 
 /// `stack pull`.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each flag that is typed"
-)]
 pub(crate) struct PullArgs {
     /// Services; all where none is named
     #[arg(value_name = "SERVICE")]
@@ -556,9 +529,11 @@ pub(crate) enum ListFormat {
 pub(crate) enum ImageCommand {
     /// Make an image of a root file system in a tar archive
     Import(ImportArgs),
-    /// List every image of the store
+    /// List the images of the store
     #[command(visible_alias = "list")]
     Ls(ImageListArgs),
+    /// Fetch one image from its registry
+    Pull(ImagePullArgs),
 }
 
 /// `stack image import`.
@@ -575,9 +550,26 @@ pub(crate) struct ImportArgs {
     pub(crate) change: Vec<String>,
 }
 
+/// `stack image pull`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagePullArgs {
+    /// Name of the image
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) reference: String,
+    /// What it is to run on, such as `linux/arm64`; this machine where not said
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Do not show progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
 /// `stack image ls`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageListArgs {
+    /// Only images of this repository, with this tag where it has one
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub(crate) reference: Option<String>,
     /// Show IDs only
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -615,6 +607,21 @@ pub(crate) struct ApplyArgs {
     /// Go on following the source, looking this often: `30s`, `5m`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) interval: Option<std::time::Duration>,
+    /// Write one JSON object for each change [default: unless standard output is a terminal or with --dry-run]
+    #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    pub(crate) json: Option<bool>,
+    /// Exit with 4 where something was changed or, with --dry-run, would be
+    #[arg(long, conflicts_with = "interval")]
+    pub(crate) detailed_exitcode: bool,
+    /// Build images even if they are there [default: those of a revision not applied before]
+    #[arg(long)]
+    pub(crate) build: bool,
+    /// Wait until services run or are healthy
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Seconds that --wait waits
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub(crate) wait_timeout: Option<u64>,
 }
 
 /// `stack version`.

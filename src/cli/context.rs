@@ -17,7 +17,7 @@ use crate::spec::names::ProjectName;
 use crate::spec::{LoadOptions, Loaded, ReadError, ReadFile, load};
 
 /// Names under which a Compose file is found (compose-spec 03-compose-file.md), best first.
-const FILE_NAMES: [&str; 4] = [
+pub(crate) const FILE_NAMES: [&str; 4] = [
     "compose.yaml",
     "compose.yml",
     "docker-compose.yaml",
@@ -82,14 +82,18 @@ impl Context {
 
     /// Loads the project, with variables filled in or as they are.
     pub(crate) fn load_as(&self, interpolate: bool) -> Result<Loaded, CliError> {
-        let options = self.load_options(interpolate)?;
-        let loaded = load(&options, &Disk).map_err(|failure| CliError::Load(Box::new(failure)))?;
+        let loaded = load_files(&self.load_options(interpolate)?)?;
+        self.warn_of(&loaded);
+        Ok(loaded)
+    }
+
+    /// Says what a load warns of.
+    pub(crate) fn warn_of(&self, loaded: &Loaded) {
         if !loaded.warnings.is_empty() {
             let colour = self.printer.err_look.colour;
             self.printer
                 .err(render_all(&loaded.warnings, &loaded.sources, colour));
         }
-        Ok(loaded)
     }
 
     /// Loads the project if there is a file, or takes its name alone where it was given.
@@ -113,14 +117,23 @@ impl Context {
 
     /// Opens the engine where `--root` and the environment say.
     pub(crate) fn engine(&self) -> Result<Engine, CliError> {
+        Ok(Engine::open(&self.roots(), &self.environment)?)
+    }
+
+    /// Runs on from where containers cannot reach this program; before anything is read.
+    pub(crate) fn sealed(&self) -> Result<(), CliError> {
+        Ok(crate::engine::run_sealed(&self.roots())?)
+    }
+
+    /// Returns where everything is kept.
+    fn roots(&self) -> Roots {
         let is_root = rustix::process::geteuid().is_root();
         let root = self
             .global
             .root
             .as_deref()
             .map(|root| self.directory.join(root));
-        let roots = Roots::choose(root.as_deref(), &self.environment, is_root);
-        Ok(Engine::open(&roots, &self.environment)?)
+        Roots::choose(root.as_deref(), &self.environment, is_root)
     }
 
     /// Begins to show progress.
@@ -150,15 +163,17 @@ impl Context {
 
     /// Fails where `--dry-run` was asked of a command that cannot do it.
     pub(crate) fn refuse_dry_run(&self, command: &str) -> Result<(), CliError> {
-        match self.global.dry_run {
-            true => Err(CliError::NotSupported(format!(
+        if self.global.dry_run {
+            Err(CliError::NotSupported(format!(
                 "option `--dry-run` of `{command}`"
-            ))),
-            false => Ok(()),
+            )))
+        } else {
+            Ok(())
         }
     }
 
-    fn load_options(&self, interpolate: bool) -> Result<LoadOptions, CliError> {
+    /// Returns what a load starts from; reads standard input where that is asked for.
+    pub(crate) fn load_options(&self, interpolate: bool) -> Result<LoadOptions, CliError> {
         let dash = Path::new("-");
         let from_environment = self
             .variable("COMPOSE_FILE")
@@ -212,6 +227,11 @@ impl Context {
         let mut directories = start.ancestors();
         directories.any(|directory| FILE_NAMES.iter().any(|name| directory.join(name).exists()))
     }
+}
+
+/// Loads a project from the real file system.
+pub(crate) fn load_files(options: &LoadOptions) -> Result<Loaded, CliError> {
+    load(options, &Disk).map_err(|failure| CliError::Load(Box::new(failure)))
 }
 
 /// Reads the environment: variables that are no UTF-8 are nobody's, since no Compose file can name them.

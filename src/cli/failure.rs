@@ -105,7 +105,8 @@ impl CliError {
         }
     }
 
-    fn text(&self, colour: bool) -> String {
+    /// Renders what went wrong, with places and hints.
+    pub(crate) fn text(&self, colour: bool) -> String {
         match self {
             Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), colour),
             Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, colour),

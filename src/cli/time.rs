@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn spans_are_read_as_go_reads_them() {
         let rows = [
-            ("42m", Some(Duration::from_secs(2520))),
-            ("1h30m", Some(Duration::from_secs(5400))),
+            ("42m", Some(Duration::from_mins(42))),
+            ("1h30m", Some(Duration::from_mins(90))),
             ("1.5s", Some(Duration::from_millis(1500))),
             ("300ms", Some(Duration::from_millis(300))),
             ("", None),

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::FuturesUnordered;
 
-use super::event::{Event, EventKind, EventSink, Subject};
+use super::event::{Event, EventKind, EventSink, StepEnd, Subject};
 use super::host::{Host, HostError};
 use crate::plan::action::{Action, Awaited, ContainerRef, Resource};
 use crate::plan::observed::ContainerId;
@@ -261,6 +261,7 @@ impl<'a> Walk<'a> {
                 if let Some(word) = words(step).end {
                     self.emit_all(step, &EventKind::Finished(word));
                 }
+                self.events.step(step, &StepEnd::Done);
                 Outcome::Succeeded
             }
             Ok(Err(error)) => {
@@ -269,6 +270,7 @@ impl<'a> Walk<'a> {
             }
             Err(Aborted) => {
                 self.broken_off = true;
+                self.events.step(step, &StepEnd::Skipped);
                 Outcome::Skipped
             }
         };
@@ -286,10 +288,12 @@ impl<'a> Walk<'a> {
         });
         let optional = matches!(&step.action, Action::AwaitCondition(wait) if !wait.required);
         if has_fallback || optional {
-            self.emit_all(step, &EventKind::Warning(text));
+            self.emit_all(step, &EventKind::Warning(text.clone()));
+            self.events.step(step, &StepEnd::Spared(text));
             return;
         }
-        self.emit_all(step, &EventKind::Failed(text));
+        self.emit_all(step, &EventKind::Failed(text.clone()));
+        self.events.step(step, &StepEnd::Failed(text));
         self.failures.push(StepFailure {
             step: step.id,
             attempted: step.action.to_string(),
@@ -316,9 +320,23 @@ impl<'a> Walk<'a> {
                     None => {
                         self.ready.insert(follower);
                     }
-                    Some(outcome) => open.push((follower, outcome)),
+                    Some(outcome) => {
+                        self.tell_undone(follower, outcome);
+                        open.push((follower, outcome));
+                    }
                 }
             }
+        }
+    }
+
+    /// Tells of a step that ended without being done.
+    fn tell_undone(&self, index: usize, outcome: Outcome) {
+        let end = match outcome {
+            Outcome::Succeeded => StepEnd::NotNeeded,
+            Outcome::Failed | Outcome::Skipped => StepEnd::Skipped,
+        };
+        if let Some(step) = self.plan.steps.get(index) {
+            self.events.step(step, &end);
         }
     }
 
@@ -348,6 +366,10 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(self) -> Result<(), ApplyError> {
+        let outcomes = self.outcomes.iter().enumerate();
+        for (index, _) in outcomes.filter(|(_, outcome)| outcome.is_none()) {
+            self.tell_undone(index, Outcome::Skipped);
+        }
         let Self { failures, .. } = self;
         let unfinished = self.outcomes.contains(&None) || self.broken_off;
         match (unfinished, failures.is_empty()) {

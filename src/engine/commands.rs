@@ -97,7 +97,10 @@ impl Engine {
         let mut observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let images = plan::images::images(stack, &observed, &options)?;
         observed.assume_images(&images);
-        let containers = plan::containers::containers(stack, &observed, &options)?;
+        let mut containers = plan::containers::containers(stack, &observed, &options)?;
+        if options.prune_networks {
+            plan::prune::networks(&mut containers, stack, &observed);
+        }
         Ok(Planned {
             plans: vec![images, containers],
         })
@@ -120,21 +123,29 @@ impl Engine {
         if !images.is_empty() {
             self.run(
                 &images,
-                LinuxHost::new(self, Some(stack), events, &lock),
+                &LinuxHost::new(self, Some(stack), events, &lock),
                 events,
                 cancel,
             )
             .await?;
+            let before = std::mem::take(&mut observed.images);
             observed = self.observe(&stack.name, &references)?;
+            let after = observed.images.iter();
+            let changed = after.filter(|(reference, id)| before.get(*reference) != Some(*id));
+            events.images(&changed.map(|(reference, _)| reference.clone()).collect());
         }
-        let containers = plan::containers::containers(stack, &observed, &options)?;
+        let mut containers = plan::containers::containers(stack, &observed, &options)?;
+        if options.prune_networks {
+            plan::prune::networks(&mut containers, stack, &observed);
+        }
         warn(&stack.name, &containers, events);
         if containers.is_empty() {
             self.record_up(stack)?;
+            self.repair_network(events)?;
             return self
                 .run(
                     &containers,
-                    LinuxHost::new(self, Some(stack), events, &lock),
+                    &LinuxHost::new(self, Some(stack), events, &lock),
                     events,
                     cancel,
                 )
@@ -142,16 +153,10 @@ impl Engine {
         }
         let reserved = self.reserve_ports(stack, &containers, &observed)?;
         self.record_up(stack)?;
-        for warning in self.net.repair()? {
-            let kind = EventKind::Warning(warning.to_string());
-            events.emit(Event {
-                subject: Subject::Project(stack.name.to_string()),
-                kind,
-            });
-        }
+        self.repair_network(events)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
         let starting = self.lock_instance(Mode::Shared)?;
-        let applied = self.run(&containers, host, events, cancel).await;
+        let applied = self.run(&containers, &host, events, cancel).await;
         drop(starting);
         self.runtime.sync()?;
         applied
@@ -186,20 +191,19 @@ impl Engine {
         let observed = self.observe(project, &std::collections::BTreeSet::new())?;
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
+        let host = LinuxHost::new(self, stack, events, &lock).deferring();
         let applied = self
-            .run(
-                &plan,
-                LinuxHost::new(self, stack, events, &lock),
-                events,
-                cancel,
-            )
-            .await;
+            .run(&plan, &host, events, cancel)
+            .await
+            .and(host.settle());
+        let mut swept = Ok(());
         if options.services.is_empty() {
             self.record_down(project)?;
+            swept = self.sweep_sources();
         }
         let cleaned = self.clean_up().await;
         self.runtime.sync()?;
-        applied.and(cleaned)
+        applied.and(cleaned).and(swept)
     }
 
     /// Stops services, dependents first.
@@ -221,7 +225,7 @@ impl Engine {
         let plan = plan::lifecycle::stop(None, &observed, &options)?;
         self.run(
             &plan,
-            LinuxHost::new(self, None, events, &lock),
+            &LinuxHost::new(self, None, events, &lock),
             events,
             cancel,
         )
@@ -308,7 +312,7 @@ impl Engine {
             args: args.collect(),
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
-        let applied = self.run(&plan, host, events, cancel).await;
+        let applied = self.run(&plan, &host, events, cancel).await;
         let cleaned = self.clean_up().await;
         applied.and(cleaned)
     }
@@ -331,7 +335,7 @@ impl Engine {
         let observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let plan = plan::images::pull(stack, &observed, &chosen)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock);
-        match self.run(&plan, host, events, cancel).await {
+        match self.run(&plan, &host, events, cancel).await {
             Err(EngineError::Apply(crate::engine::apply::ApplyError::Failed { .. }))
                 if options.ignore_failures =>
             {
@@ -388,14 +392,14 @@ impl Engine {
     }
 
     /// Applies one plan.
-    async fn run(
+    pub(crate) async fn run(
         &self,
         plan: &Plan,
-        host: LinuxHost<'_>,
+        host: &LinuxHost<'_>,
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        Ok(apply(plan, &host, events, cancel.cancelled()).await?)
+        Ok(apply(plan, host, events, cancel.cancelled()).await?)
     }
 
     /// Reserves the host ports of every container that the plan starts, so that a port in use is said before anything is
@@ -521,9 +525,20 @@ impl Engine {
         Ok(containers)
     }
 
+    /// Puts right what others did to the firewall since, and tells what only the user can.
+    pub(crate) fn repair_network(&self, events: &dyn EventSink) -> Result<(), EngineError> {
+        for warning in self.net.repair()? {
+            events.emit(Event {
+                subject: Subject::Project("network".to_owned()),
+                kind: EventKind::Warning(warning.to_string()),
+            });
+        }
+        Ok(())
+    }
+
     /// Puts right what a killed process left: adopts containers without a monitor, takes names and ports of ended ones
     /// out of force.
-    async fn recover(
+    pub(crate) async fn recover(
         &self,
         project: &ProjectName,
         events: &dyn EventSink,
@@ -629,7 +644,7 @@ impl Engine {
 }
 
 /// Passes a plan's warnings on.
-fn warn(project: &ProjectName, plan: &Plan, events: &dyn EventSink) {
+pub(crate) fn warn(project: &ProjectName, plan: &Plan, events: &dyn EventSink) {
     for warning in &plan.warnings {
         let kind = EventKind::Warning(warning.to_string());
         events.emit(Event {

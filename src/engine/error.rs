@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::engine::apply::ApplyError;
 use crate::engine::instance::InstanceError;
 use crate::engine::lower::LowerError;
+use crate::engine::source::SourceError;
 use crate::engine::watch::error::WatchError;
 use crate::images::{ImageError, ReferenceError};
 use crate::net::error::NetError;
@@ -48,6 +49,9 @@ pub enum EngineError {
     /// A name of an image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// Where a project is taken from.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// A service asks for what cannot be.
     #[error("service `{service}`")]
     Lower {
@@ -126,6 +130,10 @@ impl EngineError {
                 Some(hint) => hint,
                 None => return Vec::new(),
             },
+            Self::Source(error) => match error.hint() {
+                Some(hint) => hint,
+                None => return Vec::new(),
+            },
             _ => return Vec::new(),
         };
         vec![hint.to_owned()]
@@ -140,6 +148,7 @@ impl EngineError {
                 .iter()
                 .find_map(|failure| start_code(failure.source.as_ref()))
                 .unwrap_or(1),
+            Self::Source(error) if error.is_usage() => 2,
             _ => 1,
         }
     }

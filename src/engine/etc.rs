@@ -30,9 +30,9 @@ pub fn resolv_conf(host: &str, resolver: &Resolver) -> String {
     let mut text = format!("nameserver {EMBEDDED}\n");
     // `search .` stands for none at all.
     if !search.is_empty() && search != ["."] {
-        text.push_str(&format!("search {}\n", search.join(" ")));
+        text += &["search ", &search.join(" "), "\n"].concat();
     }
-    text.push_str(&format!("options {}\n", options.join(" ")));
+    text += &["options ", &options.join(" "), "\n"].concat();
     text
 }
 
@@ -48,12 +48,12 @@ pub fn servers(resolver: &Resolver) -> Result<Vec<IpAddr>, String> {
 
 /// Returns the words after `keyword` in the last line that has it (`man 5 resolv.conf`, `search`).
 fn words_of(text: &str, keyword: &str) -> Vec<String> {
-    let lines = text.lines().filter_map(|line| {
+    let mut lines = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         (words.next() == Some(keyword)).then(|| words.map(str::to_owned).collect::<Vec<_>>())
     });
     if keyword == "search" {
-        lines.last().unwrap_or_default()
+        lines.next_back().unwrap_or_default()
     } else {
         lines.flatten().collect()
     }

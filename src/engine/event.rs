@@ -1,6 +1,9 @@
 //! What happens while a plan is applied, for whoever draws it.
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use crate::plan::Step;
 
 /// One thing that happened to one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +63,27 @@ pub enum EventKind {
 pub trait EventSink {
     /// Takes one event.
     fn emit(&self, event: Event);
+
+    /// Hears how a step ended, once for each step of a plan that is applied.
+    fn step(&self, _step: &Step, _end: &StepEnd) {}
+
+    /// Hears, once the pulls and builds have ended, which references name another image than before.
+    fn images(&self, _changed: &BTreeSet<String>) {}
+}
+
+/// How a step of a plan ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepEnd {
+    /// Well.
+    Done,
+    /// Not well; the text says why.
+    Failed(String),
+    /// Not well, and the plan can do without it; the text says why.
+    Spared(String),
+    /// It was not done: what it needs failed, or the work was interrupted.
+    Skipped,
+    /// It was not needed: it would have made up for a failure that did not happen.
+    NotNeeded,
 }
 
 /// Drops every event.

@@ -60,7 +60,7 @@ impl Engine {
             runtime: Rc::clone(&self.runtime),
             project: project.clone(),
             query: query.clone(),
-            follower: Follower::new().map_err(log_error)?,
+            follower: Follower::new().map_err(|error| log_error(&error))?,
             sources: Vec::new(),
             known: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -121,7 +121,7 @@ impl LogStream {
                 source.more = self
                     .follower
                     .read(source.reader, &mut entries)
-                    .map_err(log_error)?;
+                    .map_err(|error| log_error(&error))?;
                 source.buffer.extend(entries);
             }
         }
@@ -154,7 +154,7 @@ impl LogStream {
             changed = readable(&self.changes) => changed.map_err(failed)?,
             () = let_go(self.held_open.as_ref()), if self.is_held_open() => {}
         }
-        for reader in self.follower.grown().map_err(log_error)? {
+        for reader in self.follower.grown().map_err(|error| log_error(&error))? {
             for source in self
                 .sources
                 .iter_mut()
@@ -216,8 +216,11 @@ impl LogStream {
             .runtime
             .logs()
             .open(container.id(), options)
-            .map_err(log_error)?;
-        let reader = self.follower.add(reader).map_err(log_error)?;
+            .map_err(|error| log_error(&error))?;
+        let reader = self
+            .follower
+            .add(reader)
+            .map_err(|error| log_error(&error))?;
         let label = |name: &str| {
             container
                 .config()
@@ -296,10 +299,10 @@ fn rfc3339(at: Timestamp) -> String {
         .map_or_else(|_| at.0.to_string(), |time| format!("{time:.9}"))
 }
 
-fn log_error(error: crate::runtime::logs::LogError) -> EngineError {
+fn log_error(error: &crate::runtime::logs::LogError) -> EngineError {
     EngineError::System {
         attempted: "read the logs".to_owned(),
-        source: std::io::Error::other(crate::engine::chain(&error)),
+        source: std::io::Error::other(crate::engine::chain(error)),
     }
 }
 

@@ -8,11 +8,12 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`logs`], [`exec`], [`watch`], `step` (builds),
-//! [`doors`] (hidden commands).
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`exec`], [`watch`], `step` (builds), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
+mod boot;
 pub mod cancel;
 mod commands;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub mod lower;
 mod observe;
 mod project;
 pub mod roots;
+pub mod source;
 mod step;
 pub mod view;
 mod views;
@@ -39,6 +41,7 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -123,13 +126,41 @@ impl Engine {
     }
 }
 
+/// Makes this process run from a place that nothing in a container can write to (CVE-2019-5736), for commands that start
+/// processes in containers by themselves: executes this program again, with the same arguments, through the sealed mount.
+/// Returns where it already does. To be called before anything is read from standard input.
+pub fn run_sealed(roots: &Roots) -> Result<(), EngineError> {
+    let failed = |source| EngineError::System {
+        attempted: "run this program sealed".to_owned(),
+        source,
+    };
+    if !rustix::process::geteuid().is_root() || seal::is_sealed().map_err(failed)? {
+        return Ok(());
+    }
+    instance::open(roots)?;
+    let sealed = sealed_executable(roots)?;
+    let path = std::ffi::CString::new(sealed.path().as_os_str().as_bytes());
+    let arguments = std::env::args_os().map(|word| std::ffi::CString::new(word.into_vec()));
+    let invalid = |_| failed(std::io::ErrorKind::InvalidInput.into());
+    let arguments = arguments.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+    let Err(errno) = nix::unistd::execv(&path.map_err(invalid)?, &arguments);
+    Err(failed(errno.into()))
+}
+
 /// Returns the path that monitors are started from: this program behind a mount that nothing can write through.
 fn sealed_executable(roots: &Roots) -> Result<Sealed, EngineError> {
     let failed = |source| EngineError::System {
         attempted: "find this program".to_owned(),
         source,
     };
+    if let Some(own) = seal::own_copy().map_err(failed)? {
+        return Ok(own);
+    }
     let exe = std::env::current_exe().map_err(failed)?;
+    // Another command's `down` takes the mount away with the last container, also from under a command that goes on.
+    if !exe.starts_with(roots.run.join("exe")) && seal::is_sealed().map_err(failed)? {
+        return Ok(seal::running());
+    }
     seal::seal(&roots.run, &exe).map_err(|error| EngineError::System {
         attempted: "seal this program".to_owned(),
         source: std::io::Error::other(chain(&error)),
@@ -169,9 +200,9 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Turns an error of volumes into the engine's.
-pub(crate) fn volume_error(error: crate::runtime::volumes::VolumeError) -> EngineError {
+pub(crate) fn volume_error(error: &crate::runtime::volumes::VolumeError) -> EngineError {
     EngineError::System {
         attempted: "read the volumes".to_owned(),
-        source: std::io::Error::other(chain(&error)),
+        source: std::io::Error::other(chain(error)),
     }
 }

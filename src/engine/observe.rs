@@ -42,7 +42,7 @@ impl Engine {
             .runtime
             .volumes()
             .list()
-            .map_err(crate::engine::volume_error)?;
+            .map_err(|error| crate::engine::volume_error(&error))?;
         Ok(Observed {
             containers: mine.map(observed_container).collect(),
             networks,

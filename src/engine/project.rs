@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::engine::error::EngineError;
+use crate::engine::source::Origin;
 use crate::spec::model::Stack;
 use crate::spec::names::ProjectName;
 use crate::sys::atomic::{self, Durability};
@@ -19,7 +20,7 @@ use crate::sys::lock::{Lock, Mode};
 
 /// `projects/<project>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProjectRecord {
+pub(crate) struct ProjectRecord {
     /// 1.
     pub version: u32,
     /// Project name.
@@ -28,6 +29,9 @@ pub struct ProjectRecord {
     pub directory: PathBuf,
     /// The files, absolute.
     pub files: Vec<PathBuf>,
+    /// Where the files were fetched from, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Origin>,
     /// Whether it should be up.
     pub desired: DesiredProject,
     /// The canonical model it was last applied with.
@@ -37,7 +41,7 @@ pub struct ProjectRecord {
 /// What is wanted of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum DesiredProject {
+pub(crate) enum DesiredProject {
     /// Its containers run.
     Up,
     /// It has none.
@@ -60,6 +64,7 @@ impl Engine {
             name: stack.name.to_string(),
             directory: stack.directory.clone(),
             files: stack.files.clone(),
+            source: self.origin(&stack.directory)?,
             desired: DesiredProject::Up,
             model: crate::spec::render::render_json(stack),
         })
@@ -123,7 +128,7 @@ impl Engine {
 }
 
 /// Takes an exclusive lock; waits in a thread of its own where somebody has it, so that an interrupt is still heard.
-async fn lock(path: PathBuf) -> Result<Lock, EngineError> {
+pub(crate) async fn lock(path: PathBuf) -> Result<Lock, EngineError> {
     let failed = |source| EngineError::file("lock", &path, source);
     if let Some(lock) = Lock::try_acquire(&path, Mode::Exclusive).map_err(failed)? {
         return Ok(lock);
@@ -205,9 +210,9 @@ impl Drop for Count<'_> {
         {
             let mut activity = self.lock.waiting.borrow_mut();
             if self.wait {
-                activity.waits -= 1
+                activity.waits -= 1;
             } else {
-                activity.changes -= 1
+                activity.changes -= 1;
             }
         }
         self.lock.release_if_idle();

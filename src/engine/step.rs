@@ -144,6 +144,7 @@ impl<'a> RuntimeSteps<'a> {
             subnets: Vec::new(),
         })
         .await?;
+        net.repair()?;
         let sandbox = SandboxConfig {
             id: id.to_string(),
             endpoints: vec![EndpointConfig {
@@ -195,7 +196,7 @@ async fn relay(
         1 << 16,
         fs_err::File::from_parts(pipe.into(), PathBuf::from("pipe")),
     );
-    let mut buffer = [0; 1 << 15];
+    let mut buffer = vec![0; 1 << 15];
     loop {
         match pipe.read(&mut buffer) {
             Ok(0) => break,

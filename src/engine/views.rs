@@ -147,7 +147,10 @@ impl Engine {
             };
             if let Ok(reference) = config.image.reference.parse::<crate::images::Reference>() {
                 view.repository = reference.familiar_repository();
-                view.tag = reference.tag().unwrap_or("<none>").to_owned();
+                reference
+                    .tag()
+                    .unwrap_or("<none>")
+                    .clone_into(&mut view.tag);
             }
             view.container.clone_from(&config.name);
             views.push(view);

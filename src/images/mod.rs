@@ -3,8 +3,8 @@
 //! This room never says which larger application an image is for, and never runs a container itself: the builder hands
 //! its steps to a [`build::StepRunner`] that the engine implements.
 //!
-//! Reading order: [`reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
-//! [`registry`] (from afar), `pull`, [`import`], [`dockerfile`] (text to tree), [`build`].
+//! Reading order: [`mod@reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
+//! [`registry`] (from afar), `pull`, [`import`].
 
 use std::path::{Path, PathBuf};
 

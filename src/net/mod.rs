@@ -112,6 +112,10 @@ pub struct Net {
     host: HostPaths,
     instance: String,
     links: tokio::sync::OnceCell<Links>,
+    /// One change of networks at a time within this process: they wait for the kernel in between, where another task runs on.
+    changing: tokio::sync::Mutex<()>,
+    /// One change of leases at a time within this process.
+    leasing: Mutex<()>,
     /// Whether this process has verified the table as a whole.
     is_verified: AtomicBool,
     /// What was noticed on the way, for the next [`Net::repair`] to tell.
@@ -133,6 +137,8 @@ impl Net {
             host,
             instance: instance.to_owned(),
             links: tokio::sync::OnceCell::new(),
+            changing: tokio::sync::Mutex::new(()),
+            leasing: Mutex::new(()),
             is_verified: AtomicBool::new(false),
             noticed: Mutex::new(Vec::new()),
         }
@@ -144,6 +150,7 @@ impl Net {
     pub async fn ensure_network(&self, config: &NetworkConfig) -> Result<NetworkRecord, NetError> {
         check_name(&config.name)?;
         let links = self.links().await?;
+        let _alone = self.changing.lock().await;
         let _lock = self.store.lock_networks()?;
         let record = match self.store.network(&config.name)? {
             Some(record) => same(record, config)?,
@@ -173,6 +180,7 @@ impl Net {
     pub async fn remove_network(&self, name: &str) -> Result<(), Vec<NetError>> {
         let one = |error| vec![error];
         check_name(name).map_err(one)?;
+        let _alone = self.changing.lock().await;
         let _lock = self.store.lock_networks().map_err(one)?;
         let Some(record) = self.store.network(name).map_err(one)? else {
             return Ok(());
@@ -218,6 +226,7 @@ impl Net {
     /// All or none; each network's leases are read and written once.
     pub fn allocate(&self, sandboxes: &[SandboxConfig]) -> Result<Vec<Leases>, NetError> {
         let _lock = self.store.lock_networks()?;
+        let _alone = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
         let names: BTreeSet<&str> = sandboxes
             .iter()
             .flat_map(|s| s.endpoints.iter().map(|e| e.network.as_str()))
@@ -258,6 +267,7 @@ impl Net {
     /// Gives back the addresses of the containers, as far as they have any.
     pub fn forget(&self, ids: &[&str]) -> Result<(), NetError> {
         let _lock = self.store.lock_networks()?;
+        let _alone = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
         for network in self.store.networks()? {
             let name = &network.config.name;
             let mut table = self.store.leases(name)?;

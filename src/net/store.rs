@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +19,8 @@ use crate::sys::lock::{Lock, Mode};
 pub(crate) struct Store {
     root: PathBuf,
     run: PathBuf,
+    /// The lock of networks and leases, while this process holds it.
+    networks: Arc<Mutex<Weak<Lock>>>,
 }
 
 impl Store {
@@ -26,6 +29,7 @@ impl Store {
         Self {
             root: root.to_owned(),
             run: run.join("net"),
+            networks: Arc::default(),
         }
     }
 
@@ -34,9 +38,19 @@ impl Store {
         &self.root
     }
 
-    /// Locks networks and leases for one change.
-    pub(crate) fn lock_networks(&self) -> Result<Lock, NetError> {
-        lock(&self.root.join("networks/.lock"), Mode::Exclusive)
+    /// Locks networks and leases for one change; within this process it is one lock, shared.
+    ///
+    /// What is async holds it while it waits for the kernel, and another task of the same thread that waited for it would
+    /// stop both for good. Within one change of leases nothing waits, so that they exclude each other all the same.
+    pub(crate) fn lock_networks(&self) -> Result<Arc<Lock>, NetError> {
+        let mut held = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = held.upgrade() {
+            return Ok(lock);
+        }
+        let taken = lock(&self.root.join("networks/.lock"), Mode::Exclusive)?;
+        let taken = Arc::new(taken);
+        *held = Arc::downgrade(&taken);
+        Ok(taken)
     }
 
     /// Locks the firewall table: shared to change elements, exclusive to replace it.

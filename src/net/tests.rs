@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::net::config::Protocol;
+use crate::net::config::{EndpointConfig, Protocol, SandboxConfig};
 use crate::net::error::NetError;
 use crate::net::testing::{
     Container, REACHABLE_WITHIN, Server, TestHost, UNREACHABLE_AFTER, add_outside, ask, network,
@@ -312,6 +312,40 @@ fn nothing_is_left_after_the_last_network() {
         assert_eq!(files("1a2b3c4d/run/net/names"), [""; 0]);
         assert_eq!(files("1a2b3c4d/run/net/published"), [""; 0]);
         assert_eq!(files("roots"), [""; 0]);
+    });
+}
+
+#[test]
+fn tasks_of_one_process_change_networks_at_the_same_time() {
+    on_host(|host| async move {
+        let (net, here) = (&host.net, std::slice::from_ref);
+        net.ensure_network(&network("one")).await.unwrap();
+        let sandbox = |id: &str| SandboxConfig {
+            id: id.to_owned(),
+            endpoints: vec![EndpointConfig {
+                network: "one".to_owned(),
+                names: Vec::new(),
+                address: None,
+            }],
+            ports: Vec::new(),
+        };
+        let (two, three) = (network("two"), network("three"));
+        let (first, second, third) = tokio::join!(
+            net.ensure_network(&two),
+            net.ensure_network(&three),
+            async { net.allocate(here(&sandbox("a"))) },
+        );
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_ne!(first.subnets, second.subnets);
+        assert_eq!(third.unwrap().len(), 1);
+        let (gone, forgotten, made) = tokio::join!(
+            net.remove_network("two"),
+            async { net.forget(&["a"]) },
+            net.ensure_network(&two),
+        );
+        gone.unwrap();
+        forgotten.unwrap();
+        made.unwrap();
     });
 }
 

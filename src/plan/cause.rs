@@ -59,6 +59,8 @@ pub enum Cause {
         /// The service.
         service: String,
     },
+    /// The file does not have it.
+    NotInFile,
     /// It was made and never started.
     NotStarted,
     /// It was stopped a step before.
@@ -107,6 +109,7 @@ impl fmt::Display for Cause {
             Self::Interrupted => f.write_str("an earlier replacement was interrupted"),
             Self::ScaleDown { to } => write!(f, "scale down to {to}"),
             Self::Orphan { service } => write!(f, "service {service} is not in the file"),
+            Self::NotInFile => f.write_str("not in the file"),
             Self::NotStarted => f.write_str("not started yet"),
             Self::Stopped => f.write_str("was stopped"),
             Self::Exited { code: Some(code) } => write!(f, "exited with {code}"),

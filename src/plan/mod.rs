@@ -12,12 +12,13 @@
 //!
 //! In reading order: [`observed`], [`options`], [`action`], [`cause`], [`graph`] (order of services), [`fingerprint`] and
 //! [`redact`] (what changed, shown safely), [`naming`]; then the decisions, one file a kind: [`images`], [`networks`],
-//! [`volumes`], [`containers`], [`teardown`], [`lifecycle`]; `starts` gives the order of
+//! [`volumes`], [`containers`], [`prune`], [`teardown`], [`lifecycle`], [`boot`]; `starts` gives the order of
 //! starts and stops, `draft` turns all into ordered steps.
 //!
 //! This room must never touch a file, the clock, the environment, a process or a thread, print, or ask.
 
 pub mod action;
+pub mod boot;
 pub mod cause;
 pub mod containers;
 mod draft;
@@ -30,6 +31,7 @@ pub mod naming;
 pub mod networks;
 pub mod observed;
 pub mod options;
+pub mod prune;
 pub mod redact;
 mod starts;
 pub mod teardown;

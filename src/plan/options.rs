@@ -6,10 +6,6 @@ use std::time::Duration;
 use crate::spec::model::service::PullPolicy;
 
 /// `up` and `create`. The default is `up -d` without a flag.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line, free of the others"
-)]
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UpOptions {
     /// Only these services, and what they depend on; all where empty.
@@ -22,6 +18,8 @@ pub struct UpOptions {
     pub always_recreate_deps: bool,
     /// Remove containers whose service the file does not have.
     pub remove_orphans: bool,
+    /// Remove the project's networks that the file does not have (`apply`).
+    pub prune_networks: bool,
     /// Recreate, and do not take anonymous volumes over.
     pub renew_anonymous_volumes: bool,
     /// Number of containers by service, instead of the file's.

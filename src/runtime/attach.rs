@@ -4,7 +4,7 @@
 //! <run>/c/<id12>/ctl   SOCK_SEQPACKET, in a directory of mode 0700; one JSON message each way
 //!   {"request":"watch"}                          never answered: the connection ends with the monitor, and a monitor ends
 //!                                                when its container has ended for good and all is recorded and released
-//!   {"request":"stop","timeout_ms":N,"synced":B}     likewise
+//!   {"request":"stop","timeout_ms":N,"synced":B,"releases":B}   likewise
 //!   {"request":"restart","timeout_ms":N}         answered when the new init runs or could not be started
 //!   {"request":"resize","rows":R,"columns":C}    answered at once
 //! answer: {"done":null} or {"refused":"why"}
@@ -39,6 +39,8 @@ pub(crate) enum Request {
         timeout_ms: u64,
         /// Whether the exit record must reach the disk.
         synced: bool,
+        /// Whether the monitor releases what the sandbox holds of the network; else the asker does, for many at once.
+        releases: bool,
     },
     /// End the init and start another one.
     Restart {

@@ -122,7 +122,7 @@ pub struct Process {
     pub capabilities: u64,
     /// `setrlimit` before the privileges are dropped.
     pub rlimits: Vec<Rlimit>,
-    /// Written to /proc/self/oom_score_adj.
+    /// Written to `/proc/self/oom_score_adj`.
     pub oom_score_adj: Option<i32>,
     /// System call filter.
     pub seccomp: Seccomp,

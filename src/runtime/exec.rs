@@ -139,7 +139,7 @@ pub fn run(request: &ExecRequest<'_>) -> Result<Child, StartError> {
         flags |= clone::CLONE_NEWUSER;
     }
     let spawned = launch(
-        Launch {
+        &Launch {
             clone_flags: 0,
             join: vec![(request.init, flags)],
             userns: None,

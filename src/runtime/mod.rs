@@ -32,8 +32,8 @@
 //! ```
 //!
 //! Synced: `record.json` when created and when stopped by hand, `exit.json`, and the removal of a container, each unless the
-//! caller says [`Durability::Cached`] because it calls [`Runtime::sync`] once for many or removes them next. Nothing under
-//! `<run>` is synced.
+//! caller says [`Durability::Cached`](crate::sys::atomic::Durability::Cached) because it calls [`Runtime::sync`] once for
+//! many or removes them next. Nothing under `<run>` is synced.
 //!
 //! ## Processes and who holds which descriptor
 //!

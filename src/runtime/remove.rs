@@ -66,6 +66,7 @@ impl Runtime {
         let options = StopOptions {
             timeout: Some(Duration::ZERO),
             durability: Durability::Cached,
+            releases: true,
         };
         if let Err(error) = self
             .stop(id, options)

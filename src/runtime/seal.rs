@@ -70,6 +70,15 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SealEr
     }
 }
 
+/// Returns the running program, which must be sealed: for one whose mount was taken away while it ran. Valid in this process
+/// and its children until they execute something else.
+pub fn running() -> Sealed {
+    Sealed {
+        path: PathBuf::from("/proc/self/exe"),
+        memory: None,
+    }
+}
+
 /// Returns `executable` as seen through a sealed mount under `<run>/exe`, which is made if it is not there yet.
 pub fn seal(run: &Path, executable: &Path) -> Result<Sealed, SealError> {
     let stat = rustix::fs::stat(executable)
@@ -86,6 +95,13 @@ pub fn seal(run: &Path, executable: &Path) -> Result<Sealed, SealError> {
         stat.st_dev, stat.st_ino, stat.st_mtime, stat.st_mtime_nsec
     );
     let place = top.join(key);
+    // The program may run from there: what is sealed needs no second seal.
+    if executable.starts_with(&top) && executable.parent().is_some_and(is_overlay) {
+        return Ok(Sealed {
+            path: executable.to_owned(),
+            memory: None,
+        });
+    }
     // The usual case, without a lock: a mount is complete from the moment it is there.
     if is_overlay(&place) {
         return Ok(Sealed {
@@ -200,6 +216,20 @@ pub fn is_sealed() -> io::Result<bool> {
     Ok(rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
 }
 
+/// Returns the running program where it is a sealed copy in memory itself, which no path leads to.
+pub fn own_copy() -> io::Result<Option<Sealed>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::open("/proc/self/exe", flags, Mode::empty())?;
+    let seals = rustix::fs::fcntl_get_seals(&own);
+    if !seals.is_ok_and(|seals| seals.contains(SealFlags::WRITE)) {
+        return Ok(None);
+    }
+    Ok(Some(Sealed {
+        path: format!("/proc/self/fd/{}", own.as_raw_fd()).into(),
+        memory: Some(own),
+    }))
+}
+
 /// Removes every sealed mount under `<run>/exe`; called with the last container. Programs that still run from one go on.
 pub fn unseal(run: &Path) -> Result<(), SealError> {
     let top = run.join("exe");
@@ -233,10 +263,10 @@ mod tests {
     use super::*;
     use crate::runtime::testing::in_private_mounts;
 
-    /// What opening it for writing fails with.
-    fn write_error(path: &Path) -> Option<i32> {
-        let opened = fs_err::OpenOptions::new().write(true).open(path);
-        opened.unwrap_err().raw_os_error()
+    /// What writing to it fails with.
+    fn write_error(path: &Path) -> Option<rustix::io::Errno> {
+        let opened = rustix::fs::open(path, OFlags::WRONLY, Mode::empty());
+        opened.and_then(|file| rustix::io::write(&file, b"x")).err()
     }
 
     #[test]
@@ -251,7 +281,7 @@ mod tests {
                 fs_err::read(first.path()).unwrap(),
                 fs_err::read(&own).unwrap()
             );
-            assert_eq!(write_error(first.path()), Some(libc::EROFS));
+            assert_eq!(write_error(first.path()), Some(rustix::io::Errno::ROFS));
             unseal(run.path()).unwrap();
             assert_eq!(fs_err::read_dir(run.path()).unwrap().count(), 0);
             unseal(run.path()).unwrap();
@@ -262,7 +292,7 @@ mod tests {
     fn a_copy_in_memory_is_as_good() {
         let sealed = seal_in_memory(Path::new("/bin/busybox")).unwrap();
         assert!(sealed.in_memory());
-        assert_eq!(write_error(sealed.path()), Some(libc::EPERM));
+        assert_eq!(write_error(sealed.path()), Some(rustix::io::Errno::PERM));
         assert!(!is_sealed().unwrap(), "the tests run from a plain file");
     }
 }

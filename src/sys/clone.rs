@@ -73,7 +73,7 @@ pub fn clone3(
 ) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     let mut arguments = Arguments {
-        flags: u64::from(flags.cast_unsigned()) | libc::CLONE_PIDFD.cast_unsigned() as u64,
+        flags: u64::from(flags.cast_unsigned()) | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
         pidfd: (&raw mut pidfd) as u64,
         // The kernel refuses a signal of its own for a sibling: it gets the caller's.
         exit_signal: if flags & CLONE_PARENT == 0 {

@@ -16,8 +16,16 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::sys::mount::filesystem_magic;
+
 /// As many links as the kernel follows (`man 7 path_resolution`).
 const MAX_LINKS: usize = 40;
+
+/// `PROC_SUPER_MAGIC` (`linux/magic.h`).
+pub const PROC_MAGIC: i64 = 0x9fa0;
+
+/// Links of procfs that are paths and nothing else.
+const PLAIN_PROC_LINKS: [&str; 4] = ["self", "thread-self", "mounts", "net"];
 
 /// What a path is to be when it does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +90,10 @@ fn walk(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
             continue;
         }
         links += 1;
-        if links > MAX_LINKS {
+        // A magic link of procfs reads as a path but means an open file, perhaps one of ours.
+        let magic = filesystem_magic(&next)? == PROC_MAGIC
+            && !PLAIN_PROC_LINKS.iter().any(|plain| name == *plain);
+        if magic || links > MAX_LINKS {
             return Err(Errno::LOOP.into());
         }
         let target = readlinkat(&next, "", Vec::new())?.into_bytes();

@@ -59,8 +59,10 @@ pub fn take_foreground(slave: BorrowedFd<'_>) -> io::Result<()> {
     // A background group that calls tcsetpgrp gets SIGTTOU unless it is blocked or ignored.
     // SAFETY: SIG_IGN is a valid disposition and no handler of ours is replaced in a new process.
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+    // SAFETY: the call has no preconditions.
+    let group = unsafe { libc::getpgrp() };
     // SAFETY: `slave` is open; the call touches no memory of ours.
-    let result = unsafe { libc::tcsetpgrp(slave.as_raw_fd(), libc::getpgrp()) };
+    let result = unsafe { libc::tcsetpgrp(slave.as_raw_fd(), group) };
     let error = io::Error::last_os_error();
     // SAFETY: as above; the default is what the new program expects.
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_DFL) };

@@ -26,7 +26,7 @@ struct Program {
 
 /// Filters every system call of the calling thread and its children from now on, for good.
 ///
-/// Errors: `EACCES` without CAP_SYS_ADMIN or `no_new_privs`; `EINVAL` for a wrong or too long program.
+/// Errors: `EACCES` without `CAP_SYS_ADMIN` or `no_new_privs`; `EINVAL` for a wrong or too long program.
 pub fn install(instructions: &[Instruction]) -> io::Result<()> {
     const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
     let len = u16::try_from(instructions.len())

@@ -26,6 +26,7 @@ fn whole() {
       image    Work with the image store
       watch    Act on changes of source files as `develop.watch` says
       apply    Make what runs equal to a file, a directory or a repository, without questions
+      boot     Start again what should run, after the host has come up
       version  Show the version
       help     Print this message or the help of the given subcommand(s)
 

@@ -26,13 +26,16 @@ const CAPABILITIES: u64 = 0xa804_25fb;
 
 /// An instance in a temporary directory; removes what is left of it when it goes.
 pub(crate) struct Instance {
+    /// The runtime under test.
     pub(crate) runtime: Runtime,
     directory: tempfile::TempDir,
-    instance: String,
+    /// Eight hex digits.
+    id: String,
     layer: PathBuf,
 }
 
 impl Instance {
+    /// Makes the directory, the name and the layer.
     pub(crate) fn new() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("stack-monitor-")
@@ -46,7 +49,7 @@ impl Instance {
         Self {
             runtime: open(directory.path(), &instance),
             directory,
-            instance,
+            id: instance,
             layer,
         }
     }
@@ -138,6 +141,7 @@ impl Instance {
         fs_err::read(self.directory.path().join("released")).map_or(0, |bytes| bytes.len())
     }
 
+    /// Returns the container as it is now.
     pub(crate) fn get(&self, id: &ContainerId) -> Container {
         self.runtime.get(id).unwrap()
     }
@@ -214,6 +218,7 @@ impl Instance {
         let options = StopOptions {
             timeout: Some(timeout),
             durability: Durability::Cached,
+            releases: true,
         };
         self.runtime.stop(id, options).unwrap().finish().unwrap()
     }
@@ -249,7 +254,7 @@ impl Instance {
 
     /// Opens the same instance once more, as another command would.
     pub(crate) fn again(&self) -> Runtime {
-        open(self.directory.path(), &self.instance)
+        open(self.directory.path(), &self.id)
     }
 
     /// The arguments with which this program becomes a caller for this instance.
@@ -258,7 +263,7 @@ impl Instance {
         command
             .arg("caller")
             .arg(self.directory.path())
-            .arg(&self.instance)
+            .arg(&self.id)
             .arg(id.as_str())
             .arg(if sidecar { "sidecar" } else { "alone" });
         command
@@ -275,7 +280,7 @@ impl Drop for Instance {
                 println!("left of {}: {errors:?}", container.record.config.name);
             }
         }
-        if let Err(error) = stack::runtime::cgroup::Cgroups::detect(&self.instance)
+        if let Err(error) = stack::runtime::cgroup::Cgroups::detect(&self.id)
             .and_then(|cgroups| cgroups.remove_instance())
         {
             println!("left: {error}");

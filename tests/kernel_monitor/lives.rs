@@ -11,6 +11,7 @@ use stack::sys::atomic::Durability;
 use crate::Case;
 use crate::fixture::{Instance, health};
 
+/// The cases of this file.
 pub(crate) const CASES: &[Case] = &[
     (
         "a_container_runs_ends_and_is_removed_without_a_trace",
@@ -136,6 +137,7 @@ fn stops() {
         let options = StopOptions {
             timeout: None,
             durability: Durability::Cached,
+            releases: true,
         };
         let again = instance
             .runtime
@@ -323,7 +325,7 @@ fn measures() {
         starts.iter().min().unwrap(),
         starts.iter().max().unwrap()
     );
-    println!("monitor, 10 at once: Pss {:?} KiB", pss);
+    println!("monitor, 10 at once: Pss {pss:?} KiB");
     assert!(pss.iter().all(|kib| *kib < 2048), "{pss:?}");
     for id in &ids {
         instance

@@ -3,6 +3,17 @@
 //! This program is also the double of the monitor's door: as `kernel_monitor monitor ID --root R --run N` it is the monitor,
 //! with a [`fixture::Door`] where the engine would be. Needs root. Speaks libtest's and nextest's command line.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests and their helpers; the harness is their own"
+)]
+#![expect(clippy::print_stdout, reason = "the harness reports")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "callers and sidecars are processes"
+)]
+
 mod fixture;
 mod lives;
 mod who_dies;
@@ -58,20 +69,16 @@ fn main() -> ExitCode {
 fn run(cases: &[Case]) -> ExitCode {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if !passes(case) {
+                failed.lock().unwrap().push(case.0);
+            }
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| {
-                while let Some((name, case)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let begun = std::time::Instant::now();
-                    match std::panic::catch_unwind(case) {
-                        Ok(()) => println!("test {name} ... ok ({:.1?})", begun.elapsed()),
-                        Err(_) => {
-                            println!("test {name} ... FAILED");
-                            failed.lock().unwrap().push(*name);
-                        }
-                    }
-                }
-            });
+            scope.spawn(work);
         }
     });
     let failed = failed.into_inner().unwrap();
@@ -85,4 +92,16 @@ fn run(cases: &[Case]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Runs one case, reports it, and tells whether it passed.
+fn passes((name, case): &Case) -> bool {
+    let begun = std::time::Instant::now();
+    let passed = std::panic::catch_unwind(case).is_ok();
+    if passed {
+        println!("test {name} ... ok ({:.1?})", begun.elapsed());
+    } else {
+        println!("test {name} ... FAILED");
+    }
+    passed
 }

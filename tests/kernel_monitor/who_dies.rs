@@ -13,6 +13,7 @@ use stack::sys::atomic::Durability;
 use crate::Case;
 use crate::fixture::{Instance, health, kill_and_wait, until_gone};
 
+/// The cases of this file.
 pub(crate) const CASES: &[Case] = &[
     ("the_command_dies_and_all_goes_on", command),
     ("the_sidecar_dies_and_is_started_again", sidecar),
@@ -215,7 +216,7 @@ fn monitor_then_init() {
     assert_eq!(container.watch, Watch::Missing);
     match instance.runtime.adopt(&id, &[]).unwrap() {
         Adoption::Ended { exit, restart } => {
-            assert_eq!((exit.unknown, exit.code, restart), (true, 255, true))
+            assert_eq!((exit.unknown, exit.code, restart), (true, 255, true));
         }
         other => panic!("{other:?}"),
     }

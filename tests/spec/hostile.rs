@@ -101,8 +101,17 @@ fn the_sample_loads() {
     assert_eq!(said(&load_text(SAMPLE)), "");
 }
 
+/// This many cases, or as many as `PROPTEST_CASES` wants (`make fuzz`).
+fn at_least(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: default.cases.max(cases),
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(at_least(400))]
 
     #[test]
     fn no_mutation_panics(edits in prop::collection::vec((any::<prop::sample::Index>(), 0..4_u8, "[\\PC\n\t]{0,3}"), 1..6)) {

@@ -2,12 +2,9 @@
 //!
 //! What a test left behind in the machine is found by [`Machine::leftovers`]; dropping the machine takes everything with it.
 
-#![allow(
-    dead_code,
-    clippy::disallowed_methods,
-    clippy::allow_attributes,
-    reason = "tests run real processes; each test binary uses its own part"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests run real processes")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 const BUSYBOX: &str = "/bin/busybox";
 
 /// A private machine.
-pub struct Machine {
+pub(crate) struct Machine {
     /// Keeps the namespaces alive.
     holder: Child,
     directory: tempfile::TempDir,
@@ -25,7 +22,7 @@ pub struct Machine {
 
 impl Machine {
     /// Makes namespaces, `lo` up, and an empty root. Fails, and says so, where the kernel or the user cannot.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ready = directory.path().join("ready");
         let script = format!(
@@ -62,18 +59,26 @@ impl Machine {
         Self { holder, directory }
     }
 
+    /// Makes a machine with busybox in its store and one file, `p/compose.yaml`.
+    pub(crate) fn project(text: &str) -> Self {
+        let machine = Self::new();
+        machine.import_busybox();
+        machine.write("p/compose.yaml", text);
+        machine
+    }
+
     /// Returns the directory that holds the root and the test's files.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Returns the directory given as `--root`.
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.path().join("stack")
     }
 
     /// Writes a file beneath the machine's directory, making parents, and returns its path.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::File::create(&path)
@@ -84,7 +89,7 @@ impl Machine {
     }
 
     /// Prepares a command to run in the machine's namespaces, in its directory `cwd`.
-    pub fn command(&self, cwd: &str, program: &str) -> Command {
+    pub(crate) fn command(&self, cwd: &str, program: &str) -> Command {
         let pid = self.holder.id();
         let mut command = Command::new("nsenter");
         command
@@ -104,28 +109,29 @@ impl Machine {
     }
 
     /// Prepares `stack --root … ARGS` in the directory `cwd`.
-    pub fn stack(&self, cwd: &str, args: &[&str]) -> Command {
+    pub(crate) fn stack(&self, cwd: &str, args: &[&str]) -> Command {
         let mut command = self.command(cwd, env!("CARGO_BIN_EXE_stack"));
         command.arg("--root").arg(self.root()).args(args);
         command
     }
 
     /// Runs `stack ARGS` in `cwd` and returns its output.
-    pub fn run(&self, cwd: &str, args: &[&str]) -> Ran {
-        Ran::of(self.stack(cwd, args).output().unwrap())
+    pub(crate) fn run(&self, cwd: &str, args: &[&str]) -> Ran {
+        Ran::of(&self.stack(cwd, args).output().unwrap())
     }
 
     /// Runs `stack ARGS`, requires exit code 0, returns standard output.
-    pub fn ok(&self, cwd: &str, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, cwd: &str, args: &[&str]) -> String {
         let ran = self.run(cwd, args);
         assert_eq!(ran.code, 0, "stack {args:?}\n{}{}", ran.stdout, ran.stderr);
         ran.stdout
     }
 
     /// Runs any program in the machine, requires exit code 0, returns standard output.
-    pub fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         let ran = Ran::of(
-            self.command(".", "sh")
+            &self
+                .command(".", "sh")
                 .args(["-c", script])
                 .output()
                 .unwrap(),
@@ -139,7 +145,7 @@ impl Machine {
     }
 
     /// Puts `busybox:latest` into the store: Debian's static busybox with a link for each applet.
-    pub fn import_busybox(&self) {
+    pub(crate) fn import_busybox(&self) {
         assert!(
             Path::new(BUSYBOX).exists(),
             "tests need Debian's busybox-static: run `make test`"
@@ -172,7 +178,7 @@ impl Machine {
     }
 
     /// Returns what of this root is still there: processes, mounts, links, tables, cgroups. Empty after the last `down`.
-    pub fn leftovers(&self) -> Vec<String> {
+    pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
         let root = self.root();
         let root = root.to_str().unwrap();
@@ -224,19 +230,8 @@ impl Machine {
             .collect()
     }
 
-    /// Ends what runs beneath one cgroup and removes it.
-    fn end_group(&self, directory: &Path) {
-        let script = "for i in 1 2 3; do find \"$0\" -name cgroup.procs -exec cat {} + | xargs -r kill -9; \
-                      find \"$0\" -depth -type d -exec rmdir {} + && break; done";
-        let _best = Command::new("sh")
-            .args(["-c", script])
-            .arg(directory)
-            .stderr(Stdio::null())
-            .status();
-    }
-
     /// Asserts that nothing is left, waiting for what the kernel takes apart in the background.
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         let started = std::time::Instant::now();
         loop {
             let left = self.leftovers();
@@ -266,16 +261,27 @@ impl Drop for Machine {
             }
         }
         for directory in self.cgroups() {
-            self.end_group(&directory);
+            end_group(&directory);
         }
         let _ended = self.holder.kill();
         let _reaped = self.holder.wait();
     }
 }
 
+/// Ends what runs beneath one cgroup and removes it.
+fn end_group(directory: &Path) {
+    let script = "for i in 1 2 3; do find \"$0\" -name cgroup.procs -exec cat {} + | xargs -r kill -9; \
+                  find \"$0\" -depth -type d -exec rmdir {} + && break; done";
+    let _best = Command::new("sh")
+        .args(["-c", script])
+        .arg(directory)
+        .stderr(Stdio::null())
+        .status();
+}
+
 /// A finished command.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// Exit code; 128 + N for signal N.
     pub code: i32,
     /// Standard output.
@@ -286,7 +292,7 @@ pub struct Ran {
 
 impl Ran {
     /// Reads an output.
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status;
         Self {

@@ -12,6 +12,7 @@ use crate::engine::cancel::Cancel;
 
 /// Builds the images of services.
 pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliError> {
+    context.sealed()?;
     context.refuse_dry_run("build")?;
     let loaded = context.load()?;
     super::check_services(&loaded.stack, &args.services)?;

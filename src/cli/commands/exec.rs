@@ -17,6 +17,7 @@ use crate::spec::names::ProjectName;
 
 /// Runs a command in a running container; its exit code is the result.
 pub(super) async fn run(context: &Context, args: ExecArgs) -> Result<(), CliError> {
+    context.sealed()?;
     context.refuse_dry_run("exec")?;
     let target = context.target()?;
     if let Some(loaded) = &target.loaded {

@@ -1,13 +1,16 @@
-//! `stack image import` and `stack image ls`.
+//! `stack image import`, `stack image ls` and `stack image pull`.
 
 use std::io::Read;
 use std::path::Path;
 
-use crate::cli::args::{ImageListArgs, ImportArgs, ListFormat};
+use crate::cli::args::{ImageListArgs, ImagePullArgs, ImportArgs, ListFormat};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::images::{render_json, render_store};
+use crate::cli::render::progress::{Progress, ProgressMode, Shown};
 use crate::cli::render::text::lines;
+use crate::cli::signals::{Interrupts, drive};
+use crate::engine::cancel::Cancel;
 
 /// Makes an image of a root file system and prints its ID.
 pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
@@ -30,7 +33,17 @@ pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliErro
 
 /// Lists every image of the store.
 pub(super) fn list(context: &Context, args: &ImageListArgs) -> Result<(), CliError> {
-    let images = context.engine()?.images()?;
+    let mut images = context.engine()?.images()?;
+    if let Some(reference) = &args.reference {
+        // A port's colon is followed by a slash, a tag's is not.
+        let (repository, tag) = match reference.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+            _ => (reference.as_str(), None),
+        };
+        images.retain(|image| {
+            image.repository == repository && tag.is_none_or(|tag| image.tag == tag)
+        });
+    }
     if args.quiet {
         return context.out(lines(images.iter().map(|image| bare_id(&image.id))));
     }
@@ -38,6 +51,29 @@ pub(super) fn list(context: &Context, args: &ImageListArgs) -> Result<(), CliErr
         ListFormat::Table => render_store(&images, now().as_second()),
         ListFormat::Json => render_json(&images),
     })
+}
+
+/// Fetches one image and prints its ID.
+pub(super) async fn pull(context: &Context, args: ImagePullArgs) -> Result<(), CliError> {
+    context.refuse_dry_run("image pull")?;
+    let engine = context.engine()?;
+    let mut interrupts = Interrupts::listen()?;
+    let cancel = Cancel::default();
+    let mode = if args.quiet {
+        ProgressMode::Quiet
+    } else {
+        context.progress
+    };
+    let shown = Shown {
+        title: "Pulling",
+        builds: true,
+        pulls: true,
+    };
+    let progress = Progress::new(&context.printer, mode, shown);
+    let platform = args.platform.as_deref();
+    let work = engine.pull_image(&args.reference, platform, &progress, &cancel);
+    let id = drive(work, &progress, &mut interrupts, &cancel).await?;
+    context.out(format!("{id}\n"))
 }
 
 /// Returns the hexadecimal digits of a digest, as `-q` lists them.

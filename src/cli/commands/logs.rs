@@ -49,11 +49,10 @@ pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), CliErro
     tokio::select! {
         biased;
         result = follow.copy(&mut stream) => result,
-        _ = interrupts.next() => match args.follow {
+        _ = interrupts.next() => {
             // Following has no other end.
-            true => Ok(()),
-            false => Err(CliError::Ended(130)),
-        },
+            if args.follow { Ok(()) } else { Err(CliError::Ended(130)) }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod attached;
+mod boot;
 mod build;
 mod config;
 mod down;
@@ -39,8 +40,10 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Images(args) => images::run(context, &args),
         Command::Image(ImageCommand::Import(args)) => image::import(context, &args),
         Command::Image(ImageCommand::Ls(args)) => image::list(context, &args),
+        Command::Image(ImageCommand::Pull(args)) => block_on(image::pull(context, args)),
         Command::Watch(args) => block_on(watch::run(context, args)),
         Command::Apply(args) => block_on(apply::run(context, args)),
+        Command::Boot => block_on(boot::run(context)),
         Command::Version(args) => version::run(context, &args),
     }
 }

@@ -16,6 +16,7 @@ use crate::spec::model::service::PullPolicy;
 
 /// Creates and starts containers, and stays with them unless told otherwise.
 pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError> {
+    context.sealed()?;
     let loaded = context.load()?;
     let stack = &loaded.stack;
     check_services(stack, &args.services)?;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
-use super::super::time::{render_elapsed, render_size};
 use super::paint;
 use super::table::shorten;
 use super::text::{visible, visible_line};
+use crate::cli::time::{render_elapsed, render_size};
 use crate::engine::event::{Event, EventKind, Subject};
 
 /// Turns ten times a second.
@@ -443,7 +443,7 @@ mod tests {
         [+] Running 0/1
          ✘ Image hello…  Error exit code 2 2.0s
         --- Image hello-web
-        RUN ^[31mmake^[0m^[0m
+        RUN ^[31mmake^[0m
         make: no rule
         ---
         ");

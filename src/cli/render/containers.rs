@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::super::time::{render_age, render_date};
 use super::table::{self, shorten};
+use crate::cli::time::{render_age, render_date};
 use crate::engine::view::{ContainerView, HealthView, Publisher, StateView};
 
 /// Columns that a command may have before it is cut.

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::super::time::{render_age, render_date, render_size};
 use super::table;
+use crate::cli::time::{render_age, render_date, render_size};
 use crate::engine::view::ImageView;
 
 /// Renders the images that a project's containers use, as `docker compose images` does.

@@ -265,7 +265,7 @@ mod tests {
             colour: false,
         };
         assert_snapshot!(render(PLAIN, terminal, &lines), @r"
-        web-1     | ^[32mok^[0m^[0m
+        web-1     | ^[32mok^[0m
         web-1     | 50%
         web-1     | 100%
         ");

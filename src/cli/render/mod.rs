@@ -11,12 +11,14 @@
 //! table.rs       aligned columns
 //! containers.rs  ps          images.rs  images
 //! progress.rs    events -> live region | lines | JSON; board.rs: what the live region shows
+//! changes.rs     one JSON object a change, of `apply`
 //! logs.rs        `web-1  | text`
 //! watch.rs       what a watch did, a line a batch
 //! terminal.rs    raw mode and the relay of `exec`
 //! ```
 
 pub(crate) mod board;
+pub(crate) mod changes;
 pub(crate) mod containers;
 pub(crate) mod diagnostic;
 pub(crate) mod images;
@@ -140,7 +142,8 @@ mod tests {
 
     #[test]
     fn colours_follow_the_option_then_the_environment_then_the_terminal() {
-        let rows: [(AnsiArg, &[(&str, &str)], bool, bool); 9] = [
+        type Row = (AnsiArg, &'static [(&'static str, &'static str)], bool, bool);
+        let rows: [Row; 9] = [
             (AnsiArg::Auto, &[], true, true),
             (AnsiArg::Auto, &[], false, false),
             (AnsiArg::Auto, &[("NO_COLOR", "1")], true, false),

@@ -327,4 +327,81 @@ mod tests {
         {"details":"no\nluck","id":"Container hello-web-1","status":"Error","text":"Error"}
         "#);
     }
+
+    /// A stream whose bytes can be looked at.
+    #[derive(Clone, Default)]
+    struct Screen(std::rc::Rc<RefCell<Vec<u8>>>);
+
+    impl std::io::Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a terminal shows in the end of `bytes`, where they only clear from a line above downwards.
+    fn settle(bytes: &[u8]) -> String {
+        let text = String::from_utf8_lossy(bytes)
+            .replace("\x1b[?2026h", "")
+            .replace("\x1b[?2026l", "");
+        let mut lines: Vec<String> = Vec::new();
+        for line in text.lines() {
+            let mut line = line;
+            if let Some((height, rest)) = line
+                .strip_prefix("\x1b[")
+                .and_then(|rest| rest.split_once("A\r\x1b[J"))
+            {
+                lines.truncate(lines.len() - height.parse::<usize>().unwrap());
+                line = rest;
+            }
+            lines.push(line.to_owned());
+        }
+        lines.join("\n")
+    }
+
+    #[test]
+    fn the_live_region_is_drawn_over_itself_and_warnings_stay_above_it() {
+        let screen = Screen::default();
+        let printer = Printer::new(
+            Box::new(Screen::default()),
+            Box::new(screen.clone()),
+            crate::cli::render::Look::default(),
+        );
+        let shown = Shown {
+            title: "Running",
+            builds: true,
+            pulls: true,
+        };
+        let progress = Progress::new(&printer, ProgressMode::Tty, shown);
+        for event in events()
+            .into_iter()
+            .filter(|event| !matches!(event.subject, Subject::Build(_)))
+        {
+            progress.emit(event);
+            progress.tick();
+        }
+        progress.finish();
+        progress.finish();
+        // How long it took is not compared.
+        let is_time = |c: char| c.is_ascii_digit() || ".ms".contains(c);
+        let lines = settle(&screen.0.borrow());
+        let lines: Vec<&str> = lines
+            .lines()
+            .map(|line| {
+                line.strip_suffix('s')
+                    .map_or(line, |line| line.trim_end_matches(is_time).trim_end())
+            })
+            .collect();
+        assert_snapshot!(lines.join("\n"), @r"
+        warning: odd
+        [+] Running 2/3
+         ✔ Image busybox:latest   Pulled
+         ✔ Network hello_default  Exists
+         ✘ Container hello-web-1  Error no luck
+        ");
+    }
 }

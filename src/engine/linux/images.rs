@@ -147,13 +147,13 @@ impl BuildProgress for BuildEvents<'_> {
             self.events.emit(Event {
                 subject: Subject::Build(self.image.to_owned()),
                 kind,
-            })
+            });
         };
         match event {
             BuildEvent::Started(step) => emit(EventKind::Line(step.to_string())),
             BuildEvent::Cached(step) => emit(EventKind::Line(format!("{step}: CACHED"))),
             BuildEvent::Output(_, line) => {
-                emit(EventKind::Line(String::from_utf8_lossy(line).into_owned()))
+                emit(EventKind::Line(String::from_utf8_lossy(line).into_owned()));
             }
             BuildEvent::Done(step, time) => {
                 emit(EventKind::Line(format!(

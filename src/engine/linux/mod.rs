@@ -15,10 +15,9 @@ pub(crate) use images::PullEvents;
 pub(crate) use start::read_host_resolver;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::engine::Engine;
 use crate::engine::annotations::Annotations;
 use crate::engine::error::EngineError;
 use crate::engine::event::EventSink;
@@ -26,6 +25,7 @@ use crate::engine::host::{Host, HostError, HostResult};
 use crate::engine::lower;
 use crate::engine::project::ProjectLock;
 use crate::engine::readable;
+use crate::engine::{Engine, chain};
 use crate::net::config::{NetworkConfig, SubnetConfig};
 use crate::net::ports::Reserved;
 use crate::plan::action::{
@@ -46,6 +46,8 @@ pub(crate) struct LinuxHost<'a> {
     lock: &'a ProjectLock,
     /// Ports taken before anything started, by container name in the end.
     reserved: RefCell<BTreeMap<String, Vec<Reserved>>>,
+    /// Containers removed whose names, ports and addresses are given back together; absent where each does at once.
+    deferred: Option<RefCell<Vec<String>>>,
     /// Builds that may not use the cache, and the like.
     build: crate::engine::BuildChoices,
 }
@@ -64,8 +66,15 @@ impl<'a> LinuxHost<'a> {
             events,
             lock,
             reserved: RefCell::default(),
+            deferred: None,
             build: crate::engine::BuildChoices::default(),
         }
+    }
+
+    /// Gives the network's things of all removed containers back together (`down`): [`LinuxHost::settle`] must follow.
+    pub(crate) fn deferring(mut self) -> Self {
+        self.deferred = Some(RefCell::default());
+        self
     }
 
     /// Builds as `choices` say.
@@ -94,7 +103,7 @@ fn runtime_id(id: &ContainerId) -> HostResult<runtime::ContainerId> {
 }
 
 /// Joins several errors of a teardown into one.
-fn all<E: std::fmt::Display>(errors: Vec<E>) -> HostError {
+fn all<E: std::fmt::Display>(errors: &[E]) -> HostError {
     let messages = errors.iter().map(ToString::to_string).collect();
     Box::new(EngineError::Several { messages })
 }
@@ -125,14 +134,17 @@ impl Host for LinuxHost<'_> {
         self.lock
             .change(self.engine.net.ensure_network(&config))
             .await??;
+        // Other firewalls are asked to let it through once it is there, and before anything uses it.
+        self.engine.repair_network(self.events)?;
         Ok(())
     }
 
     async fn remove_network(&self, name: &str) -> HostResult<()> {
+        self.settle()?;
         self.lock
             .change(self.engine.net.remove_network(name))
             .await?
-            .map_err(all)
+            .map_err(|errors| all(&errors))
     }
 
     async fn create_volume(&self, volume: &VolumeSpec) -> HostResult<()> {
@@ -219,6 +231,7 @@ impl LinuxHost<'_> {
         let options = StopOptions {
             timeout,
             durability: Durability::Cached,
+            releases: self.deferred.is_none(),
         };
         let mut stopping = self.engine.runtime.stop(id, options)?;
         let ended = loop {
@@ -227,10 +240,54 @@ impl LinuxHost<'_> {
             }
             readable(&stopping).await?;
         };
-        if !ended.released {
-            self.engine.net.release(&[id.as_str()]).map_err(all)?;
+        if !ended.released && self.deferred.is_none() {
+            self.engine
+                .net
+                .release(&[id.as_str()])
+                .map_err(|errors| all(&errors))?;
         }
         Ok(())
+    }
+
+    /// Returns the anonymous volumes of all containers, by name.
+    fn anonymous_volumes(&self) -> HostResult<BTreeSet<String>> {
+        let containers = self.engine.runtime.list()?;
+        let of = |container: &crate::runtime::status::Container| {
+            Annotations::of(container.config())
+                .unwrap_or_default()
+                .anonymous_volumes
+                .into_values()
+        };
+        Ok(containers.iter().flat_map(of).collect())
+    }
+
+    /// Gives back names, ports and addresses; returns what went wrong.
+    fn give_back(&self, ids: &[&str]) -> Vec<String> {
+        let mut errors = Vec::new();
+        if let Err(several) = self.engine.net.release(ids) {
+            errors.extend(several.iter().map(|error| chain(error)));
+        }
+        errors.extend(self.engine.net.forget(ids).err().map(|error| chain(&error)));
+        errors
+    }
+
+    /// Gives back what removed containers held, all at once: before their networks go, and at the end.
+    pub(crate) fn settle(&self) -> Result<(), EngineError> {
+        let Some(deferred) = &self.deferred else {
+            return Ok(());
+        };
+        let ids = deferred.take();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let messages = if ids.is_empty() {
+            Vec::new()
+        } else {
+            self.give_back(&ids)
+        };
+        if messages.is_empty() {
+            Ok(())
+        } else {
+            Err(EngineError::Several { messages })
+        }
     }
 
     /// Removes a container and all that is its own; goes on past errors.
@@ -251,16 +308,10 @@ impl LinuxHost<'_> {
         if let Err(several) = self.engine.runtime.remove(id, true, Durability::Cached) {
             errors.extend(several.iter().map(ToString::to_string));
         }
-        if let Err(several) = self.engine.net.release(&[id.as_str()]) {
-            errors.extend(several.iter().map(ToString::to_string));
+        match &self.deferred {
+            Some(deferred) => deferred.borrow_mut().push(id.as_str().to_owned()),
+            None => errors.extend(self.give_back(&[id.as_str()])),
         }
-        errors.extend(
-            self.engine
-                .net
-                .forget(&[id.as_str()])
-                .err()
-                .map(|error| error.to_string()),
-        );
         errors.extend(
             self.engine
                 .images
@@ -268,8 +319,9 @@ impl LinuxHost<'_> {
                 .err()
                 .map(|error| error.to_string()),
         );
-        if anonymous == AnonymousVolumes::Remove {
-            for volume in volumes.values() {
+        if anonymous == AnonymousVolumes::Remove && !volumes.is_empty() {
+            let held = self.anonymous_volumes()?;
+            for volume in volumes.values().filter(|volume| !held.contains(*volume)) {
                 let removed = self
                     .engine
                     .runtime

@@ -58,7 +58,7 @@ impl LinuxHost<'_> {
     fn undo(&self, id: &ContainerId, error: HostError) -> HostError {
         match self.engine.net.release(&[id.as_str()]) {
             Ok(()) => error,
-            Err(more) => format!("{error}; and then: {}", all(more)).into(),
+            Err(more) => format!("{error}; and then: {}", all(&more)).into(),
         }
     }
 

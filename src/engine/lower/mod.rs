@@ -141,8 +141,7 @@ pub fn container(input: Input<'_>) -> Result<ContainerConfig, LowerError> {
 /// Returns the cgroup limits.
 fn resources(service: &Service) -> Result<Resources, LowerError> {
     let cpu_milli = match service.cpus {
-        None => None,
-        Some(cpus) if cpus == 0.0 => None,
+        None | Some(0.0) => None,
         // A hundredth of a CPU is the least that the kernel's quota of 1 ms a 100 ms period can hold.
         Some(cpus) if (0.01..=1_000_000.0).contains(&cpus) => Some(milli(cpus)),
         Some(cpus) => {

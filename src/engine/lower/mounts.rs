@@ -161,16 +161,16 @@ fn file(
         }
         Some(FileObject::File(path)) => runtime::FileOrigin::HostFile(path.clone()),
         Some(FileObject::Content(text)) => runtime::FileOrigin::Content(text.clone()),
-        Some(FileObject::Environment(name)) => match environment.get(name) {
-            Some(value) => runtime::FileOrigin::Content(value.clone()),
-            None => {
+        Some(FileObject::Environment(name)) => {
+            let value = environment.get(name).ok_or_else(|| {
                 let problem = format!(
                     "`{}` comes from the variable `{name}`, which is not set",
                     grant.source
                 );
-                return Err(LowerError::new(field, problem));
-            }
-        },
+                LowerError::new(field, problem)
+            })?;
+            runtime::FileOrigin::Content(value.clone())
+        }
     };
     Ok(runtime::InjectedFile {
         target: grant.target.clone(),

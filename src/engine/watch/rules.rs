@@ -266,7 +266,7 @@ mod tests {
         WatchRule {
             action,
             path: PathBuf::from(path),
-            target: (action != WatchAction::Restart).then(|| "/app".to_owned()),
+            target: (action != Restart).then(|| "/app".to_owned()),
             ignore: ignore.iter().map(ToString::to_string).collect(),
             include: include.iter().map(ToString::to_string).collect(),
             initial_sync: false,
@@ -278,7 +278,7 @@ mod tests {
             PathBuf::from("/p"),
             IgnoreRules::parse(dockerignore).unwrap(),
         ));
-        let written = written(WatchAction::Sync, "/p/src", ignore, include);
+        let written = written(Sync, "/p/src", ignore, include);
         Rule::new("web", &written, &context, Path::to_path_buf).unwrap()
     }
 

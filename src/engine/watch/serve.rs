@@ -241,6 +241,7 @@ async fn stop(engine: &Engine, id: &ContainerId) -> Result<(), EngineError> {
     let options = StopOptions {
         timeout: Some(Duration::ZERO),
         durability: Durability::Cached,
+        releases: true,
     };
     let mut stopping = engine.runtime.stop(id, options)?;
     let ended = loop {

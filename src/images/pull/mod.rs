@@ -23,9 +23,8 @@ use super::registry::client::{check_digest, check_size};
 use super::registry::config::Endpoint;
 use super::registry::error::chain;
 use super::registry::{Client, RegistryError};
-use super::store::{Image, LayerRecord, Staging, Store, StoreError};
+use super::store::{Image, LayerLock, LayerRecord, Staging, Store, StoreError};
 use super::unpack::pipeline::{Chunks, Outcome, run};
-use crate::sys::lock::Lock;
 
 const LAYERS_AT_ONCE: usize = 6;
 /// Packed bytes between the network and the pipeline: chunks of this size, so many at most.
@@ -339,7 +338,7 @@ fn start_pipeline(
 }
 
 /// Takes the lock of a layer without holding up other downloads of this thread.
-async fn lock_layer(store: &Store, diff_id: &Digest) -> Result<Option<Lock>, ImageError> {
+async fn lock_layer(store: &Store, diff_id: &Digest) -> Result<Option<LayerLock>, ImageError> {
     if let Some(lock) = store.try_lock_layer(diff_id.hex())? {
         return Ok(Some(lock));
     }

@@ -369,6 +369,9 @@ fn pulls_and_then_finds_everything_there() {
         assert_eq!(server.asked(digest).len(), 1);
     }
     assert_eq!(fixture.images.list().unwrap().len(), 1);
+    let left = fs_err::read_dir(fixture.root.path().join("tmp")).unwrap();
+    let left = left.filter(|e| e.as_ref().unwrap().path().is_file());
+    assert_eq!(left.count(), 1, "only tmp/lock");
 }
 
 #[test]

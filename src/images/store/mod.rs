@@ -50,6 +50,7 @@ pub mod staging;
 pub use error::StoreError;
 pub use layers::LayerRecord;
 pub use leases::{Collected, Hold};
+pub(crate) use staging::LayerLock;
 pub use staging::Staging;
 
 /// The format that this program writes.

@@ -43,6 +43,21 @@ impl Staging {
     }
 }
 
+/// Held by who downloads a layer. Dropped, its file goes with it.
+#[derive(Debug)]
+pub(crate) struct LayerLock {
+    lock: Lock,
+}
+
+impl Drop for LayerLock {
+    fn drop(&mut self) {
+        // Still locked, so that nobody else's file goes; what stays, the next command's sweep removes.
+        match fs_err::remove_file(self.lock.path()) {
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
         match fs_err::remove_dir_all(&self.directory) {
@@ -133,12 +148,12 @@ impl Store {
     }
 
     /// Takes the lock of whoever downloads a layer, if it is free.
-    pub(crate) fn try_lock_layer(&self, hex: &str) -> Result<Option<Lock>, StoreError> {
+    pub(crate) fn try_lock_layer(&self, hex: &str) -> Result<Option<LayerLock>, StoreError> {
         self.layer_lock(hex, |path| Lock::try_acquire(path, lock::Mode::Exclusive))
     }
 
     /// Waits for that lock; blocks the thread.
-    pub(crate) fn lock_layer(&self, hex: &str) -> Result<Option<Lock>, StoreError> {
+    pub(crate) fn lock_layer(&self, hex: &str) -> Result<Option<LayerLock>, StoreError> {
         self.layer_lock(hex, |path| {
             Lock::acquire(path, lock::Mode::Exclusive).map(Some)
         })
@@ -148,7 +163,7 @@ impl Store {
         &self,
         hex: &str,
         acquire: impl Fn(&Path) -> std::io::Result<Option<Lock>>,
-    ) -> Result<Option<Lock>, StoreError> {
+    ) -> Result<Option<LayerLock>, StoreError> {
         use std::os::unix::fs::MetadataExt;
         let path = self.path(&format!("tmp/layer-{hex}"));
         loop {
@@ -161,7 +176,7 @@ impl Store {
                 .metadata()
                 .map_err(StoreError::io("look at", &path))?;
             match fs_err::metadata(&path) {
-                Ok(now) if now.ino() == held.ino() => return Ok(Some(lock)),
+                Ok(now) if now.ino() == held.ino() => return Ok(Some(LayerLock { lock })),
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(StoreError::io("look at", &path)(error)),

@@ -48,8 +48,8 @@ const NAMES: [&str; 41] = [
 /// Every capability that this program knows, of which a kernel or a parent may have fewer.
 pub const ALL: u64 = (1 << NAMES.len()) - 1;
 
-/// Docker's default set: CHOWN, DAC_OVERRIDE, FSETID, FOWNER, MKNOD, NET_RAW, SETGID, SETUID, SETFCAP, SETPCAP,
-/// NET_BIND_SERVICE, SYS_CHROOT, KILL and AUDIT_WRITE.
+/// Docker's default set: `CHOWN`, `DAC_OVERRIDE`, `FSETID`, `FOWNER`, `MKNOD`, `NET_RAW`, `SETGID`, `SETUID`, `SETFCAP`,
+/// `SETPCAP`, `NET_BIND_SERVICE`, `SYS_CHROOT`, `KILL` and `AUDIT_WRITE`.
 pub const DEFAULT: u64 = 1
     | 1 << 1
     | 1 << 3

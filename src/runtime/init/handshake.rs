@@ -251,7 +251,7 @@ mod tests {
             text: "mount proc on /proc".to_owned(),
         };
         child.send_pid(77).unwrap();
-        child.send_terminal(std::io::stdin().as_fd()).unwrap();
+        child.send_terminal(io::stdin().as_fd()).unwrap();
         child.send_warning("nofile").unwrap();
         child.send_ready().unwrap();
         child.send_failure(&failure).unwrap();

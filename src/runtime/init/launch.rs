@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::config::IdMap;
 use crate::runtime::init::handshake::{self, CallerEnd, ChildEnd, Failure, FailureKind, Message};
+use crate::runtime::init::mounts::Mapping;
 use crate::runtime::init::perform::{self, Child};
 use crate::runtime::init::steps::{HostTree, InitStep};
 use crate::runtime::init::{Spawned, StartError};
@@ -35,7 +36,7 @@ struct Made {
 }
 
 /// Makes the child, lets it perform its steps, and returns when it has executed its command.
-pub(crate) fn launch(launch: Launch<'_>, child: Child<'_>) -> Result<Spawned, StartError> {
+pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, StartError> {
     let (caller_end, child_end) = handshake::pair().map_err(failed("make a socket"))?;
     let alone = SingleThreaded::check().map_err(failed("count the threads"))?;
     let direct = launch.join.is_empty() && launch.userns.is_none();
@@ -59,7 +60,7 @@ pub(crate) fn launch(launch: Launch<'_>, child: Child<'_>) -> Result<Spawned, St
             }
         }
         _ => match clone::fork().map_err(failed("fork"))? {
-            Forked::Child(proof) => between(&proof, &launch, child, child_end),
+            Forked::Child(proof) => between(&proof, launch, child, child_end),
             Forked::Parent(between) => {
                 drop((child, child_end));
                 let made = receive_sibling(&caller_end, between)?;
@@ -289,8 +290,14 @@ fn started_error(
 }
 
 /// Makes a user namespace with these maps, held by the returned descriptor alone.
-pub(crate) fn make_user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd, StartError> {
+pub(crate) fn make_user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<Mapping, StartError> {
     let step = "make a user namespace";
+    let root_of = |maps: &[IdMap]| {
+        let map = maps.iter().find(|map| map.inside == 0 && map.count > 0);
+        map.map(|map| map.outside)
+            .ok_or_else(|| StartError::Config("the id maps have no root".to_owned()))
+    };
+    let (uid, gid) = (root_of(uids)?, root_of(gids)?);
     let (caller_end, child_end) = handshake::pair().map_err(failed(step))?;
     let pid = match clone::fork().map_err(failed(step))? {
         Forked::Parent(pid) => pid,
@@ -315,7 +322,11 @@ pub(crate) fn make_user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<Owne
     };
     drop(caller_end);
     process::reap(pid).map_err(failed(step))?;
-    opened
+    Ok(Mapping {
+        namespace: opened?,
+        uid,
+        gid,
+    })
 }
 
 /// Writes the maps of a process's user namespace and opens it.

@@ -50,7 +50,7 @@ pub struct SpawnRequest<'a> {
     pub etc: &'a EtcFiles,
     /// An existing directory that belongs to the container, in which `hosts`, `hostname` and `resolv.conf` are (re)written.
     pub etc_directory: &'a Path,
-    /// The network namespace to enter. `None` with [`Namespace::Own`](crate::runtime::config::Namespace::Own) makes an empty
+    /// The network namespace to enter. `None` with [`Namespace::Own`] makes an empty
     /// one with only `lo`.
     pub netns: Option<BorrowedFd<'a>>,
     /// The pidfd of the first process of each container whose namespaces `config` shares.
@@ -203,8 +203,8 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, StartError> {
         UserNamespace::Host => None,
         UserNamespace::Mapped { uids, gids } => Some(launch::make_user_namespace(uids, gids)?),
     };
-    let userns = userns.as_ref().map(AsFd::as_fd);
-    let root = mounts::mount_root(&request.root, userns)?;
+    let root = mounts::mount_root(&request.root, userns.as_ref())?;
+    let userns = userns.as_ref().map(|mapping| mapping.namespace.as_fd());
     fill_volumes(request, &plan.fills, &root)?;
     let mut trees = Vec::with_capacity(plan.trees.len());
     for tree in &plan.trees {
@@ -241,7 +241,7 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, StartError> {
         opened: perform::Opened::default(),
     };
     launch::launch(
-        Launch {
+        &Launch {
             clone_flags: plan.clone_flags,
             join,
             userns,

@@ -45,19 +45,29 @@ fn open_path(path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Mounts the overlay, detached; with `userns`, every layer is seen through its id maps (Linux 5.19).
-pub(crate) fn mount_root(
-    root: &RootFs,
-    userns: Option<BorrowedFd<'_>>,
-) -> Result<OwnedFd, StartError> {
+/// A user namespace and who its root is outside.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    /// The namespace.
+    pub(crate) namespace: OwnedFd,
+    /// User id of its root.
+    pub(crate) uid: u32,
+    /// Group id of its root.
+    pub(crate) gid: u32,
+}
+
+/// Mounts the overlay, detached; with `userns`, the image's layers are seen through its id maps (Linux 6.15, where overlays
+/// take detached mounts).
+pub(crate) fn mount_root(root: &RootFs, userns: Option<&Mapping>) -> Result<OwnedFd, StartError> {
     let layer = |path: &Path| -> Result<OwnedFd, StartError> {
         let plain =
             open_path(path).map_err(step(|| format!("open the layer `{}`", path.display())))?;
         let Some(userns) = userns else {
             return Ok(plain);
         };
-        let mapped = mount::clone_tree(plain.as_fd(), Path::new(""), Depth::One)
-            .and_then(|tree| mount::set_id_map(tree.as_fd(), userns).map(|()| tree));
+        let mapped = mount::clone_tree(plain.as_fd(), Path::new(""), Depth::One).and_then(|tree| {
+            mount::set_id_map(tree.as_fd(), userns.namespace.as_fd()).map(|()| tree)
+        });
         mapped.map_err(step(|| format!("map the owners of `{}`", path.display())))
     };
     let lowers: Vec<OwnedFd> = root
@@ -65,29 +75,18 @@ pub(crate) fn mount_root(
         .iter()
         .map(|path| layer(path))
         .collect::<Result<_, _>>()?;
-    let (upper, work) = match userns {
-        // Both must lie in one mount: that of their common directory.
-        Some(_) => {
-            let (Some(above), Some(upper), Some(work)) = (
-                root.upper.parent(),
-                root.upper.file_name(),
-                root.work.file_name(),
-            ) else {
-                return Err(StartError::Config(
-                    "the upper directory has no parent".to_owned(),
-                ));
-            };
-            let tree = layer(above)?;
-            let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let open = |name| {
-                openat(&tree, name, flags, Mode::empty())
-                    .map_err(io::Error::from)
-                    .map_err(step(|| format!("open the layer `{}`", above.display())))
-            };
-            (open(upper)?, open(work)?)
-        }
-        None => (layer(&root.upper)?, layer(&root.work)?),
+    let plain = |path: &Path| {
+        open_path(path).map_err(step(|| format!("open the layer `{}`", path.display())))
     };
+    let (upper, work) = (plain(&root.upper)?, plain(&root.work)?);
+    if let Some(userns) = userns {
+        // Overlayfs writes as whoever mounts it, who has no id in a mapped upper layer: that one holds the owners as they are
+        // outside, from its root on.
+        let (uid, gid) = (userns.uid, userns.gid);
+        fs_err::os::unix::fs::chown(&root.upper, Some(uid), Some(gid)).map_err(step(|| {
+            format!("give `{}` to {uid}:{gid}", root.upper.display())
+        }))?;
+    }
     let mut last = None;
     for ladder in [Ladder::Descriptors, Ladder::Strings, Ladder::OneString] {
         match mount_overlay(&lowers, Some((&upper, &work)), ladder) {
@@ -328,8 +327,8 @@ fn copy_file(
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = openat(to, temporary, flags, Mode::RUSR | Mode::WUSR)?;
-    let mut reader = fs_err::File::from_parts(std::fs::File::from(source), "image file");
-    let mut writer = fs_err::File::from_parts(std::fs::File::from(copy), "volume file");
+    let mut reader = fs_err::File::from_parts(source.into(), "image file");
+    let mut writer = fs_err::File::from_parts(copy.into(), "volume file");
     io::copy(&mut reader, &mut writer)?;
     copy_attributes(reader.file().as_fd(), writer.file().as_fd())?;
     rustix::fs::fchown(&writer, owner(stat).0, owner(stat).1)?;

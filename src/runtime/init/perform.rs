@@ -19,12 +19,9 @@ use crate::runtime::init::handshake::{ChildEnd, Failure, FailureKind};
 use crate::runtime::init::steps::{Content, DeviceNode, InitStep, Place};
 use crate::runtime::init::user::{self, Identity};
 use crate::sys::mount::{self, Attributes, Depth, Filesystem};
-use crate::sys::paths::{self, Kind};
+use crate::sys::paths::{self, Kind, PROC_MAGIC};
 use crate::sys::seccomp::Instruction;
 use crate::sys::{caps, clone, pidfd, process, pty};
-
-/// `PROC_SUPER_MAGIC` (`linux/magic.h`).
-const PROC_MAGIC: i64 = 0x9fa0;
 
 /// Where commands are looked for when the environment names no `PATH`.
 pub(crate) const DEFAULT_PATH: &str =
@@ -113,6 +110,7 @@ impl Child<'_> {
     }
 
     /// Performs one step.
+    #[expect(clippy::too_many_lines, reason = "one arm a step")]
     fn perform(&mut self, step: &InitStep) -> Result<(), Fault> {
         match step {
             InitStep::EnterNetwork => {
@@ -323,13 +321,12 @@ impl Child<'_> {
         content: &Content,
         (uid, gid, mode): (u32, u32, u32),
     ) -> Result<(), Fault> {
-        let (files, number) = match self.opened.files.take() {
-            Some((files, number)) => (files, number + 1),
-            None => {
-                let tmpfs = Filesystem::open("tmpfs")?;
-                tmpfs.set("mode", Some("700"))?;
-                (tmpfs.mount(inert())?, 0)
-            }
+        let (files, number) = if let Some((files, number)) = self.opened.files.take() {
+            (files, number + 1)
+        } else {
+            let tmpfs = Filesystem::open("tmpfs")?;
+            tmpfs.set("mode", Some("700"))?;
+            (tmpfs.mount(inert())?, 0)
         };
         let name = number.to_string();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -413,13 +410,12 @@ impl Child<'_> {
 
     /// Opens a terminal of the container's devpts, sends its master and makes it /dev/console.
     fn open_terminal(&mut self) -> Result<(), Fault> {
-        let joined = match &self.opened.terminals {
-            Some(_) => None,
-            None => {
-                let root = open_slash()?;
-                let flags = OFlags::PATH | OFlags::DIRECTORY;
-                Some(paths::open(root.as_fd(), Path::new("/dev/pts"), flags)?)
-            }
+        let joined = if self.opened.terminals.is_none() {
+            let root = open_slash()?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            Some(paths::open(root.as_fd(), Path::new("/dev/pts"), flags)?)
+        } else {
+            None
         };
         let terminals = self.opened.terminals.as_ref().or(joined.as_ref());
         let pair = pty::open_in(terminals.ok_or_else(bad_descriptor)?.as_fd())?;

@@ -61,13 +61,12 @@ pub(crate) fn resolve(
     let users: Vec<User<'_>> = passwd.lines().filter_map(parse_user).collect();
     let all: Vec<Group<'_>> = group.lines().filter_map(parse_group).collect();
 
-    let (uid, known) = match number(user)? {
-        Some(uid) => (uid, users.iter().find(|line| line.uid == uid)),
-        None => {
-            let line = users.iter().find(|line| line.name == user);
-            let line = line.ok_or_else(|| format!("user `{user}` is not in /etc/passwd"))?;
-            (line.uid, Some(line))
-        }
+    let (uid, known) = if let Some(uid) = number(user)? {
+        (uid, users.iter().find(|line| line.uid == uid))
+    } else {
+        let line = users.iter().find(|line| line.name == user);
+        let line = line.ok_or_else(|| format!("user `{user}` is not in /etc/passwd"))?;
+        (line.uid, Some(line))
     };
     let gid = match primary {
         Some(primary) => group_id(primary, &all)?,

@@ -450,7 +450,9 @@ impl Monitor<'_> {
         {
             self.trouble(&chain(&error));
         }
-        if let Err(error) = self.hooks.released(&self.record.sandbox) {
+        if self.releases
+            && let Err(error) = self.hooks.released(&self.record.sandbox)
+        {
             self.trouble(&chain(error.as_ref()));
         }
         let (code, message) = self

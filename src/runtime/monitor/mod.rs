@@ -187,6 +187,8 @@ struct Monitor<'h> {
     sync: Option<OwnedFd>,
     warnings: Vec<String>,
     durability: Durability,
+    /// Whether the end gives back what the sandbox holds of the network.
+    releases: bool,
     done: bool,
 }
 
@@ -275,6 +277,7 @@ impl<'h> Monitor<'h> {
             sync: Some(sync),
             warnings: Vec::new(),
             durability: Durability::Synced,
+            releases: true,
             done: false,
         };
         monitor
@@ -365,10 +368,15 @@ impl<'h> Monitor<'h> {
     fn obey(&mut self, client: u64, request: &Request) -> Result<(), MonitorError> {
         match *request {
             Request::Watch => Ok(()),
-            Request::Stop { timeout_ms, synced } => {
+            Request::Stop {
+                timeout_ms,
+                synced,
+                releases,
+            } => {
                 if !synced {
                     self.durability = Durability::Cached;
                 }
+                self.releases = releases;
                 let timeout = Duration::from_millis(timeout_ms);
                 self.feed(Input::Stop { timeout })
             }

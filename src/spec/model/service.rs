@@ -15,7 +15,6 @@ use crate::spec::source::Span;
 ///
 /// Serialises to its canonical form, which fingerprints are taken of.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the specification has them")]
 pub struct Service {
     /// Where its key stands.
     #[serde(skip)]

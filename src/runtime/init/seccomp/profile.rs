@@ -157,7 +157,7 @@ const BY_CAPABILITY: [(&str, &str); 14] = [
     ("PERFMON", "perf_event_open"),
 ];
 
-/// Address families from 12 up that sockets may be of: not AF_ALG (38), AF_VSOCK (40) and some that nobody maintains.
+/// Address families from 12 up that sockets may be of: not `AF_ALG` (38), `AF_VSOCK` (40) and some that nobody maintains.
 const FAMILIES: [u64; 24] = [
     13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44,
 ];

@@ -11,8 +11,8 @@ fn simulate(program: &[Instruction], audit: u32, number: u32, arguments: [u64; 6
         4 => audit,
         _ => {
             let argument = arguments[((offset - 16) / 8) as usize];
-            if offset % 8 == 0 {
-                argument as u32
+            if offset.is_multiple_of(8) {
+                u32::try_from(argument & 0xffff_ffff).unwrap()
             } else {
                 (argument >> 32) as u32
             }
