@@ -20,8 +20,10 @@ const GOOD: &str = "  good:\n    image: busybox\n    init: true\n    command: sl
 fn refused(machine: &Machine, text: &str) -> Ran {
     machine.write("p/compose.yaml", text);
     let ran = machine.run("p", &["up", "-d"]);
-    assert_eq!(machine.ok("p", &["-p", "demo", "ps", "-a", "-q"]), "");
+    machine.write("p/compose.yaml", "name: demo\nservices: {}\n");
+    assert_eq!(machine.ok("p", &["ps", "-a", "-q"]), "");
     machine.assert_clean();
+    assert!(!machine.root().join("run/exe").exists());
     ran
 }
 

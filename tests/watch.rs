@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::excessive_nesting,
     reason = "helpers of tests"
 )]
@@ -400,7 +401,7 @@ fn a_newer_save_supersedes_a_build_and_a_failed_build_leaves_the_old_container()
     machine.write("p/src/file", "bad");
     watching.hear("rebuild: failed");
     watching.hear("the reason");
-    assert_eq!(ids(&machine, "web"), [second.clone()]);
+    assert_eq!(ids(&machine, "web"), std::slice::from_ref(&second));
     assert_eq!(content(&second), both("second", "live 2"));
     machine.write("p/src/file", "good");
     watching.hear("watch  web  rebuilt");

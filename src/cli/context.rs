@@ -125,6 +125,13 @@ impl Context {
         Ok(crate::engine::run_sealed(&self.roots())?)
     }
 
+    /// Leaves nothing on the machine that only containers need, where there are none.
+    pub(crate) fn leave(&self) {
+        if rustix::process::geteuid().is_root() {
+            crate::engine::leave(&self.roots());
+        }
+    }
+
     /// Returns where everything is kept.
     fn roots(&self) -> Roots {
         let is_root = rustix::process::geteuid().is_root();

@@ -51,6 +51,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return end(&early, ProgressMode::Plain, error),
     };
     let result = commands::run(&context, cli.command).and_then(|()| context.flush());
+    context.leave();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&context.printer, context.progress, error),

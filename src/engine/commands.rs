@@ -12,7 +12,7 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::lower::network;
 
-use crate::engine::{BuildChoices, Engine, chain, readable};
+use crate::engine::{BuildChoices, Engine, INSTANCE_LOCK, chain, readable};
 use crate::images::Platform;
 use crate::net::config::PortConfig;
 use crate::net::ports::{self, Reserved};
@@ -106,8 +106,23 @@ impl Engine {
         })
     }
 
-    /// Brings the project to what its file says.
+    /// Brings the project to what its file says. Where that fails before there is any container, nothing else is left either.
     pub async fn up(
+        &self,
+        stack: &Stack,
+        options: &UpOptions,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let done = self.bring_up(stack, options, events, cancel).await;
+        if done.is_err() {
+            // The first failure is the one to tell.
+            let _cleaned = self.clean_up().await;
+        }
+        done
+    }
+
+    async fn bring_up(
         &self,
         stack: &Stack,
         options: &UpOptions,
@@ -607,14 +622,14 @@ impl Engine {
 
     /// Holds the instance: shared while containers start, alone while its last traces are removed.
     pub(crate) fn lock_instance(&self, mode: Mode) -> Result<Lock, EngineError> {
-        let path = self.roots.root.join("locks/.instance");
+        let path = self.roots.root.join(INSTANCE_LOCK);
         Lock::acquire(&path, mode).map_err(|source| EngineError::file("lock", &path, source))
     }
 
     /// With the last container, removes what the instance put on the machine: cgroups, the sealed program, and the network
     /// that build steps used.
     pub async fn clean_up(&self) -> Result<(), EngineError> {
-        let path = self.roots.root.join("locks/.instance");
+        let path = self.roots.root.join(INSTANCE_LOCK);
         let taken = Lock::try_acquire(&path, Mode::Exclusive);
         let taken = taken.map_err(|source| EngineError::file("lock", &path, source))?;
         // Somebody is starting containers: then this is not the last one.

@@ -55,11 +55,17 @@ use crate::images::{ClientEnvironment, Images};
 use crate::net::Net;
 use crate::runtime::seal::{self, Sealed};
 use crate::runtime::{Runtime, RuntimeRoots};
+use crate::sys::lock::{Lock, Mode};
 use instance::InstanceId;
 use roots::Roots;
 
 /// Oldest kernel with all that the start path needs (`reference/runtime.md` 1.4): 5.15.
 const KERNEL: (u32, u32) = (5, 15);
+
+/// How often a seal is made again that another command has just taken away.
+const SEAL_RETRIES: u32 = 100;
+/// The lock of the instance, beneath the root.
+const INSTANCE_LOCK: &str = "locks/.instance";
 
 /// One opened instance.
 #[derive(Debug)]
@@ -138,13 +144,18 @@ pub fn run_sealed(roots: &Roots) -> Result<(), EngineError> {
         return Ok(());
     }
     instance::open(roots)?;
-    let sealed = sealed_executable(roots)?;
-    let path = std::ffi::CString::new(sealed.path().as_os_str().as_bytes());
-    let arguments = std::env::args_os().map(|word| std::ffi::CString::new(word.into_vec()));
     let invalid = |_| failed(std::io::ErrorKind::InvalidInput.into());
+    let arguments = std::env::args_os().map(|word| std::ffi::CString::new(word.into_vec()));
     let arguments = arguments.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
-    let Err(errno) = nix::unistd::execv(&path.map_err(invalid)?, &arguments);
-    Err(failed(errno.into()))
+    let mut retries = SEAL_RETRIES;
+    loop {
+        let sealed = sealed_executable(roots)?;
+        let path = std::ffi::CString::new(sealed.path().as_os_str().as_bytes()).map_err(invalid)?;
+        match nix::unistd::execv(&path, &arguments) {
+            Err(nix::errno::Errno::ENOENT) if retries > 0 => retries -= 1,
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
 }
 
 /// Returns the path that monitors are started from: this program behind a mount that nothing can write through.
@@ -153,18 +164,40 @@ fn sealed_executable(roots: &Roots) -> Result<Sealed, EngineError> {
         attempted: "find this program".to_owned(),
         source,
     };
-    if let Some(own) = seal::own_copy().map_err(failed)? {
-        return Ok(own);
-    }
-    let exe = std::env::current_exe().map_err(failed)?;
     // Another command's `down` takes the mount away with the last container, also from under a command that goes on.
-    if !exe.starts_with(roots.run.join("exe")) && seal::is_sealed().map_err(failed)? {
+    if seal::is_sealed().map_err(failed)? {
         return Ok(seal::running());
     }
-    seal::seal(&roots.run, &exe).map_err(|error| EngineError::System {
+    let exe = std::env::current_exe().map_err(failed)?;
+    let mut sealed = seal::seal(&roots.run, &exe);
+    for _ in 0..SEAL_RETRIES {
+        if !sealed.as_ref().is_err_and(seal::SealError::is_gone) {
+            break;
+        }
+        sealed = seal::seal(&roots.run, &exe);
+    }
+    sealed.map_err(|error| EngineError::System {
         attempted: "seal this program".to_owned(),
         source: std::io::Error::other(chain(&error)),
     })
+}
+
+/// Removes the sealed program where the instance has no container, at the end of every command: most are not what a container
+/// ends with. What cannot be removed now is removed by a later command.
+pub fn leave(roots: &Roots) {
+    let containers = roots.root.join("containers");
+    let is_empty =
+        || fs_err::read_dir(&containers).is_ok_and(|mut entries| entries.next().is_none());
+    if !roots.run.join("exe").exists() || !is_empty() {
+        return;
+    }
+    // Whoever starts containers or build steps holds it.
+    let lock = Lock::try_acquire(&roots.root.join(INSTANCE_LOCK), Mode::Exclusive);
+    if let Ok(Some(_lock)) = lock
+        && is_empty()
+    {
+        let _later = seal::unseal(&roots.run);
+    }
 }
 
 /// Refuses kernels below [`KERNEL`].

@@ -22,6 +22,7 @@ use crate::runtime::config::{
     Resources, RestartPolicy, Seccomp, UserNamespace,
 };
 use crate::runtime::init::{self, RootFs, SpawnRequest, Stdio, capabilities};
+use crate::sys::lock::{Lock, Mode};
 use crate::sys::{netns, pidfd};
 
 /// The network that steps run in; made when the first one runs.
@@ -33,6 +34,8 @@ const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 pub(crate) struct RuntimeSteps<'a> {
     engine: &'a Engine,
     cgroups: Cgroups,
+    /// Keeps other commands from cleaning up what steps use.
+    _building: Lock,
     /// What steps resolve names with; `None` where only the host's own network can.
     resolv_conf: Option<String>,
 }
@@ -49,6 +52,7 @@ impl<'a> RuntimeSteps<'a> {
         Ok(Self {
             engine,
             cgroups: Cgroups::detect(engine.instance.as_str())?,
+            _building: engine.lock_instance(Mode::Shared)?,
             resolv_conf,
         })
     }

@@ -40,6 +40,14 @@ pub enum SealError {
     },
 }
 
+impl SealError {
+    /// Whether another command, with the last container, took away what this one was about to use: sealing again helps.
+    pub fn is_gone(&self) -> bool {
+        let Self::Step { source, .. } = self;
+        source.kind() == io::ErrorKind::NotFound
+    }
+}
+
 /// A program that can be executed and not be written to.
 #[derive(Debug)]
 pub struct Sealed {
@@ -70,8 +78,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SealEr
     }
 }
 
-/// Returns the running program, which must be sealed: for one whose mount was taken away while it ran. Valid in this process
-/// and its children until they execute something else.
+/// Returns the running program, which must be sealed, whether or not any path still leads to it. Valid in this process and its
+/// children until they execute something else.
 pub fn running() -> Sealed {
     Sealed {
         path: PathBuf::from("/proc/self/exe"),
@@ -214,20 +222,6 @@ pub fn is_sealed() -> io::Result<bool> {
     }
     // Only files in memory know seals.
     Ok(rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
-}
-
-/// Returns the running program where it is a sealed copy in memory itself, which no path leads to.
-pub fn own_copy() -> io::Result<Option<Sealed>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let own = rustix::fs::open("/proc/self/exe", flags, Mode::empty())?;
-    let seals = rustix::fs::fcntl_get_seals(&own);
-    if !seals.is_ok_and(|seals| seals.contains(SealFlags::WRITE)) {
-        return Ok(None);
-    }
-    Ok(Some(Sealed {
-        path: format!("/proc/self/fd/{}", own.as_raw_fd()).into(),
-        memory: Some(own),
-    }))
 }
 
 /// Removes every sealed mount under `<run>/exe`; called with the last container. Programs that still run from one go on.
