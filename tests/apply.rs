@@ -1,9 +1,9 @@
 //! `stack apply` and `stack boot` from outside, on a machine of the test's own.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::allow_attributes,
-    reason = "tests run real processes"
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests"
 )]
 
 mod support;
@@ -532,6 +532,7 @@ fn crash(machine: &Machine) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one boot, looked at from every side")]
 fn boot_brings_back_what_should_run_and_nothing_else() {
     let machine = machine();
     machine.import_busybox();
