@@ -1,10 +1,6 @@
 //! `stack apply` and `stack boot` from outside, on a machine of the test's own.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod support;
 
