@@ -121,10 +121,10 @@ impl Apply<'_> {
             return Err(CliError::Output(error));
         }
         ended.result?;
-        match self.args.detailed_exitcode && ended.count > 0 {
-            true => Err(CliError::Ended(CHANGED)),
-            false => Ok(()),
+        if self.args.detailed_exitcode && ended.count > 0 {
+            return Err(CliError::Ended(CHANGED));
         }
+        Ok(())
     }
 
     /// Rounds until a signal.
@@ -292,9 +292,10 @@ impl Apply<'_> {
         Ok(UpOptions {
             remove_orphans: true,
             prune_networks: true,
-            build: match self.args.build || is_new {
-                true => BuildImages::Always,
-                false => BuildImages::Missing,
+            build: if self.args.build || is_new {
+                BuildImages::Always
+            } else {
+                BuildImages::Missing
             },
             wait: self.args.wait,
             wait_timeout: self.args.wait_timeout.map(Duration::from_secs),
@@ -373,9 +374,10 @@ async fn attend(
     cancel: &Cancel,
 ) -> (Result<(), CliError>, Option<i32>) {
     let mut work = pin!(work);
-    let mut ticks = tokio::time::interval(match progress.is_live() {
-        true => FRAME,
-        false => Duration::from_hours(1),
+    let mut ticks = tokio::time::interval(if progress.is_live() {
+        FRAME
+    } else {
+        Duration::from_hours(1)
     });
     let mut asked = None;
     let result = loop {
