@@ -122,10 +122,9 @@ impl Apply<'_> {
         }
         ended.result?;
         if self.args.detailed_exitcode && ended.count > 0 {
-            Err(CliError::Ended(CHANGED))
-        } else {
-            Ok(())
+            return Err(CliError::Ended(CHANGED));
         }
+        Ok(())
     }
 
     /// Rounds until a signal.

@@ -220,7 +220,7 @@ impl Cache<'_> {
         for name in &names {
             arguments.extend([name.clone(), format!("{name}^{{}}")]);
         }
-        let call = plain_call("fetch", &self.directory, ASK);
+        let call = local_call("fetch", &self.directory, ASK);
         let listed = self
             .git
             .require(
@@ -263,7 +263,7 @@ impl Cache<'_> {
         let refspec = format!("+{name}:{FETCHED}");
         let arguments = self.fetching(&["--depth=1"], &[&refspec]);
         let repository = self.repository();
-        let call = plain_call("fetch", &repository, FETCH);
+        let call = local_call("fetch", &repository, FETCH);
         self.git
             .require(
                 &Call {
@@ -285,7 +285,7 @@ impl Cache<'_> {
     async fn fetch_commit(&self, commit: &str) -> Result<String, SourceError> {
         self.make_repository().await?;
         let repository = self.repository();
-        let call = plain_call("fetch", &repository, FETCH);
+        let call = local_call("fetch", &repository, FETCH);
         let remote = Call {
             remote: true,
             ..call
@@ -334,7 +334,7 @@ impl Cache<'_> {
     /// Returns the commit that a name means in our repository.
     async fn commit_of(&self, name: &str) -> Result<Option<String>, SourceError> {
         let repository = self.repository();
-        let call = plain_call("read", &repository, LOCAL);
+        let call = local_call("read", &repository, LOCAL);
         let commit = format!("{name}^{{commit}}");
         let arguments = [
             "--git-dir=.",
@@ -352,7 +352,7 @@ impl Cache<'_> {
     /// Makes our repository, where it is missing, and keeps it from growing without end.
     async fn make_repository(&self) -> Result<(), SourceError> {
         let repository = self.repository();
-        let call = plain_call("fetch", &self.directory, LOCAL);
+        let call = local_call("fetch", &self.directory, LOCAL);
         if !repository.join("HEAD").exists() {
             // Without a template there is no hook in it.
             let arguments = [
@@ -365,7 +365,7 @@ impl Cache<'_> {
             ];
             self.git.require(&call, &arguments).await?;
         }
-        let call = plain_call("fetch", &repository, LOCAL);
+        let call = local_call("fetch", &repository, LOCAL);
         // Only refs keep anything, and there are few: each fetch adds a pack, some fifty of them become one.
         let settings = ["gc.auto=6700", "gc.autoDetach=false", "gc.pruneExpire=now"];
         let settings = settings.iter().flat_map(|setting| ["-c", setting]);
@@ -390,7 +390,7 @@ impl Cache<'_> {
         ];
         let call = Call {
             variables: &variables,
-            ..plain_call("check out", &files, LOCAL)
+            ..local_call("check out", &files, LOCAL)
         };
         self.git.require(&call, &["read-tree", commit]).await?;
         let arguments = ["checkout-index", "--all", "--force", "--quiet"];
@@ -438,7 +438,7 @@ impl Cache<'_> {
 }
 
 /// Describes a call without configuration of the user's.
-fn plain_call<'c>(
+fn local_call<'c>(
     attempted: &'static str,
     directory: &'c Path,
     limit: std::time::Duration,
