@@ -566,6 +566,7 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         for container in self.of_project(project)? {
+            self.await_start(&container).await?;
             if container.watch == Watch::Missing {
                 self.adopt(&container).await?;
                 let subject = Subject::Container(container.config().name.clone());
@@ -573,6 +574,34 @@ impl Engine {
                     subject,
                     kind: EventKind::Finished("Adopted"),
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more.
+    async fn await_start(&self, container: &Container) -> Result<(), EngineError> {
+        let failed = |source| EngineError::System {
+            attempted: format!("wait for the start of container {}", container.id().short()),
+            source,
+        };
+        let Some(monitor) = self.runtime.starting(container)? else {
+            return Ok(());
+        };
+        // Watched before it is looked at: a change in between is then not missed.
+        let mut changes = self.runtime.changes()?;
+        let monitor = match crate::sys::pidfd::open(monitor) {
+            Ok(monitor) => monitor,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        while self.runtime.starting(&self.runtime.get(container.id())?)?.is_some() {
+            tokio::select! {
+                changed = readable(&changes) => {
+                    changed.map_err(failed)?;
+                    changes.take().map_err(failed)?;
+                }
+                ended = readable(&monitor) => return ended.map_err(failed),
             }
         }
         Ok(())
