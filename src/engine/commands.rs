@@ -595,7 +595,11 @@ impl Engine {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
             Err(error) => return Err(failed(error)),
         };
-        while self.runtime.starting(&self.runtime.get(container.id())?)?.is_some() {
+        while self
+            .runtime
+            .starting(&self.runtime.get(container.id())?)?
+            .is_some()
+        {
             tokio::select! {
                 changed = readable(&changes) => {
                     changed.map_err(failed)?;
