@@ -37,8 +37,16 @@ fn a_file_with_faults_starts_nothing() {
             vec!["failed to parse YAML", "compose.yaml:4:1"],
         ),
         (
-            format!("name: demo\nservices:\n{GOOD}  web:\n    image: busybox\n    comand: a\n    net: b\n    volumes: 3\n"),
-            vec!["comand", "command", "compose.yaml:9:5", "compose.yaml:10:5", "compose.yaml:11:14"],
+            format!(
+                "name: demo\nservices:\n{GOOD}  web:\n    image: busybox\n    comand: a\n    net: b\n    volumes: 3\n"
+            ),
+            vec![
+                "comand",
+                "command",
+                "compose.yaml:9:5",
+                "compose.yaml:10:5",
+                "compose.yaml:11:14",
+            ],
         ),
         (
             format!("name: demo\nservices:\n{GOOD}    depends_on: [nobody]\n"),
@@ -49,7 +57,11 @@ fn a_file_with_faults_starts_nothing() {
         let ran = refused(&machine, &text);
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{text}{ran:?}");
         for words in expected {
-            assert!(ran.stderr.contains(words), "{words:?} not in\n{}", ran.stderr);
+            assert!(
+                ran.stderr.contains(words),
+                "{words:?} not in\n{}",
+                ran.stderr
+            );
         }
     }
 }
@@ -81,7 +93,8 @@ fn an_image_that_the_registry_does_not_have_is_named_and_nothing_starts() {
         .spawn()
         .unwrap();
     machine.sh("timeout 60 sh -c 'until curl -s http://127.0.0.1:5000/v2/; do :; done'");
-    let text = format!("name: demo\nservices:\n{GOOD}  web:\n    image: localhost:5000/team/web:1\n");
+    let text =
+        format!("name: demo\nservices:\n{GOOD}  web:\n    image: localhost:5000/team/web:1\n");
     let ran = refused(&machine, &text);
     registry.kill().unwrap();
     registry.wait().unwrap();
@@ -107,7 +120,15 @@ fn not_being_root_says_what_is_needed_and_reading_works() {
             file.display()
         )
     };
-    let run = |args: &str| Ran::of(&machine.command(".", "sh").args(["-c", &script(args)]).output().unwrap());
+    let run = |args: &str| {
+        Ran::of(
+            &machine
+                .command(".", "sh")
+                .args(["-c", &script(args)])
+                .output()
+                .unwrap(),
+        )
+    };
     for command in ["up -d", "up", "down", "ps", "exec good true"] {
         let ran = run(command);
         assert_eq!(
@@ -121,14 +142,26 @@ fn not_being_root_says_what_is_needed_and_reading_works() {
             "{command}"
         );
     }
-    assert_eq!(run("config -q"), Ran { code: 0, stdout: String::new(), stderr: String::new() });
+    assert_eq!(
+        run("config -q"),
+        Ran {
+            code: 0,
+            stdout: String::new(),
+            stderr: String::new()
+        }
+    );
     assert!(!machine.path().join("nobody").exists());
 }
 
 #[test]
 fn wrong_usage_is_2() {
     let machine = Machine::project(&format!("name: demo\nservices:\n{GOOD}"));
-    for args in [&["up", "--no-such-option"][..], &["upp"], &["logs", "--tail", "x"], &["up", "-d", "--abort-on-container-exit"]] {
+    for args in [
+        &["up", "--no-such-option"][..],
+        &["upp"],
+        &["logs", "--tail", "x"],
+        &["up", "-d", "--abort-on-container-exit"],
+    ] {
         let ran = machine.run("p", args);
         assert_eq!(ran.code, 2, "{args:?} {ran:?}");
     }
@@ -169,7 +202,10 @@ fn a_container_that_ends_without_its_monitor_is_started_again_and_removed() {
     machine.sh(&format!("kill -9 {all}"));
     assert_eq!(machine.ok("p", &["ps", "-q"]), "");
     machine.ok("p", &["up", "-d"]);
-    assert_eq!(machine.ok("p", &["exec", "-T", "good", "echo", "back"]), "back\n");
+    assert_eq!(
+        machine.ok("p", &["exec", "-T", "good", "echo", "back"]),
+        "back\n"
+    );
     let monitor = machine.sh(&format!(
         "pgrep -f 'monitor {}' | head -n 1",
         machine.ok("p", &["ps", "-q"]).trim()

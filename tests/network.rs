@@ -83,9 +83,15 @@ fn ports_are_reached_on_every_address_of_the_host_by_tcp_and_udp() {
 fn a_name_gives_every_replica_in_turn_and_aliases_are_names_too() {
     let machine = Machine::project(&format!(
         "name: demo\nservices:\n{}{}{}networks:\n  default:\n",
-        sleeper("web", "    deploy: {replicas: 2}\n    networks:\n      default:\n        aliases: [www, site.example]\n"),
+        sleeper(
+            "web",
+            "    deploy: {replicas: 2}\n    networks:\n      default:\n        aliases: [www, site.example]\n"
+        ),
         sleeper("client", ""),
-        sleeper("named", "    container_name: the-one\n    hostname: its-host\n"),
+        sleeper(
+            "named",
+            "    container_name: the-one\n    hostname: its-host\n"
+        ),
     ));
     machine.ok("p", &["up", "-d", "--scale", "web=3"]);
     assert_eq!(machine.ok("p", &["ps", "-q", "web"]).lines().count(), 3);
@@ -101,7 +107,10 @@ fn a_name_gives_every_replica_in_turn_and_aliases_are_names_too() {
     }
     let one = lookup(&machine, "client", "demo-web-2");
     assert!(one.len() == 1 && all.contains(&one[0]), "{one:?}");
-    assert_eq!(lookup(&machine, "client", "the-one"), lookup(&machine, "client", "named"));
+    assert_eq!(
+        lookup(&machine, "client", "the-one"),
+        lookup(&machine, "client", "named")
+    );
     assert_eq!(lookup(&machine, "client", "the-one").len(), 1);
     assert_eq!(lookup(&machine, "client", "nobody"), [""; 0]);
     // Backwards too, and what is scaled down is no longer named.
@@ -130,7 +139,10 @@ fn networks_are_apart_and_an_internal_one_has_no_way_out() {
         .unwrap();
     machine.ok("p", &["up", "-d"]);
     let reaches = |from: &str, to: &str| {
-        machine.run("p", &["exec", "-T", from, "ping", "-c", "1", "-W", "2", to]).code == 0
+        machine
+            .run("p", &["exec", "-T", from, "ping", "-c", "1", "-W", "2", to])
+            .code
+            == 0
     };
     let address = |of: &str| lookup(&machine, "app", of).remove(0);
     let (web, db) = (address("web"), address("db"));
@@ -148,7 +160,9 @@ fn networks_are_apart_and_an_internal_one_has_no_way_out() {
     ];
     assert_eq!(
         seen,
-        [true, true, true, true, false, false, false, false, true, false]
+        [
+            true, true, true, true, false, false, false, false, true, false
+        ]
     );
     let links = machine.ok("p", &["exec", "-T", "alone", "ls", "/sys/class/net"]);
     assert_eq!(links, "lo\n");

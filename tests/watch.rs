@@ -1,5 +1,13 @@
 //! `stack watch` and `up --watch` with the real binary: files are saved as editors save them, and containers are looked into.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::excessive_nesting,
+    reason = "helpers of tests"
+)]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +19,7 @@ use std::time::{Duration, Instant};
 use support::Machine;
 
 /// Longest wait for anything; nothing takes a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A command that goes on, read line by line.
 struct Watching {
@@ -90,7 +98,12 @@ impl Watching {
     fn interrupt(mut self) -> i32 {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        self.child.wait().unwrap().code().unwrap()
+        let mut ended = None;
+        until(&true, || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap().code().unwrap()
     }
 }
 
@@ -388,7 +401,7 @@ fn a_newer_save_supersedes_a_build_and_a_failed_build_leaves_the_old_container()
     machine.write("p/src/file", "bad");
     watching.hear("rebuild: failed");
     watching.hear("the reason");
-    assert_eq!(ids(&machine, "web"), [second.clone()]);
+    assert_eq!(ids(&machine, "web"), std::slice::from_ref(&second));
     assert_eq!(content(&second), both("second", "live 2"));
     machine.write("p/src/file", "good");
     watching.hear("watch  web  rebuilt");

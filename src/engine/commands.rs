@@ -12,7 +12,7 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::lower::network;
 
-use crate::engine::{BuildChoices, INSTANCE_LOCK, Engine, chain, readable};
+use crate::engine::{BuildChoices, Engine, INSTANCE_LOCK, chain, readable};
 use crate::images::Platform;
 use crate::net::config::PortConfig;
 use crate::net::ports::{self, Reserved};
@@ -168,6 +168,13 @@ impl Engine {
         }
         let reserved = self.reserve_ports(stack, &containers, &observed)?;
         self.record_up(stack)?;
+        // After a boot, or where somebody took a bridge away, there is a record and no link.
+        let named = |name: &str| stack.networks.values().any(|network| network.name == name);
+        for network in self.net.networks()? {
+            if named(&network.config.name) {
+                self.net.ensure_network(&network.config).await?;
+            }
+        }
         self.repair_network(events)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
         let starting = self.lock_instance(Mode::Shared)?;
@@ -207,7 +214,10 @@ impl Engine {
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
-        let applied = self.run(&plan, &host, events, cancel).await.and(host.settle());
+        let applied = self
+            .run(&plan, &host, events, cancel)
+            .await
+            .and(host.settle());
         let mut swept = Ok(());
         if options.services.is_empty() {
             self.record_down(project)?;
@@ -556,6 +566,7 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         for container in self.of_project(project)? {
+            self.await_start(&container).await?;
             if container.watch == Watch::Missing {
                 self.adopt(&container).await?;
                 let subject = Subject::Container(container.config().name.clone());
@@ -563,6 +574,38 @@ impl Engine {
                     subject,
                     kind: EventKind::Finished("Adopted"),
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more.
+    async fn await_start(&self, container: &Container) -> Result<(), EngineError> {
+        let failed = |source| EngineError::System {
+            attempted: format!("wait for the start of container {}", container.id().short()),
+            source,
+        };
+        let Some(monitor) = self.runtime.starting(container)? else {
+            return Ok(());
+        };
+        // Watched before it is looked at: a change in between is then not missed.
+        let mut changes = self.runtime.changes()?;
+        let monitor = match crate::sys::pidfd::open(monitor) {
+            Ok(monitor) => monitor,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        while self
+            .runtime
+            .starting(&self.runtime.get(container.id())?)?
+            .is_some()
+        {
+            tokio::select! {
+                changed = readable(&changes) => {
+                    changed.map_err(failed)?;
+                    changes.take().map_err(failed)?;
+                }
+                ended = readable(&monitor) => return ended.map_err(failed),
             }
         }
         Ok(())
@@ -618,7 +661,7 @@ impl Engine {
 
     /// With the last container, removes what the instance put on the machine: cgroups, the sealed program, and the network
     /// that build steps used.
-    async fn clean_up(&self) -> Result<(), EngineError> {
+    pub async fn clean_up(&self) -> Result<(), EngineError> {
         let path = self.roots.root.join(INSTANCE_LOCK);
         let taken = Lock::try_acquire(&path, Mode::Exclusive);
         let taken = taken.map_err(|source| EngineError::file("lock", &path, source))?;

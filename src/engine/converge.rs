@@ -456,7 +456,7 @@ fn any_stack() -> impl Strategy<Value = Stack> {
 #[test]
 fn any_edit_converges_from_trouble_at_any_step() {
     let config = Config {
-        cases: Config::default().cases.max(100).min(2_000),
+        cases: Config::default().cases.clamp(100, 2_000),
         failure_persistence: None,
         ..Config::default()
     };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
 use crate::engine::view::{LogKind, LogLine, LogQuery};
 use crate::engine::{Engine, readable};
@@ -30,6 +31,8 @@ pub struct LogStream {
     ends: VecDeque<LogLine>,
     /// Whether something may have changed since containers were last looked at.
     stale: bool,
+    /// Until this is cancelled, the end of every container is not the end.
+    held_open: Option<Cancel>,
 }
 
 /// One container's log.
@@ -63,6 +66,7 @@ impl Engine {
             ready: VecDeque::new(),
             ends: VecDeque::new(),
             stale: false,
+            held_open: None,
         };
         stream.look(true)?;
         Ok(stream)
@@ -90,11 +94,23 @@ impl LogStream {
                 self.look(false)?;
                 continue;
             }
-            if self.query.until_all_exit && self.sources.iter().all(|source| source.over) {
+            let held = self.is_held_open();
+            if self.query.until_all_exit && !held && self.sources.iter().all(|source| source.over) {
                 return Ok(None);
             }
             self.wait().await?;
         }
+    }
+
+    /// Keeps the stream from ending with the last container until `until` is cancelled: somebody may start them again.
+    pub fn hold_open(&mut self, until: Cancel) {
+        self.held_open = Some(until);
+    }
+
+    fn is_held_open(&self) -> bool {
+        self.held_open
+            .as_ref()
+            .is_some_and(|until| !until.is_cancelled())
     }
 
     /// Moves the earliest entry of all buffers to `ready`; false when there is none.
@@ -136,6 +152,7 @@ impl LogStream {
         tokio::select! {
             grown = readable(&self.follower) => grown.map_err(failed)?,
             changed = readable(&self.changes) => changed.map_err(failed)?,
+            () = let_go(self.held_open.as_ref()), if self.is_held_open() => {}
         }
         for reader in self.follower.grown().map_err(|error| log_error(&error))? {
             for source in self
@@ -286,5 +303,13 @@ fn log_error(error: &crate::runtime::logs::LogError) -> EngineError {
     EngineError::System {
         attempted: "read the logs".to_owned(),
         source: std::io::Error::other(crate::engine::chain(error)),
+    }
+}
+
+/// Returns when a stream that is held open no longer is.
+async fn let_go(held: Option<&Cancel>) {
+    match held {
+        Some(until) => until.cancelled().await,
+        None => std::future::pending().await,
     }
 }

@@ -54,8 +54,8 @@ pub use logs::LogStream;
 use crate::images::{ClientEnvironment, Images};
 use crate::net::Net;
 use crate::runtime::seal::{self, Sealed};
-use crate::sys::lock::{Lock, Mode};
 use crate::runtime::{Runtime, RuntimeRoots};
+use crate::sys::lock::{Lock, Mode};
 use instance::InstanceId;
 use roots::Roots;
 

@@ -68,6 +68,7 @@ pub fn boot(observed: &Observed, wanted: &BTreeSet<ContainerId>) -> Result<Plan,
             let donor = container.network_of.as_ref();
             let donor = donor.and_then(|donor| by_id.get(donor));
             let after = waits.iter().copied();
+            let after = after.filter(|after| Some(&after.step()) != donor);
             for after in after.chain(donor.map(|donor| After::Success(*donor))) {
                 draft.order(*step, after);
             }
@@ -114,4 +115,55 @@ fn healthy(
         required: false,
     });
     Some(draft.add(wait, Cause::Command("boot"), &after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::observed::State;
+    use crate::plan::testing::{id, stack, up};
+
+    /// The plan where everything of `text` has ended and `wanted` should run.
+    fn plan(text: &str, wanted: &[&str]) -> String {
+        let mut observed = up(&stack(text));
+        for container in &mut observed.containers {
+            container.state = State::Exited { code: None };
+        }
+        let wanted = wanted.iter().map(|service| id(service, 1)).collect();
+        boot(&observed, &wanted).unwrap().to_string()
+    }
+
+    #[test]
+    fn dependencies_start_first_and_a_failure_stops_nobody_else() {
+        let text = "db check\njob ends=0\nweb depends:db=healthy depends:job=completed\nside share=web\nidle";
+        let expected = "\
+[] -> #1 start container demo-db-1: boot
+[1] -> #2 wait for demo-db-1 to be healthy: boot
+[~1,~2] -> #3 start container demo-web-1: boot
+[3] -> #4 start container demo-side-1: boot
+";
+        assert_eq!(plan(text, &["db", "web", "side"]), expected);
+        // Through what does not start: the order of what it depends on.
+        let text = "a\nb depends:a\nc depends:b";
+        let expected = "\
+[] -> #1 start container demo-a-1: boot
+[~1] -> #2 start container demo-c-1: boot
+";
+        assert_eq!(plan(text, &["a", "c"]), expected);
+        assert_eq!(plan(text, &[]), "");
+    }
+
+    #[test]
+    fn of_a_container_and_its_successor_one_starts() {
+        let mut observed = up(&stack("web scale=2"));
+        for container in &mut observed.containers {
+            container.state = State::Exited { code: None };
+        }
+        observed.containers[1].replaces = Some(id("web", 1));
+        let both = BTreeSet::from([id("web", 1), id("web", 2)]);
+        let old = BTreeSet::from([id("web", 1)]);
+        let text = |wanted| boot(&observed, wanted).unwrap().to_string();
+        assert_eq!(text(&both), "[] -> #1 start container demo-web-2: boot\n");
+        assert_eq!(text(&old), "[] -> #1 start container demo-web-1: boot\n");
+    }
 }

@@ -47,3 +47,39 @@ pub fn networks(plan: &mut Plan, stack: &Stack, observed: &Observed) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::containers::containers;
+    use crate::plan::options::UpOptions;
+    use crate::plan::testing::{stack, up};
+
+    /// What is planned where `before` runs and `after` is applied.
+    fn plan(before: &str, after: &str) -> String {
+        let (observed, stack) = (up(&stack(before)), stack(after));
+        let options = UpOptions {
+            remove_orphans: true,
+            ..UpOptions::default()
+        };
+        let mut plan = containers(&stack, &observed, &options).unwrap();
+        networks(&mut plan, &stack, &observed);
+        plan.to_string()
+    }
+
+    #[test]
+    fn networks_go_after_their_last_user_and_no_others_do() {
+        let two = "web\nold net=side";
+        let expected = "\
+[] -> #1 stop container demo-old-1: service old is not in the file
+[1] -> #2 remove container demo-old-1: service old is not in the file
+[2] -> #3 remove network demo_side: not in the file
+";
+        assert_eq!(plan(two, "web"), expected);
+        assert_eq!(plan(two, two), "");
+        // Its service is only not enabled, and runs on.
+        assert_eq!(plan(two, "web\n-old net=other"), "");
+        // External: nobody's of this project.
+        assert!(!plan("web\nold net=side\nnetwork side external", "web").contains("network"));
+    }
+}

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime::config::{ContainerId, EtcFiles};
 use crate::runtime::record::{self, Desired, Exit};
-use crate::runtime::status::{self, Status, Watch};
+use crate::runtime::status::{self, Container, Status, Watch};
 use crate::runtime::{Runtime, RuntimeError, remove};
 use crate::sys::atomic::Durability;
 use crate::sys::packets::{self, Received};
@@ -158,6 +158,16 @@ impl Answer {
 }
 
 impl Runtime {
+    /// Returns the monitor of a container that is being started and of which is not yet known how that goes: where the command
+    /// that started it was killed, nobody else waits for it.
+    pub fn starting(&self, container: &Container) -> Result<Option<i32>, RuntimeError> {
+        match &container.status {
+            Status::Created { error: None } => self.monitor_pid(container.id()),
+            Status::Exited(exit) if exit.unknown => self.monitor_pid(container.id()),
+            _ => Ok(None),
+        }
+    }
+
     /// Starts a container that does not run: returns as soon as its monitor is on its way.
     ///
     /// Nothing is synced: the caller calls [`Runtime::sync`] once for all that it starts. After

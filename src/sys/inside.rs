@@ -333,7 +333,7 @@ mod tests {
         let names = fs_err::read_dir(above.path().join("root")).unwrap();
         let left = names.filter(|entry| {
             let name = entry.as_ref().unwrap().file_name();
-            name.to_str().unwrap().ends_with(".tmp")
+            name.to_str().unwrap().starts_with(".stack-")
         });
         assert_eq!(left.count(), 0);
     }

@@ -24,7 +24,7 @@ use crate::cli::render::changes::{Changes, Round};
 use crate::cli::render::progress::{FRAME, Progress, ProgressMode, Shown};
 use crate::cli::signals::Interrupts;
 use crate::engine::cancel::Cancel;
-use crate::engine::source::{Checkout, Source};
+use crate::engine::source::{Checkout, Source, SourceError};
 use crate::engine::{Engine, EngineError};
 use crate::plan::options::{BuildImages, UpOptions};
 use crate::spec::Loaded;
@@ -121,10 +121,10 @@ impl Apply<'_> {
             return Err(CliError::Output(error));
         }
         ended.result?;
-        match self.args.detailed_exitcode && ended.count > 0 {
-            true => Err(CliError::Ended(CHANGED)),
-            false => Ok(()),
+        if self.args.detailed_exitcode && ended.count > 0 {
+            return Err(CliError::Ended(CHANGED));
         }
+        Ok(())
     }
 
     /// Rounds until a signal.
@@ -212,6 +212,21 @@ impl Apply<'_> {
     async fn work(&self, round: &Round<'_>, cancel: &Cancel) -> Result<(), CliError> {
         // For each round: what an instance has on the machine goes with its last container, whoever takes that down.
         let engine = self.context.engine()?;
+        let result = self.work_with(&engine, round, cancel).await;
+        if result.is_err() || self.context.global.dry_run {
+            // There may be no container that would take it away in the end.
+            let cleaned = engine.clean_up().await.map_err(CliError::from);
+            return result.and(cleaned);
+        }
+        result
+    }
+
+    async fn work_with(
+        &self,
+        engine: &Engine,
+        round: &Round<'_>,
+        cancel: &Cancel,
+    ) -> Result<(), CliError> {
         let checkout = match &self.source {
             Source::Git(source) => {
                 let checkout = engine.fetch(source, cancel).await?;
@@ -225,9 +240,9 @@ impl Apply<'_> {
         if round.tells_unchanged() {
             self.context.warn_of(&loaded);
         }
-        let options = self.options(&engine, &loaded, checkout.as_ref())?;
+        let options = self.options(engine, &loaded, checkout.as_ref())?;
         if self.context.global.dry_run {
-            self.plan(&engine, &loaded, &options, round).await?;
+            self.plan(engine, &loaded, &options, round).await?;
         } else {
             let stack = &loaded.stack;
             engine.up(stack, &options, round, cancel).await?;
@@ -277,9 +292,10 @@ impl Apply<'_> {
         Ok(UpOptions {
             remove_orphans: true,
             prune_networks: true,
-            build: match self.args.build || is_new {
-                true => BuildImages::Always,
-                false => BuildImages::Missing,
+            build: if self.args.build || is_new {
+                BuildImages::Always
+            } else {
+                BuildImages::Missing
             },
             wait: self.args.wait,
             wait_timeout: self.args.wait_timeout.map(Duration::from_secs),
@@ -315,13 +331,8 @@ impl Apply<'_> {
             let mut names = FILE_NAMES.iter().map(|name| directory.join(name));
             // Not searched upward: what lies above is no part of the source.
             if !names.any(|path| path.symlink_metadata().is_ok()) {
-                return Err(CliError::Usage {
-                    message: format!("no Compose file in `{}`", self.shown(directory, checkout)),
-                    hints: vec![format!(
-                        "it may be named {}; another name is given with -f",
-                        FILE_NAMES.join(", ")
-                    )],
-                });
+                let place = self.shown(directory, checkout);
+                return Err(CliError::Engine(SourceError::NoFile(place).into()));
             }
         }
         if let Some(checkout) = checkout {
@@ -363,9 +374,10 @@ async fn attend(
     cancel: &Cancel,
 ) -> (Result<(), CliError>, Option<i32>) {
     let mut work = pin!(work);
-    let mut ticks = tokio::time::interval(match progress.is_live() {
-        true => FRAME,
-        false => Duration::from_hours(1),
+    let mut ticks = tokio::time::interval(if progress.is_live() {
+        FRAME
+    } else {
+        Duration::from_hours(1)
     });
     let mut asked = None;
     let result = loop {

@@ -94,11 +94,14 @@ pub(super) async fn stay(
             services: followed.into_iter().collect(),
             follow: true,
             since_ns: Some(attached.since_ns),
-            // With `--watch`, what has ended may be started again by the next save.
-            until_all_exit: !args.watch,
+            until_all_exit: true,
             ..LogQuery::default()
         },
     )?;
+    if args.watch {
+        // What has ended may be started again by the next save.
+        stream.hold_open(attached.watching.clone());
+    }
     let ends = Ends::default();
     let mut follow = Follow::new(context, painter);
     follow.shown = Some(services);

@@ -220,7 +220,7 @@ impl Cache<'_> {
         for name in &names {
             arguments.extend([name.clone(), format!("{name}^{{}}")]);
         }
-        let call = self.call("fetch", &self.directory, ASK);
+        let call = local_call("fetch", &self.directory, ASK);
         let listed = self
             .git
             .require(
@@ -263,7 +263,7 @@ impl Cache<'_> {
         let refspec = format!("+{name}:{FETCHED}");
         let arguments = self.fetching(&["--depth=1"], &[&refspec]);
         let repository = self.repository();
-        let call = self.call("fetch", &repository, FETCH);
+        let call = local_call("fetch", &repository, FETCH);
         self.git
             .require(
                 &Call {
@@ -285,7 +285,7 @@ impl Cache<'_> {
     async fn fetch_commit(&self, commit: &str) -> Result<String, SourceError> {
         self.make_repository().await?;
         let repository = self.repository();
-        let call = self.call("fetch", &repository, FETCH);
+        let call = local_call("fetch", &repository, FETCH);
         let remote = Call {
             remote: true,
             ..call
@@ -294,9 +294,10 @@ impl Cache<'_> {
         let arguments = self.fetching(&["--depth=1"], &[&refspec]);
         let alone = self.git.run(&remote, &arguments).await?;
         if !alone.success {
-            let depth: &[&str] = match repository.join("shallow").exists() {
-                true => &["--unshallow"],
-                false => &[],
+            let depth: &[&str] = if repository.join("shallow").exists() {
+                &["--unshallow"]
+            } else {
+                &[]
             };
             let all = [
                 "+refs/heads/*:refs/stack/heads/*",
@@ -333,7 +334,7 @@ impl Cache<'_> {
     /// Returns the commit that a name means in our repository.
     async fn commit_of(&self, name: &str) -> Result<Option<String>, SourceError> {
         let repository = self.repository();
-        let call = self.call("read", &repository, LOCAL);
+        let call = local_call("read", &repository, LOCAL);
         let commit = format!("{name}^{{commit}}");
         let arguments = [
             "--git-dir=.",
@@ -351,7 +352,7 @@ impl Cache<'_> {
     /// Makes our repository, where it is missing, and keeps it from growing without end.
     async fn make_repository(&self) -> Result<(), SourceError> {
         let repository = self.repository();
-        let call = self.call("fetch", &self.directory, LOCAL);
+        let call = local_call("fetch", &self.directory, LOCAL);
         if !repository.join("HEAD").exists() {
             // Without a template there is no hook in it.
             let arguments = [
@@ -364,7 +365,7 @@ impl Cache<'_> {
             ];
             self.git.require(&call, &arguments).await?;
         }
-        let call = self.call("fetch", &repository, LOCAL);
+        let call = local_call("fetch", &repository, LOCAL);
         // Only refs keep anything, and there are few: each fetch adds a pack, some fifty of them become one.
         let settings = ["gc.auto=6700", "gc.autoDetach=false", "gc.pruneExpire=now"];
         let settings = settings.iter().flat_map(|setting| ["-c", setting]);
@@ -389,7 +390,7 @@ impl Cache<'_> {
         ];
         let call = Call {
             variables: &variables,
-            ..self.call("check out", &files, LOCAL)
+            ..local_call("check out", &files, LOCAL)
         };
         self.git.require(&call, &["read-tree", commit]).await?;
         let arguments = ["checkout-index", "--all", "--force", "--quiet"];
@@ -434,21 +435,20 @@ impl Cache<'_> {
             .into()),
         }
     }
+}
 
-    /// Describes a call without configuration of the user's.
-    fn call<'c>(
-        &self,
-        attempted: &'static str,
-        directory: &'c Path,
-        limit: std::time::Duration,
-    ) -> Call<'c> {
-        Call {
-            attempted,
-            directory,
-            remote: false,
-            variables: &[],
-            limit,
-        }
+/// Describes a call without configuration of the user's.
+fn local_call<'c>(
+    attempted: &'static str,
+    directory: &'c Path,
+    limit: std::time::Duration,
+) -> Call<'c> {
+    Call {
+        attempted,
+        directory,
+        remote: false,
+        variables: &[],
+        limit,
     }
 }
 

@@ -24,7 +24,7 @@ const OUTPUT_BYTES: u64 = 1 << 20;
 const COMPLAINT: usize = 600;
 
 /// Asking what a ref names.
-pub(super) const ASK: Duration = Duration::from_secs(60);
+pub(super) const ASK: Duration = Duration::from_mins(1);
 
 /// Fetching a revision.
 pub(super) const FETCH: Duration = Duration::from_mins(15);

@@ -64,6 +64,9 @@ pub enum SourceError {
     /// It is no URL and names no file.
     #[error("no file or directory `{}`", .0.display())]
     NotFound(PathBuf),
+    /// There is nothing to apply.
+    #[error("no Compose file in `{0}`")]
+    NoFile(String),
     /// A part of a git source breaks its rule.
     #[error("{what} `{text}` is not valid: {rule}")]
     Invalid {
@@ -160,6 +163,9 @@ impl SourceError {
             Self::NoGit { .. } => Some("install git, such as with `apt-get install git`"),
             Self::NoRef { .. } => Some(
                 "a commit is named by all its digits; `git ls-remote URL` lists branches and tags",
+            ),
+            Self::NoFile(_) => Some(
+                "it is named compose.yaml, compose.yml, docker-compose.yaml or docker-compose.yml; another name is given with -f",
             ),
             Self::NotFound(_) => {
                 Some("a repository is named by a URL: `https://host/path#ref:directory`")

@@ -179,8 +179,9 @@ fn check_ref(text: &str) -> Result<(), SourceError> {
     let forbidden = |c: char| {
         c.is_control() || c.is_whitespace() || matches!(c, '~' | '^' | ':' | '?' | '*' | '[' | '\\')
     };
-    let part_is_good =
-        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    // Git's own lock files; it compares no other case either.
+    let is_lock = |part: &str| part.strip_suffix(".lock").is_some();
+    let part_is_good = |part: &str| !part.is_empty() && !part.starts_with('.') && !is_lock(part);
     let is_good = text.len() <= 255
         && !text.starts_with('-')
         && !text.ends_with('.')
@@ -228,38 +229,44 @@ fn subdirectory(text: &str) -> Result<PathBuf, SourceError> {
 mod tests {
     use super::*;
 
-    fn git(url: &str, reference: Option<&str>, directory: &str) -> Option<GitSource> {
-        Some(GitSource {
+    fn git(url: &str, reference: Option<&str>, directory: &str) -> GitSource {
+        GitSource {
             url: GitUrl(url.to_owned()),
             reference: reference.map(str::to_owned),
             directory: directory.into(),
-        })
+        }
     }
 
     #[test]
     fn urls_with_refs_and_directories() {
         let commit = "0123456789abcdef0123456789abcdef01234567";
         let rows = [
-            ("https://h/a/b.git", git("https://h/a/b.git", None, "")),
-            ("https://h/r#main", git("https://h/r", Some("main"), "")),
+            (
+                "https://h/a/b.git",
+                Some(git("https://h/a/b.git", None, "")),
+            ),
+            (
+                "https://h/r#main",
+                Some(git("https://h/r", Some("main"), "")),
+            ),
             (
                 "https://h/r#main:a/b",
-                git("https://h/r", Some("main"), "a/b"),
+                Some(git("https://h/r", Some("main"), "a/b")),
             ),
-            ("https://h/r#:./a/", git("https://h/r", None, "a")),
+            ("https://h/r#:./a/", Some(git("https://h/r", None, "a"))),
             (
                 "https://h/r#feature/x:",
-                git("https://h/r", Some("feature/x"), ""),
+                Some(git("https://h/r", Some("feature/x"), "")),
             ),
             (
                 &format!("ssh://git@h:22/r#{commit}"),
-                git("ssh://git@h:22/r", Some(commit), ""),
+                Some(git("ssh://git@h:22/r", Some(commit), "")),
             ),
             (
                 "git@h:a/b.git#v1.0:c",
-                git("git@h:a/b.git", Some("v1.0"), "c"),
+                Some(git("git@h:a/b.git", Some("v1.0"), "c")),
             ),
-            ("file:///srv/r", git("file:///srv/r", None, "")),
+            ("file:///srv/r", Some(git("file:///srv/r", None, ""))),
             // Options, however they come.
             ("https://h/r#--upload-pack=touch x", None),
             ("https://h/r#--upload-pack=x", None),

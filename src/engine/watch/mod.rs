@@ -177,25 +177,22 @@ impl Engine {
             .join("locks")
             .join(format!("{}.watch", stack.name));
         let failed = |source| EngineError::file("lock", &path, source);
-        match Lock::try_acquire(&path, Mode::Exclusive).map_err(failed)? {
-            Some(lock) => {
-                let text = format!("{}\n", std::process::id());
-                let written = lock.file().set_len(0).and_then(|()| {
-                    let mut file = lock.file();
-                    std::io::Write::write_all(&mut file, text.as_bytes())
-                });
-                written.map_err(failed)?;
-                Ok(lock)
+        let taken = Lock::try_acquire(&path, Mode::Exclusive).map_err(failed)?;
+        let Some(lock) = taken else {
+            let text = fs_err::read_to_string(&path).unwrap_or_default();
+            return Err(WatchError::Taken {
+                project: stack.name.to_string(),
+                pid: text.trim().parse().ok(),
             }
-            None => {
-                let text = fs_err::read_to_string(&path).unwrap_or_default();
-                Err(WatchError::Taken {
-                    project: stack.name.to_string(),
-                    pid: text.trim().parse().ok(),
-                }
-                .into())
-            }
-        }
+            .into());
+        };
+        let text = format!("{}\n", std::process::id());
+        let written = lock.file().set_len(0).and_then(|()| {
+            let mut file = lock.file();
+            std::io::Write::write_all(&mut file, text.as_bytes())
+        });
+        written.map_err(failed)?;
+        Ok(lock)
     }
 }
 

@@ -249,12 +249,24 @@ mod tests {
     use super::*;
     use crate::spec::model::build::Build;
     use crate::spec::model::volume::Mount;
+    use Scope::{Below, In, Out};
+    use WatchAction::{Rebuild, Restart, Sync, SyncRestart};
+
+    /// `ignore`, `include`, `.dockerignore`, and how paths stand to them.
+    type ScopeRow<'a> = (
+        &'a [&'a str],
+        &'a [&'a str],
+        &'a str,
+        &'a [(&'a str, Scope)],
+    );
+    /// The action as written, whether the service is built, whether the target is bound; the actions left, and how many words.
+    type Row = (WatchAction, bool, bool, Option<Vec<WatchAction>>, usize);
 
     fn written(action: WatchAction, path: &str, ignore: &[&str], include: &[&str]) -> WatchRule {
         WatchRule {
             action,
             path: PathBuf::from(path),
-            target: (action != WatchAction::Restart).then(|| "/app".to_owned()),
+            target: (action != Restart).then(|| "/app".to_owned()),
             ignore: ignore.iter().map(ToString::to_string).collect(),
             include: include.iter().map(ToString::to_string).collect(),
             initial_sync: false,
@@ -266,14 +278,13 @@ mod tests {
             PathBuf::from("/p"),
             IgnoreRules::parse(dockerignore).unwrap(),
         ));
-        let written = written(WatchAction::Sync, "/p/src", ignore, include);
+        let written = written(Sync, "/p/src", ignore, include);
         Rule::new("web", &written, &context, Path::to_path_buf).unwrap()
     }
 
     #[test]
     fn the_scope_of_a_rule() {
-        use Scope::{Below, In, Out};
-        let rows: [(&[&str], &[&str], &str, &[(&str, Scope)]); 7] = [
+        let rows: [ScopeRow; 7] = [
             (
                 &[],
                 &[],
@@ -415,8 +426,7 @@ mod tests {
             args: std::collections::BTreeMap::new(),
             target: None,
         };
-        use WatchAction::{Rebuild, Restart, Sync, SyncRestart};
-        let rows: [(WatchAction, bool, bool, Option<Vec<WatchAction>>, usize); 7] = [
+        let rows: [Row; 7] = [
             (Rebuild, false, false, None, 0),
             (Rebuild, true, false, Some(vec![Rebuild]), 0),
             (Sync, false, false, Some(vec![Sync]), 0),

@@ -203,14 +203,14 @@ impl<'a> Look<'a> {
     fn approach(&mut self, root: &Path) -> Result<(), WatchError> {
         // Between the look and the watch the next part of the path may come: then it is looked at again.
         loop {
-            let above = |_: ()| root.ancestors().skip(1).find(|path| path.is_dir());
-            let Some(nearest) = above(()) else {
+            let above = || root.ancestors().skip(1).find(|path| path.is_dir());
+            let Some(nearest) = above() else {
                 return Ok(());
             };
             if !self.source.watched.contains(nearest) {
                 self.source.watch(nearest)?;
             }
-            if above(()) == Some(nearest) {
+            if above() == Some(nearest) {
                 return Ok(());
             }
         }
@@ -222,9 +222,8 @@ impl<'a> Look<'a> {
         if scope == Scope::Out {
             return Ok(());
         }
-        let metadata = match fs_err::symlink_metadata(path) {
-            Ok(metadata) => metadata,
-            Err(_) => return self.gone(path),
+        let Ok(metadata) = fs_err::symlink_metadata(path) else {
+            return self.gone(path);
         };
         if metadata.is_dir() {
             return self.directory(path, &metadata, trust);
