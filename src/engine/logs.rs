@@ -28,7 +28,7 @@ pub struct LogStream {
     known: BTreeMap<ContainerId, usize>,
     ready: VecDeque<LogLine>,
     /// Ends to be told once every line that is there has been.
-    ends: VecDeque<LogLine>,
+    ends: VecDeque<(usize, LogLine)>,
     /// Whether something may have changed since containers were last looked at.
     stale: bool,
     /// Until this is cancelled, the end of every container is not the end.
@@ -74,7 +74,7 @@ impl Engine {
 }
 
 impl LogStream {
-    /// Returns the next line; `None` at the end: of what is there, or with `until_all_exit` when all have ended.
+    /// Returns the next line; `None` at the end: of what is there, or with `follow` when all containers have ended.
     pub async fn next(&mut self) -> Result<Option<LogLine>, EngineError> {
         loop {
             if let Some(line) = self.ready.pop_front() {
@@ -83,8 +83,11 @@ impl LogStream {
             if self.take_earliest()? {
                 continue;
             }
-            if let Some(end) = self.ends.pop_front() {
-                return Ok(Some(end));
+            // Once nothing follows it, a line without its end is a line.
+            if let Some((index, end)) = self.ends.pop_front() {
+                self.take_unfinished(index..index + 1);
+                self.ready.push_back(end);
+                continue;
             }
             if !self.query.follow {
                 return Ok(None);
@@ -95,8 +98,9 @@ impl LogStream {
                 continue;
             }
             let held = self.is_held_open();
-            if self.query.until_all_exit && !held && self.sources.iter().all(|source| source.over) {
-                return Ok(None);
+            if !held && self.sources.iter().all(|source| source.over) {
+                self.take_unfinished(0..self.sources.len());
+                return Ok(self.ready.pop_front());
             }
             self.wait().await?;
         }
@@ -113,6 +117,15 @@ impl LogStream {
             .is_some_and(|until| !until.is_cancelled())
     }
 
+    /// Moves the unfinished lines of these sources to `ready`.
+    fn take_unfinished(&mut self, sources: std::ops::Range<usize>) {
+        for source in self.sources.get(sources).unwrap_or_default() {
+            for entry in self.follower.finish(source.reader) {
+                self.ready.push_back(source.text(entry));
+            }
+        }
+    }
+
     /// Moves the earliest entry of all buffers to `ready`; false when there is none.
     fn take_earliest(&mut self) -> Result<bool, EngineError> {
         for source in &mut self.sources {
@@ -124,6 +137,10 @@ impl LogStream {
                     .map_err(|error| log_error(&error))?;
                 source.buffer.extend(entries);
             }
+            // Nobody will read on: what is unfinished stays so, and has its place in the order.
+            if source.buffer.is_empty() && !source.more && !self.query.follow {
+                source.buffer.extend(self.follower.finish(source.reader));
+            }
         }
         let heads = self.sources.iter().enumerate();
         let heads = heads
@@ -134,11 +151,7 @@ impl LogStream {
         if let Some(source) = self.sources.get_mut(index)
             && let Some(entry) = source.buffer.pop_front()
         {
-            self.ready.push_back(source.line(LogKind::Text {
-                time: rfc3339(entry.at),
-                stderr: entry.stream == Stream::Stderr,
-                text: entry.text,
-            }));
+            self.ready.push_back(source.text(entry));
         }
         Ok(true)
     }
@@ -191,9 +204,12 @@ impl LogStream {
             };
             if let Some(source) = self.sources.get_mut(index) {
                 // `logs -f` tells ends from now on; an attached `up` all of them.
-                let end = source.end(container);
-                if !first || self.query.until_all_exit {
-                    self.ends.extend(end);
+                if let Some(end) = source.end(container)
+                    && (!first || self.query.past_ends)
+                {
+                    // What it wrote before it ended comes first.
+                    source.more = true;
+                    self.ends.push_back((index, end));
                 }
             }
         }
@@ -260,6 +276,15 @@ impl LogStream {
 }
 
 impl Source {
+    /// Makes a line of what the container wrote.
+    fn text(&self, entry: Entry) -> LogLine {
+        self.line(LogKind::Text {
+            time: rfc3339(entry.at),
+            stderr: entry.stream == Stream::Stderr,
+            text: entry.text,
+        })
+    }
+
     /// Makes a line of this container.
     fn line(&self, kind: LogKind) -> LogLine {
         LogLine {

@@ -143,7 +143,7 @@ pub enum LogKind {
 pub struct LogQuery {
     /// Services; all where empty.
     pub services: Vec<String>,
-    /// Go on with what comes.
+    /// Go on with what comes, until every container has ended.
     pub follow: bool,
     /// Only the last so many lines of each container.
     pub tail: Option<usize>,
@@ -151,8 +151,8 @@ pub struct LogQuery {
     pub since_ns: Option<i128>,
     /// Only up to this time, nanoseconds since the epoch.
     pub until_ns: Option<i128>,
-    /// With `follow`: end when every container has ended (attached `up`), not only when interrupted.
-    pub until_all_exit: bool,
+    /// With `follow`: also tell the ends from before it began (attached `up`).
+    pub past_ends: bool,
 }
 
 /// A process to run in a container.

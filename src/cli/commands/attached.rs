@@ -94,7 +94,7 @@ pub(super) async fn stay(
             services: followed.into_iter().collect(),
             follow: true,
             since_ns: Some(attached.since_ns),
-            until_all_exit: true,
+            past_ends: true,
             ..LogQuery::default()
         },
     )?;

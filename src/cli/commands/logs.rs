@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), CliErro
             tail: args.tail.0,
             since_ns,
             until_ns,
-            until_all_exit: false,
+            past_ends: false,
         },
     )?;
     let mut interrupts = Interrupts::listen()?;
@@ -50,7 +50,7 @@ pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), CliErro
         biased;
         result = follow.copy(&mut stream) => result,
         _ = interrupts.next() => {
-            // Following has no other end.
+            // Following is meant to end so.
             if args.follow { Ok(()) } else { Err(CliError::Ended(130)) }
         }
     }

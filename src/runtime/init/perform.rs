@@ -181,6 +181,9 @@ impl Child<'_> {
             InitStep::SetHostname(name) => rustix::system::sethostname(name.as_bytes())?,
             InitStep::SetDomainname(name) => rustix::system::setdomainname(name.as_bytes())?,
             InitStep::OpenTerminal => self.open_terminal()?,
+            InitStep::MakeDirectory(path) => {
+                paths::open_or_create(self.root()?, Path::new(path), Kind::Directory)?;
+            }
             InitStep::MakeRootReadOnly => {
                 mount::set_attributes(self.root()?, Attributes::MOUNT_ATTR_RDONLY, 0, Depth::One)?;
             }

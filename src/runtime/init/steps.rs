@@ -198,6 +198,8 @@ pub(crate) enum InitStep {
     SetDomainname(String),
     /// A terminal of our devpts, its master to the caller.
     OpenTerminal,
+    /// The working directory, while the root file system can still be written.
+    MakeDirectory(String),
     /// No writes to the root file system.
     MakeRootReadOnly,
     /// Leave the host's tree.
@@ -275,6 +277,7 @@ impl fmt::Display for InitStep {
             Self::SetHostname(name) => write!(f, "set the host name to `{name}`"),
             Self::SetDomainname(name) => write!(f, "set the domain name to `{name}`"),
             Self::OpenTerminal => write!(f, "open a terminal"),
+            Self::MakeDirectory(path) => write!(f, "make the working directory `{path}`"),
             Self::MakeRootReadOnly => write!(f, "make the root file system read-only"),
             Self::Pivot => write!(f, "change the root"),
             Self::ConnectStdio => write!(f, "connect the standard streams"),
@@ -387,6 +390,8 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan, Stri
         plan.steps.push(InitStep::OpenTerminal);
     }
     if config.read_only {
+        plan.steps
+            .push(InitStep::MakeDirectory(config.process.cwd.clone()));
         plan.steps.push(InitStep::MakeRootReadOnly);
     }
     plan.steps.extend([InitStep::Pivot, InitStep::ConnectStdio]);

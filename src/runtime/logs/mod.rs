@@ -435,8 +435,8 @@ impl LogReader {
         }
     }
 
-    /// Returns the unfinished lines, for one who will not read on.
-    pub fn finish(mut self) -> Vec<Entry> {
+    /// Returns the unfinished lines, for one who will not read on; what is read later is no part of them.
+    pub fn finish(&mut self) -> Vec<Entry> {
         let mut left: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
         left.retain(|entry| self.wants(entry));
         left.sort_by_key(|entry| entry.at);
@@ -506,7 +506,8 @@ impl LogReader {
             let Some(file) = self.files.get_mut(index) else {
                 break;
             };
-            let (offset, found) = tail_offset(file, missing).map_err(&wrap)?;
+            let newest = missing == lines;
+            let (offset, found) = tail_offset(file, missing, newest).map_err(&wrap)?;
             file.seek(SeekFrom::Start(offset)).map_err(&wrap)?;
             missing -= found;
             if missing == 0 {
@@ -518,10 +519,12 @@ impl LogReader {
     }
 }
 
-/// Returns where in `file` the last `lines` lines begin, and how many of them it has.
-fn tail_offset(file: &mut fs_err::File, lines: usize) -> io::Result<(u64, usize)> {
+/// Returns where in `file` the last `lines` lines begin, and how many of them it has. At the end of the `newest` file an
+/// unfinished line is a line too.
+fn tail_offset(file: &mut fs_err::File, lines: usize, newest: bool) -> io::Result<(u64, usize)> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut found = 0;
+    let mut may_be_unfinished = newest && lines > 0;
     let mut end = length;
     // The bytes from `end` on that begin inside a record.
     let mut carried: Vec<u8> = Vec::new();
@@ -539,7 +542,12 @@ fn tail_offset(file: &mut fs_err::File, lines: usize) -> io::Result<(u64, usize)
             .filter(|at| block.get(*at) == Some(&b'\n'))
         {
             let record = block.get(newline + 1..stop).unwrap_or_default();
-            let ends_line = parse(record).is_some_and(|line| line.full);
+            let line = parse(record);
+            if let Some(line) = &line {
+                found += usize::from(may_be_unfinished && !line.full);
+                may_be_unfinished = false;
+            }
+            let ends_line = line.is_some_and(|line| line.full);
             // The line that ends in this record is beyond the last wanted one: what follows it is the tail.
             if ends_line && found == lines {
                 let after = u64::try_from(stop).unwrap_or(0) + 1;
@@ -598,6 +606,13 @@ impl Follower {
             .filter(|(_, (_, watch))| grown(*watch))
             .map(|(number, _)| number)
             .collect())
+    }
+
+    /// Returns the unfinished lines of log `number`: its writer has ended, or nobody will read on.
+    pub fn finish(&mut self, number: usize) -> Vec<Entry> {
+        self.readers
+            .get_mut(number)
+            .map_or_else(Vec::new, |(reader, _)| reader.finish())
     }
 
     /// Reads log `number` as [`LogReader::read`] does, through its rotations.
