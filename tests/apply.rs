@@ -10,13 +10,6 @@ use std::process::{Child, ChildStdout, Stdio};
 use serde_json::Value;
 use support::{Machine, Ran};
 
-/// A machine whose locks of the host are its own, as its addresses are: other machines' ranges are not its business.
-fn machine() -> Machine {
-    let machine = Machine::new();
-    machine.sh("mount -t tmpfs tmpfs /run/lock && mkdir -p /var/lib/stack-host && mount -t tmpfs tmpfs /var/lib/stack-host");
-    machine
-}
-
 /// A file of sleeping services.
 fn services(names: &[&str]) -> String {
     let services: String = names
@@ -99,7 +92,7 @@ fn down(machine: &Machine) {
 
 #[test]
 fn a_file_is_applied_once_and_then_nothing_changes() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.import_busybox();
     machine.write("p/other.yaml", &services(&["web"]));
     let planned = machine.ok(".", &["apply", "--dry-run", "p/other.yaml"]);
@@ -136,7 +129,7 @@ fn a_file_is_applied_once_and_then_nothing_changes() {
 
 #[test]
 fn what_a_directory_no_longer_names_goes_but_its_volume_stays() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.import_busybox();
     let old = services(&["web", "old"])
         + "    networks: [side]\n    volumes: ['data:/data']\nnetworks:\n  side:\nvolumes:\n  data:\n";
@@ -181,7 +174,7 @@ fn what_a_directory_no_longer_names_goes_but_its_volume_stays() {
 
 #[test]
 fn a_revision_of_a_repository_is_applied_with_its_files() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.import_busybox();
     let mounting = services(&["still", "web"]) + "    volumes: ['./page:/page:ro']\n";
     machine.write("repo/deploy/compose.yaml", &mounting);
@@ -233,7 +226,7 @@ fn a_revision_of_a_repository_is_applied_with_its_files() {
 
 #[test]
 fn an_image_is_built_again_for_a_new_commit_only() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.import_busybox();
     let file = "services:\n  web:\n    build: .\n    init: true\n    command: sleep infinity\n";
     machine.write("repo/compose.yaml", file);
@@ -266,7 +259,7 @@ fn an_image_is_built_again_for_a_new_commit_only() {
 
 #[test]
 fn hostile_and_wrong_sources_do_nothing_but_say_so() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.write("repo/compose.yaml", &services(&["web"]));
     machine.write("repo/empty/x", "");
     machine.sh("cd repo && ln -s /etc etc && ln -s ../.. up && mkdir file && ln -s /etc/passwd file/compose.yaml");
@@ -346,7 +339,7 @@ fn hostile_and_wrong_sources_do_nothing_but_say_so() {
 
 #[test]
 fn nothing_of_a_repository_runs_while_it_is_fetched() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.import_busybox();
     let marker = machine.path().join("ran");
     machine.write("repo/compose.yaml", &services(&["web"]));
@@ -416,7 +409,7 @@ impl Following {
 
 #[test]
 fn an_interval_follows_commits_tells_failures_and_heals() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.import_busybox();
     machine.write("repo/compose.yaml", &services(&["web"]));
     let url = repository(&machine);
@@ -480,7 +473,7 @@ fn an_interval_follows_commits_tells_failures_and_heals() {
 
 #[test]
 fn apply_killed_halfway_is_finished_by_the_next_one() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.import_busybox();
     machine.write("repo/compose.yaml", &services(&["a", "b", "c", "d"]));
     let url = repository(&machine);
@@ -530,7 +523,7 @@ fn crash(machine: &Machine) {
 #[test]
 #[expect(clippy::too_many_lines, reason = "one boot, looked at from every side")]
 fn boot_brings_back_what_should_run_and_nothing_else() {
-    let machine = machine();
+    let machine = Machine::new();
     machine.import_busybox();
     let service = |name: &str, more: &str| {
         format!(

@@ -209,8 +209,11 @@ fn a_container_and_its_log_outlive_the_monitor_and_the_next_up_adopts_it() {
     );
     machine.ok("p", &["up", "-d"]);
     let id = machine.ok("p", &["ps", "-q"]);
-    let monitor = machine.sh(&format!("pgrep -f 'monitor {}' | head -n 1", id.trim()));
-    machine.sh(&format!("kill -9 {}", monitor.trim()));
+    // `kill` returns before the process is dead: its lock goes with it.
+    machine.sh(&format!(
+        "p=$(pgrep -o -f 'monitor {}') && kill -9 $p && while grep -qs '^State:.[^Z]' /proc/$p/status; do :; done",
+        id.trim()
+    ));
     machine.ok("p", &["up", "-d"]);
     assert_eq!(machine.ok("p", &["ps", "-q"]), id);
     let follow = "-f --no-log-prefix web | head -n 60";

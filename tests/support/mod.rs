@@ -25,8 +25,10 @@ impl Machine {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ready = directory.path().join("ready");
+        // The locks of the host are the machine's own, as its addresses are.
         let script = format!(
-            "ip link set lo up && : > {} && exec sleep infinity",
+            "ip link set lo up && mount -t tmpfs tmpfs /run/lock && mkdir -p /var/lib/stack-host && \
+             mount -t tmpfs tmpfs /var/lib/stack-host && : > {} && exec sleep infinity",
             ready.display()
         );
         let mut holder = Command::new("unshare")
