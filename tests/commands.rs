@@ -92,7 +92,10 @@ configs: {settings: {file: ./settings.txt}}
         ("cpu.max 50000 100000", "cpu.cfs_quota_us 50000"),
         ("pids.max 50", "pids.max 50"),
     ] {
-        assert!(limits.contains(new) || limits.contains(old), "{new}\n{limits}");
+        assert!(
+            limits.contains(new) || limits.contains(old),
+            "{new}\n{limits}"
+        );
     }
     finish(&machine);
 }
@@ -115,11 +118,17 @@ fn logs_have_a_tail_times_and_an_order() {
          b:\n    image: busybox\n    command: sh -c 'echo b1; echo b2'\n    depends_on:\n      a: {condition: service_completed_successfully}\n",
     );
     machine.ok("p", &["up", "--no-log-prefix"]);
-    assert_eq!(machine.ok("p", &["logs", "--no-log-prefix", "-n", "2", "b"]), "b1\nb2\n");
+    assert_eq!(
+        machine.ok("p", &["logs", "--no-log-prefix", "-n", "2", "b"]),
+        "b1\nb2\n"
+    );
     let all = machine.run("p", &["logs", "--no-color"]);
     assert_eq!(
         (all.stdout.as_str(), all.stderr.as_str()),
-        ("a-1  | a1\na-1  | a2\na-1  | a3\na-1  | end\nb-1  | b1\nb-1  | b2\n", "a-1  | e\n"),
+        (
+            "a-1  | a1\na-1  | a2\na-1  | a3\na-1  | end\nb-1  | b1\nb-1  | b2\n",
+            "a-1  | e\n"
+        ),
     );
     let tail = machine.run("p", &["logs", "--no-color", "--tail", "1"]);
     assert_eq!(tail.stdout, "a-1  | end\nb-1  | b2\n");
@@ -128,10 +137,16 @@ fn logs_have_a_tail_times_and_an_order() {
         let (prefix, rest) = line.split_once("| ").unwrap();
         let (time, text) = rest.split_once(' ').unwrap();
         let time: jiff::Timestamp = time.parse().unwrap();
-        assert!(prefix == "b-1  " && text.starts_with('b') && time.as_second() > 0, "{line}");
+        assert!(
+            prefix == "b-1  " && text.starts_with('b') && time.as_second() > 0,
+            "{line}"
+        );
     }
     // Following ends with what is followed.
-    assert_eq!(machine.ok("p", &["logs", "-f", "--no-log-prefix", "b"]), "b1\nb2\n");
+    assert_eq!(
+        machine.ok("p", &["logs", "-f", "--no-log-prefix", "b"]),
+        "b1\nb2\n"
+    );
     let unknown = machine.run("p", &["logs", "c"]);
     assert_eq!(unknown.code, 1, "{unknown:?}");
     finish(&machine);
@@ -172,12 +187,17 @@ fn ps_is_a_table_and_json() {
     machine.ok("p", &["up", "-d", "--wait", "web"]);
     let list = |args: &[&str]| -> Vec<Value> {
         let text = machine.ok("p", args);
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     };
     let seen = list(&["ps", "-a", "--format", "json"]);
     let facts: Vec<_> = seen
         .iter()
-        .map(|c| ["Name", "Service", "State", "Health", "Image", "Project"].map(|key| c[key].as_str().unwrap().to_owned()))
+        .map(|c| {
+            ["Name", "Service", "State", "Health", "Image", "Project"]
+                .map(|key| c[key].as_str().unwrap().to_owned())
+        })
         .collect();
     assert_eq!(
         facts,
@@ -189,13 +209,26 @@ fn ps_is_a_table_and_json() {
     assert_eq!(seen[0]["ExitCode"], 3);
     let port = &seen[1]["Publishers"][0];
     assert_eq!(
-        (port["URL"].as_str(), port["TargetPort"].as_u64(), port["PublishedPort"].as_u64(), port["Protocol"].as_str()),
+        (
+            port["URL"].as_str(),
+            port["TargetPort"].as_u64(),
+            port["PublishedPort"].as_u64(),
+            port["Protocol"].as_str()
+        ),
         (Some("127.0.0.1"), Some(80), Some(18200), Some("tcp"))
     );
     assert_eq!(list(&["ps", "--format", "json"]).len(), 1);
-    assert_eq!(list(&["ps", "--status", "exited", "--format", "json"]).len(), 1);
+    assert_eq!(
+        list(&["ps", "--status", "exited", "--format", "json"]).len(),
+        1
+    );
     let table = machine.ok("p", &["ps"]);
-    assert!(table.starts_with("NAME ") && table.contains("(healthy)") && table.contains("127.0.0.1:18200->80/tcp"), "{table}");
+    assert!(
+        table.starts_with("NAME ")
+            && table.contains("(healthy)")
+            && table.contains("127.0.0.1:18200->80/tcp"),
+        "{table}"
+    );
     finish(&machine);
 }
 
@@ -267,7 +300,11 @@ services:
     machine.sh("sed -i 's/usleep 600000; echo job .. .d.order/exit 4/' p/compose.yaml");
     let failed = machine.run("p", &["up", "-d"]);
     assert_eq!(failed.code, 1, "{failed:?}");
-    assert!(failed.stderr.contains("job") && failed.stderr.contains("demo-job-1 exited (4)"), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("job") && failed.stderr.contains("demo-job-1 exited (4)"),
+        "{}",
+        failed.stderr
+    );
     assert!(!machine.ok("p", &["ps", "--services"]).contains("last"));
     finish(&machine);
 }
@@ -275,7 +312,9 @@ services:
 #[test]
 fn names_profiles_and_orphans() {
     let service = |name: &str, extra: &str| {
-        format!("  {name}:\n    image: busybox\n    init: true\n    command: sleep infinity\n{extra}")
+        format!(
+            "  {name}:\n    image: busybox\n    init: true\n    command: sleep infinity\n{extra}"
+        )
     };
     let both = format!(
         "services:\n{}{}{}",
@@ -293,14 +332,23 @@ fn names_profiles_and_orphans() {
     assert_eq!(names(&["ps", "--services"]), ["old", "web"]);
     assert!(machine.ok("p", &["ps"]).contains("p-web-1"));
     machine.ok("p", &["--profile", "debug", "up", "-d"]);
-    assert_eq!(names(&["--profile", "debug", "ps", "--services"]), ["old", "tool", "web"]);
+    assert_eq!(
+        names(&["--profile", "debug", "ps", "--services"]),
+        ["old", "tool", "web"]
+    );
     machine.ok("p", &["-p", "other", "up", "-d", "web"]);
     assert_eq!(names(&["-p", "other", "ps", "--services"]), ["web"]);
     machine.ok("p", &["-p", "other", "down", "-t", "0"]);
 
-    machine.write("p/compose.yaml", &format!("services:\n{}", service("web", "")));
+    machine.write(
+        "p/compose.yaml",
+        &format!("services:\n{}", service("web", "")),
+    );
     let ran = machine.run("p", &["up", "-d"]);
-    assert!(ran.code == 0 && ran.stderr.contains("orphan") && ran.stderr.contains("p-old-1"), "{ran:?}");
+    assert!(
+        ran.code == 0 && ran.stderr.contains("orphan") && ran.stderr.contains("p-old-1"),
+        "{ran:?}"
+    );
     assert_eq!(names(&["ps", "--services"]), ["old", "tool", "web"]);
     assert_eq!(names(&["ps", "--services", "--orphans=false"]), ["web"]);
     machine.ok("p", &["up", "-d", "--remove-orphans", "-t", "0"]);
@@ -310,30 +358,58 @@ fn names_profiles_and_orphans() {
 
 #[test]
 fn several_files_standard_input_and_a_subdirectory() {
-    let machine = Machine::project("name: demo\nservices:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n");
-    machine.write("p/over.yaml", "services:\n  web:\n    environment: {A: over}\n");
+    let machine = Machine::project(
+        "name: demo\nservices:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n",
+    );
+    machine.write(
+        "p/over.yaml",
+        "services:\n  web:\n    environment: {A: over}\n",
+    );
     machine.write("p/deep/down/keep", "");
     machine.ok("p", &["-f", "compose.yaml", "-f", "over.yaml", "up", "-d"]);
     assert_eq!(inside(&machine, "web", "echo $A"), "over\n");
     assert_eq!(machine.ok("p/deep/down", &["ps", "--services"]), "web\n");
-    let stack = format!("{} --root {}", env!("CARGO_BIN_EXE_stack"), machine.root().display());
-    machine.sh(&format!("cd p && sed s/infinity/10000/ compose.yaml | {stack} -f - up -d -t 0"));
-    assert_eq!(inside(&machine, "web", "tr '\\0' ' ' < /proc/$(pidof sleep)/cmdline; echo ${A-unset}"), "sleep 10000 unset\n");
+    let stack = format!(
+        "{} --root {}",
+        env!("CARGO_BIN_EXE_stack"),
+        machine.root().display()
+    );
+    machine.sh(&format!(
+        "cd p && sed s/infinity/10000/ compose.yaml | {stack} -f - up -d -t 0"
+    ));
+    assert_eq!(
+        inside(
+            &machine,
+            "web",
+            "tr '\\0' ' ' < /proc/$(pidof sleep)/cmdline; echo ${A-unset}"
+        ),
+        "sleep 10000 unset\n"
+    );
     finish(&machine);
 }
 
 #[test]
 fn a_build_is_cached_and_its_change_recreates() {
-    let machine = Machine::project("name: demo\nservices:\n  web:\n    build: {context: ., args: {WHO: me}}\n    init: true\n");
+    let machine = Machine::project(
+        "name: demo\nservices:\n  web:\n    build: {context: ., args: {WHO: me}}\n    init: true\n",
+    );
     let dockerfile = |text: &str| {
-        format!("FROM busybox AS base\nARG WHO\nRUN echo built by $WHO > /who\nFROM base\nCOPY --chmod=644 file /file\nENV A=b\nWORKDIR /srv\nUSER 65534\nCMD {text}\n")
+        format!(
+            "FROM busybox AS base\nARG WHO\nRUN echo built by $WHO > /who\nFROM base\nCOPY --chmod=644 file /file\nENV A=b\nWORKDIR /srv\nUSER 65534\nCMD {text}\n"
+        )
     };
     machine.write("p/file", "copied\n");
     machine.write("p/Dockerfile", &dockerfile("[\"sleep\", \"infinity\"]"));
     machine.ok("p", &["up", "-d"]);
-    assert_eq!(inside(&machine, "web", "cat /who /file; echo $A; pwd; id -u"), "built by me\ncopied\nb\n/srv\n65534\n");
+    assert_eq!(
+        inside(&machine, "web", "cat /who /file; echo $A; pwd; id -u"),
+        "built by me\ncopied\nb\n/srv\n65534\n"
+    );
     let again = machine.run("p", &["build"]);
-    assert!(again.stderr.contains("CACHED") || again.stdout.contains("CACHED"), "{again:?}");
+    assert!(
+        again.stderr.contains("CACHED") || again.stdout.contains("CACHED"),
+        "{again:?}"
+    );
     let id = machine.ok("p", &["ps", "-q"]);
     machine.ok("p", &["up", "-d", "--build"]);
     assert_eq!(machine.ok("p", &["ps", "-q"]), id);
@@ -346,6 +422,12 @@ fn a_build_is_cached_and_its_change_recreates() {
     machine.write("p/Dockerfile", "FROM busybox\nRUN echo why; exit 9\n");
     let failed = machine.run("p", &["build"]);
     assert_eq!(failed.code, 1, "{failed:?}");
-    assert!(failed.stderr.contains("Dockerfile:2:1") && failed.stderr.contains("why") && failed.stderr.contains('9'), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("Dockerfile:2:1")
+            && failed.stderr.contains("why")
+            && failed.stderr.contains('9'),
+        "{}",
+        failed.stderr
+    );
     finish(&machine);
 }
