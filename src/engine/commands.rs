@@ -637,20 +637,25 @@ impl Engine {
             Adoption::NotNeeded => Ok(()),
             Adoption::Adopting(starting) => {
                 readable(&starting).await.map_err(failed)?;
-                starting
-                    .finish()
-                    .map_err(|error| failed(std::io::Error::other(chain(&error))))?;
-                Ok(())
+                match starting.finish() {
+                    Ok(_) => Ok(()),
+                    // It ended after it was looked at: then there is nothing left to adopt.
+                    Err(_) if self.runtime.get(id)?.pid().is_none() => self.release(id),
+                    Err(error) => Err(failed(std::io::Error::other(chain(&error)))),
+                }
             }
             // It has ended unseen: what the plan does about it is the plan's.
-            Adoption::Ended { .. } => {
-                self.net
-                    .release(&[id.as_str()])
-                    .map_err(|errors| EngineError::Several {
-                        messages: errors.iter().map(ToString::to_string).collect(),
-                    })
-            }
+            Adoption::Ended { .. } => self.release(id),
         }
+    }
+
+    /// Takes names and ports of a container that has ended out of force.
+    fn release(&self, id: &crate::runtime::config::ContainerId) -> Result<(), EngineError> {
+        self.net
+            .release(&[id.as_str()])
+            .map_err(|errors| EngineError::Several {
+                messages: errors.iter().map(|error| chain(error)).collect(),
+            })
     }
 
     /// Holds the instance: shared while containers start, alone while its last traces are removed.

@@ -27,6 +27,8 @@ pub struct LogStream {
     /// Ids of `sources`, and which one each is.
     known: BTreeMap<ContainerId, usize>,
     ready: VecDeque<LogLine>,
+    /// Lines asked for so far.
+    turns: u32,
     /// Ends to be told once every line that is there has been.
     ends: VecDeque<(usize, LogLine)>,
     /// Whether something may have changed since containers were last looked at.
@@ -64,6 +66,7 @@ impl Engine {
             sources: Vec::new(),
             known: BTreeMap::new(),
             ready: VecDeque::new(),
+            turns: 0,
             ends: VecDeque::new(),
             stale: false,
             held_open: None,
@@ -76,6 +79,11 @@ impl Engine {
 impl LogStream {
     /// Returns the next line; `None` at the end: of what is there, or with `follow` when all containers have ended.
     pub async fn next(&mut self) -> Result<Option<LogLine>, EngineError> {
+        // A container that never stops writing would keep everybody else waiting: interrupts too.
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns.is_multiple_of(64) {
+            tokio::task::yield_now().await;
+        }
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(Some(line));
