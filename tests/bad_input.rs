@@ -218,3 +218,24 @@ fn a_container_that_ends_without_its_monitor_is_started_again_and_removed() {
     machine.ok("p", &["down"]);
     machine.assert_clean();
 }
+
+#[test]
+fn a_build_killed_in_a_step_leaves_nothing_after_the_next_command() {
+    let build = "    build: {context: ., dockerfile_inline: \"FROM busybox\\nRUN echo begun && sleep 10000\"}\n";
+    let machine = Machine::project(&format!("name: demo\nservices:\n  web:\n{build}"));
+    let mut building = machine
+        .stack("p", &["build"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(building.stderr.take().unwrap());
+    let begun = std::io::BufRead::lines(output).any(|line| line.unwrap().ends_with("| begun"));
+    building.kill().unwrap();
+    building.wait().unwrap();
+    assert!(begun);
+    assert_ne!(machine.leftovers(), [""; 0], "the step was running");
+    machine.write("p/compose.yaml", "name: demo\nservices: {}\n");
+    machine.ok("p", &["down"]);
+    machine.assert_clean();
+    assert_eq!(machine.sh("ls stack/run/steps; ls stack/lib/tmp"), "lock\n");
+}

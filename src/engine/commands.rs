@@ -11,6 +11,7 @@ use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::lower::network;
+use crate::engine::step;
 
 use crate::engine::{BuildChoices, Engine, INSTANCE_LOCK, chain, readable};
 use crate::images::Platform;
@@ -672,15 +673,11 @@ impl Engine {
         let taken = taken.map_err(|source| EngineError::file("lock", &path, source))?;
         // Somebody is starting containers: then this is not the last one.
         let Some(_lock) = taken else { return Ok(()) };
+        let mut messages = step::sweep(self);
         if !self.runtime.list()?.is_empty() {
-            return Ok(());
+            return several(messages);
         }
-        let mut messages = Vec::new();
-        if let Err(errors) = self
-            .net
-            .remove_network(crate::engine::step::BUILD_NETWORK)
-            .await
-        {
+        if let Err(errors) = self.net.remove_network(step::BUILD_NETWORK).await {
             messages.extend(errors.iter().map(|error| chain(error)));
         }
         let cgroups = crate::runtime::cgroup::Cgroups::detect(self.instance.as_str());
@@ -695,11 +692,16 @@ impl Engine {
                 .err()
                 .map(|error| chain(&error)),
         );
-        if messages.is_empty() {
-            Ok(())
-        } else {
-            Err(EngineError::Several { messages })
-        }
+        several(messages)
+    }
+}
+
+/// An error of all these, if there are any.
+fn several(messages: Vec<String>) -> Result<(), EngineError> {
+    if messages.is_empty() {
+        Ok(())
+    } else {
+        Err(EngineError::Several { messages })
     }
 }
 

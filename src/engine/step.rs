@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::engine::error::EngineError;
 use crate::engine::linux::read_host_resolver;
 use crate::engine::lower::process::DEFAULT_PATH;
-use crate::engine::{Engine, readable};
+use crate::engine::{Engine, chain, readable};
 use crate::images::build::{RunStep, StepError, StepRunner};
 use crate::net::config::{EndpointConfig, NetworkConfig, SandboxConfig};
 use crate::runtime::cgroup::{Cgroup, Cgroups, DeviceAccess};
@@ -27,6 +27,8 @@ use crate::sys::{netns, pidfd};
 
 /// The network that steps run in; made when the first one runs.
 pub(crate) const BUILD_NETWORK: &str = "stack_build";
+/// The directory of running steps beneath the run directory: one directory each, named by its id.
+const STEPS: &str = "steps";
 /// Where systemd-resolved lists the servers behind its own.
 const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
@@ -71,7 +73,7 @@ impl<'a> RuntimeSteps<'a> {
             directory: None,
             attached: false,
         };
-        let directory = self.engine.roots.run.join("steps").join(id.short());
+        let directory = self.engine.roots.run.join(STEPS).join(id.as_str());
         fs_err::create_dir_all(&directory)?;
         scene.directory = Some(directory.clone());
         let group =
@@ -79,11 +81,7 @@ impl<'a> RuntimeSteps<'a> {
                 .create(id.as_str(), &Resources::default(), DeviceAccess::Default)?;
         let group = scene.cgroup.insert(group);
         let netns = match &self.resolv_conf {
-            Some(_) => Some(
-                self.attach(&id)
-                    .await
-                    .map_err(|error| crate::engine::chain(&error))?,
-            ),
+            Some(_) => Some(self.attach(&id).await.map_err(|error| chain(&error))?),
             None => None,
         };
         scene.attached = netns.is_some();
@@ -248,6 +246,37 @@ impl Drop for Scene<'_> {
             let _removed = fs_err::remove_dir_all(directory);
         }
     }
+}
+
+/// Takes apart the steps of builds that were killed; returns what could not be. No build may be running.
+pub(crate) fn sweep(engine: &Engine) -> Vec<String> {
+    let top = engine.roots.run.join(STEPS);
+    let entries = match fs_err::read_dir(&top) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut messages = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let id = name.to_string_lossy();
+        let cgroups = Cgroups::detect(engine.instance.as_str());
+        let ended = cgroups.and_then(|cgroups| {
+            let group = cgroups.existing(&id);
+            group.kill_all()?;
+            group.remove()
+        });
+        messages.extend(ended.err().map(|error| chain(&error)));
+        let released = engine.net.release(&[&*id]).err().unwrap_or_default();
+        messages.extend(released.iter().map(|error| chain(error)));
+        messages.extend(engine.net.forget(&[&*id]).err().map(|error| chain(&error)));
+        // Last: while anything is left of a step, its directory says so.
+        if messages.is_empty() {
+            let removed = fs_err::remove_dir_all(entry.path()).err();
+            messages.extend(removed.map(|error| error.to_string()));
+        }
+    }
+    messages
 }
 
 /// Returns the container that a step runs as: Docker's defaults, nothing mounted, nothing limited.
