@@ -196,10 +196,14 @@ fn a_container_that_ends_without_its_monitor_is_started_again_and_removed() {
     let machine = Machine::project(&format!("name: demo\nservices:\n{GOOD}"));
     machine.ok("p", &["up", "-d"]);
     let id = machine.ok("p", &["ps", "-q"]);
-    let monitor = machine.sh(&format!("pgrep -f 'monitor {}' | head -n 1", id.trim()));
+    let monitor = machine.sh(&format!("pgrep -o -f 'monitor {}'", id.trim()));
     let inside = machine.sh(&format!("pgrep -P {}", monitor.trim()));
     let all = format!("{monitor} {inside}").replace('\n', " ");
-    machine.sh(&format!("kill -9 {all}"));
+    // Killed is not yet ended.
+    machine.sh(&format!(
+        "kill -9 {all}; timeout 30 sh -c 'for p in {all}; do \
+         while grep -q \"^State:.[^Z]\" /proc/$p/status 2>/dev/null; do :; done; done'"
+    ));
     assert_eq!(machine.ok("p", &["ps", "-q"]), "");
     machine.ok("p", &["up", "-d"]);
     assert_eq!(
@@ -207,7 +211,7 @@ fn a_container_that_ends_without_its_monitor_is_started_again_and_removed() {
         "back\n"
     );
     let monitor = machine.sh(&format!(
-        "pgrep -f 'monitor {}' | head -n 1",
+        "pgrep -o -f 'monitor {}'",
         machine.ok("p", &["ps", "-q"]).trim()
     ));
     machine.sh(&format!("kill -9 {}", monitor.trim()));

@@ -137,7 +137,7 @@ impl LogStream {
     /// Moves the earliest entry of all buffers to `ready`; false when there is none.
     fn take_earliest(&mut self) -> Result<bool, EngineError> {
         for source in &mut self.sources {
-            if source.buffer.is_empty() && source.more {
+            while source.buffer.is_empty() && source.more {
                 let mut entries = Vec::new();
                 source.more = self
                     .follower
