@@ -121,7 +121,10 @@ fn init() {
 fn monitor_logs() {
     let instance = Instance::new();
     let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); echo $i; done; echo end; exit 42";
-    let id = instance.start(&instance.config("one", script), false);
+    let mut config = instance.config("one", script);
+    // Nothing is rotated away.
+    config.log.max_size_bytes = 64 << 20;
+    let id = instance.start(&config, false);
     // The pipe fills: the writer waits for the next monitor instead of dying.
     instance.kill_monitor(&id);
     let init = instance.get(&id).pid().unwrap();
