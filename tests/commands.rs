@@ -339,6 +339,17 @@ fn names_profiles_and_orphans() {
     machine.ok("p", &["-p", "other", "up", "-d", "web"]);
     assert_eq!(names(&["-p", "other", "ps", "--services"]), ["web"]);
     machine.ok("p", &["-p", "other", "down", "-t", "0"]);
+    // Naming a service enables the profile that it is behind.
+    machine.ok("p", &["-p", "named", "up", "-d", "tool"]);
+    let running = machine.ok(
+        "p",
+        &["-p", "named", "--profile", "debug", "ps", "--services"],
+    );
+    assert_eq!(running, "tool\n");
+    machine.ok(
+        "p",
+        &["-p", "named", "--profile", "debug", "down", "-t", "0"],
+    );
 
     machine.write(
         "p/compose.yaml",

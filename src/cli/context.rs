@@ -80,6 +80,30 @@ impl Context {
         self.load_as(true)
     }
 
+    /// Loads the project for a command that names `services`: naming one enables the profiles it is behind, as in Docker
+    /// Compose.
+    pub(crate) fn load_with(&self, services: &[String]) -> Result<Loaded, CliError> {
+        let mut options = self.load_options(true)?;
+        let mut loaded = load_files(&options)?;
+        let named = services
+            .iter()
+            .filter_map(|name| loaded.stack.disabled.get(name.as_str()));
+        let behind: Vec<String> = named.flat_map(|service| service.profiles.clone()).collect();
+        if !behind.is_empty() {
+            if options.profiles.is_empty() {
+                // Those of the flag stand instead of the variable's: both are wanted here.
+                let listed = loaded.environment.get("COMPOSE_PROFILES");
+                let listed = listed.into_iter().flat_map(|names| names.split(','));
+                let listed = listed.map(str::trim).filter(|name| !name.is_empty());
+                options.profiles = listed.map(str::to_owned).collect();
+            }
+            options.profiles.extend(behind);
+            loaded = load_files(&options)?;
+        }
+        self.warn_of(&loaded);
+        Ok(loaded)
+    }
+
     /// Loads the project, with variables filled in or as they are.
     pub(crate) fn load_as(&self, interpolate: bool) -> Result<Loaded, CliError> {
         let loaded = load_files(&self.load_options(interpolate)?)?;

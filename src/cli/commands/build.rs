@@ -14,7 +14,7 @@ use crate::engine::cancel::Cancel;
 pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliError> {
     context.sealed()?;
     context.refuse_dry_run("build")?;
-    let loaded = context.load()?;
+    let loaded = context.load_with(&args.services)?;
     super::check_services(&loaded.stack, &args.services)?;
     let build_args = build_args(&args.build_arg, &loaded.environment);
     let options = BuildOptions {

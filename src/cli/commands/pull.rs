@@ -11,7 +11,7 @@ use crate::engine::cancel::Cancel;
 /// Pulls the images of services.
 pub(super) async fn run(context: &Context, args: PullArgs) -> Result<(), CliError> {
     context.refuse_dry_run("pull")?;
-    let loaded = context.load()?;
+    let loaded = context.load_with(&args.services)?;
     super::check_services(&loaded.stack, &args.services)?;
     let options = PullOptions {
         services: args.services,

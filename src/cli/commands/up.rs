@@ -17,7 +17,7 @@ use crate::spec::model::service::PullPolicy;
 /// Creates and starts containers, and stays with them unless told otherwise.
 pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError> {
     context.sealed()?;
-    let loaded = context.load()?;
+    let loaded = context.load_with(&args.services)?;
     let stack = &loaded.stack;
     check_services(stack, &args.services)?;
     check_services(stack, &args.attach)?;
