@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dotenv::{self, Format};
 use super::load::{LoadOptions, ReadError, ReadFile};
-use super::source::{SourceId, Sources, Span};
+use super::origin::Trace;
+use super::source::{SourceId, Sources, Span, Spanned};
 use super::tree::Node;
 use super::yaml::parse;
 
@@ -16,6 +17,9 @@ const MAX_FILE: usize = 32 << 20;
 
 /// Variables by name.
 pub(crate) type Environment = BTreeMap<String, String>;
+
+/// Variables by name, each with the place of its key in the dotenv file that sets it.
+pub(crate) type Provided = BTreeMap<String, Spanned<String>>;
 
 /// The state of one load.
 pub(crate) struct Session<'a> {
@@ -31,6 +35,8 @@ pub(crate) struct Session<'a> {
     pub(crate) diagnostics: Diagnostics,
     /// The first place of each variable that is not set.
     pub(crate) unset: BTreeMap<String, Span>,
+    /// Where files and variables come from.
+    pub(crate) trace: Trace,
 }
 
 /// One Compose file, read.
@@ -55,6 +61,7 @@ impl<'a> Session<'a> {
             opened: BTreeMap::new(),
             diagnostics: Diagnostics::default(),
             unset: BTreeMap::new(),
+            trace: Trace::default(),
         }
     }
 
@@ -148,13 +155,21 @@ impl<'a> Session<'a> {
         id: SourceId,
         format: Format,
         lookup: &dotenv::Lookup<'_>,
-    ) -> Option<Environment> {
+    ) -> Option<Provided> {
         let parsed = dotenv::parse(&self.sources.get(id)?.text, format, lookup);
         match parsed {
             Ok(variables) => {
-                let pairs = variables
-                    .into_iter()
-                    .map(|(key, variable)| (key, variable.value));
+                let pairs = variables.into_iter().map(|(key, variable)| {
+                    let start = u32::try_from(variable.at).unwrap_or(u32::MAX);
+                    let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+                    let span = Span {
+                        source: id,
+                        start,
+                        end: start.saturating_add(length),
+                    };
+                    let value = variable.value;
+                    (key, Spanned { value, span })
+                });
                 Some(pairs.collect())
             }
             Err(error) => {

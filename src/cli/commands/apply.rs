@@ -305,7 +305,7 @@ impl Apply<'_> {
 
     /// Loads the project of the source.
     fn load(&self, checkout: Option<&Checkout>) -> Result<Loaded, CliError> {
-        let mut options = self.context.load_options(true)?;
+        let mut options = self.context.load_options(crate::spec::Steps::default())?;
         let directory = match (&self.source, checkout) {
             (_, Some(checkout)) => &checkout.directory,
             (Source::Directory(directory), None) => directory,
