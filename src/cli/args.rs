@@ -117,7 +117,6 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Check and show the Compose file, resolved
     #[command(visible_alias = "convert")]
-    #[command(visible_alias = "convert")]
     Config(ConfigArgs),
     /// Build images
     Build(BuildArgs),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::args::{AnsiArg, Global, ProgressArg};
 use super::failure::CliError;
 use super::render::Printer;
-use super::render::diagnostic::{render_all, render_message};
+use super::render::diagnostic::{Drawing, render_all, render_message};
 use super::render::progress::{Progress, ProgressMode, Shown};
 use crate::engine::Engine;
 use crate::engine::roots::Roots;
@@ -116,9 +116,9 @@ impl Context {
     /// Says what a load warns of.
     pub(crate) fn warn_of(&self, loaded: &Loaded) {
         if !loaded.warnings.is_empty() {
-            let colour = self.printer.err_look.colour;
+            let drawing = Drawing::on(&self.printer);
             self.printer
-                .err(render_all(&loaded.warnings, &loaded.sources, colour));
+                .err(render_all(&loaded.warnings, &loaded.sources, drawing));
         }
     }
 

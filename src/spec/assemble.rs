@@ -213,6 +213,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
         for item in items {
             let item = self.canonicalizer(setting).include(item);
             let included = item.and_then(|item| self.include(&item, setting));
+            self.session.is_partial |= included.is_none();
             whole = match (whole, included) {
                 (Some(whole), Some(included)) => Some(merge::project(whole, &included)),
                 (whole, included) => whole.or(included),

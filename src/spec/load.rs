@@ -162,6 +162,7 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
         places,
     } = discover::discover(session)?;
     let parsed = parse(session, &files);
+    session.is_partial |= parsed.len() < files.len();
     let name = project_name(session, &parsed, &environment, &directory);
     if let Some(name) = &name {
         environment.insert("COMPOSE_PROJECT_NAME".to_owned(), name.to_string());
@@ -189,7 +190,9 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
         return None;
     }
     let mut project = project?;
-    normalize::check_complete(&mut project, &mut session.diagnostics);
+    if !session.is_partial {
+        normalize::check_complete(&mut project, &mut session.diagnostics);
+    }
     let steps = session.options.steps;
     let profiles = if steps.interpolate {
         active_profiles(session.options, &setting.environment)
@@ -198,13 +201,17 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
     };
     let shown_name = name.as_ref().map_or("", |name| name.as_str());
     let normalized = normalize::normalize(session, project, &setting, shown_name, &profiles);
-    if steps.check_consistency && steps.interpolate {
+    if steps.check_consistency && steps.interpolate && !session.is_partial {
         validate::validate(&normalized, &mut session.diagnostics);
     }
     let files = files.into_iter().filter(|file| !is_stdin(file)).collect();
-    // What a variable stands for, or a name that was not written out, is not there to be decoded.
+    // What a variable stands for, a name that was not written out, or what an unreadable file says, is not there to be
+    // decoded.
     let mut unsaid = Diagnostics::default();
-    let is_whole = steps.interpolate && steps.normalize && steps.check_consistency;
+    let is_whole = steps.interpolate
+        && steps.normalize
+        && steps.check_consistency
+        && !session.is_partial;
     let diagnostics = if is_whole {
         &mut session.diagnostics
     } else {

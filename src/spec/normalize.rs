@@ -538,8 +538,8 @@ fn child(shape: &'static Shape, key: &str) -> Option<&'static Shape> {
 }
 
 impl Shape {
-    /// Returns what must stand there, for shapes that a null is not.
-    fn null_refused(&self) -> Option<&'static str> {
+    /// Returns what must stand there, for shapes that a null is not (in the words of an error).
+    pub(crate) fn null_refused(&self) -> Option<&'static str> {
         Some(match self {
             Self::Any | Self::Command | Self::HealthTest | Self::NullOrObject(_) => return None,
             Self::Text | Self::Word(_) | Self::Path | Self::Context | Self::Duration => "a string",
@@ -547,7 +547,7 @@ impl Shape {
             Self::Boolean | Self::External => "a boolean",
             Self::Integer(..) => "an integer",
             Self::Number => "a number",
-            Self::Bytes => "a number of id",
+            Self::Bytes => "a number of bytes",
             Self::Mode => "permission bits in octal",
             Self::List(..) | Self::Ports | Self::Mounts | Self::Grants(_) => "a list",
             Self::OneOrMany(_) | Self::EnvFiles => "a string or a list",

@@ -100,9 +100,21 @@ pub struct Overridden {
 const OWN_VARIABLES: [&str; 2] = ["COMPOSE_PROJECT_NAME", "PWD"];
 
 /// What a short form says although it is not written in it.
-const IMPLIED: [&str; 9] = [
-    "bind", "condition", "mode", "protocol", "required", "restart", "target", "type", "volume",
+const IMPLIED: [&str; 10] = [
+    "bind",
+    "condition",
+    "dockerfile",
+    "mode",
+    "protocol",
+    "required",
+    "restart",
+    "target",
+    "type",
+    "volume",
 ];
+
+/// The first word of a health check that is written as one text.
+const SHELL_TEST: &str = "CMD-SHELL";
 
 /// Explains every leaf of `rendered`, which was rendered from `loaded`, in the order of rendering.
 pub fn explain(loaded: &Loaded, rendered: &Json) -> Vec<Leaf> {
@@ -218,9 +230,11 @@ impl Explainer<'_> {
     fn scalar(&self, leaf: &mut Leaf, way: &[String], node: &Node, written: &Node) {
         let name = way.last().map(String::as_str).unwrap_or_default();
         let value = scalar_text(node).unwrap_or_default();
-        if written.is_null() && !node.is_null() || written.as_str() == Some(name) && is_bare(way) {
-            let takes_variable = is_bare(way);
-            if takes_variable && let Some(scope) = self.scopes(node.span.source).next() {
+        let is_absent = written.is_null() && !node.is_null();
+        if is_absent || written.as_str() == Some(name) && is_bare(way) {
+            if is_bare(way)
+                && let Some(scope) = self.scopes(node.span.source).next()
+            {
                 leaf.kind = Kind::Bare;
                 leaf.variables.push(Variable {
                     name: name.to_owned(),
@@ -243,7 +257,8 @@ impl Explainer<'_> {
             Some((_, filled)) if !uses.is_empty() => filled.clone(),
             _ => scalar_text(written).unwrap_or_default(),
         };
-        let is_short_form = whole != value && IMPLIED.contains(&name);
+        let is_shell_test = value == SHELL_TEST && way.iter().any(|key| key == "healthcheck");
+        let is_short_form = whole != value && (IMPLIED.contains(&name) || is_shell_test);
         let is_implied = node.as_mapping().is_some()
             || is_short_form && (value.is_empty() || !whole.contains(&value));
         if is_implied {
@@ -259,7 +274,7 @@ impl Explainer<'_> {
             self.variable(scope, one, node.span, &mut variables);
             let own = scope.value_of(one);
             // Of a short form that is taken apart, only what this part has in it.
-            let is_here = whole == value || own.is_empty() || value.contains(&own);
+            let is_here = whole == value || own.is_empty() || has_word(&value, &own);
             if !is_here {
                 variables.truncate(from);
             }
@@ -335,7 +350,7 @@ impl Explainer<'_> {
         let own = way.get(..2).map(|own| own.join("."));
         let part = self.index.part(from);
         leaf.part = part
-            .filter(|part| way.first().map(String::as_str) != Some(part))
+            .filter(|part| part.contains('.') || part.starts_with("x-"))
             .filter(|part| own.as_deref() != Some(part))
             .map(str::to_owned);
         let service = way.get(1).map(String::as_str).unwrap_or_default();
@@ -441,6 +456,15 @@ impl Scope {
         let filled = template::substitute(text, &mut Silent(self));
         filled.map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
     }
+}
+
+/// Whether `part` stands in `text` with no letter or digit beside it.
+fn has_word(text: &str, part: &str) -> bool {
+    text.match_indices(part).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + part.len()..].chars().next();
+        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+    })
 }
 
 /// Whether a name without a value stands for the variable of that name.

@@ -135,6 +135,12 @@ impl Trace {
         self.dotenv.entry(source).or_insert(why);
     }
 
+    /// Returns the names of all variables that a file sees.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
+        let environments = self.scopes.iter().map(|scope| &scope.environment);
+        environments.flat_map(|environment| environment.keys().map(String::as_str))
+    }
+
     /// Returns the project's name as a file writes it, variables not filled in.
     pub(crate) fn written_name<'s>(&self, sources: &'s Sources) -> Option<&'s str> {
         let NameFrom::File(span) = self.name else {
