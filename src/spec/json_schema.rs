@@ -19,7 +19,8 @@ pub fn schema() -> Value {
     let mut root = definitions.object("project", schema::PROJECT);
     if let Some(properties) = root.get_mut("properties").and_then(Value::as_object_mut) {
         let include = definitions.reference("include", schema::INCLUDE);
-        let include = json!({ "type": "array", "items": { "anyOf": [{ "type": "string" }, include] } });
+        let include =
+            json!({ "type": "array", "items": { "anyOf": [{ "type": "string" }, include] } });
         properties.insert("include".to_owned(), include);
     }
     let mut whole = Map::new();
@@ -190,10 +191,9 @@ impl Definitions {
                 let file = self.reference("env_file", schema::ENV_FILE);
                 any_of([text(), list_of(any_of([text(), file]))])
             }
-            Shape::ExtraHosts => any_of([
-                list_of(text()),
-                map_of(any_of([text(), list_of(text())])),
-            ]),
+            Shape::ExtraHosts => {
+                any_of([list_of(text()), map_of(any_of([text(), list_of(text())]))])
+            }
             Shape::Ulimits => {
                 let limit = self.reference("ulimit", schema::ULIMIT);
                 let number = self.shape("ulimit", &Shape::Integer(-1, i64::MAX));
@@ -318,8 +318,16 @@ mod tests {
     fn every_attribute_of_a_service_is_in_it() {
         let schema = schema();
         let service = schema.pointer("/$defs/service/properties").unwrap();
-        let keys: Vec<&str> = service.as_object().unwrap().keys().map(String::as_str).collect();
-        let names: Vec<&str> = schema::SERVICE.iter().map(|attribute| attribute.name).collect();
+        let keys: Vec<&str> = service
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let names: Vec<&str> = schema::SERVICE
+            .iter()
+            .map(|attribute| attribute.name)
+            .collect();
         assert_eq!(keys, names);
     }
 }

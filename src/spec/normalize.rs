@@ -349,9 +349,7 @@ fn env_file(
         return Provided::new();
     };
     // Absolute already, unless paths are left as they are.
-    let path_text = &setting
-        .directory
-        .join(path.as_str().unwrap_or_default());
+    let path_text = &setting.directory.join(path.as_str().unwrap_or_default());
     let required = !matches!(
         file.get("required").map(|node| &node.value),
         Some(Value::Bool(false))

@@ -200,7 +200,10 @@ impl Apply<'_> {
             Err(error) => {
                 let text = match error {
                     CliError::Ended(_) => "interrupted".to_owned(),
-                    error => error.text(crate::cli::render::diagnostic::Drawing::plain()).trim_end().to_owned(),
+                    error => error
+                        .text(crate::cli::render::diagnostic::Drawing::plain())
+                        .trim_end()
+                        .to_owned(),
                 };
                 round.sum_up(&self.source_name, "failed", Some(&text));
             }
