@@ -1,7 +1,7 @@
 //! Applies a plan: walks its steps as their turn comes, decides nothing.
 //!
 //! All steps whose turn has come run at once, on one thread; only pulls and builds are bounded. A failure stops what needs
-//! it and nothing else; an interrupt begins nothing new, breaks off what may be broken off (waits, pulls, builds, stops) and
+//! it, and waits that nobody needs then, and nothing else; an interrupt begins nothing new, breaks off what may be broken off (waits, pulls, builds, stops) and
 //! lets the rest end. Nothing is rolled back: the next command observes and plans again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,6 +137,8 @@ struct Walk<'a> {
     made: BTreeMap<StepId, ContainerId>,
     /// Steps that run and may be broken off.
     breakable: BTreeMap<usize, AbortHandle>,
+    /// Waits that were broken off because nobody needs them any more.
+    idle: BTreeSet<usize>,
     failures: Vec<StepFailure>,
     cancelled: bool,
     broken_off: bool,
@@ -168,6 +170,7 @@ impl<'a> Walk<'a> {
             builds: 0,
             made: BTreeMap::new(),
             breakable: BTreeMap::new(),
+            idle: BTreeSet::new(),
             failures: Vec::new(),
             cancelled: false,
             broken_off: false,
@@ -261,6 +264,10 @@ impl<'a> Walk<'a> {
                 if let Some(word) = words(step).end {
                     self.emit_all(step, &EventKind::Finished(word));
                 }
+                if matches!(step.action, Action::StartContainer { .. }) {
+                    let started = self.resolve(&step.action).unwrap_or_default();
+                    started.iter().for_each(|id| self.events.runs(id));
+                }
                 self.events.step(step, &StepEnd::Done);
                 Outcome::Succeeded
             }
@@ -269,12 +276,32 @@ impl<'a> Walk<'a> {
                 Outcome::Failed
             }
             Err(Aborted) => {
-                self.broken_off = true;
+                self.broken_off |= !self.idle.contains(&index);
                 self.events.step(step, &StepEnd::Skipped);
                 Outcome::Skipped
             }
         };
         self.settle(index, outcome);
+        if outcome != Outcome::Succeeded {
+            self.break_off_idle_waits();
+        }
+    }
+
+    /// Breaks off the waits whose every follower will not be done any more: they might never end.
+    fn break_off_idle_waits(&mut self) {
+        for (index, handle) in &self.breakable {
+            let is_wait = matches!(
+                self.plan.steps.get(*index).map(|step| &step.action),
+                Some(Action::AwaitCondition(_))
+            );
+            let followers = self.followers.get(*index).map_or(&[][..], Vec::as_slice);
+            let is_needed = |follower: &usize| self.outcomes.get(*follower) == Some(&None);
+            // A wait without followers is `--wait` itself.
+            if is_wait && !followers.is_empty() && !followers.iter().any(is_needed) {
+                self.idle.insert(*index);
+                handle.abort();
+            }
+        }
     }
 
     /// Reports a failure: an error, or a warning where the plan can do without the step.

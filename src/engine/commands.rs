@@ -17,7 +17,7 @@ use crate::engine::{BuildChoices, Engine, INSTANCE_LOCK, chain, readable};
 use crate::images::Platform;
 use crate::net::config::PortConfig;
 use crate::net::ports::{self, Reserved};
-use crate::plan::action::{Action, ContainerRef};
+use crate::plan::action::{Action, ContainerRef, Resource};
 use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
 use crate::plan::{self, Plan, naming};
@@ -155,6 +155,10 @@ impl Engine {
             plan::prune::networks(&mut containers, stack, &observed);
         }
         warn(&stack.name, &containers, events);
+        events.begins(&containers);
+        for container in left_alone(&containers, &observed) {
+            events.runs(container);
+        }
         if containers.is_empty() {
             self.record_up(stack)?;
             self.repair_network(events)?;
@@ -703,6 +707,25 @@ fn several(messages: Vec<String>) -> Result<(), EngineError> {
     } else {
         Err(EngineError::Several { messages })
     }
+}
+
+/// Returns the containers that a plan leaves as they are, running.
+fn left_alone<'a>(
+    plan: &'a Plan,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a plan::observed::ContainerId> {
+    let names: std::collections::BTreeSet<&str> = plan
+        .unchanged
+        .iter()
+        .filter_map(|resource| match resource {
+            Resource::Container(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let containers = observed.containers.iter();
+    containers
+        .filter(move |container| names.contains(container.name.as_str()))
+        .map(|container| &container.id)
 }
 
 /// Passes a plan's warnings on.

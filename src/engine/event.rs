@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::plan::Step;
+use crate::plan::observed::ContainerId;
+use crate::plan::{Plan, Step};
 
 /// One thing that happened to one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,12 @@ pub trait EventSink {
 
     /// Hears how a step ended, once for each step of a plan that is applied.
     fn step(&self, _step: &Step, _end: &StepEnd) {}
+
+    /// Hears which plan of containers is about to be applied.
+    fn begins(&self, _plan: &Plan) {}
+
+    /// Hears of each container that runs as it is asked to: left alone, or started by a step just now.
+    fn runs(&self, _container: &ContainerId) {}
 
     /// Hears, once the pulls and builds have ended, which references name another image than before.
     fn images(&self, _changed: &BTreeSet<String>) {}

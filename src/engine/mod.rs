@@ -49,7 +49,7 @@ pub use cancel::Cancel;
 pub use commands::{BuildOptions, Planned, PullOptions};
 pub use error::EngineError;
 pub use exec::ExecSession;
-pub use logs::LogStream;
+pub use logs::{Gate, LogStream};
 
 use crate::images::{ClientEnvironment, Images};
 use crate::net::Net;

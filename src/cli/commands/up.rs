@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::attached::{self, Attached};
-use super::{check_services, is_on, timeout, watch};
+use super::{check_services, is_on, timeout};
 use crate::cli::args::{PullArg, UpArgs};
-use crate::cli::context::{Context, now};
+use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
@@ -40,46 +40,25 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
         None
     };
     let mut interrupts = Interrupts::listen()?;
-    let since_ns = now().as_nanosecond();
-    let cancel = Cancel::default();
-    let progress = context.show(Shown {
-        title: "Running",
-        builds: !args.quiet_build,
-        pulls: !args.quiet_pull,
-    });
-    let work = engine.up(stack, &options, &progress, &cancel);
-    let result = drive(work, &progress, &mut interrupts, &cancel).await;
     if args.detach || args.no_start || options.wait {
-        return result;
+        let cancel = Cancel::default();
+        let progress = context.show(Shown {
+            title: "Running",
+            builds: !args.quiet_build,
+            pulls: !args.quiet_pull,
+        });
+        let work = engine.up(stack, &options, &progress, &cancel);
+        return drive(work, &progress, &mut interrupts, &cancel).await;
     }
     let attached = Attached {
         context,
         engine: &engine,
         stack,
         args,
-        since_ns,
+        options: &options,
         watching: Cancel::default(),
     };
-    match (result, watcher) {
-        (Ok(()), None) => attached::stay(&attached, &mut interrupts).await,
-        (Ok(()), Some(watcher)) => {
-            let watch = watch::beside(context, watcher, args.quiet_build, &attached.watching);
-            let stay = async {
-                let stayed = attached::stay(&attached, &mut interrupts).await;
-                attached.watching.cancel();
-                stayed
-            };
-            let (stayed, ()) = tokio::join!(stay, watch);
-            stayed
-        }
-        // Nothing is left running behind the user's back.
-        (Err(error), _) if cancel.is_cancelled() => {
-            attached::stop_after_interrupt(&attached, &mut interrupts)
-                .await
-                .and(Err(error))
-        }
-        (Err(error), _) => Err(error),
-    }
+    attached::run(&attached, watcher, &mut interrupts).await
 }
 
 fn options(args: &UpArgs, loaded: &Loaded) -> UpOptions {

@@ -66,6 +66,8 @@ struct Live {
     board: Board,
     /// Lines drawn last, which the next drawing writes over.
     height: usize,
+    /// Whether the region has made way for other lines.
+    hidden: bool,
     drawn: Option<Instant>,
 }
 
@@ -80,6 +82,7 @@ impl<'a> Progress<'a> {
             live: RefCell::new(Live {
                 board: Board::new(shown.title, shown.builds),
                 height: 0,
+                hidden: false,
                 drawn: None,
             }),
         }
@@ -103,6 +106,25 @@ impl<'a> Progress<'a> {
             self.draw(&mut self.live.borrow_mut(), text);
         } else {
             self.printer.err(text);
+        }
+    }
+
+    /// Takes the live region away, so that others may write whole lines; [`Progress::come_back`] draws it again beneath them.
+    pub(crate) fn make_way(&self) {
+        let mut live = self.live.borrow_mut();
+        if live.height > 0 {
+            self.printer
+                .err(format!("\x1b[?2026h\x1b[{}A\r\x1b[J", live.height));
+            live.height = 0;
+            live.hidden = true;
+        }
+    }
+
+    /// Draws the live region again where it made way.
+    pub(crate) fn come_back(&self) {
+        let mut live = self.live.borrow_mut();
+        if live.hidden {
+            self.draw(&mut live, "");
         }
     }
 
@@ -151,6 +173,7 @@ impl<'a> Progress<'a> {
         }
         text.push_str("\x1b[?2026l");
         live.height = lines.len();
+        live.hidden = false;
         self.printer.err(text);
     }
 }

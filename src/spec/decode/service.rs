@@ -104,6 +104,7 @@ impl Decoder<'_> {
             secrets: grants(node, "secrets"),
             configs: grants(node, "configs"),
             scale: unsigned(node, "scale").or(replicas),
+            attach: boolean(node, "attach"),
             profiles: texts(node, "profiles"),
             watch: self.watch(node),
         }
