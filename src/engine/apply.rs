@@ -295,13 +295,26 @@ impl<'a> Walk<'a> {
                 Some(Action::AwaitCondition(_))
             );
             let followers = self.followers.get(*index).map_or(&[][..], Vec::as_slice);
-            let is_needed = |follower: &usize| self.outcomes.get(*follower) == Some(&None);
+            let is_needed = |follower: &usize| !self.is_doomed(*follower);
             // A wait without followers is `--wait` itself.
             if is_wait && !followers.is_empty() && !followers.iter().any(is_needed) {
                 self.idle.insert(*index);
                 handle.abort();
             }
         }
+    }
+
+    /// Whether a step will not be done, whatever it still waits for.
+    fn is_doomed(&self, index: usize) -> bool {
+        let after = self.plan.steps.get(index).map(|step| step.after.as_slice());
+        let mut after = after.unwrap_or_default().iter();
+        after.any(|after| {
+            let outcome = index_of(after.step()).and_then(|i| self.outcomes.get(i).copied()?);
+            match after {
+                After::Success(_) => matches!(outcome, Some(Outcome::Failed | Outcome::Skipped)),
+                After::Failure(_) | After::End(_) => false,
+            }
+        })
     }
 
     /// Reports a failure: an error, or a warning where the plan can do without the step.
