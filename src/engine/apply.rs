@@ -5,6 +5,7 @@
 //! lets the rest end. Nothing is rolled back: the next command observes and plans again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 
 use futures_util::FutureExt;
@@ -12,7 +13,8 @@ use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::FuturesUnordered;
 
-use super::event::{Event, EventKind, EventSink, StepEnd, Subject};
+use super::event::{Event, EventKind, EventSink, StepEnd, subject};
+use super::chain;
 use super::host::{Host, HostError};
 use crate::plan::action::{Action, Awaited, ContainerRef, Resource};
 use crate::plan::observed::ContainerId;
@@ -49,6 +51,8 @@ pub struct StepFailure {
     pub step: StepId,
     /// What it attempted: `start container demo-web-1`.
     pub attempted: String,
+    /// The same, for whoever looks for what it stems from.
+    pub action: Box<Action>,
     /// Why it failed.
     #[source]
     pub source: HostError,
@@ -80,11 +84,23 @@ pub async fn apply<H: Host>(
     events: &dyn EventSink,
     cancel: impl Future<Output = ()>,
 ) -> Result<(), ApplyError> {
+    apply_within(None, plan, host, events, cancel).await
+}
+
+/// Applies `plan`, at most so many steps at once; waits for conditions do nothing and do not count.
+pub async fn apply_within<H: Host>(
+    limit: Option<NonZeroUsize>,
+    plan: &Plan,
+    host: &H,
+    events: &dyn EventSink,
+    cancel: impl Future<Output = ()>,
+) -> Result<(), ApplyError> {
     for resource in &plan.unchanged {
         emit(events, resource, EventKind::Unchanged(unchanged(resource)));
     }
     let mut cancel = pin!(cancel);
     let mut walk = Walk::new(plan, events);
+    walk.limit = limit.map_or(usize::MAX, NonZeroUsize::get);
     let mut running = FuturesUnordered::new();
     loop {
         if !walk.cancelled && cancel.as_mut().now_or_never().is_some() {
@@ -134,6 +150,9 @@ struct Walk<'a> {
     ready: BTreeSet<usize>,
     pulls: usize,
     builds: usize,
+    /// Steps that are going on, waits apart, and how many of them may be.
+    working: usize,
+    limit: usize,
     made: BTreeMap<StepId, ContainerId>,
     /// Steps that run and may be broken off.
     breakable: BTreeMap<usize, AbortHandle>,
@@ -168,6 +187,8 @@ impl<'a> Walk<'a> {
             outcomes: vec![None; count],
             pulls: 0,
             builds: 0,
+            working: 0,
+            limit: usize::MAX,
             made: BTreeMap::new(),
             breakable: BTreeMap::new(),
             idle: BTreeSet::new(),
@@ -184,6 +205,8 @@ impl<'a> Walk<'a> {
         }
         let steps = &self.plan.steps;
         let has_room = |index: &usize| match steps.get(*index).map(|step| &step.action) {
+            Some(Action::AwaitCondition(_)) => true,
+            _ if self.working >= self.limit => false,
             Some(Action::PullImage(_)) => self.pulls < PULLS_AT_ONCE,
             Some(Action::BuildImage(_)) => self.builds < BUILDS_AT_ONCE,
             _ => true,
@@ -195,6 +218,9 @@ impl<'a> Walk<'a> {
 
     /// Begins a step.
     fn begin<H: Host>(&mut self, index: usize, step: &'a Step, host: &'a H) -> Running<'a> {
+        if !matches!(step.action, Action::AwaitCondition(_)) {
+            self.working = self.working.saturating_add(1);
+        }
         match &step.action {
             Action::PullImage(_) => self.pulls = self.pulls.saturating_add(1),
             Action::BuildImage(_) => self.builds = self.builds.saturating_add(1),
@@ -251,6 +277,9 @@ impl<'a> Walk<'a> {
         let Some(step) = plan.steps.get(index) else {
             return;
         };
+        if !matches!(step.action, Action::AwaitCondition(_)) {
+            self.working = self.working.saturating_sub(1);
+        }
         match &step.action {
             Action::PullImage(_) => self.pulls = self.pulls.saturating_sub(1),
             Action::BuildImage(_) => self.builds = self.builds.saturating_sub(1),
@@ -328,7 +357,7 @@ impl<'a> Walk<'a> {
         });
         let optional = matches!(&step.action, Action::AwaitCondition(wait) if !wait.required);
         if has_fallback || optional {
-            self.emit_all(step, &EventKind::Warning(text.clone()));
+            self.emit_all(step, &EventKind::Warning(format!("{}: {text}", step.action)));
             self.events.step(step, &StepEnd::Spared(text));
             return;
         }
@@ -337,6 +366,7 @@ impl<'a> Walk<'a> {
         self.failures.push(StepFailure {
             step: step.id,
             attempted: step.action.to_string(),
+            action: Box::new(step.action.clone()),
             source: error,
         });
     }
@@ -532,31 +562,13 @@ fn unchanged(resource: &Resource) -> &'static str {
 
 /// Emits one event.
 fn emit(events: &dyn EventSink, resource: &Resource, kind: EventKind) {
-    let subject = match resource {
-        Resource::Network(name) => Subject::Network(name.clone()),
-        Resource::Volume(name) => Subject::Volume(name.clone()),
-        Resource::Image(name) => Subject::Image(name.clone()),
-        Resource::Build(name) => Subject::Build(name.clone()),
-        Resource::Container(name) => Subject::Container(name.clone()),
-    };
+    let subject = subject(resource);
     events.emit(Event { subject, kind });
 }
 
 /// Returns the index of a step in its plan.
 fn index_of(step: StepId) -> Option<usize> {
     usize::try_from(step.0).ok()?.checked_sub(1)
-}
-
-/// Renders an error with all its sources.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Renders how many steps failed.

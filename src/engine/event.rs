@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::plan::action::Resource;
 use crate::plan::observed::ContainerId;
 use crate::plan::{Plan, Step};
 
@@ -32,6 +33,17 @@ pub enum Subject {
     Container(String),
     /// The whole application, by name.
     Project(String),
+}
+
+/// Returns what is shown of a resource.
+pub fn subject(resource: &Resource) -> Subject {
+    match resource {
+        Resource::Network(name) => Subject::Network(name.clone()),
+        Resource::Volume(name) => Subject::Volume(name.clone()),
+        Resource::Image(name) => Subject::Image(name.clone()),
+        Resource::Build(name) => Subject::Build(name.clone()),
+        Resource::Container(name) => Subject::Container(name.clone()),
+    }
 }
 
 /// What happened to a subject.

@@ -8,11 +8,12 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
 //! [`exec`], [`watch`], `step` (builds), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
+mod blame;
 mod boot;
 pub mod cancel;
 mod commands;
@@ -76,6 +77,8 @@ pub struct Engine {
     net: Net,
     runtime: Rc<Runtime>,
     environment: BTreeMap<String, String>,
+    /// Most steps at once; no limit of its own where unset.
+    parallel: Option<std::num::NonZeroUsize>,
     /// Keeps the path that monitors are started from.
     _sealed: Sealed,
 }
@@ -126,9 +129,17 @@ impl Engine {
             })?),
             _sealed: sealed,
             environment: environment.clone(),
+            parallel: None,
             roots: roots.clone(),
             instance,
         })
+    }
+}
+
+impl Engine {
+    /// Lets at most so many steps of a plan go on at once.
+    pub fn limit(&mut self, parallel: Option<std::num::NonZeroUsize>) {
+        self.parallel = parallel;
     }
 }
 
@@ -220,16 +231,26 @@ pub(crate) async fn readable(fd: &impl AsFd) -> std::io::Result<()> {
     crate::sys::ready::readable(fd.as_fd()).await
 }
 
-/// Renders an error and its causes: `a: b: c`.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+/// Joins an error and its causes: `a: b: c`. What the words before it say already is not said again.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // `fs_err` puts ``failed to open file `PATH` `` before the reason.
+        let path = words.split('`').nth(1);
+        let names_again = words.starts_with("failed to ")
+            && error.source().is_some()
+            && path.is_some_and(|path| message.contains(path));
+        if !message.ends_with(&words) && !names_again {
+            if !message.is_empty() {
+                message.push_str(": ");
+            }
+            message.push_str(&words);
+        }
+        cause = error.source();
     }
-    text
+    message
 }
 
 /// Turns an error of volumes into the engine's.

@@ -38,4 +38,5 @@ pub(crate) mod words;
 pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, load};
+pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, environment, load};
+pub use session::MAX_FILE as MAX_FILE_BYTES;

@@ -12,7 +12,7 @@ use super::tree::Node;
 use super::yaml::parse;
 
 /// The largest file that is read, in bytes.
-const MAX_FILE: usize = 32 << 20;
+pub const MAX_FILE: usize = 32 << 20;
 
 /// Variables by name.
 pub(crate) type Environment = BTreeMap<String, String>;

@@ -20,7 +20,8 @@ use super::Printer;
 use super::board::Board;
 use super::diagnostic::render_message;
 use super::text::{lines, visible_line};
-use crate::engine::event::{Event, EventKind, EventSink, Subject};
+use crate::engine::Planned;
+use crate::engine::event::{Event, EventKind, EventSink, Subject, subject};
 
 /// Least time between two drawings; ten a second are smooth enough.
 pub(crate) const FRAME: Duration = Duration::from_millis(100);
@@ -105,7 +106,7 @@ impl<'a> Progress<'a> {
         if self.is_live() {
             self.draw(&mut self.live.borrow_mut(), text);
         } else {
-            self.printer.err(text);
+            self.printer.status(text);
         }
     }
 
@@ -114,7 +115,7 @@ impl<'a> Progress<'a> {
         let mut live = self.live.borrow_mut();
         if live.height > 0 {
             self.printer
-                .err(format!("\x1b[?2026h\x1b[{}A\r\x1b[J", live.height));
+                .status(format!("\x1b[?2026h\x1b[{}A\r\x1b[J", live.height));
             live.height = 0;
             live.hidden = true;
         }
@@ -137,7 +138,7 @@ impl<'a> Progress<'a> {
         let (width, _) = Printer::size();
         let lines = live
             .board
-            .summary(self.started.elapsed(), width, self.printer.err_look.colour);
+            .summary(self.started.elapsed(), width, self.printer.status_look().colour);
         self.replace(&mut live, "", &lines);
         live.height = 0;
         live.board = Board::new(self.shown.title, self.shown.builds);
@@ -147,7 +148,7 @@ impl<'a> Progress<'a> {
         live.drawn = Some(Instant::now());
         let (width, height) = Printer::size();
         let highest = HIGHEST.min(height - 1);
-        let colour = self.printer.err_look.colour;
+        let colour = self.printer.status_look().colour;
         let lines = live
             .board
             .frame(self.started.elapsed(), (width, highest), colour);
@@ -157,7 +158,7 @@ impl<'a> Progress<'a> {
     fn replace(&self, live: &mut Live, above: &str, lines: &[String]) {
         if lines.is_empty() && live.height == 0 {
             if !above.is_empty() {
-                self.printer.err(above);
+                self.printer.status(above);
             }
             return;
         }
@@ -174,16 +175,16 @@ impl<'a> Progress<'a> {
         text.push_str("\x1b[?2026l");
         live.height = lines.len();
         live.hidden = false;
-        self.printer.err(text);
+        self.printer.status(text);
     }
 }
 
 impl EventSink for Progress<'_> {
     fn emit(&self, event: Event) {
-        let colour = self.printer.err_look.colour;
+        let colour = self.printer.status_look().colour;
         if let EventKind::Warning(text) = &event.kind {
             match self.mode {
-                ProgressMode::Json => self.printer.err(render_json(&event)),
+                ProgressMode::Json => self.printer.status(render_json(&event)),
                 _ => self.above(&render_message("warning", text, &[], colour)),
             }
             return;
@@ -196,8 +197,8 @@ impl EventSink for Progress<'_> {
         }
         match self.mode {
             ProgressMode::Quiet => {}
-            ProgressMode::Json => self.printer.err(render_json(&event)),
-            ProgressMode::Plain => self.printer.err(render_plain(&event)),
+            ProgressMode::Json => self.printer.status(render_json(&event)),
+            ProgressMode::Plain => self.printer.status(render_plain(&event)),
             ProgressMode::Tty => {
                 let mut live = self.live.borrow_mut();
                 live.board.take(event, self.started.elapsed());
@@ -222,9 +223,32 @@ fn render_plain(event: &Event) -> String {
             let pieces = super::text::sanitize(text.trim_end().as_bytes());
             lines(pieces.iter().map(|piece| format!(" {subject} | {piece}")))
         }
-        EventKind::Failed(message) => format!(" {subject}  Error: {}\n", visible_line(message)),
+        // Why is said at the end, with its place.
+        EventKind::Failed(_) => format!(" {subject}  Error\n"),
         EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),
     }
+}
+
+/// Renders plans that are not applied: a line a step, or a JSON object a step with the keys of the progress.
+pub(crate) fn render_plans(planned: &Planned, mode: ProgressMode) -> String {
+    if mode != ProgressMode::Json {
+        return planned.to_string();
+    }
+    let steps = planned.plans.iter().flat_map(|plan| &plan.steps);
+    lines(steps.map(|step| {
+        let after: Vec<String> = step.after.iter().map(ToString::to_string).collect();
+        let ids = step.action.resources();
+        let ids: Vec<String> = ids.iter().map(|r| subject(r).to_string()).collect();
+        json!({
+            "dry-run": true,
+            "id": ids.join(", "),
+            "status": "Planned",
+            "text": step.action.to_string(),
+            "step": step.id.0,
+            "after": after,
+            "cause": step.cause.to_string(),
+        })
+    }))
 }
 
 /// Renders one event as a line of JSON, with the keys of Docker Compose's `--progress json`.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{LinuxHost, of_service, runtime_id};
 use crate::engine::annotations::Annotations;
+use crate::engine::chain;
 use crate::engine::etc::Resolver;
 use crate::engine::host::HostResult;
 use crate::engine::lower::mounts::VolumePaths;
@@ -15,7 +16,7 @@ use crate::plan::observed::ContainerId;
 use crate::runtime::config as runtime;
 use crate::spec::model::Stack;
 use crate::spec::model::service::Service;
-use crate::spec::model::volume::MountSource;
+use crate::spec::model::volume::{FileObject, MountSource};
 use crate::sys::atomic::Durability;
 use crate::sys::random;
 
@@ -37,7 +38,8 @@ impl LinuxHost<'_> {
         let image = self.engine.images.find(&spec.image_id)?;
         let image =
             image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
-        make_bind_sources(service)?;
+        make_bind_sources(service).map_err(|error| of_service(&spec.service, error))?;
+        check_files(stack, service).map_err(|error| of_service(&spec.service, error))?;
         let id = crate::runtime::random_id()?;
         let paths = self.volume_paths(stack, service, &image, spec)?;
         let annotations = annotations(stack, service, spec, &id, &paths, network_of);
@@ -56,7 +58,8 @@ impl LinuxHost<'_> {
             },
             defaults: &image.config.config,
             volumes: &paths.directories,
-            seccomp_profile: read_seccomp_profile(stack, service)?,
+            seccomp_profile: read_seccomp_profile(stack, service)
+                .map_err(|error| of_service(&spec.service, error))?,
             network_owner,
             environment: &self.engine.environment,
         };
@@ -84,7 +87,7 @@ impl LinuxHost<'_> {
     ) -> HostResult<Volumes> {
         let volumes = self.engine.runtime.volumes();
         let mut found = Volumes::default();
-        for mount in &service.volumes {
+        for (index, mount) in service.volumes.iter().enumerate() {
             if let MountSource::Volume {
                 source: Some(key),
                 subpath,
@@ -100,7 +103,7 @@ impl LinuxHost<'_> {
                         format!("`{subpath}` is not a directory of volume `{}`", volume.name);
                     return Err(of_service(
                         &spec.service,
-                        LowerError::new("volumes", problem),
+                        LowerError::new(&format!("volumes.{index}"), problem),
                     ));
                 }
                 found.directories.named.insert(key.to_string(), data);
@@ -186,8 +189,8 @@ fn labels(image: &Image, spec: &ContainerSpec) -> BTreeMap<String, String> {
 }
 
 /// Makes missing sources of bind mounts directories, where that is asked for; else they are an error.
-fn make_bind_sources(service: &Service) -> HostResult<()> {
-    for mount in &service.volumes {
+fn make_bind_sources(service: &Service) -> Result<(), LowerError> {
+    for (index, mount) in service.volumes.iter().enumerate() {
         let MountSource::Bind {
             source,
             create_host_path,
@@ -199,27 +202,51 @@ fn make_bind_sources(service: &Service) -> HostResult<()> {
         if source.exists() {
             continue;
         }
+        let field = format!("volumes.{index}");
         if !create_host_path {
-            return Err(format!("bind source path does not exist: {}", source.display()).into());
+            let problem = format!("bind source path does not exist: {}", source.display());
+            return Err(LowerError::new(&field, problem));
         }
-        fs_err::create_dir_all(source)?;
+        fs_err::create_dir_all(source)
+            .map_err(|error| LowerError::new(&field, chain(&error)))?;
+    }
+    Ok(())
+}
+
+/// Checks that the files of secrets and configs are there.
+fn check_files(stack: &Stack, service: &Service) -> Result<(), LowerError> {
+    let kinds = [
+        ("secrets", &service.secrets, &stack.secrets),
+        ("configs", &service.configs, &stack.configs),
+    ];
+    for (field, grants, objects) in kinds {
+        for (index, grant) in grants.iter().enumerate() {
+            if let Some(FileObject::File(path)) = objects.get(&grant.source)
+                && let Err(error) = fs_err::metadata(path)
+            {
+                let problem = format!("`{}`: {}", grant.source, chain(&error));
+                return Err(LowerError::new(&format!("{field}.{index}"), problem));
+            }
+        }
     }
     Ok(())
 }
 
 /// Reads the profile that `security_opt: seccomp=PATH` names, relative to the project.
-fn read_seccomp_profile(stack: &Stack, service: &Service) -> HostResult<Option<String>> {
-    let named = service.security_opt.iter().find_map(|option| {
-        option
-            .strip_prefix("seccomp=")
-            .or(option.strip_prefix("seccomp:"))
-    });
-    match named {
-        None | Some("unconfined" | "builtin") => Ok(None),
-        Some(path) => Ok(Some(fs_err::read_to_string(
-            stack.directory.join(Path::new(path)),
-        )?)),
+fn read_seccomp_profile(stack: &Stack, service: &Service) -> Result<Option<String>, LowerError> {
+    for (index, option) in service.security_opt.iter().enumerate() {
+        let named = option.strip_prefix("seccomp=").or(option.strip_prefix("seccomp:"));
+        match named {
+            None | Some("unconfined" | "builtin") => {}
+            Some(path) => {
+                let text = fs_err::read_to_string(stack.directory.join(Path::new(path)));
+                return text.map(Some).map_err(|error| {
+                    LowerError::new(&format!("security_opt.{index}"), chain(&error))
+                });
+            }
+        }
     }
+    Ok(None)
 }
 
 /// Renders bytes in hexadecimal.

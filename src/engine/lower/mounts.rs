@@ -134,14 +134,16 @@ pub fn files(
     let secrets = service
         .secrets
         .iter()
-        .map(|grant| ("secrets", grant, stack.secrets.get(&grant.source)));
+        .enumerate()
+        .map(|(index, grant)| (format!("secrets.{index}"), grant, stack.secrets.get(&grant.source)));
     let configs = service
         .configs
         .iter()
-        .map(|grant| ("configs", grant, stack.configs.get(&grant.source)));
+        .enumerate()
+        .map(|(index, grant)| (format!("configs.{index}"), grant, stack.configs.get(&grant.source)));
     secrets
         .chain(configs)
-        .map(|(field, grant, object)| file(field, grant, object, environment))
+        .map(|(field, grant, object)| file(&field, grant, object, environment))
         .collect()
 }
 
