@@ -178,7 +178,10 @@ fn of_step(failure: &StepFailure, stack: &Stack) -> Diagnostic {
         _ => None,
     };
     let message = match lowered {
-        Some((_, LowerError { problem, .. })) => format!("{}: {problem}", failure.attempted),
+        Some((_, LowerError { field, problem })) => {
+            let key = field.split('.').next().unwrap_or_default();
+            format!("{}: {key}: {problem}", failure.attempted)
+        }
         None => crate::engine::chain(failure),
     };
     let blames = match (lowered, failure.source.downcast_ref::<EngineError>()) {

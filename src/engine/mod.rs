@@ -237,20 +237,32 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let words = error.to_string();
-        // `fs_err` puts ``failed to open file `PATH` `` before the reason.
-        let path = words.split('`').nth(1);
-        let names_again = words.starts_with("failed to ")
-            && error.source().is_some()
-            && path.is_some_and(|path| message.contains(path));
-        if !message.ends_with(&words) && !names_again {
+        let (path, reason) = split_path(&words);
+        let words = match path {
+            Some(path) if message.contains(path) => reason,
+            _ => &words,
+        };
+        if !message.ends_with(words) {
             if !message.is_empty() {
                 message.push_str(": ");
             }
-            message.push_str(&words);
+            message.push_str(words);
         }
         cause = error.source();
     }
     message
+}
+
+/// Splits the path off that `fs_err` names before the system's reason: ``failed to open file `PATH`: REASON``.
+fn split_path(words: &str) -> (Option<&str>, &str) {
+    let named = words.strip_prefix("failed to ");
+    let named = named.and_then(|rest| rest.split_once('`')?.1.split_once("`: "));
+    named.map_or((None, words), |(path, reason)| (Some(path), reason))
+}
+
+/// Returns the system's reason alone.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    split_path(&error.to_string()).1.to_owned()
 }
 
 /// Turns an error of volumes into the engine's.

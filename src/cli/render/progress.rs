@@ -353,7 +353,7 @@ mod tests {
         Network hello_default  Exists
         Container hello-web-1  Creating
         Container hello-web-1  Warning: odd
-        Container hello-web-1  Error: no luck
+        Container hello-web-1  Error
         ");
     }
 

@@ -1,12 +1,13 @@
 //! A container's record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{LinuxHost, of_service, runtime_id};
 use crate::engine::annotations::Annotations;
-use crate::engine::chain;
+use crate::engine::reason;
 use crate::engine::etc::Resolver;
+use crate::engine::event::{Event, EventKind, Subject};
 use crate::engine::host::HostResult;
 use crate::engine::lower::mounts::VolumePaths;
 use crate::engine::lower::{self, LowerError};
@@ -19,6 +20,9 @@ use crate::spec::model::service::Service;
 use crate::spec::model::volume::{FileObject, MountSource};
 use crate::sys::atomic::Durability;
 use crate::sys::random;
+
+/// The largest secret or config that is copied, as Docker's limit of either (Swarm: 500 kB) and some room.
+const MAX_COPY_BYTES: u64 = 1 << 20;
 
 /// Label of a volume that nobody named, as Docker's.
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -58,6 +62,7 @@ impl LinuxHost<'_> {
             },
             defaults: &image.config.config,
             volumes: &paths.directories,
+            contents: &self.contents(stack, service, &spec.name),
             seccomp_profile: read_seccomp_profile(stack, service)
                 .map_err(|error| of_service(&spec.service, error))?,
             network_owner,
@@ -75,6 +80,41 @@ impl LinuxHost<'_> {
             return Err(error.into());
         }
         Ok(id)
+    }
+
+    /// Reads the files of secrets and configs that are to have another owner or mode than on the host: a copy has them, where
+    /// the host's file itself stays as it is. Of what cannot be copied, a warning is told.
+    fn contents(
+        &self,
+        stack: &Stack,
+        service: &Service,
+        container: &str,
+    ) -> BTreeMap<PathBuf, String> {
+        let mut contents = BTreeMap::new();
+        let secrets = service.secrets.iter().map(|grant| (grant, &stack.secrets));
+        let configs = service.configs.iter().map(|grant| (grant, &stack.configs));
+        for (grant, objects) in secrets.chain(configs) {
+            let asked = grant.uid.is_some() || grant.gid.is_some() || grant.mode.is_some();
+            let Some(FileObject::File(path)) = objects.get(&grant.source).filter(|_| asked) else {
+                continue;
+            };
+            match read_text(path) {
+                Some(text) => {
+                    contents.insert(path.clone(), text);
+                }
+                None => self.events.emit(Event {
+                    subject: Subject::Container(container.to_owned()),
+                    kind: EventKind::Warning(format!(
+                        "`uid`, `gid` and `mode` of `{}` are not supported for `{}`, they are ignored: only a text \
+                         file of at most {} KiB can be copied",
+                        grant.source,
+                        path.display(),
+                        MAX_COPY_BYTES >> 10
+                    )),
+                }),
+            }
+        }
+        contents
     }
 
     /// Finds the directories of the volumes that a container mounts; makes its anonymous ones.
@@ -129,6 +169,19 @@ impl LinuxHost<'_> {
         }
         Ok(found)
     }
+}
+
+/// Reads a small file of text; `None` for anything else.
+fn read_text(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let found = fs_err::metadata(path).ok()?;
+    if !found.is_file() || found.len() > MAX_COPY_BYTES {
+        return None;
+    }
+    let mut text = String::new();
+    let file = fs_err::File::open(path).ok()?;
+    file.take(MAX_COPY_BYTES + 1).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Volumes of one container.
@@ -208,7 +261,7 @@ fn make_bind_sources(service: &Service) -> Result<(), LowerError> {
             return Err(LowerError::new(&field, problem));
         }
         fs_err::create_dir_all(source)
-            .map_err(|error| LowerError::new(&field, chain(&error)))?;
+            .map_err(|error| LowerError::new(&field, error.to_string()))?;
     }
     Ok(())
 }
@@ -224,7 +277,8 @@ fn check_files(stack: &Stack, service: &Service) -> Result<(), LowerError> {
             if let Some(FileObject::File(path)) = objects.get(&grant.source)
                 && let Err(error) = fs_err::metadata(path)
             {
-                let problem = format!("`{}`: {}", grant.source, chain(&error));
+                let (path, reason) = (path.display(), reason(&error));
+                let problem = format!("file `{path}` of `{}`: {reason}", grant.source);
                 return Err(LowerError::new(&format!("{field}.{index}"), problem));
             }
         }
@@ -241,7 +295,8 @@ fn read_seccomp_profile(stack: &Stack, service: &Service) -> Result<Option<Strin
             Some(path) => {
                 let text = fs_err::read_to_string(stack.directory.join(Path::new(path)));
                 return text.map(Some).map_err(|error| {
-                    LowerError::new(&format!("security_opt.{index}"), chain(&error))
+                    let problem = format!("seccomp profile `{path}`: {}", reason(&error));
+                    LowerError::new(&format!("security_opt.{index}"), problem)
                 });
             }
         }
