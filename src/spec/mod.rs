@@ -41,4 +41,5 @@ pub(crate) mod words;
 pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, Steps, load};
+pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, Steps, environment, load};
+pub use session::MAX_FILE as MAX_FILE_BYTES;
