@@ -27,6 +27,7 @@
 //! <run>/c/<id12>/monitor.lock               a POSIX record lock held by the living monitor (not inherited by its children)
 //! <run>/c/<id12>/record.lock                flock: who reads, changes and replaces record.json
 //! <run>/c/<id12>/ctl                        SOCK_SEQPACKET: stop, restart, window size (attach.rs)
+//! <run>/c/<id12>/terminal                  SOCK_SEQPACKET of the keeper of its terminal, where it has one (monitor/keeper.rs)
 //! <run>/c/<id12>/trouble                    what the monitor could not do and nobody was there to be told; one line each
 //! <run>/c/<id12>/{stdin,stdout,stderr}      named pipes: the container's standard streams, opened read-write by both ends
 //! ```
@@ -39,6 +40,7 @@
 //!
 //! ```text
 //! command ──exec──> monitor ──clone3──> init (pid 1 of the container)
+//!    │                 ├──────fork────> keeper of the terminal, only where there is one; ends with the init
 //!    │                 ├──────fork────> sidecar: names and forwarded ports (the engine's; no capabilities)
 //!    │                 └──────clone3──> health probe
 //!    └ sync socket (fd 0 of the monitor until it has answered)
@@ -47,7 +49,8 @@
 //! The monitor holds: its lock, the network namespace, the reserved ports' sockets, both ends of the standard streams'
 //! pipes, the open log file, a pidfd of each child, the control socket. The container's init holds the pipes read-write, so
 //! that the death of the monitor blocks its writers instead of killing them, and what is in the pipe waits for the next
-//! monitor.
+//! monitor. Of a container with a terminal the monitor and the keeper both hold the master end: either may be killed, and
+//! nobody is hung up. A new keeper is made by the monitor, a new monitor is handed the master by the keeper.
 
 pub mod attach;
 pub mod bundle;

@@ -11,6 +11,7 @@ use crate::runtime::attach::Request;
 use crate::runtime::bundle::Layout;
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::config::ContainerId;
+use crate::runtime::monitor::keeper::Keeper;
 use crate::runtime::record::{self, Desired, Exit, Live, Phase, ProcessKey, Timestamp, VERSION};
 use crate::runtime::status::{self, Status};
 use crate::runtime::{Runtime, RuntimeError};
@@ -327,11 +328,16 @@ fn record_unseen_end(
     Ok(exit)
 }
 
-/// Says in the live state that the container has ended, and ends what is left in its cgroup.
+/// Says in the live state that the container has ended, and ends the keeper of its terminal and what is left in its cgroup.
 fn settle(layout: &Layout, id: &ContainerId, exit: Exit) -> Result<(), RuntimeError> {
     let path = layout.live(id);
     if let Some(mut live) = record::read::<Live>(&path)? {
         live.phase = Phase::Ended { last: exit };
+        // It ends with the init, but a little later.
+        let keeper = live.keeper.take().map(Keeper::find).transpose();
+        keeper
+            .and_then(|keeper| keeper.flatten().map_or(Ok(()), Keeper::end))
+            .map_err(|error| RuntimeError::Signal(id.clone(), error))?;
         record::write(&path, &live, Durability::Cached)?;
     }
     let wrap = |error| RuntimeError::Cgroup(id.clone(), io::Error::other(error));

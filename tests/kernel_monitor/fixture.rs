@@ -246,6 +246,22 @@ impl Instance {
         pids.find(|pid| Some(*pid) != self.get(id).pid() && is_sidecar(*pid))
     }
 
+    /// Returns the pid of the process that keeps the container's terminal.
+    pub(crate) fn keeper(&self, id: &ContainerId) -> i32 {
+        self.until_keeper(id, |_| true)
+    }
+
+    /// Waits for a keeper that is as `wanted` says.
+    pub(crate) fn until_keeper(&self, id: &ContainerId, wanted: impl Fn(i32) -> bool) -> i32 {
+        let keeper = || {
+            let live = fs_err::read(self.runtime.layout().live(id)).unwrap();
+            let live: stack::runtime::record::Live = serde_json::from_slice(&live).unwrap();
+            live.keeper.map(|keeper| keeper.pid)
+        };
+        self.until(id, |_| keeper().is_some_and(&wanted));
+        keeper().unwrap()
+    }
+
     /// Returns what the monitor noted.
     pub(crate) fn trouble(&self, id: &ContainerId) -> String {
         let path = self.runtime.layout().control(id).join("trouble");
@@ -436,4 +452,14 @@ fn make_layer(layer: &Path) {
     ] {
         std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
     }
+}
+
+/// Returns a line of `smaps_rollup`, KiB.
+pub(crate) fn memory(pid: i32, what: &str) -> u64 {
+    let text = fs_err::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{what}:")))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -5,13 +5,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use stack::runtime::Adoption;
-use stack::runtime::config::RestartPolicy;
+use stack::runtime::config::{ContainerId, RestartPolicy};
 use stack::runtime::record::HealthStatus;
 use stack::runtime::status::{Status, Watch, wants_boot};
 use stack::sys::atomic::Durability;
 
 use crate::Case;
-use crate::fixture::{Instance, health, kill_and_wait, until_gone};
+use crate::fixture::{Instance, health, kill_and_wait, memory, until_gone};
 
 /// The cases of this file.
 pub(crate) const CASES: &[Case] = &[
@@ -28,6 +28,15 @@ pub(crate) const CASES: &[Case] = &[
     (
         "the_monitor_dies_and_health_sidecar_and_restarts_go_on",
         monitor_duties,
+    ),
+    (
+        "the_monitor_of_a_terminal_dies_and_nobody_is_hung_up",
+        monitor_terminal,
+    ),
+    ("the_keeper_of_a_terminal_dies_and_another_is_made", keeper),
+    (
+        "a_terminal_without_monitor_is_stopped_and_its_keeper_ends",
+        keeper_without_monitor,
     ),
     ("the_monitor_dies_and_a_stop_does_its_work", monitor_stop),
     (
@@ -146,6 +155,90 @@ fn monitor_logs() {
     assert!(numbers.is_sorted());
     assert_eq!(lines.last().unwrap(), "end");
     assert_eq!(instance.releases(), 1);
+}
+
+/// A container with a terminal that says when it is hung up, counts to `most`, and answers what is typed.
+fn with_terminal(instance: &Instance, most: u32) -> ContainerId {
+    let script = format!(
+        "trap 'echo hung up; exit 1' HUP; i=0; while [ $i -lt {most} ]; do i=$((i+1)); echo $i; done; \
+         echo counted; read line; stty size; echo got $line; exit 4"
+    );
+    let mut config = instance.config("one", &script);
+    config.process.tty = true;
+    config.process.stdin_open = true;
+    config.log.max_size_bytes = 64 << 20;
+    instance.start(&config, false)
+}
+
+/// Types into a container with a terminal, and looks at its end and at all that it wrote.
+fn finish_terminal(instance: &Instance, id: &ContainerId, most: u32) {
+    instance.until_line(id, "counted");
+    instance.runtime.resize(id, 33, 77).unwrap();
+    let stdin = instance.runtime.open_stdin(id).unwrap();
+    rustix::io::write(&stdin, b"hello\n").unwrap();
+    let container = instance.until_ended(id);
+    assert!(
+        matches!(container.status, Status::Exited(exit) if (exit.code, exit.unknown) == (4, false)),
+        "{:?}",
+        container.status
+    );
+    let mut expected: Vec<String> = (1..=most).map(|number| number.to_string()).collect();
+    expected.extend(["counted", "hello", "33 77", "got hello"].map(str::to_owned));
+    assert_eq!(instance.lines(id), expected);
+}
+
+fn monitor_terminal() {
+    const MOST: u32 = 30_000;
+    let instance = Instance::new();
+    let id = with_terminal(&instance, MOST);
+    let keeper = instance.keeper(&id);
+    for _ in 0..2 {
+        instance.kill_monitor(&id);
+        let init = instance.get(&id).pid().unwrap();
+        let Adoption::Adopting(starting) = instance.again().adopt(&id, &[]).unwrap() else {
+            panic!("nothing to adopt");
+        };
+        assert_eq!(starting.finish().unwrap().pid, init);
+        assert_eq!(instance.keeper(&id), keeper);
+    }
+    finish_terminal(&instance, &id, MOST);
+    until_gone(keeper);
+}
+
+fn keeper() {
+    let instance = Instance::new();
+    let id = with_terminal(&instance, 1000);
+    let first = instance.keeper(&id);
+    kill_and_wait(first);
+    let second = instance.until_keeper(&id, |pid| pid != first);
+    instance.kill_monitor(&id);
+    let Adoption::Adopting(starting) = instance.runtime.adopt(&id, &[]).unwrap() else {
+        panic!("nothing to adopt");
+    };
+    starting.finish().unwrap();
+    assert_eq!(instance.keeper(&id), second);
+    // One that is no child of the monitor's is replaced too.
+    kill_and_wait(second);
+    let third = instance.until_keeper(&id, |pid| pid != second);
+    finish_terminal(&instance, &id, 1000);
+    until_gone(third);
+}
+
+fn keeper_without_monitor() {
+    let instance = Instance::new();
+    let id = with_terminal(&instance, 1);
+    instance.until_line(&id, "counted");
+    let keeper = instance.keeper(&id);
+    println!("keeper: Pss {} KiB", memory(keeper, "Pss"));
+    instance.kill_monitor(&id);
+    instance.stop(&id, Duration::ZERO);
+    until_gone(keeper);
+    let live = instance.runtime.layout().live(&id);
+    assert!(
+        fs_err::read_to_string(live)
+            .unwrap()
+            .contains("\"keeper\":null")
+    );
 }
 
 fn monitor_duties() {

@@ -11,13 +11,16 @@
 //! At the end, in this order: exit record, log on the disk, [`Sandbox::released`], live state, then the process ends, which
 //! closes the control connections and so tells everyone who waits.
 //!
-//! Files in reading order: `policy` (decisions), `carry` (what follows from them), `streams`, `health`, `clients`.
+//! Files in reading order: `policy` (decisions), `carry` (what follows from them), `streams`, `terminal`, `keeper`, `health`,
+//! `clients`.
 
 mod carry;
 mod clients;
 mod health;
+pub(crate) mod keeper;
 pub mod policy;
 pub mod streams;
+mod terminal;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -33,6 +36,7 @@ use crate::runtime::config::ContainerId;
 use crate::runtime::logs::{LogError, LogWriter};
 use crate::runtime::monitor::clients::Clients;
 use crate::runtime::monitor::health::Probes;
+use crate::runtime::monitor::keeper::Keeper;
 use crate::runtime::monitor::policy::{Input, Settings, State};
 use crate::runtime::monitor::streams::{Source, StreamError, Streams};
 use crate::runtime::record::{self, Exit, ProcessKey, Record, RecordError, Timestamp};
@@ -144,6 +148,7 @@ mod token {
     pub(super) const SIDECAR: u64 = 9;
     pub(super) const PROBE: u64 = 10;
     pub(super) const PROBE_OUTPUT: u64 = 11;
+    pub(super) const KEEPER: u64 = 12;
 }
 
 /// Time after which a log that could not be written is tried again.
@@ -180,6 +185,8 @@ struct Monitor<'h> {
     probes: Probes,
     init: Option<Init>,
     sidecar: Option<Sidecar>,
+    /// Who else holds the terminal, where there is one.
+    keeper: Option<Keeper>,
     last: Option<Exit>,
     /// Why the last start failed: exit code, chain of causes.
     failure: Option<(i32, String)>,
@@ -272,6 +279,7 @@ impl<'h> Monitor<'h> {
             probes: Probes::default(),
             init: None,
             sidecar: None,
+            keeper: None,
             last: None,
             failure: None,
             sync: Some(sync),
@@ -349,6 +357,7 @@ impl<'h> Monitor<'h> {
                 .accept(&self.poll)
                 .map_err(system("accept a connection")),
             token::SIDECAR => self.sidecar_ended(),
+            token::KEEPER => self.keeper_ended(),
             token::PROBE => match self.probes.take_end() {
                 Some(code) => self.feed(Input::ProbeEnded { code: Some(code) }),
                 None => Ok(()),
