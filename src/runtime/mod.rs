@@ -25,10 +25,12 @@
 //! <run>/s/<id>.json                         live state, written by the monitor (record.rs); one directory, so that one
 //!                                           inotify watch sees every change
 //! <run>/c/<id12>/monitor.lock               a POSIX record lock held by the living monitor (not inherited by its children)
+//! <run>/c/<id12>/spawn.lock                 flock: who starts a monitor, and then that monitor until it listens at `ctl`
 //! <run>/c/<id12>/record.lock                flock: who reads, changes and replaces record.json
 //! <run>/c/<id12>/ctl                        SOCK_SEQPACKET: stop, restart, window size (attach.rs)
 //! <run>/c/<id12>/terminal                  SOCK_SEQPACKET of the keeper of its terminal, where it has one (monitor/keeper.rs)
 //! <run>/c/<id12>/trouble                    what the monitor could not do and nobody was there to be told; one line each
+//! <run>/c/<id12>/{stdout.part,stderr.part,copied}   output on its way from the pipes to the log (monitor/journal.rs)
 //! <run>/c/<id12>/{stdin,stdout,stderr}      named pipes: the container's standard streams, opened read-write by both ends
 //! ```
 //!
@@ -81,12 +83,13 @@ use std::sync::atomic::AtomicBool;
 pub use crate::runtime::attach::Restarting;
 pub use crate::runtime::create::random_id;
 pub use crate::runtime::remove::RemoveError;
-pub use crate::runtime::start::{Adoption, Launch, StartError, Started, Starting};
+pub use crate::runtime::start::{Adoption, Launch, Spawning, StartError, Started, Starting};
 pub use crate::runtime::stop::{Ended, StopOptions, Stopping};
 
 use crate::runtime::bundle::{BundleError, Layout};
 use crate::runtime::config::ContainerId;
 use crate::runtime::logs::{LogError, Logs};
+use crate::runtime::monitor::streams::StreamError;
 use crate::runtime::record::{Live, Record, RecordError, Timestamp};
 use crate::runtime::status::{Container, Found, Status};
 use crate::runtime::volumes::Volumes;
@@ -121,6 +124,9 @@ pub enum RuntimeError {
     /// Its log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// What is on its way there.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// The name is in use.
     #[error("the name `{name}` is in use by container {}", .holder.short())]
     NameInUse {

@@ -21,6 +21,9 @@ use stack::sys::atomic::Durability;
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A named pipe in the run directory: while it is there, monitors wait for its end before they begin.
+const HOLD: &str = "hold";
+
 /// The default capabilities of Docker (moby oci/caps/defaults.go).
 const CAPABILITIES: u64 = 0xa804_25fb;
 
@@ -273,6 +276,14 @@ impl Instance {
         open(self.directory.path(), &self.id)
     }
 
+    /// Makes every monitor that is started from now on wait before it does anything.
+    pub(crate) fn hold_monitors(&self) -> Held {
+        let path = self.runtime.layout().run.join(HOLD);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        Held { path }
+    }
+
     /// The arguments with which this program becomes a caller for this instance.
     pub(crate) fn caller(&self, id: &ContainerId, sidecar: bool) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -283,6 +294,21 @@ impl Instance {
             .arg(id.as_str())
             .arg(if sidecar { "sidecar" } else { "alone" });
         command
+    }
+}
+
+/// Monitors that wait.
+pub(crate) struct Held {
+    path: PathBuf,
+}
+
+impl Held {
+    /// Waits until one waits; it goes on when what is returned is dropped, and those that come later do not wait.
+    pub(crate) fn one(self) -> fs_err::File {
+        let mut options = fs_err::OpenOptions::new();
+        let end = options.write(true).open(&self.path).unwrap();
+        fs_err::remove_file(&self.path).unwrap();
+        end
     }
 }
 
@@ -350,10 +376,17 @@ impl Sandbox for Door {
 /// Is the monitor.
 pub(crate) fn be_the_monitor() -> ExitCode {
     match MonitorArgs::parse(std::env::args_os().skip(2)) {
-        Some(arguments) => match monitor::run(&arguments, &mut Door) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Some(arguments) => {
+            let hold = arguments.run.join(HOLD);
+            if hold.exists() {
+                // Until the test has closed its end: the monitor has done nothing yet.
+                fs_err::read(hold).unwrap();
+            }
+            match monitor::run(&arguments, &mut Door) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
         None => ExitCode::from(2),
     }
 }

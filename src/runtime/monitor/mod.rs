@@ -11,12 +11,13 @@
 //! At the end, in this order: exit record, log on the disk, [`Sandbox::released`], live state, then the process ends, which
 //! closes the control connections and so tells everyone who waits.
 //!
-//! Files in reading order: `policy` (decisions), `carry` (what follows from them), `streams`, `terminal`, `keeper`, `health`,
-//! `clients`.
+//! Files in reading order: `policy` (decisions), `carry` (what follows from them), `streams`, `journal`, `terminal`,
+//! `keeper`, `health`, `clients`.
 
 mod carry;
 mod clients;
 mod health;
+pub(crate) mod journal;
 pub(crate) mod keeper;
 pub mod policy;
 pub mod streams;
@@ -199,11 +200,15 @@ struct Monitor<'h> {
     done: bool,
 }
 
-/// The body of the hidden command `stack monitor ID --root R --run N`, whose fd 0 is the sync socket ([`super::start`]).
+/// The body of the hidden command `stack monitor ID --root R --run N`, whose fd 0 is the sync socket and fd 1 a lock
+/// ([`super::start`]).
 ///
 /// Must be the first thing the process does: it closes every other descriptor. Returns when the container has ended for good.
 pub fn run(arguments: &MonitorArgs, hooks: &mut dyn Sandbox) -> Result<(), MonitorError> {
-    let sync = daemon::detach().map_err(|error| MonitorError::System("detach", error))?;
+    let daemon::Handed {
+        input: sync,
+        output: spawn_lock,
+    } = daemon::detach().map_err(|error| MonitorError::System("detach", error))?;
     let hello = start::receive_hello(&sync)
         .map_err(|error| MonitorError::System("receive what to start", error))?;
     let Some((hello, mut fds)) = hello else {
@@ -227,6 +232,8 @@ pub fn run(arguments: &MonitorArgs, hooks: &mut dyn Sandbox) -> Result<(), Monit
         }
     };
     drop(told);
+    // From here on others see this monitor by its own lock, and it hears them.
+    drop(spawn_lock);
     let ended = monitor.begin(adopt).and_then(|()| monitor.watch());
     if let Err(error) = &ended {
         monitor.trouble(&chain(error));
@@ -256,8 +263,7 @@ impl<'h> Monitor<'h> {
         cgroups.join_monitors()?;
         let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
             .map_err(system("block signals"))?;
-        let streams = Streams::open(&control, record.config.process.stdin_open)?;
-        let log = LogWriter::open(&layout.log(id), record.config.log.clone())?;
+        let (streams, log) = Streams::resume(&control, &layout.log(id), &record.config)?;
         let clients = Clients::listen(&control).map_err(system("listen on the control socket"))?;
         let monitor = Self {
             _lock: lock,
