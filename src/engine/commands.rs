@@ -587,6 +587,7 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         for container in self.of_project(project)? {
+            let container = self.await_monitor(container).await?;
             self.await_start(&container).await?;
             if container.watch == Watch::Missing {
                 self.adopt(&container).await?;
@@ -598,6 +599,25 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Returns the container when no monitor of it is on its way that a killed command has started.
+    async fn await_monitor(&self, container: Container) -> Result<Container, EngineError> {
+        if matches!(container.watch, Watch::Alive { .. }) {
+            return Ok(container);
+        }
+        let Some(spawning) = self.runtime.spawning(container.id())? else {
+            return Ok(container);
+        };
+        let waited = tokio::task::spawn_blocking(|| spawning.finish()).await;
+        waited
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|source| EngineError::System {
+                attempted: format!("wait for the monitor of {}", container.id().short()),
+                source,
+            })?;
+        Ok(self.runtime.get(container.id())?)
     }
 
     /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more.
