@@ -163,6 +163,10 @@ impl<'a> Canonicalizer<'a> {
             scalar => self.scalar(node, scalar),
         };
         let canonical = canonical.map(|list| without_repeats(list, shape));
+        let canonical = match canonical {
+            Some(_) if self.keeps_variables && stays_as_text(node, shape) => Some(Arc::clone(node)),
+            canonical => canonical,
+        };
         match canonical {
             Some(new) if new.tag != node.tag => {
                 let mut new = Arc::unwrap_or_clone(new);
@@ -533,6 +537,24 @@ impl<'a> Canonicalizer<'a> {
             None => self.must_be(node, "permission bits in octal, such as 0440"),
         }
     }
+}
+
+/// Whether a valid value stays in its own spelling where variables stay too, as nothing but its decoding asks for another.
+fn stays_as_text(node: &Node, shape: &Shape) -> bool {
+    let is_scalar = !matches!(node.value, Value::Mapping(_) | Value::Sequence(_));
+    is_scalar
+        && matches!(
+            shape,
+            Shape::Command
+                | Shape::HealthTest
+                | Shape::Duration
+                | Shape::Bytes
+                | Shape::Boolean
+                | Shape::Integer(..)
+                | Shape::Number
+                | Shape::Mode
+                | Shape::TextOrNumber
+        )
 }
 
 /// Lets an unknown key stand for the one that was probably meant, so that this one is not said to be missing.
