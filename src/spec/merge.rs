@@ -66,6 +66,11 @@ fn merged(base: Arc<Node>, over: &Arc<Node>, shape: &Shape) -> Arc<Node> {
     }
     let replaces = matches!(shape, Shape::Command | Shape::HealthTest);
     match (&base.value, &over.value) {
+        (Value::Mapping(_), Value::Mapping(_))
+            if matches!(shape, Shape::Logging) && !same_driver(&base, over) =>
+        {
+            settled(over).unwrap_or(base)
+        }
         (Value::Mapping(_), Value::Mapping(mapping)) => mappings(base, over, mapping, shape),
         (Value::Sequence(_), Value::Sequence(items)) if !replaces => {
             lists(base, over, items, shape.unique())
@@ -74,8 +79,17 @@ fn merged(base: Arc<Node>, over: &Arc<Node>, shape: &Shape) -> Arc<Node> {
     }
 }
 
+/// Whether the options of two loggings are for one driver: equal, or not said on either side.
+fn same_driver(base: &Node, over: &Node) -> bool {
+    match (base.get("driver"), over.get("driver")) {
+        (Some(base), Some(over)) => base == over,
+        _ => true,
+    }
+}
+
 static DEPENDENCY: Shape = Shape::Object(schema::DEPENDENCY);
 static ATTACHMENT: Shape = Shape::NullOrObject(schema::ATTACHMENT);
+static MODEL_USE: Shape = Shape::NullOrObject(schema::MODEL_USE);
 
 /// How the values of a map merge.
 enum Values<'a> {
@@ -98,6 +112,8 @@ impl Shape {
             Self::Map(values) => Values::Alike(values),
             Self::DependsOn => Values::Alike(&DEPENDENCY),
             Self::ServiceNetworks => Values::Alike(&ATTACHMENT),
+            Self::ServiceModels => Values::Alike(&MODEL_USE),
+            Self::Logging => Values::Attributes(schema::LOGGING),
             Self::KeyValues(_) | Self::Ulimits => Values::Replaced,
             _ => Values::Alike(&Self::Any),
         }

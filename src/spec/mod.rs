@@ -26,6 +26,7 @@ pub(crate) mod merge;
 pub mod model;
 pub mod names;
 pub(crate) mod normalize;
+pub mod obstacle;
 pub mod render;
 pub(crate) mod schema;
 pub(crate) mod session;
@@ -39,3 +40,4 @@ pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, load};
+pub use obstacle::Phase;

@@ -304,11 +304,6 @@ impl Canonicalizer<'_> {
             }
             return None;
         };
-        if matches!(kind.as_str(), "cluster" | "npipe" | "image") {
-            let span = mount.get("type").map_or(item.span, |node| node.span);
-            self.error(span, format!("a mount of type {kind} is not supported yet"));
-            return None;
-        }
         let source = mount
             .get("source")
             .and_then(Node::as_str)
@@ -443,8 +438,6 @@ impl Canonicalizer<'_> {
             .unwrap_or(address);
         if host.is_empty() || host.contains([':', '=', ' ']) {
             self.error(span, format!("bad host name '{host}'"));
-        } else if bare != "host-gateway" && bare.parse::<std::net::IpAddr>().is_err() {
-            self.error(span, format!("invalid additional host, bad IP: {address}"));
         } else {
             hosts.push(text_at(span, &format!("{host}={bare}")));
         }
@@ -468,15 +461,12 @@ impl Canonicalizer<'_> {
         }))
     }
 
+    /// A truth value, or an object that [`Self::completed`] makes one.
     pub(super) fn external(&mut self, node: &Arc<Node>) -> Canonical {
         if node.as_mapping().is_none() {
             return self.shape(node, &Shape::Boolean);
         }
-        self.error(
-            node.span,
-            "a name beneath `external` is obsolete: write `external: true`, and `name` beside it",
-        );
-        None
+        self.shape(node, &Shape::Object(schema::EXTERNAL))
     }
 }
 

@@ -3,7 +3,9 @@
 //! What is not valid is reported and left out, so that the rest is still checked. Nodes that are canonical already are
 //! shared, not copied.
 
+mod devices;
 pub(crate) mod forms;
+mod options;
 pub(crate) mod mounts;
 pub(crate) mod paths;
 pub(crate) mod ports;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Diagnostics, nearest};
 use super::merge;
-use super::schema::{self, Attribute, Bare, Shape, Status, Unique};
+use super::schema::{self, Attribute, Bare, Shape, Unique};
 use super::source::Span;
 use super::tree::{Entry, Mapping, Node, Tag, Value};
 use super::units;
@@ -118,10 +120,22 @@ impl<'a> Canonicalizer<'a> {
                 self.list(node, "a list", |this, item| this.shape(item, items))
             }
             Shape::OneOrMany(_) => self.one_or_many(node),
+            Shape::Paths => self.path_list(node),
+            Shape::Options => self.options(node),
+            Shape::MultiOptions => self.multi_options(node),
+            Shape::BuildSecrets => self.list(node, "a list", |this, item| this.grant(item, false)),
+            Shape::Contexts => self.contexts(node),
+            Shape::Ssh => self.ssh(node),
+            Shape::Devices => self.list(node, "a list", Self::device),
+            Shape::Gpus => self.gpus(node),
+            Shape::DeviceCount => self.device_count(node),
+            Shape::Logging => self.object(node, schema::LOGGING),
             Shape::KeyValues(bare) => self.key_values(node, *bare),
             Shape::Command => self.command(node),
             Shape::Build | Shape::Extends => self.text_or_object(node, shape),
-            Shape::DependsOn | Shape::ServiceNetworks => self.list_or_map(node, shape),
+            Shape::DependsOn | Shape::ServiceNetworks | Shape::ServiceModels => {
+                self.list_or_map(node, shape)
+            }
             Shape::Ports => self.ports(node),
             Shape::Mounts => self.list(node, "a list", Self::mount),
             Shape::Grants(secrets) => {
@@ -147,8 +161,13 @@ impl<'a> Canonicalizer<'a> {
 
     fn scalar(&mut self, node: &Arc<Node>, shape: &Shape) -> Canonical {
         match shape {
-            Shape::Text if node.as_str().is_some() => Some(Arc::clone(node)),
-            Shape::Text => self.must_be(node, "a string"),
+            Shape::Text | Shape::TextOrNull if node.as_str().is_some() => Some(Arc::clone(node)),
+            Shape::Text | Shape::TextOrNull => self.must_be(node, "a string"),
+            Shape::TextOrBoolean => match &node.value {
+                Value::String(_) => Some(Arc::clone(node)),
+                Value::Bool(value) => Some(text_node(node, value.to_string())),
+                _ => self.must_be(node, "a string or a boolean"),
+            },
             Shape::TextOrNumber => self.text_or_number(node),
             Shape::Word(words) => self.word(node, words),
             Shape::Boolean => self.boolean(node),
@@ -177,10 +196,6 @@ impl<'a> Canonicalizer<'a> {
         };
         let object = self.entries(node, mapping, |this, entry| {
             match schema::find(attributes, &entry.key) {
-                Some(attribute) if attribute.status == Status::Later => {
-                    this.not_yet(entry);
-                    Some(Arc::clone(&entry.value))
-                }
                 Some(attribute) => this.shape(&entry.value, &attribute.shape),
                 None if entry.key.starts_with("x-") => Some(Arc::clone(&entry.value)),
                 None => {
@@ -189,15 +204,7 @@ impl<'a> Canonicalizer<'a> {
                 }
             }
         });
-        Some(standing_for(object, mapping, attributes))
-    }
-
-    fn not_yet(&mut self, entry: &Entry) {
-        let place = self.place();
-        self.diagnostics.push(
-            Diagnostic::error(entry.key_span, format!("{place}: not supported yet"))
-                .label("valid, but nothing acts on it yet"),
-        );
+        Some(self.completed(standing_for(object, mapping, attributes), attributes))
     }
 
     fn unknown_key(&mut self, entry: &Entry, attributes: &'static [Attribute]) {
