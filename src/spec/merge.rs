@@ -89,6 +89,7 @@ fn same_driver(base: &Node, over: &Node) -> bool {
 
 static DEPENDENCY: Shape = Shape::Object(schema::DEPENDENCY);
 static ATTACHMENT: Shape = Shape::NullOrObject(schema::ATTACHMENT);
+static POOL: Shape = Shape::Object(schema::SUBNET);
 static MODEL_USE: Shape = Shape::NullOrObject(schema::MODEL_USE);
 
 /// How the values of a map merge.
@@ -170,11 +171,24 @@ fn lists(base: Arc<Node>, over: &Arc<Node>, additions: &[Arc<Node>], unique: Uni
     let Value::Sequence(mut items) = take_value(base) else {
         return Arc::clone(over);
     };
-    items.extend(additions.iter().filter_map(settled));
-    Arc::new(Node::new(
-        span,
-        Value::Sequence(deduplicated(items, unique)),
-    ))
+    let additions = additions.iter().filter_map(settled);
+    if unique == Unique::Subnet {
+        additions.for_each(|pool| merge_pool(&mut items, pool));
+    } else {
+        items.extend(additions);
+        items = deduplicated(items, unique);
+    }
+    Arc::new(Node::new(span, Value::Sequence(items)))
+}
+
+/// Merges a pool of addresses onto the one of its subnet, or adds it.
+fn merge_pool(pools: &mut Vec<Arc<Node>>, pool: Arc<Node>) {
+    let key = item_key(&pool, Unique::Subnet);
+    let same = pools.iter_mut().find(|known| item_key(known, Unique::Subnet) == key);
+    match same {
+        Some(known) => *known = merged(std::mem::take(known), &pool, &POOL),
+        None => pools.push(pool),
+    }
 }
 
 /// Lets each item stand at the place of the first one with its key, with the value of the last one.
@@ -208,7 +222,7 @@ fn item_key(item: &Node, unique: Unique) -> Option<String> {
     };
     match unique {
         Unique::Appended => None,
-        Unique::Whole => super::canonical::scalar_text(item),
+        Unique::Whole | Unique::Once => super::canonical::scalar_text(item),
         Unique::BeforeEquals => {
             let text = item.as_str()?;
             Some(text.split_once('=').map_or(text, |(key, _)| key).to_owned())

@@ -68,6 +68,7 @@ pub(crate) fn normalize(
 ) -> Normalized {
     let span = project.span;
     let mut project = into_mapping(default_contexts(project, &setting.directory));
+    resolve_devices(&mut project, setting);
     let (services_key, services_span, services) = take(&mut project, "services", span);
     let mut enabled = Vec::new();
     let mut disabled = Vec::new();
@@ -84,6 +85,7 @@ pub(crate) fn normalize(
     for service in &mut enabled {
         drop_absent(service, &disabled);
         resolve_environment(session, service, setting);
+        resolve_labels(session, service);
     }
     let default_used = enabled
         .iter()
@@ -97,6 +99,33 @@ pub(crate) fn normalize(
     Normalized {
         project: Node::new(span, Value::Mapping(project)),
         disabled,
+    }
+}
+
+/// Makes the device of a local volume that is really a bind mount absolute.
+fn resolve_devices(project: &mut Mapping, setting: &Setting) {
+    let home = setting.environment.get("HOME").map(String::as_str);
+    let Some(volumes) = project.get_mut("volumes") else {
+        return;
+    };
+    let Value::Mapping(volumes) = &mut Arc::make_mut(volumes).value else {
+        return;
+    };
+    for volume in volumes.entries_mut() {
+        let text_of = |key: &str| volume.value.get("driver_opts")?.get(key)?.as_str().map(str::to_owned);
+        let is_local = volume.value.get("driver").and_then(Node::as_str) == Some("local");
+        let Some(device) = text_of("device").filter(|_| is_local && text_of("o").as_deref() == Some("bind"))
+        else {
+            continue;
+        };
+        let resolved = super::canonical::paths::PathBase { directory: &setting.directory, home }.resolve(&device);
+        if let Value::Mapping(volume) = &mut Arc::make_mut(&mut volume.value).value
+            && let Some(options) = volume.get_mut("driver_opts")
+            && let Value::Mapping(options) = &mut Arc::make_mut(options).value
+            && let Some(device) = options.get_mut("device")
+        {
+            *device = text(device.span, resolved);
+        }
     }
 }
 
@@ -165,7 +194,9 @@ fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
     }
     if let Some(deploy) = service.get_mut("deploy") {
         super::canonical::forms::set_default(deploy, "placement", empty);
+        super::canonical::forms::set_default(deploy, "resources", empty);
     }
+    drop_empty_servers(&mut service);
     if let Some(policy) = service.get_mut("pull_policy")
         && policy.as_str() == Some("if_not_present")
     {
@@ -232,6 +263,21 @@ fn without_nulls(node: Arc<Node>) -> Arc<Node> {
     };
     let kept = mapping.entries().iter().filter(|entry| !is_null(entry)).cloned();
     mapping_node(node.span, Mapping::from_entries(kept.collect()).0)
+}
+
+/// Leaves out the name servers that an unset variable left empty.
+fn drop_empty_servers(service: &mut Mapping) {
+    let is_empty = |server: &Arc<Node>| server.as_str() == Some("");
+    let Some(servers) = service.get("dns").and_then(Node::as_sequence) else {
+        return;
+    };
+    if !servers.iter().any(is_empty) {
+        return;
+    }
+    let kept: Vec<Arc<Node>> = servers.iter().filter(|server| !is_empty(server)).cloned().collect();
+    if let Some(dns) = service.get_mut("dns") {
+        *dns = Arc::new(Node::new(dns.span, Value::Sequence(kept)));
+    }
 }
 
 /// Gives each container that runs before the service's own the service's image, unless it names one.
@@ -379,6 +425,34 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
     }
 }
 
+/// Reads the label files of a service and puts `labels` above them.
+fn resolve_labels(session: &mut Session<'_>, service: &mut Entry) {
+    let files = service.value.get("label_file").and_then(Node::as_sequence).unwrap_or_default().to_vec();
+    let mut all: BTreeMap<String, (Span, String)> = BTreeMap::new();
+    for file in &files {
+        let path = Path::new(file.as_str().unwrap_or_default());
+        let Some(id) = session.open(path, Some(file.span), "label file") else {
+            continue;
+        };
+        let lookup = |name: &str| all.get(name).map(|(_, value)| value.clone());
+        let read = session.dotenv(path, id, Format::Dotenv, &lookup).unwrap_or_default();
+        all.extend(read.into_iter().map(|(key, value)| (key, (file.span, value))));
+    }
+    let Value::Mapping(fields) = &mut Arc::make_mut(&mut service.value).value else {
+        return;
+    };
+    if all.is_empty() {
+        return;
+    }
+    let (key_span, span, mut labels) = take(fields, "labels", service.key_span);
+    for (key, (span, value)) in all {
+        if labels.entry(&key).is_none() {
+            labels.insert(entry(&key, span, text(span, value)));
+        }
+    }
+    fields.insert(entry("labels", key_span, mapping_node(span, labels)));
+}
+
 /// Reads one env file of a service.
 fn env_file(
     session: &mut Session<'_>,
@@ -401,8 +475,17 @@ fn env_file(
     let Some(id) = session.open(path_text, Some(path.span), "env file") else {
         return Environment::new();
     };
-    let raw = file.get("format").and_then(Node::as_str) == Some("raw");
-    let format = if raw { Format::Raw } else { Format::Dotenv };
+    let format = match file.get("format").and_then(|format| Some((format.as_str()?, format.span))) {
+        None | Some(("" | "dotenv", _)) => Format::Dotenv,
+        Some(("raw", _)) => Format::Raw,
+        Some((other, span)) => {
+            session.diagnostics.push(
+                Diagnostic::error(span, format!("unsupported env_file format \"{other}\""))
+                    .suggest(other, ["raw", "dotenv"]),
+            );
+            return Environment::new();
+        }
+    };
     let lookup = |name: &str| {
         let own = || own.get(name).and_then(Node::as_str).map(str::to_owned);
         let earlier = || {

@@ -131,6 +131,8 @@ pub(crate) enum Unique {
     Appended,
     /// The whole item.
     Whole,
+    /// The whole item, which one file must not repeat.
+    Once,
     /// The text before `=`.
     BeforeEquals,
     /// The `target`.
@@ -245,7 +247,7 @@ pub(crate) static SERVICE: &[Attribute] = &[
     now("depends_on", DependsOn),
     now("deploy", NullOrObject(DEPLOY)),
     now("develop", NullOrObject(DEVELOP)),
-    later("device_cgroup_rules", List(&Text, Unique::Whole)),
+    later("device_cgroup_rules", List(&Text, Unique::Once)),
     later("devices", Devices),
     now("dns", OneOrMany(Unique::Whole)),
     now("dns_opt", List(&Text, Unique::Whole)),
@@ -256,17 +258,17 @@ pub(crate) static SERVICE: &[Attribute] = &[
     now("environment", KeyValues(Bare::FromEnvironment)),
     now("expose", List(&TextOrNumber, Unique::Whole)),
     now("extends", Extends),
-    later("external_links", List(&Text, Unique::Whole)),
+    later("external_links", List(&Text, Unique::Once)),
     now("extra_hosts", ExtraHosts),
     later("gpus", Gpus),
-    now("group_add", List(&TextOrNumber, Unique::Whole)),
+    now("group_add", List(&TextOrNumber, Unique::Once)),
     now("healthcheck", Object(HEALTHCHECK)),
     now("hostname", Text),
     now("image", Text),
     shown("init", Boolean),
     with(Status::LaterUnless(&["private", "shareable"]), now("ipc", Text)),
     with(Status::Ignored(&["default"]), now("isolation", Text)),
-    later("label_file", Paths),
+    now("label_file", Paths),
     now("labels", KeyValues(Bare::Empty)),
     later("links", List(&Text, Unique::BeforeEquals)),
     now("logging", Logging),
@@ -281,7 +283,7 @@ pub(crate) static SERVICE: &[Attribute] = &[
     later("oom_kill_disable", Boolean),
     later("oom_score_adj", Integer(-1000, 1000)),
     later("pid", TextOrNull),
-    now("pids_limit", Integer(-1, i64::MAX)),
+    now("pids_limit", INTEGER),
     now("platform", Text),
     now("ports", Ports),
     later("post_start", List(&Object(HOOK), Unique::Appended)),
@@ -297,7 +299,7 @@ pub(crate) static SERVICE: &[Attribute] = &[
     with(Status::LaterUnless(&["runc"]), now("runtime", Text)),
     shown("scale", Integer(0, i64::MAX)),
     now("secrets", Grants(true)),
-    now("security_opt", List(&Text, Unique::Whole)),
+    now("security_opt", List(&Text, Unique::Once)),
     now("shm_size", Bytes),
     now("stdin_open", Boolean),
     now("stop_grace_period", Duration),
@@ -312,7 +314,7 @@ pub(crate) static SERVICE: &[Attribute] = &[
     later("userns_mode", Text),
     later("uts", Text),
     now("volumes", Mounts),
-    later("volumes_from", List(&Text, Unique::Whole)),
+    later("volumes_from", List(&Text, Unique::Once)),
     now("working_dir", Text),
 ];
 
@@ -377,7 +379,7 @@ static RESOURCES: &[Attribute] = &[now("limits", Object(LIMITS)), now("reservati
 static LIMITS: &[Attribute] = &[
     now("cpus", Number),
     now("memory", Bytes),
-    now("pids", Integer(-1, i64::MAX)),
+    now("pids", INTEGER),
 ];
 
 static DEVELOP: &[Attribute] = &[now("watch", List(&Object(WATCH), Unique::Appended))];
@@ -402,7 +404,7 @@ static HEALTHCHECK: &[Attribute] = &[
     shown("retries", COUNT),
     now("start_interval", Duration),
     now("start_period", Duration),
-    shown("test", HealthTest),
+    now("test", HealthTest),
     now("timeout", Duration),
 ];
 
@@ -427,7 +429,7 @@ pub(crate) static PORT: &[Attribute] = &[
     now("name", Text),
     now("protocol", Text),
     now("published", TextOrNumber),
-    now("target", Integer(1, 65_535)),
+    now("target", Integer(0, u32::MAX as i64)),
 ];
 
 /// The long form of a mount.
@@ -469,11 +471,11 @@ static TMPFS: &[Attribute] = &[now("mode", Mode), now("size", Bytes)];
 
 /// The long form of a secret's or a config's use.
 pub(crate) static GRANT: &[Attribute] = &[
-    now("gid", TextOrNumber),
+    now("gid", Text),
     shown("mode", Mode),
     now("source", Text),
     now("target", Text),
-    now("uid", TextOrNumber),
+    now("uid", Text),
 ];
 
 /// The long form of an entry of `env_file`.
@@ -485,8 +487,8 @@ pub(crate) static ENV_FILE: &[Attribute] = &[
 
 /// The long form of a limit.
 pub(crate) static ULIMIT: &[Attribute] = &[
-    shown("hard", Integer(-1, i64::MAX)),
-    shown("soft", Integer(-1, i64::MAX)),
+    now("hard", Integer(-1, i64::MAX)),
+    now("soft", Integer(-1, i64::MAX)),
 ];
 
 /// The old form of `external`.
@@ -528,7 +530,8 @@ static IPAM: &[Attribute] = &[
     later("options", Map(&Text)),
 ];
 
-static SUBNET: &[Attribute] = &[
+/// An entry of `ipam.config`.
+pub(crate) static SUBNET: &[Attribute] = &[
     later("aux_addresses", Map(&Text)),
     now("gateway", Text),
     later("ip_range", Text),

@@ -148,6 +148,9 @@ impl<'a> Canonicalizer<'a> {
             Shape::External => self.external(node),
             scalar => self.scalar(node, scalar),
         };
+        if shape.unique() == Unique::Once {
+            self.refuse_repeats(canonical.as_ref());
+        }
         let canonical = canonical.map(|list| without_repeats(list, shape));
         match canonical {
             Some(new) if new.tag != node.tag => {
@@ -156,6 +159,25 @@ impl<'a> Canonicalizer<'a> {
                 Some(Arc::new(new))
             }
             other => other,
+        }
+    }
+
+    /// Reports the items that a list has twice.
+    fn refuse_repeats(&mut self, list: Option<&Arc<Node>>) {
+        let mut first = std::collections::BTreeMap::new();
+        for item in list.and_then(|list| list.as_sequence()).unwrap_or_default() {
+            let Some(text) = scalar_text(item) else {
+                continue;
+            };
+            if let Some(span) = first.get(&text) {
+                let place = self.place();
+                self.diagnostics.push(
+                    Diagnostic::error(item.span, format!("{place} items must be unique: `{text}` is repeated"))
+                        .note(*span, "first listed here"),
+                );
+            } else {
+                first.insert(text, item.span);
+            }
         }
     }
 
@@ -181,6 +203,7 @@ impl<'a> Canonicalizer<'a> {
                     return self.must_be(node, "a string");
                 };
                 let resolved = match shape {
+                    Shape::Path if text.is_empty() => String::new(),
                     Shape::Context => self.paths.resolve_context(text),
                     _ => self.paths.resolve(text),
                 };
@@ -312,6 +335,10 @@ impl<'a> Canonicalizer<'a> {
                 if entry.value.tag == Tag::Reset {
                     return Some(Arc::clone(&entry.value));
                 }
+                if entry.key.is_empty() {
+                    this.error(entry.key_span, "a name must not be empty");
+                    return None;
+                }
                 if entry.value.is_null() {
                     return Some(bare_value(&entry.value, bare));
                 }
@@ -345,10 +372,10 @@ impl<'a> Canonicalizer<'a> {
             Some((key, value)) => (key, Arc::new(Node::string(item.span, value))),
             None => (text, bare_value(&Node::new(item.span, Value::Null), bare)),
         };
-        if bare == Bare::FromEnvironment && (key.is_empty() || key.ends_with(char::is_whitespace)) {
+        if bare == Bare::FromEnvironment && key.ends_with(char::is_whitespace) {
             self.error(
                 item.span,
-                format!("variable name `{key}` must not be empty nor end with a space"),
+                format!("environment variable `{key}` is declared with a trailing space"),
             );
             return None;
         }
@@ -460,7 +487,7 @@ impl<'a> Canonicalizer<'a> {
             Value::String(text) => units::parse_bytes(text),
             _ => return self.must_be(node, "a number of bytes"),
         };
-        let Some(bytes) = bytes.filter(|bytes| *bytes >= -1) else {
+        let Some(bytes) = bytes else {
             let place = self.place();
             self.diagnostics.push(
                 Diagnostic::error(node.span, format!("{place}: invalid size"))

@@ -182,13 +182,15 @@ impl Decoder<'_> {
         }
     }
 
-    /// Reads a number of bytes that is not negative.
+    /// Reads a number of bytes that is not negative; -1, like 0, is no limit.
     fn bytes(&mut self, node: &Node, key: &str, place: &str) -> Option<u64> {
         let value = node.get(key)?;
         let bytes: i64 = value.as_str()?.parse().ok()?;
         match u64::try_from(bytes) {
             Ok(0) => None,
             Ok(bytes) => Some(bytes),
+            // No limit.
+            Err(_) if bytes == -1 => None,
             Err(_) => {
                 self.error(
                     value.span,

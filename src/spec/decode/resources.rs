@@ -17,6 +17,10 @@ impl Decoder<'_> {
     ) -> BTreeMap<NetworkKey, Network> {
         let mut decoded = BTreeMap::new();
         for entry in entries(networks) {
+            // The schema lets any key through that no service uses.
+            if !used.contains(&*entry.key) && NetworkKey::new(&entry.key).is_err() {
+                continue;
+            }
             let key = self.named(entry.key_span, NetworkKey::new(&entry.key));
             self.subject = Subject::Network(entry.key.to_string());
             let network = self.network(entry);

@@ -92,7 +92,8 @@ impl Decoder<'_> {
                 .filter(|cpus| *cpus > 0.0),
             pids_limit: integer(node, "pids_limit")
                 .or_else(|| integer(limits?, "pids"))
-                .filter(|pids| *pids != 0),
+                .filter(|pids| *pids != 0)
+                .map(|pids| pids.max(-1)),
             shm_size: self.bytes(node, "shm_size", &place),
             ulimits: ulimits(node),
             sysctls: text_map(node, "sysctls"),
@@ -112,6 +113,9 @@ impl Decoder<'_> {
     /// Reads the variables; a name with `=` in it would name another one.
     fn environment(&mut self, node: &Node, place: &str) -> BTreeMap<String, String> {
         for entry in entries(mapping(node, "environment")) {
+            if entry.key.is_empty() {
+                self.error(entry.key_span, format!("{place}.environment: a variable has no name"));
+            }
             if entry.key.contains('=') {
                 self.error(
                     entry.key_span,
@@ -183,8 +187,22 @@ impl Decoder<'_> {
                     continue;
                 }
             };
-            let published = text(port, "published").and_then(|text| ports::range(&text));
-            decoded.extend(unsigned(port, "target").map(|target| {
+            let written = text(port, "published").filter(|text| !text.is_empty());
+            let published = written.as_deref().and_then(ports::range);
+            if let (Some(written), None) = (&written, published) {
+                self.error(
+                    span_at(port, "published"),
+                    format!("{place}.ports: invalid host port `{written}`"),
+                );
+            }
+            let target = unsigned::<u16>(port, "target").filter(|target| *target > 0);
+            if target.is_none() && port.get("target").is_some() {
+                self.error(
+                    span_at(port, "target"),
+                    format!("{place}.ports: invalid container port: it must be 1 to 65535"),
+                );
+            }
+            decoded.extend(target.map(|target| {
                 Port {
                     host_ip: text(port, "host_ip").and_then(|address| address.parse().ok()),
                     // Port 0 lets the host choose, as does none.
