@@ -667,7 +667,6 @@ impl Shape {
         Some(match self {
             Self::Any
             | Self::Command
-            | Self::HealthTest
             | Self::NullOrObject(_)
             | Self::TextOrNull => return None,
             Self::Text | Self::Word(_) | Self::Path | Self::Context | Self::Duration => "a string",
@@ -686,7 +685,7 @@ impl Shape {
             | Self::BuildSecrets
             | Self::Devices => "a list",
             Self::Gpus => "`all` or a list",
-            Self::OneOrMany(_) | Self::Paths | Self::EnvFiles => "a string or a list",
+            Self::OneOrMany(_) | Self::Paths | Self::EnvFiles | Self::HealthTest => "a string or a list",
             Self::KeyValues(_)
             | Self::Contexts
             | Self::Ssh

@@ -58,9 +58,11 @@ impl Loaded {
         phase: Phase,
     ) -> Result<Vec<Diagnostic>, LoadFailure> {
         let subjects = subjects(&self.stack, services, phase);
-        let concerned = self.stack.obstacles.iter().filter(|obstacle| {
-            obstacle.phase <= phase && subjects.contains(&obstacle.subject)
-        });
+        let concerned = self
+            .stack
+            .obstacles
+            .iter()
+            .filter(|obstacle| obstacle.phase <= phase && subjects.contains(&obstacle.subject));
         let (errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) = concerned
             .map(|obstacle| obstacle.diagnostic.clone())
             .partition(|diagnostic| diagnostic.severity == Severity::Error);
@@ -83,16 +85,42 @@ fn subjects<'a>(
     let mut subjects = BTreeSet::new();
     for name in services {
         subjects.insert(Subject::Service(name.to_string()));
-        let Some(service) = stack.services.get(name.as_str()).filter(|_| phase == Phase::Run) else {
+        let Some(service) = stack
+            .services
+            .get(name.as_str())
+            .filter(|_| phase == Phase::Run)
+        else {
             continue;
         };
-        subjects.extend(service.networks.keys().map(|key| Subject::Network(key.to_string())));
-        subjects.extend(service.volumes.iter().filter_map(|mount| match &mount.source {
-            MountSource::Volume { source: Some(key), .. } => Some(Subject::Volume(key.to_string())),
-            _ => None,
-        }));
-        subjects.extend(service.secrets.iter().map(|grant| Subject::Secret(grant.source.clone())));
-        subjects.extend(service.configs.iter().map(|grant| Subject::Config(grant.source.clone())));
+        subjects.extend(
+            service
+                .networks
+                .keys()
+                .map(|key| Subject::Network(key.to_string())),
+        );
+        subjects.extend(
+            service
+                .volumes
+                .iter()
+                .filter_map(|mount| match &mount.source {
+                    MountSource::Volume {
+                        source: Some(key), ..
+                    } => Some(Subject::Volume(key.to_string())),
+                    _ => None,
+                }),
+        );
+        subjects.extend(
+            service
+                .secrets
+                .iter()
+                .map(|grant| Subject::Secret(grant.source.clone())),
+        );
+        subjects.extend(
+            service
+                .configs
+                .iter()
+                .map(|grant| Subject::Config(grant.source.clone())),
+        );
     }
     subjects
 }
@@ -198,11 +226,18 @@ impl Search<'_> {
         match &node.value {
             Value::String(text) if text.contains('\0') => {
                 let place = self.way.join(".");
-                self.push(Diagnostic::error(node.span, format!("{place} must not have a NUL byte in it")));
+                self.push(Diagnostic::error(
+                    node.span,
+                    format!("{place} must not have a NUL byte in it"),
+                ));
             }
             Value::Sequence(_) => self.items(node, Self::nul_bytes),
             Value::Mapping(mapping) => {
-                for entry in mapping.entries().iter().filter(|entry| !entry.key.starts_with("x-")) {
+                for entry in mapping
+                    .entries()
+                    .iter()
+                    .filter(|entry| !entry.key.starts_with("x-"))
+                {
                     self.way.push(entry.key.to_string());
                     self.nul_bytes(&entry.value);
                     self.way.pop();
@@ -229,12 +264,10 @@ impl Search<'_> {
             Subject::Service(_) => "",
             _ => "networks.*.",
         };
-        self.push(
-            Diagnostic::warning(
-                entry.key_span,
-                format!("`{whose}{attribute}` is ignored: it is for Windows or a swarm"),
-            ),
-        );
+        self.push(Diagnostic::warning(
+            entry.key_span,
+            format!("`{whose}{attribute}` is ignored: it is for Windows or a swarm"),
+        ));
     }
 
     fn push(&mut self, diagnostic: Diagnostic) {
@@ -252,7 +285,9 @@ fn asks_nothing(node: &Node, usual: &[&str]) -> bool {
     let is_usual = |text: &str| usual.contains(&text);
     match &node.value {
         Value::Null | Value::Invalid => true,
-        Value::Bool(value) => is_usual(if *value { "true" } else { "false" }) || (usual.is_empty() && !value),
+        Value::Bool(value) => {
+            is_usual(if *value { "true" } else { "false" }) || (usual.is_empty() && !value)
+        }
         Value::Integer(value) => *value == 0,
         Value::Unsigned(_) => false,
         Value::Float(value) => *value == 0.0,

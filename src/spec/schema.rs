@@ -214,7 +214,7 @@ pub(crate) static PROJECT: &[Attribute] = &[
     now("networks", Map(&NullOrObject(NETWORK))),
     now("secrets", Map(&Object(SECRET))),
     now("services", Map(&Object(SERVICE))),
-    now("version", Any),
+    now("version", Text),
     now("volumes", Map(&NullOrObject(VOLUME))),
 ];
 
@@ -302,7 +302,7 @@ pub(crate) static SERVICE: &[Attribute] = &[
     now("security_opt", List(&Text, Unique::Once)),
     now("shm_size", Bytes),
     now("stdin_open", Boolean),
-    now("stop_grace_period", Duration),
+    shown("stop_grace_period", Duration),
     now("stop_signal", Text),
     later("storage_opt", Options),
     now("sysctls", KeyValues(Bare::Empty)),
@@ -400,12 +400,12 @@ static WATCH: &[Attribute] = &[
 
 static HEALTHCHECK: &[Attribute] = &[
     now("disable", Boolean),
-    now("interval", Duration),
+    shown("interval", Duration),
     shown("retries", COUNT),
-    now("start_interval", Duration),
-    now("start_period", Duration),
+    shown("start_interval", Duration),
+    shown("start_period", Duration),
     now("test", HealthTest),
-    now("timeout", Duration),
+    shown("timeout", Duration),
 ];
 
 /// An entry of a service's `networks`.
@@ -670,9 +670,9 @@ static PREFERENCE: &[Attribute] = &[now("spread", Text)];
 
 static RESTART_POLICY: &[Attribute] = &[
     now("condition", Text),
-    now("delay", Duration),
+    shown("delay", Duration),
     shown("max_attempts", COUNT),
-    now("window", Duration),
+    shown("window", Duration),
 ];
 
 static UPDATE_CONFIG: &[Attribute] = &[

@@ -93,15 +93,19 @@ impl Canonicalizer<'_> {
         mut request: Arc<Node>,
         attributes: &'static [Attribute],
     ) -> Arc<Node> {
-        let is_request =
-            [schema::GPU, schema::RESERVED_DEVICE].iter().any(|table| std::ptr::eq(*table, attributes));
+        let is_request = [schema::GPU, schema::RESERVED_DEVICE]
+            .iter()
+            .any(|table| std::ptr::eq(*table, attributes));
         if !is_request {
             return request;
         }
         match (request.get("count"), request.get("device_ids")) {
             (Some(count), Some(ids)) => {
-                let (first, second) =
-                    if count.span < ids.span { (count.span, ids.span) } else { (ids.span, count.span) };
+                let (first, second) = if count.span < ids.span {
+                    (count.span, ids.span)
+                } else {
+                    (ids.span, count.span)
+                };
                 let place = self.place();
                 self.diagnostics.push(
                     Diagnostic::error(
