@@ -27,6 +27,7 @@ pub(crate) mod merge;
 pub mod model;
 pub mod names;
 pub(crate) mod normalize;
+pub mod obstacle;
 pub mod origin;
 pub mod render;
 pub(crate) mod schema;
@@ -42,3 +43,4 @@ pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, Steps, load};
+pub use obstacle::Phase;

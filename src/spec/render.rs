@@ -171,7 +171,13 @@ fn is_zero(value: &Json, shape: &Shape) -> bool {
         Json::Null => true,
         Json::Bool(value) => !value,
         Json::Number(number) => number.as_f64() == Some(0.0),
-        Json::String(text) => text.is_empty(),
+        Json::String(text) => {
+            text.is_empty()
+                || matches!(
+                    (&**text, shape),
+                    ("0", Shape::Bytes) | ("0s", Shape::Duration)
+                )
+        }
         Json::Array(items) => items.is_empty(),
         Json::Object(map) => {
             map.is_empty()

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::attached::{self, Attached};
-use super::{check_services, is_on, timeout, watch};
+use super::{check_services, check_usable, is_on, timeout, watch};
 use crate::cli::args::{PullArg, UpArgs};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
+use crate::plan::graph::Dependencies;
 use crate::plan::options::{BuildImages, Recreate, UpOptions};
-use crate::spec::Loaded;
+use crate::spec::{Loaded, Phase};
 use crate::spec::model::service::PullPolicy;
 
 /// Creates and starts containers, and stays with them unless told otherwise.
@@ -23,6 +24,8 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
     check_services(stack, &args.attach)?;
     check_services(stack, &args.no_attach)?;
     check_services(stack, args.exit_code_from.as_slice())?;
+    let dependencies = if args.no_deps { Dependencies::Leave } else { Dependencies::Follow };
+    check_usable(context, &loaded, &args.services, dependencies, Phase::Run)?;
     let options = options(args, &loaded);
     let engine = context.engine()?;
     if context.global.dry_run {
