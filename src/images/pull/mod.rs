@@ -93,7 +93,7 @@ pub async fn remote_digest(
     environment: &ClientEnvironment,
     reference: &Reference,
 ) -> Result<Digest, ImageError> {
-    let failed = |source| ImageError::Pull {
+    let failed = |source| ImageError::Digest {
         reference: reference.familiar(),
         source: Box::new(source),
     };
