@@ -225,14 +225,15 @@ impl Engine {
             .run(&plan, &host, events, cancel)
             .await
             .and(host.settle());
-        let mut swept = Ok(());
+        let (mut recorded, mut swept) = (Ok(()), Ok(()));
         if options.services.is_empty() {
-            self.record_down(project)?;
+            recorded = self.record_down(project);
             swept = self.sweep_sources();
         }
         let cleaned = self.clean_up().await;
-        self.runtime.sync()?;
-        applied.and(cleaned).and(swept)
+        let synced = self.runtime.sync().map_err(EngineError::from);
+        // The first failure is the one to tell; none keeps the rest from being done.
+        applied.and(recorded).and(cleaned).and(swept).and(synced)
     }
 
     /// Stops services, dependents first.
