@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::UnmountFlags;
 
-use crate::runtime::init::mounts::{Ladder, mount_overlay};
+use crate::runtime::init::overlay;
 use crate::sys::lock::{self, Lock};
 use crate::sys::mount::{self, Attributes, Filesystem};
 
@@ -190,11 +190,7 @@ fn overlay_of(directory: &Path, empty: &Path) -> Result<io::Result<OwnedFd>, Sea
             .map_err(failed("open", path))
     };
     let lowers = [open(directory)?, open(empty)?];
-    Ok([Ladder::Descriptors, Ladder::Strings, Ladder::OneString]
-        .into_iter()
-        .map(|ladder| mount_overlay(&lowers, None, ladder))
-        .reduce(io::Result::or)
-        .unwrap_or_else(|| Err(io::ErrorKind::Unsupported.into())))
+    Ok(overlay::mount(&lowers, None))
 }
 
 /// Mounts a file system of its own, which nothing can be written to, on an empty directory.

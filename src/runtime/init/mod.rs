@@ -32,6 +32,7 @@ mod facts;
 mod handshake;
 pub(crate) mod launch;
 pub(crate) mod mounts;
+pub(crate) mod overlay;
 pub(crate) mod perform;
 pub(crate) mod seccomp;
 pub(crate) mod steps;
