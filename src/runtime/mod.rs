@@ -14,7 +14,7 @@
 //! <root>/containers/<id>/record.json        what it is and what is wanted of it (record.rs)
 //! <root>/containers/<id>/exit.json          how it ended (record.rs)
 //! <root>/containers/<id>/etc/               the sandbox's hosts, hostname, resolv.conf
-//! <root>/containers/<id>/gen/<n>/config.json  the generation as an OCI runtime configuration (bundle.rs)
+//! <root>/containers/<id>/gen/<n>/config.json  the generation as an OCI runtime configuration (oci.rs)
 //! <root>/containers/<id>/gen/<n>/upper, work  the writable overlay layer
 //! <root>/containers/.new-<id>, .gone-<id>   being made, being removed; swept by the next creation or removal
 //! <root>/names/<name> -> <id>               a symbolic link; makes names unique
@@ -63,6 +63,7 @@ pub mod exec;
 pub mod init;
 pub mod logs;
 pub mod monitor;
+pub mod oci;
 pub mod record;
 mod remove;
 mod rename;
@@ -282,6 +283,14 @@ impl Runtime {
     /// Returns the logs, also of containers that are gone.
     pub fn logs(&self) -> Logs {
         Logs::new(self.layout.root.join("logs"))
+    }
+
+    /// Removes logs of containers that are gone, beyond what is kept of them ([`Logs::prune`]).
+    pub fn prune_logs(&self) -> Result<(), RuntimeError> {
+        // Nobody begins or forgets one meanwhile.
+        let _lock = self.lock_containers()?;
+        let ids = self.layout.ids()?;
+        Ok(self.logs().prune(&|id| ids.binary_search(id).is_ok())?)
     }
 
     /// Brings everything that was written to the disk: one `syncfs`.

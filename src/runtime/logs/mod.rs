@@ -15,6 +15,8 @@
 //! Readers join them. One append is one `write`: if it fails, for want of space, the file is cut back to where it was, and
 //! the caller keeps the bytes and tries again.
 //!
+//! A log outlives its container; what is kept of those is bounded ([`KEPT_PER_NAME`], [`KEPT_BYTES`]).
+//!
 //! Rotation makes `.log.new`, shifts `.log.N` to `.log.N+1`, links `.log` to `.log.1`, and renames `.log.new` over `.log`:
 //! the newest name is never missing. A reader holds the old file open, reads it to its end and goes on in the next one.
 
@@ -30,6 +32,12 @@ use crate::runtime::config::{ContainerId, LogConfig};
 use crate::runtime::record::{self, Record, RecordError, Timestamp, VERSION, Versioned};
 use crate::sys::atomic::Durability;
 use crate::sys::inotify::Inotify;
+
+/// How many containers of one name have a log after they are gone.
+pub const KEPT_PER_NAME: usize = 10;
+
+/// How large the logs of all containers that are gone may be together, bytes.
+pub const KEPT_BYTES: u64 = 1 << 30;
 
 /// Longest text of a record, bytes.
 pub const TEXT_BYTES: usize = 16 * 1024;
@@ -203,22 +211,45 @@ impl Logs {
         Ok(())
     }
 
-    /// Removes the logs of all but the last `keep` containers of each name, never of one that `exists`.
-    pub fn prune(
+    /// Removes logs of containers that are gone: of each name all but the last [`KEPT_PER_NAME`], of all names the oldest until
+    /// [`KEPT_BYTES`] are left. Never of one that `exists`.
+    pub fn prune(&self, exists: &dyn Fn(&ContainerId) -> bool) -> Result<(), LogError> {
+        self.prune_to((KEPT_PER_NAME, KEPT_BYTES), exists)
+    }
+
+    /// Like [`prune`](Self::prune), with these bounds.
+    fn prune_to(
         &self,
-        keep: usize,
+        (per_name, bytes): (usize, u64),
         exists: &dyn Fn(&ContainerId) -> bool,
     ) -> Result<(), LogError> {
-        let mut by_name: BTreeMap<String, Vec<ContainerId>> = BTreeMap::new();
-        for index in self.list()? {
-            by_name.entry(index.name).or_default().push(index.id);
-        }
-        for ids in by_name.values() {
-            for id in ids.iter().rev().skip(keep).filter(|id| !exists(id)) {
-                self.forget(id)?;
+        let mut of_name: BTreeMap<String, usize> = BTreeMap::new();
+        let mut total: u64 = 0;
+        // The newest first.
+        for index in self.list()?.iter().rev().filter(|index| !exists(&index.id)) {
+            let number = of_name.entry(index.name.clone()).or_default();
+            *number += 1;
+            total = total.saturating_add(self.bytes(&index.id)?);
+            if *number > per_name || total > bytes {
+                self.forget(&index.id)?;
             }
         }
         Ok(())
+    }
+
+    /// Returns the size of a log, all of its files.
+    fn bytes(&self, id: &ContainerId) -> Result<u64, LogError> {
+        let newest = self.newest(id);
+        let rotated = (1..).map(|number| numbered(&newest, number));
+        let mut total: u64 = 0;
+        for path in std::iter::once(newest.clone()).chain(rotated) {
+            match fs_err::metadata(&path) {
+                Ok(metadata) => total = total.saturating_add(metadata.len()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(at("measure", &path)(error)),
+            }
+        }
+        Ok(total)
     }
 
     /// Returns the path of the newest file.
