@@ -1,4 +1,7 @@
+use super::reader::parse;
+use super::writer::render;
 use super::*;
+use crate::runtime::config::LogConfig;
 
 const START: i64 = 1_000_000_000_000_000_000;
 
