@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use super::args::{AnsiArg, Global, ProgressArg};
 use super::failure::CliError;
 use super::render::Printer;
-use super::render::diagnostic::{render_all, render_message};
+use super::render::diagnostic::{Drawing, render_all, render_message};
 use super::render::progress::{Progress, ProgressMode, Shown};
 use crate::engine::Engine;
 use crate::engine::roots::Roots;
 use crate::spec::names::ProjectName;
 use crate::spec::source::Sources;
-use crate::spec::{Diagnostic, LoadOptions, Loaded, ReadError, ReadFile, load};
+use crate::spec::{Diagnostic, LoadOptions, Loaded, ReadError, ReadFile, Steps, load};
 
 /// Names under which a Compose file is found (compose-spec 03-compose-file.md), best first.
 pub(crate) const FILE_NAMES: [&str; 4] = [
@@ -78,13 +78,22 @@ impl Context {
 
     /// Loads the project, and says what the load warns of.
     pub(crate) fn load(&self) -> Result<Loaded, CliError> {
-        self.load_as(true)
+        self.load_with(&[])
     }
 
     /// Loads the project for a command that names `services`: naming one enables the profiles it is behind, as in Docker
     /// Compose.
     pub(crate) fn load_with(&self, services: &[String]) -> Result<Loaded, CliError> {
-        let mut options = self.load_options(true)?;
+        self.load_steps(services, Steps::default())
+    }
+
+    /// As [`Context::load_with`], by these steps.
+    pub(crate) fn load_steps(
+        &self,
+        services: &[String],
+        steps: Steps,
+    ) -> Result<Loaded, CliError> {
+        let mut options = self.load_options(steps)?;
         let mut loaded = load_files(&options)?;
         let named = services
             .iter()
@@ -105,13 +114,6 @@ impl Context {
         Ok(loaded)
     }
 
-    /// Loads the project, with variables filled in or as they are.
-    pub(crate) fn load_as(&self, interpolate: bool) -> Result<Loaded, CliError> {
-        let loaded = load_files(&self.load_options(interpolate)?)?;
-        self.warn_of(&loaded);
-        Ok(loaded)
-    }
-
     /// Says what a load warns of.
     pub(crate) fn warn_of(&self, loaded: &Loaded) {
         self.warn_with(&loaded.warnings, &loaded.sources);
@@ -120,8 +122,8 @@ impl Context {
     /// Shows warnings with their places.
     pub(crate) fn warn_with(&self, warnings: &[Diagnostic], sources: &Sources) {
         if !warnings.is_empty() {
-            let colour = self.printer.err_look.colour;
-            self.printer.err(render_all(warnings, sources, colour));
+            let drawing = Drawing::on(&self.printer);
+            self.printer.err(render_all(warnings, sources, drawing));
         }
     }
 
@@ -209,7 +211,7 @@ impl Context {
     }
 
     /// Returns what a load starts from; reads standard input where that is asked for.
-    pub(crate) fn load_options(&self, interpolate: bool) -> Result<LoadOptions, CliError> {
+    pub(crate) fn load_options(&self, steps: Steps) -> Result<LoadOptions, CliError> {
         let dash = Path::new("-");
         let from_environment = self
             .variable("COMPOSE_FILE")
@@ -236,7 +238,7 @@ impl Context {
             profiles: self.global.profile.clone(),
             env_files: self.global.env_file.clone(),
             environment: self.environment.clone(),
-            interpolate,
+            steps,
         })
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::render::Printer;
-use super::render::diagnostic::{render_all, render_chain, render_hints};
+use super::render::diagnostic::{Drawing, render_all, render_chain, render_hints};
 use super::render::progress::ProgressMode;
 use crate::engine::EngineError;
 use crate::engine::apply::ApplyError;
@@ -89,7 +89,6 @@ impl CliError {
 
     /// Says what went wrong, with places and hints.
     pub(crate) fn report(&self, printer: &Printer, progress: ProgressMode) {
-        let colour = printer.err_look.colour;
         if let Self::Ended(_) = self {
             return;
         }
@@ -97,19 +96,20 @@ impl CliError {
             return;
         }
         if progress == ProgressMode::Json {
-            let message = self.text(false);
+            let message = self.text(Drawing::plain());
             let object = serde_json::json!({ "error": true, "message": message.trim_end() });
             printer.err(format!("{object}\n"));
         } else {
-            printer.err(self.text(colour));
+            printer.err(self.text(Drawing::on(printer)));
         }
     }
 
     /// Renders what went wrong, with places and hints.
-    pub(crate) fn text(&self, colour: bool) -> String {
+    pub(crate) fn text(&self, drawing: Drawing) -> String {
+        let colour = drawing.colour;
         match self {
             Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), colour),
-            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, colour),
+            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, drawing),
             error => render_chain(error, &error.hints(), colour),
         }
     }

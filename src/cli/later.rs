@@ -22,20 +22,6 @@ const OPTIONS: &[(&str, &[LaterOption])] = &[
     ("down", &[("rmi", None, true)]),
     ("logs", &[("index", None, true)]),
     (
-        "config",
-        &[
-            ("no-normalize", None, false),
-            ("no-path-resolution", None, false),
-            ("no-consistency", None, false),
-            ("no-env-resolution", None, false),
-            ("resolve-image-digests", None, false),
-            ("lock-image-digests", None, false),
-            ("models", None, false),
-            ("hash", None, true),
-            ("variables", None, false),
-        ],
-    ),
-    (
         "build",
         &[
             ("push", None, false),

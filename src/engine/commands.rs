@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::engine::annotations::Annotations;
 use crate::engine::apply::apply;
 use crate::engine::cancel::Cancel;
+use crate::engine::digests::with_digests;
 use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
@@ -24,7 +25,6 @@ use crate::plan::{self, Plan, naming};
 use crate::runtime::Adoption;
 use crate::runtime::status::{Container, Status, Watch};
 use crate::spec::model::Stack;
-use crate::spec::model::volume::FileObject;
 use crate::spec::names::ProjectName;
 use crate::sys::lock::{Lock, Mode};
 
@@ -94,7 +94,7 @@ impl Engine {
         options: &UpOptions,
     ) -> Result<Planned, EngineError> {
         let _lock = self.lock_project(&stack.name).await?;
-        let options = self.with_digests(stack, options)?;
+        let options = with_digests(stack, &self.environment, options)?;
         let mut observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let images = plan::images::images(stack, &observed, &options)?;
         observed.assume_images(&images);
@@ -132,7 +132,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(&stack.name).await?;
         self.recover(&stack.name, events).await?;
-        let options = self.with_digests(stack, options)?;
+        let options = with_digests(stack, &self.environment, options)?;
         let references = plan::images::references(stack);
         let mut observed = self.observe(&stack.name, &references)?;
         let images = plan::images::images(stack, &observed, &options)?;
@@ -493,46 +493,6 @@ impl Engine {
         };
         let record = self.runtime.record(&id)?;
         Ok(Annotations::of(&record.config).unwrap_or_default().ports)
-    }
-
-    /// Adds the digests of what secrets and configs contain, so that a changed content is seen.
-    fn with_digests(&self, stack: &Stack, options: &UpOptions) -> Result<UpOptions, EngineError> {
-        let digests =
-            |objects: &BTreeMap<String, FileObject>| -> Result<BTreeMap<_, _>, EngineError> {
-                objects
-                    .iter()
-                    .map(|(key, object)| Ok((key.clone(), self.content_digest(object)?)))
-                    .collect()
-            };
-        Ok(UpOptions {
-            secret_digests: digests(&stack.secrets)?,
-            config_digests: digests(&stack.configs)?,
-            ..options.clone()
-        })
-    }
-
-    /// Returns a digest of a secret's or config's content; a missing one shows when it is used.
-    fn content_digest(&self, object: &FileObject) -> Result<String, EngineError> {
-        use sha2::Digest;
-        let bytes = match object {
-            FileObject::File(path) => match fs_err::read(path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-                Err(error) => return Err(EngineError::file("read", path, error)),
-            },
-            FileObject::Environment(name) => self
-                .environment
-                .get(name)
-                .cloned()
-                .unwrap_or_default()
-                .into_bytes(),
-            FileObject::Content(text) => text.clone().into_bytes(),
-        };
-        let digest = sha2::Sha256::digest(&bytes);
-        let hex = digest.iter().fold(String::from("sha256:"), |text, byte| {
-            text + &format!("{byte:02x}")
-        });
-        Ok(hex)
     }
 
     /// Returns the containers of a project.

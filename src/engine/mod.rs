@@ -18,6 +18,7 @@ pub mod cancel;
 mod commands;
 #[cfg(test)]
 mod converge;
+pub mod digests;
 pub mod doors;
 pub mod error;
 pub mod etc;
@@ -42,7 +43,6 @@ pub mod watch;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
 use std::rc::Rc;
 
 pub use cancel::Cancel;
@@ -51,7 +51,7 @@ pub use error::EngineError;
 pub use exec::ExecSession;
 pub use logs::LogStream;
 
-use crate::images::{ClientEnvironment, Images};
+use crate::images::Images;
 use crate::net::Net;
 use crate::runtime::seal::{self, Sealed};
 use crate::runtime::{Runtime, RuntimeRoots};
@@ -105,15 +105,7 @@ impl Engine {
         }
         check_kernel()?;
         let instance = instance::open(roots)?;
-        let docker_config = environment
-            .get("DOCKER_CONFIG")
-            .map(std::path::PathBuf::from);
-        let docker_config = docker_config.or_else(|| {
-            environment
-                .get("HOME")
-                .map(|home| Path::new(home).join(".docker"))
-        });
-        let client = ClientEnvironment::system(docker_config.as_deref());
+        let client = digests::client_environment(environment);
         let sealed = sealed_executable(roots)?;
         Ok(Self {
             images: Images::open(&roots.root, &roots.run, client)?,

@@ -20,7 +20,7 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 
-use super::paint;
+use super::{Printer, paint};
 use super::text::visible;
 use crate::spec::source::{Source, SourceId, Sources, Span};
 use crate::spec::{Diagnostic, Severity};
@@ -28,11 +28,50 @@ use crate::spec::{Diagnostic, Severity};
 /// Lines between two places of one file that are still drawn as one excerpt.
 const NEAR_LINES: usize = 20;
 
+/// Columns of an excerpt where no terminal says how many it has.
+const COLUMNS: usize = 140;
+
+/// How excerpts are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drawing {
+    /// Whether colours may be used.
+    pub(crate) colour: bool,
+    /// How wide a line may be; longer ones are cut around the place that they are shown for.
+    pub(crate) columns: usize,
+}
+
+impl Drawing {
+    /// As standard error shows it.
+    pub(crate) fn on(printer: &Printer) -> Self {
+        let look = printer.err_look;
+        Self {
+            colour: look.colour,
+            columns: if look.terminal {
+                Printer::size().0
+            } else {
+                COLUMNS
+            },
+        }
+    }
+
+    /// As wide as no terminal asks otherwise, without colours.
+    pub(crate) fn plain() -> Self {
+        Self {
+            colour: false,
+            columns: COLUMNS,
+        }
+    }
+}
+
 /// Renders every diagnostic of a load, each with an empty line after it.
-pub(crate) fn render_all(diagnostics: &[Diagnostic], sources: &Sources, colour: bool) -> String {
+pub(crate) fn render_all(
+    diagnostics: &[Diagnostic],
+    sources: &Sources,
+    drawing: Drawing,
+) -> String {
     let mut text = String::new();
     for diagnostic in diagnostics {
-        text.push_str(&render(diagnostic, sources, colour));
+        text.push_str(&render(diagnostic, sources, drawing));
         text.push_str("\n\n");
     }
     text.truncate(text.trim_end_matches('\n').len());
@@ -104,7 +143,8 @@ pub(crate) fn render_hints(hints: &[String], colour: bool) -> String {
     text
 }
 
-fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+fn render(diagnostic: &Diagnostic, sources: &Sources, drawing: Drawing) -> String {
+    let colour = drawing.colour;
     let (level, word) = match diagnostic.severity {
         Severity::Error => (Level::ERROR, "error"),
         Severity::Warning => (Level::WARNING, "warning"),
@@ -138,7 +178,7 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
     } else {
         Renderer::plain()
     };
-    renderer.render(&[group])
+    renderer.term_width(drawing.columns).render(&[group])
 }
 
 /// One marked place: a part of one line.
@@ -176,6 +216,10 @@ impl<'a> Mark<'a> {
         let line_start = before.rfind('\n').map_or(0, |index| index + 1);
         let rest = text.get(start..)?;
         let line_end = start + rest.find('\n').unwrap_or(rest.len());
+        let line_end = match text.get(start..line_end) {
+            Some(line) => start + line.trim_end_matches('\r').len(),
+            None => line_end,
+        };
         let end = text
             .ceil_char_boundary(usize::try_from(span.end).ok()?)
             .clamp(start, line_end);
@@ -270,7 +314,7 @@ mod tests {
             "unknown key `volume` in service `web`",
         )
         .hint("did you mean `volumes`?");
-        assert_snapshot!(render_all(&[diagnostic], &sources(TEXT), false), @r"
+        assert_snapshot!(render_all(&[diagnostic], &sources(TEXT), Drawing::plain()), @r"
         error: unknown key `volume` in service `web`
          --> compose.yaml:4:5
           |
@@ -307,7 +351,7 @@ mod tests {
             Diagnostic::error_without_place("no configuration file provided: not found")
                 .hint("use -f"),
         ];
-        assert_snapshot!(render_all(&diagnostics, &sources, false), @r#"
+        assert_snapshot!(render_all(&diagnostics, &sources, Drawing::plain()), @r#"
         error: host port 8080/tcp is published twice
          --> compose.yaml:9:13
           |
@@ -338,7 +382,7 @@ mod tests {
         let text = format!("first: 1\n{}last: 2\n", "# filler\n".repeat(500));
         let diagnostic =
             Diagnostic::error(span(&text, "last"), "twice").note(span(&text, "first"), "here too");
-        assert_snapshot!(render_all(&[diagnostic], &sources(&text), false), @r"
+        assert_snapshot!(render_all(&[diagnostic], &sources(&text), Drawing::plain()), @r"
         error: twice
            --> compose.yaml:502:1
             |
@@ -357,7 +401,7 @@ mod tests {
         let text = "key\x1b]0;x\x07: value\n";
         let diagnostic =
             Diagnostic::error(span(text, "value"), "bad \x1b[31mname").label("\x1b[2J");
-        let shown = render_all(&[diagnostic], &sources(text), false);
+        let shown = render_all(&[diagnostic], &sources(text), Drawing::plain());
         assert_eq!(
             shown.chars().find(|c| c.is_control() && *c != '\n'),
             None,
@@ -386,7 +430,7 @@ mod tests {
         let shown = render_all(
             &[Diagnostic::error(span(&text, "bad"), "no")],
             &sources(&text),
-            false,
+            Drawing::plain(),
         );
         assert!(shown.len() < 1000, "{}", shown.len());
         assert!(shown.contains("bad"), "{shown}");
@@ -406,7 +450,7 @@ mod tests {
             for span in &spans[1..] {
                 diagnostic = diagnostic.note(*span, "note");
             }
-            let shown = render_all(&[diagnostic], &sources(&text), true);
+            let shown = render_all(&[diagnostic], &sources(&text), Drawing { colour: true, columns: 80 });
             prop_assert!(shown.contains("message"));
         }
     }

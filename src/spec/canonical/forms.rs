@@ -199,6 +199,10 @@ impl Canonicalizer<'_> {
     }
 
     fn port(&mut self, item: &Arc<Node>, canonical: &mut Vec<Arc<Node>>) {
+        if self.is_kept(item) {
+            canonical.push(Arc::clone(item));
+            return;
+        }
         if item.as_mapping().is_some() {
             canonical.extend(self.long_port(item));
             return;
@@ -256,7 +260,10 @@ impl Canonicalizer<'_> {
         let span = item.span;
         let is_path = spec.source.is_some_and(mounts::is_path);
         let mut bind: Vec<(&str, Arc<Node>)> = Vec::new();
-        bind.extend(spec.propagation.map(|value| ("propagation", text_at(span, value))));
+        bind.extend(
+            spec.propagation
+                .map(|value| ("propagation", text_at(span, value))),
+        );
         bind.extend(spec.selinux.map(|value| ("selinux", text_at(span, value))));
         let mut volume: Vec<(&str, Arc<Node>)> = Vec::new();
         volume.extend(spec.no_copy.then(|| ("nocopy", bool_at(span, true))));
@@ -402,6 +409,10 @@ impl Canonicalizer<'_> {
     }
 
     fn extra_host(&mut self, item: &Arc<Node>, hosts: &mut Vec<Arc<Node>>) {
+        if self.is_kept(item) {
+            hosts.push(Arc::clone(item));
+            return;
+        }
         let Some(text) = item.as_str() else {
             self.must_be(item, "a string");
             return;
