@@ -110,6 +110,10 @@ fn public_cases_agree_with_the_reference() {
         .iter()
         .filter_map(|case| Some(format!("{}: {}", case.name, disagreement(&root, case)?)))
         .collect();
-    println!("{} of {} cases agree", cases.len() - unexpected.len(), cases.len());
+    println!(
+        "{} of {} cases agree",
+        cases.len() - unexpected.len(),
+        cases.len()
+    );
     assert!(unexpected.is_empty(), "\n{}", unexpected.join("\n"));
 }

@@ -447,7 +447,9 @@ impl Cgroup {
             let path = placed.entrance();
             let flags = OFlags::WRONLY | OFlags::CLOEXEC;
             let opened = rustix::fs::open(&path, flags, rustix::fs::Mode::empty());
-            opened.map_err(io::Error::from).map_err(failed("open", &path))
+            opened
+                .map_err(io::Error::from)
+                .map_err(failed("open", &path))
         });
         opened.collect()
     }

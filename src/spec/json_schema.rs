@@ -116,7 +116,10 @@ impl Definitions {
             Status::Supported => return schema,
             Status::Later => "Not supported yet where it would be used.".to_owned(),
             Status::LaterUnless(values) => {
-                format!("Supported yet where it would be used: {}.", values.join(", "))
+                format!(
+                    "Supported yet where it would be used: {}.",
+                    values.join(", ")
+                )
             }
             Status::Ignored(_) => "Ignored: it is for Windows or a swarm.".to_owned(),
         };
@@ -129,11 +132,9 @@ impl Definitions {
     fn shape(&mut self, name: &str, shape: &'static Shape) -> Value {
         match shape {
             Shape::Any => json!({}),
-            Shape::Text | Shape::Context | Shape::Path => text(),
-            Shape::TextOrNull => json!({ "type": ["string", "null"] }),
-            Shape::TextOrNumber => json!({ "type": ["string", "number"] }),
+            Shape::Text | Shape::TextOrNull | Shape::Context | Shape::Path => text(),
             Shape::TextOrBoolean => json!({ "type": ["string", "boolean"] }),
-            Shape::DeviceCount => json!({ "type": ["string", "integer"] }),
+            Shape::TextOrNumber => json!({ "type": ["string", "number"] }),
             Shape::Word(words) => any_of([json!({ "enum": words }), text_like(VARIABLE)]),
             Shape::Boolean => any_of([
                 json!({ "type": "boolean" }),
@@ -150,9 +151,9 @@ impl Definitions {
                 text_like(&format!(r"^\+?[0-9.eE+-]+$|{VARIABLE}")),
             ]),
             Shape::Bytes => any_of([
-                json!({ "type": "number", "minimum": -1 }),
+                json!({ "type": "number" }),
                 text_like(&format!(
-                    r"^-1$|^[0-9.]+ ?([kKmMgGtTpP][iI]?)?[bB]?$|{VARIABLE}"
+                    r"^-\d+$|^[0-9.]+ ?([kKmMgGtTpP][iI]?)?[bB]?$|{VARIABLE}"
                 )),
             ]),
             Shape::Duration => text_like(&format!(
@@ -170,13 +171,12 @@ impl Definitions {
             Shape::Object(attributes) => self.reference(name, attributes),
             Shape::NullOrObject(attributes) => or_null(self.reference(name, attributes)),
             Shape::OneOrMany(_) | Shape::Paths => any_of([text(), list_of(text())]),
-            Shape::Options => map_of(json!({ "type": ["string", "number"] })),
+            Shape::Options => map_of(json!({ "type": ["string", "number", "null"] })),
             Shape::MultiOptions => {
-                let scalar = json!({ "type": ["string", "number", "boolean"] });
-                map_of(any_of([scalar.clone(), list_of(scalar)]))
+                let scalar = || json!({ "type": ["string", "number", "boolean"] });
+                map_of(any_of([scalar(), list_of(scalar())]))
             }
-            Shape::Logging => self.reference("logging", schema::LOGGING),
-            Shape::Contexts | Shape::Ssh | Shape::KeyValues(_) => any_of([
+            Shape::KeyValues(_) | Shape::Contexts | Shape::Ssh => any_of([
                 json!({
                     "type": "object",
                     "additionalProperties": { "type": ["string", "number", "boolean", "null"] },
@@ -186,22 +186,10 @@ impl Definitions {
             Shape::Command | Shape::HealthTest => any_of([text(), list_of(text())]),
             Shape::Build => any_of([text(), self.reference("build", schema::BUILD)]),
             Shape::Extends => any_of([text(), self.reference("extends", schema::EXTENDS)]),
-            Shape::External => {
-                let old = self.reference("external", schema::EXTERNAL);
-                any_of([json!({ "type": ["boolean", "string"] }), old])
-            }
-            Shape::ServiceModels => {
-                let model = self.reference("model_use", schema::MODEL_USE);
-                any_of([list_of(text()), map_of(or_null(model))])
-            }
-            Shape::Devices => {
-                let device = self.reference("device", schema::DEVICE);
-                list_of(any_of([text(), device]))
-            }
-            Shape::Gpus => {
-                let gpu = self.reference("gpu", schema::GPU);
-                any_of([json!({ "const": "all" }), list_of(gpu)])
-            }
+            Shape::External => any_of([
+                json!({ "type": ["boolean", "string"] }),
+                self.reference("external", schema::EXTERNAL),
+            ]),
             Shape::DependsOn => {
                 let dependency = self.reference("dependency", schema::DEPENDENCY);
                 any_of([list_of(text()), map_of(dependency)])
@@ -218,6 +206,27 @@ impl Definitions {
                 let mount = self.reference("mount", schema::MOUNT);
                 list_of(any_of([text(), mount]))
             }
+            Shape::ServiceModels => {
+                let model = self.reference("model_use", schema::MODEL_USE);
+                any_of([list_of(text()), map_of(or_null(model))])
+            }
+            Shape::Logging => self.reference("logging", schema::LOGGING),
+            Shape::Devices => {
+                let device = self.reference("device", schema::DEVICE);
+                list_of(any_of([text(), device]))
+            }
+            Shape::Gpus => {
+                let gpu = self.reference("gpu", schema::GPU);
+                any_of([
+                    json!({ "enum": ["all"] }),
+                    text_like(VARIABLE),
+                    list_of(gpu),
+                ])
+            }
+            Shape::DeviceCount => any_of([
+                integer(i64::MIN, i64::MAX),
+                text_like(&format!(r"^all$|^[+-]?\d+$|{VARIABLE}")),
+            ]),
             Shape::Grants(_) | Shape::BuildSecrets => {
                 let grant = self.reference("grant", schema::GRANT);
                 list_of(any_of([text(), grant]))
@@ -253,10 +262,11 @@ impl Definitions {
 
 /// What the long forms must have, which is checked where they are read.
 fn must_have(attributes: &'static [Attribute]) -> &'static [&'static str] {
-    let rows: [(&[Attribute], &[&str]); 6] = [
+    let rows: [(&[Attribute], &[&str]); 7] = [
         (schema::PORT, &["target"]),
         (schema::MOUNT, &["type", "target"]),
         (schema::GRANT, &["source"]),
+        (schema::DEVICE, &["source", "target"]),
         (schema::ENV_FILE, &["path"]),
         (schema::ULIMIT, &["soft", "hard"]),
         (schema::INCLUDE, &["path"]),

@@ -184,7 +184,9 @@ fn lists(base: Arc<Node>, over: &Arc<Node>, additions: &[Arc<Node>], unique: Uni
 /// Merges a pool of addresses onto the one of its subnet, or adds it.
 fn merge_pool(pools: &mut Vec<Arc<Node>>, pool: Arc<Node>) {
     let key = item_key(&pool, Unique::Subnet);
-    let same = pools.iter_mut().find(|known| item_key(known, Unique::Subnet) == key);
+    let same = pools
+        .iter_mut()
+        .find(|known| item_key(known, Unique::Subnet) == key);
     match same {
         Some(known) => *known = merged(std::mem::take(known), &pool, &POOL),
         None => pools.push(pool),

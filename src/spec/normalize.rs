@@ -127,13 +127,26 @@ fn resolve_devices(project: &mut Mapping, setting: &Setting) {
         return;
     };
     for volume in volumes.entries_mut() {
-        let text_of = |key: &str| volume.value.get("driver_opts")?.get(key)?.as_str().map(str::to_owned);
+        let text_of = |key: &str| {
+            volume
+                .value
+                .get("driver_opts")?
+                .get(key)?
+                .as_str()
+                .map(str::to_owned)
+        };
         let is_local = volume.value.get("driver").and_then(Node::as_str) == Some("local");
-        let Some(device) = text_of("device").filter(|_| is_local && text_of("o").as_deref() == Some("bind"))
+        let Some(device) =
+            text_of("device").filter(|_| is_local && text_of("o").as_deref() == Some("bind"))
         else {
             continue;
         };
-        let resolved = super::canonical::paths::PathBase { directory: &setting.directory, home, resolves: true }.resolve(&device);
+        let resolved = super::canonical::paths::PathBase {
+            directory: &setting.directory,
+            home,
+            resolves: true,
+        }
+        .resolve(&device);
         if let Value::Mapping(volume) = &mut Arc::make_mut(&mut volume.value).value
             && let Some(options) = volume.get_mut("driver_opts")
             && let Value::Mapping(options) = &mut Arc::make_mut(options).value
@@ -272,11 +285,17 @@ fn from_environment(node: &Arc<Node>, environment: &Environment) -> Arc<Node> {
 /// Leaves out the arguments that have no value anywhere: the Dockerfile's default stands for them.
 fn without_nulls(node: Arc<Node>) -> Arc<Node> {
     let is_null = |entry: &&Entry| entry.value.is_null();
-    let Some(mapping) = node.as_mapping().filter(|mapping| mapping.entries().iter().any(|entry| is_null(&entry)))
+    let Some(mapping) = node
+        .as_mapping()
+        .filter(|mapping| mapping.entries().iter().any(|entry| is_null(&entry)))
     else {
         return node;
     };
-    let kept = mapping.entries().iter().filter(|entry| !is_null(entry)).cloned();
+    let kept = mapping
+        .entries()
+        .iter()
+        .filter(|entry| !is_null(entry))
+        .cloned();
     mapping_node(node.span, Mapping::from_entries(kept.collect()).0)
 }
 
@@ -289,7 +308,11 @@ fn drop_empty_servers(service: &mut Mapping) {
     if !servers.iter().any(is_empty) {
         return;
     }
-    let kept: Vec<Arc<Node>> = servers.iter().filter(|server| !is_empty(server)).cloned().collect();
+    let kept: Vec<Arc<Node>> = servers
+        .iter()
+        .filter(|server| !is_empty(server))
+        .cloned()
+        .collect();
     if let Some(dns) = service.get_mut("dns") {
         *dns = Arc::new(Node::new(dns.span, Value::Sequence(kept)));
     }
@@ -312,8 +335,14 @@ fn inherit_image(service: &mut Mapping) {
 /// Returns the services that other attributes than `depends_on` refer to, each with whether this service restarts with it.
 fn implied_dependencies(service: &Mapping) -> Vec<(String, Span, bool)> {
     let texts = |key: &str| {
-        let items = service.get(key).and_then(Node::as_sequence).unwrap_or_default();
-        items.iter().filter_map(|item| Some((item.as_str()?, item.span))).collect::<Vec<_>>()
+        let items = service
+            .get(key)
+            .and_then(Node::as_sequence)
+            .unwrap_or_default();
+        items
+            .iter()
+            .filter_map(|item| Some((item.as_str()?, item.span)))
+            .collect::<Vec<_>>()
     };
     let mut implied = Vec::new();
     for (link, span) in texts("links") {
@@ -322,7 +351,10 @@ fn implied_dependencies(service: &Mapping) -> Vec<(String, Span, bool)> {
     }
     for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
         if let Some(entry) = service.entry(key)
-            && let Some(name) = entry.value.as_str().and_then(|text| text.strip_prefix("service:"))
+            && let Some(name) = entry
+                .value
+                .as_str()
+                .and_then(|text| text.strip_prefix("service:"))
         {
             implied.push((name.to_owned(), entry.value.span, true));
         }
@@ -343,7 +375,9 @@ fn dependencies(service: &mut Mapping) {
         return;
     }
     let span = service.entry("depends_on").map(|entry| entry.key_span);
-    let span = span.or(implied.first().map(|(_, span, _)| *span)).unwrap_or_default();
+    let span = span
+        .or(implied.first().map(|(_, span, _)| *span))
+        .unwrap_or_default();
     let (key_span, span, mut dependencies) = take(service, "depends_on", span);
     let boolean = |span, value| Arc::new(Node::new(span, Value::Bool(value)));
     for dependency in dependencies.entries_mut() {
@@ -442,7 +476,12 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
 
 /// Reads the label files of a service and puts `labels` above them.
 fn resolve_labels(session: &mut Session<'_>, service: &mut Entry, setting: &Setting) {
-    let files = service.value.get("label_file").and_then(Node::as_sequence).unwrap_or_default().to_vec();
+    let files = service
+        .value
+        .get("label_file")
+        .and_then(Node::as_sequence)
+        .unwrap_or_default()
+        .to_vec();
     let mut all: BTreeMap<String, (Span, String)> = BTreeMap::new();
     for file in &files {
         // Absolute already, unless paths are left as they are.
@@ -452,8 +491,13 @@ fn resolve_labels(session: &mut Session<'_>, service: &mut Entry, setting: &Sett
         };
         session.trace.dotenv(id, Dotenv::Service);
         let lookup = |name: &str| all.get(name).map(|(_, value)| value.clone());
-        let read = session.dotenv(path, id, Format::Dotenv, &lookup).unwrap_or_default();
-        all.extend(read.into_iter().map(|(key, read)| (key, (read.span, read.value))));
+        let read = session
+            .dotenv(path, id, Format::Dotenv, &lookup)
+            .unwrap_or_default();
+        all.extend(
+            read.into_iter()
+                .map(|(key, value)| (key, (value.span, value.value))),
+        );
     }
     let Value::Mapping(fields) = &mut Arc::make_mut(&mut service.value).value else {
         return;
@@ -494,7 +538,10 @@ fn env_file(
         return Provided::new();
     };
     session.trace.dotenv(id, Dotenv::Service);
-    let format = match file.get("format").and_then(|format| Some((format.as_str()?, format.span))) {
+    let format = match file
+        .get("format")
+        .and_then(|format| Some((format.as_str()?, format.span)))
+    {
         None | Some(("" | "dotenv", _)) => Format::Dotenv,
         Some(("raw", _)) => Format::Raw,
         Some((other, span)) => {
@@ -684,10 +731,7 @@ impl Shape {
     /// Returns what must stand there, for shapes that a null is not (in the words of an error).
     pub(crate) fn null_refused(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Any
-            | Self::Command
-            | Self::NullOrObject(_)
-            | Self::TextOrNull => return None,
+            Self::Any | Self::Command | Self::NullOrObject(_) | Self::TextOrNull => return None,
             Self::Text | Self::Word(_) | Self::Path | Self::Context | Self::Duration => "a string",
             Self::TextOrNumber => "a string or a number",
             Self::TextOrBoolean => "a string or a boolean",
@@ -704,7 +748,9 @@ impl Shape {
             | Self::BuildSecrets
             | Self::Devices => "a list",
             Self::Gpus => "`all` or a list",
-            Self::OneOrMany(_) | Self::Paths | Self::EnvFiles | Self::HealthTest => "a string or a list",
+            Self::OneOrMany(_) | Self::Paths | Self::EnvFiles | Self::HealthTest => {
+                "a string or a list"
+            }
             Self::KeyValues(_)
             | Self::Contexts
             | Self::Ssh

@@ -266,7 +266,10 @@ pub(crate) static SERVICE: &[Attribute] = &[
     now("hostname", Text),
     now("image", Text),
     shown("init", Boolean),
-    with(Status::LaterUnless(&["private", "shareable"]), now("ipc", Text)),
+    with(
+        Status::LaterUnless(&["private", "shareable"]),
+        now("ipc", Text),
+    ),
     with(Status::Ignored(&["default"]), now("isolation", Text)),
     now("label_file", Paths),
     now("labels", KeyValues(Bare::Empty)),
@@ -336,7 +339,10 @@ pub(crate) static BUILD: &[Attribute] = &[
     later("no_cache_filter", OneOrMany(Unique::Appended)),
     later("platforms", List(&Text, Unique::Appended)),
     later("privileged", Boolean),
-    with(Status::LaterUnless(&["false"]), now("provenance", TextOrBoolean)),
+    with(
+        Status::LaterUnless(&["false"]),
+        now("provenance", TextOrBoolean),
+    ),
     later("pull", Boolean),
     with(Status::LaterUnless(&["false"]), now("sbom", TextOrBoolean)),
     later("secrets", BuildSecrets),
@@ -374,7 +380,10 @@ static DEPLOY: &[Attribute] = &[
     ignored("update_config", Object(UPDATE_CONFIG)),
 ];
 
-static RESOURCES: &[Attribute] = &[now("limits", Object(LIMITS)), now("reservations", Object(RESERVATIONS))];
+static RESOURCES: &[Attribute] = &[
+    now("limits", Object(LIMITS)),
+    now("reservations", Object(RESERVATIONS)),
+];
 
 static LIMITS: &[Attribute] = &[
     now("cpus", Number),

@@ -96,7 +96,11 @@ pub(crate) fn format_duration(duration: Duration) -> String {
 /// allowed; 1 k is 1024. A negative number of bytes is for "no limit" where an attribute has that.
 pub(crate) fn parse_bytes(text: &str) -> Option<i64> {
     if let Some(digits) = text.strip_prefix('-') {
-        return digits.parse::<i64>().ok().filter(|_| !digits.starts_with(['-', '+'])).map(|bytes| -bytes);
+        return digits
+            .parse::<i64>()
+            .ok()
+            .filter(|_| !digits.starts_with(['-', '+']))
+            .map(|bytes| -bytes);
     }
     let number_end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')

@@ -149,13 +149,20 @@ impl<'a> Checker<'a> {
         let Some(build) = self.service.get("build") else {
             return;
         };
-        for grant in build.get("secrets").and_then(Node::as_sequence).unwrap_or_default() {
+        for grant in build
+            .get("secrets")
+            .and_then(Node::as_sequence)
+            .unwrap_or_default()
+        {
             if let Some((name, span)) = text_at(grant, "source") {
                 self.defined("build secret", name, span, self.project.secrets);
             }
         }
         for context in map_at(build, "additional_contexts").entries() {
-            let Some(target) = context.value.as_str().and_then(|text| text.strip_prefix("service:"))
+            let Some(target) = context
+                .value
+                .as_str()
+                .and_then(|text| text.strip_prefix("service:"))
             else {
                 continue;
             };
@@ -173,12 +180,19 @@ impl<'a> Checker<'a> {
             );
             let buildable = self.project.services.entries().iter();
             let buildable = buildable.filter(|service| service.value.get("build").is_some());
-            self.diagnostics.push(diagnostic.suggest(target, buildable.map(|service| &*service.key)));
+            self.diagnostics
+                .push(diagnostic.suggest(target, buildable.map(|service| &*service.key)));
         }
-        let platforms = build.get("platforms").and_then(Node::as_sequence).unwrap_or_default();
-        if let (Some((platform, span)), Some(first)) =
-            (text_at(self.service, "platform").filter(|(platform, _)| !platform.is_empty()), platforms.first())
-            && !platforms.iter().any(|built| built.as_str() == Some(platform))
+        let platforms = build
+            .get("platforms")
+            .and_then(Node::as_sequence)
+            .unwrap_or_default();
+        if let (Some((platform, span)), Some(first)) = (
+            text_at(self.service, "platform").filter(|(platform, _)| !platform.is_empty()),
+            platforms.first(),
+        ) && !platforms
+            .iter()
+            .any(|built| built.as_str() == Some(platform))
         {
             self.diagnostics.push(
                 Diagnostic::error(
@@ -298,7 +312,11 @@ impl<'a> Checker<'a> {
             (text_at(self.service, "container_name"), scale)
             && scale > 1
         {
-            let attribute = if self.service.get("scale").is_some() { "scale" } else { "deploy.replicas" };
+            let attribute = if self.service.get("scale").is_some() {
+                "scale"
+            } else {
+                "deploy.replicas"
+            };
             self.diagnostics.error(
                 span,
                 format!(
@@ -333,9 +351,10 @@ impl<'a> Checker<'a> {
             ("mem_reservation", reservations, "memory", "reservations"),
             ("pids_limit", limits, "pids", "limits"),
         ];
-        if let (Some(one), Some(other)) =
-            (self.service.get("scale"), deploy.and_then(|deploy| deploy.get("replicas")))
-        {
+        if let (Some(one), Some(other)) = (
+            self.service.get("scale"),
+            deploy.and_then(|deploy| deploy.get("replicas")),
+        ) {
             self.equal(("scale", one), "deploy.replicas", other);
         }
         for (key, parent, other_key, kind) in pairs {
@@ -345,7 +364,11 @@ impl<'a> Checker<'a> {
                 continue;
             };
             // What the object does not say is 0 there, which is something else.
-            self.equal((key, one), &other_name, parent.get(other_key).unwrap_or(parent));
+            self.equal(
+                (key, one),
+                &other_name,
+                parent.get(other_key).unwrap_or(parent),
+            );
         }
     }
 
@@ -353,7 +376,11 @@ impl<'a> Checker<'a> {
         if scalar_text(one).is_some() && scalar_text(one) == scalar_text(other) {
             return;
         }
-        let words = if other.as_mapping().is_some() { "not set here" } else { "set to something else here" };
+        let words = if other.as_mapping().is_some() {
+            "not set here"
+        } else {
+            "set to something else here"
+        };
         self.diagnostics.push(
             Diagnostic::error(
                 one.span,
@@ -419,7 +446,10 @@ impl<'a> Checker<'a> {
             if let Some(("", span)) = text_at(rule, "path") {
                 self.diagnostics.error(
                     span,
-                    format!("services.{}.develop.watch: path: value can't be blank", self.name),
+                    format!(
+                        "services.{}.develop.watch: path: value can't be blank",
+                        self.name
+                    ),
                 );
             }
             if action.is_some_and(|action| action.contains("sync")) && rule.get("target").is_none()

@@ -8,7 +8,11 @@ use stack::spec::{Phase, render};
 fn check(text: &str, run: &str, build: &str) {
     assert_eq!(said(&load_text(text)), "", "{text}");
     assert_eq!(blocked(text, Phase::Run).trim_end(), run.trim(), "{text}");
-    assert_eq!(blocked(text, Phase::Build).trim_end(), build.trim(), "{text}");
+    assert_eq!(
+        blocked(text, Phase::Build).trim_end(),
+        build.trim(),
+        "{text}"
+    );
 }
 
 #[test]
@@ -86,11 +90,21 @@ services:
 networks: {n: {driver: macvlan}}
 ";
     let loaded = load_text(text).unwrap();
-    let named = |name: &str| loaded.stack.services.keys().filter(|key| key.as_str() == name).collect::<Vec<_>>();
+    let named = |name: &str| {
+        loaded
+            .stack
+            .services
+            .keys()
+            .filter(|key| key.as_str() == name)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(loaded.usable(named("good"), Phase::Run).unwrap(), []);
     let failure = loaded.usable(named("bad"), Phase::Run).unwrap_err();
-    let shown: String =
-        failure.diagnostics.iter().map(|diagnostic| show(diagnostic, &failure.sources)).collect();
+    let shown: String = failure
+        .diagnostics
+        .iter()
+        .map(|diagnostic| show(diagnostic, &failure.sources))
+        .collect();
     assert_eq!(
         shown,
         "\
@@ -128,7 +142,10 @@ networks: {default: {enable_ipv4: true, enable_ipv6: false, ipam: {driver: defau
         "",
     );
     assert_eq!(
-        blocked("services: {a: {image: x}}\nnetworks: {default: {enable_ipv4: false, enable_ipv6: true}}\n", Phase::Run),
+        blocked(
+            "services: {a: {image: x}}\nnetworks: {default: {enable_ipv4: false, enable_ipv6: true}}\n",
+            Phase::Run
+        ),
         "\
 compose.yaml:2:22: error: networks.default.enable_ipv4: not supported yet
   label: valid, but nothing acts on it yet
@@ -235,7 +252,10 @@ compose.yaml:17:88: error: networks.default.ipam.config: invalid subnet ten
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn every_attribute_has_its_canonical_form() {
     let rows = [
-        ("annotations: [a, b=1]", r#"{"annotations":{"a":"","b":"1"}}"#),
+        (
+            "annotations: [a, b=1]",
+            r#"{"annotations":{"a":"","b":"1"}}"#,
+        ),
         ("attach: 'false'", r#"{"attach":false}"#),
         (
             "blkio_config: {weight: 300, weight_device: [{path: /a, weight: '4'}], device_read_bps: [{path: /b, rate: 12mb}]}",
@@ -247,13 +267,22 @@ fn every_attribute_has_its_canonical_form() {
             "cpu_count: 2\n    cpu_percent: 50\n    cpu_period: '100'\n    cpu_quota: -1\n    cpu_rt_period: 3\n    cpu_rt_runtime: 4\n    cpu_shares: 5\n    cpuset: 0-1",
             r#"{"cpu_count":2,"cpu_percent":50,"cpu_period":100,"cpu_quota":-1,"cpu_rt_period":3,"cpu_rt_runtime":4,"cpu_shares":5,"cpuset":"0-1"}"#,
         ),
-        ("credential_spec: {file: f}", r#"{"credential_spec":{"file":"f"}}"#),
-        ("device_cgroup_rules: ['c 1:3 mr']", r#"{"device_cgroup_rules":["c 1:3 mr"]}"#),
+        (
+            "credential_spec: {file: f}",
+            r#"{"credential_spec":{"file":"f"}}"#,
+        ),
+        (
+            "device_cgroup_rules: ['c 1:3 mr']",
+            r#"{"device_cgroup_rules":["c 1:3 mr"]}"#,
+        ),
         (
             "devices: [/dev/a, '/dev/b:/dev/c', '/dev/b:/dev/d:r', vendor.com/class=name, {source: /dev/e, target: /dev/f}]",
             r#"{"devices":[{"permissions":"rwm","source":"/dev/a","target":"/dev/a"},{"permissions":"rwm","source":"/dev/b","target":"/dev/c"},{"permissions":"r","source":"/dev/b","target":"/dev/d"},{"permissions":"rwm","source":"vendor.com/class=name","target":"vendor.com/class=name"},{"source":"/dev/e","target":"/dev/f"}]}"#,
         ),
-        ("external_links: [q, 'w:e']", r#"{"external_links":["q","w:e"]}"#),
+        (
+            "external_links: [q, 'w:e']",
+            r#"{"external_links":["q","w:e"]}"#,
+        ),
         ("gpus: all", r#"{"gpus":[{"count":-1}]}"#),
         (
             "gpus: [{driver: nvidia, count: '2', capabilities: [a], options: [o=1]}, {device_ids: ['0']}]",
@@ -277,31 +306,40 @@ fn every_attribute_has_its_canonical_form() {
             r#"{"depends_on":{"other":{"condition":"service_started","required":true}},"volumes_from":["other:ro","container:z"]}"#,
         ),
         ("pid: ", "{}"),
-        ("pid: host\n    uts: host\n    userns_mode: host", r#"{"pid":"host","userns_mode":"host","uts":"host"}"#),
+        (
+            "pid: host\n    uts: host\n    userns_mode: host",
+            r#"{"pid":"host","userns_mode":"host","uts":"host"}"#,
+        ),
         (
             "logging: {driver: json-file, options: {max-size: 10m, max-file: 3, none: }}",
             r#"{"logging":{"driver":"json-file","options":{"max-file":"3","max-size":"10m","none":""}}}"#,
         ),
-        ("mac_address: '02:42:ac:11:65:43'", r#"{"mac_address":"02:42:ac:11:65:43"}"#),
+        (
+            "mac_address: '02:42:ac:11:65:43'",
+            r#"{"mac_address":"02:42:ac:11:65:43"}"#,
+        ),
         (
             "mem_limit: -1\n    mem_reservation: 20m\n    memswap_limit: -1\n    mem_swappiness: 60",
             r#"{"mem_limit":"-1","mem_reservation":"20971520","mem_swappiness":"60","memswap_limit":"-1"}"#,
         ),
         ("mem_limit: 0\n    shm_size: 0", "{}"),
-        (
-            "models: [m]",
-            r#"{"models":{"m":null}}"#,
-        ),
+        ("models: [m]", r#"{"models":{"m":null}}"#),
         (
             "models: {m: {endpoint_var: E, model_var: M}}",
             r#"{"models":{"m":{"endpoint_var":"E","model_var":"M"}}}"#,
         ),
-        ("oom_kill_disable: 'true'\n    oom_score_adj: -500", r#"{"oom_kill_disable":true,"oom_score_adj":-500}"#),
+        (
+            "oom_kill_disable: 'true'\n    oom_score_adj: -500",
+            r#"{"oom_kill_disable":true,"oom_score_adj":-500}"#,
+        ),
         (
             "post_start: [{command: echo hi, user: root, privileged: true, working_dir: /w, environment: [A=1, B]}]",
             r#"{"post_start":[{"command":["echo","hi"],"environment":{"A":"1","B":null},"privileged":true,"user":"root","working_dir":"/w"}]}"#,
         ),
-        ("pre_stop: [{command: [a, b]}]", r#"{"pre_stop":[{"command":["a","b"]}]}"#),
+        (
+            "pre_stop: [{command: [a, b]}]",
+            r#"{"pre_stop":[{"command":["a","b"]}]}"#,
+        ),
         (
             "pre_start: [{command: a, per_replica: true}, {image: own}]",
             r#"{"pre_start":[{"command":["a"],"image":"i","per_replica":true},{"image":"own"}]}"#,
@@ -310,9 +348,15 @@ fn every_attribute_has_its_canonical_form() {
             "provider: {type: p, options: {a: b, c: [1, true]}}",
             r#"{"provider":{"options":{"a":["b"],"c":["1","true"]},"type":"p"}}"#,
         ),
-        ("pull_policy: if_not_present\n    pull_refresh_after: 1h", r#"{"pull_policy":"missing","pull_refresh_after":"1h"}"#),
+        (
+            "pull_policy: if_not_present\n    pull_refresh_after: 1h",
+            r#"{"pull_policy":"missing","pull_refresh_after":"1h"}"#,
+        ),
         ("runtime: crun", r#"{"runtime":"crun"}"#),
-        ("storage_opt: {size: 1G, n: 5}", r#"{"storage_opt":{"n":"5","size":"1G"}}"#),
+        (
+            "storage_opt: {size: 1G, n: 5}",
+            r#"{"storage_opt":{"n":"5","size":"1G"}}"#,
+        ),
         ("use_api_socket: true", r#"{"use_api_socket":true}"#),
         (
             "build: {context: ., additional_contexts: {a: ./x, b: 'docker-image://x', c: 'service:built', d: 'https://x/y', e: '~/q', f: 'target:t'}}",
@@ -368,8 +412,14 @@ fn every_attribute_has_its_canonical_form() {
             r#"{"secrets":[{"gid":"2","mode":"0440","source":"s","target":"/run/secrets/s","uid":"1"}]}"#,
         ),
         ("dns: ['', 1.1.1.1]", r#"{"dns":["1.1.1.1"]}"#),
-        ("ulimits: {a: 1, b: {soft: 0, hard: 5}}", r#"{"ulimits":{"a":1,"b":{"hard":5}}}"#),
-        ("healthcheck: {test: [], interval: 0s}", r#"{"healthcheck":{"interval":"0s"}}"#),
+        (
+            "ulimits: {a: 1, b: {soft: 0, hard: 5}}",
+            r#"{"ulimits":{"a":1,"b":{"hard":5}}}"#,
+        ),
+        (
+            "healthcheck: {test: [], interval: 0s}",
+            r#"{"healthcheck":{"interval":"0s"}}"#,
+        ),
     ];
     for (attribute, expected) in rows {
         let text = format!(
@@ -395,7 +445,11 @@ fn every_attribute_has_its_canonical_form() {
         let printed = render::render_yaml(&loaded.stack);
         let again = load_text(&printed);
         assert!(again.is_ok(), "{attribute}: {}\n{printed}", said(&again));
-        assert_eq!(render::render_yaml(&again.unwrap().stack), printed, "{attribute}");
+        assert_eq!(
+            render::render_yaml(&again.unwrap().stack),
+            printed,
+            "{attribute}"
+        );
     }
 }
 

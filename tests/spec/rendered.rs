@@ -624,7 +624,11 @@ fn every_error_is_drawn_with_its_place() {
         std::fs::write(project.join("compose.yaml"), text).unwrap();
         let output = stack(&project, &["config"]);
         let drawn = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((&*drawn, output.status.code()), (*expected, Some(1)), "{what}\n{drawn}");
+        assert_eq!(
+            (&*drawn, output.status.code()),
+            (*expected, Some(1)),
+            "{what}\n{drawn}"
+        );
         assert_eq!(output.stdout, b"", "{what}");
     }
 }

@@ -18,7 +18,11 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
     context.refuse_dry_run("build")?;
     let loaded = context.load_with(&args.services)?;
     super::check_services(&loaded.stack, &args.services)?;
-    let dependencies = if args.with_dependencies { Dependencies::Follow } else { Dependencies::Leave };
+    let dependencies = if args.with_dependencies {
+        Dependencies::Follow
+    } else {
+        Dependencies::Leave
+    };
     super::check_usable(context, &loaded, &args.services, dependencies, Phase::Build)?;
     let build_args = build_args(&args.build_arg, &loaded.environment);
     let options = BuildOptions {

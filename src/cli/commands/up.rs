@@ -12,8 +12,8 @@ use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
 use crate::plan::graph::Dependencies;
 use crate::plan::options::{BuildImages, Recreate, UpOptions};
-use crate::spec::{Loaded, Phase};
 use crate::spec::model::service::PullPolicy;
+use crate::spec::{Loaded, Phase};
 
 /// Creates and starts containers, and stays with them unless told otherwise.
 pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError> {
@@ -24,7 +24,11 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
     check_services(stack, &args.attach)?;
     check_services(stack, &args.no_attach)?;
     check_services(stack, args.exit_code_from.as_slice())?;
-    let dependencies = if args.no_deps { Dependencies::Leave } else { Dependencies::Follow };
+    let dependencies = if args.no_deps {
+        Dependencies::Leave
+    } else {
+        Dependencies::Follow
+    };
     check_usable(context, &loaded, &args.services, dependencies, Phase::Run)?;
     let options = options(args, &loaded);
     let engine = context.engine()?;

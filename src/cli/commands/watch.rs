@@ -20,7 +20,13 @@ pub(super) async fn run(context: &Context, args: WatchArgs) -> Result<(), CliErr
     let loaded = context.load()?;
     let stack = &loaded.stack;
     check_services(stack, &args.services)?;
-    check_usable(context, &loaded, &args.services, Dependencies::Follow, Phase::Run)?;
+    check_usable(
+        context,
+        &loaded,
+        &args.services,
+        Dependencies::Follow,
+        Phase::Run,
+    )?;
     let engine = context.engine()?;
     let options = UpOptions {
         services: args.services.clone(),

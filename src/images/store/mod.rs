@@ -220,11 +220,7 @@ impl Store {
     }
 
     /// Makes an image without a name: as [`Store::put_named`] with none.
-    pub fn put_image(
-        &self,
-        config: ImageConfig,
-        layers: &[Digest],
-    ) -> Result<Image, StoreError> {
+    pub fn put_image(&self, config: ImageConfig, layers: &[Digest]) -> Result<Image, StoreError> {
         self.put_named(config, layers, &[])
     }
 

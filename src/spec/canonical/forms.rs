@@ -260,7 +260,10 @@ impl Canonicalizer<'_> {
         let span = item.span;
         let is_path = spec.source.is_some_and(mounts::is_path);
         let mut bind: Vec<(&str, Arc<Node>)> = Vec::new();
-        bind.extend(spec.propagation.map(|value| ("propagation", text_at(span, value))));
+        bind.extend(
+            spec.propagation
+                .map(|value| ("propagation", text_at(span, value))),
+        );
         bind.extend(spec.selinux.map(|value| ("selinux", text_at(span, value))));
         let mut volume: Vec<(&str, Arc<Node>)> = Vec::new();
         volume.extend(spec.no_copy.then(|| ("nocopy", bool_at(span, true))));

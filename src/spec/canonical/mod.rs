@@ -5,8 +5,8 @@
 
 mod devices;
 pub(crate) mod forms;
-mod options;
 pub(crate) mod mounts;
+mod options;
 pub(crate) mod paths;
 pub(crate) mod ports;
 
@@ -204,8 +204,11 @@ impl<'a> Canonicalizer<'a> {
             if let Some(span) = first.get(&text) {
                 let place = self.place();
                 self.diagnostics.push(
-                    Diagnostic::error(item.span, format!("{place} items must be unique: `{text}` is repeated"))
-                        .note(*span, "first listed here"),
+                    Diagnostic::error(
+                        item.span,
+                        format!("{place} items must be unique: `{text}` is repeated"),
+                    )
+                    .note(*span, "first listed here"),
                 );
             } else {
                 first.insert(text, item.span);

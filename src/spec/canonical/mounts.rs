@@ -82,7 +82,9 @@ pub(crate) fn is_path(source: &str) -> bool {
 /// Whether a path begins with a drive letter.
 pub(crate) fn has_drive(source: &str) -> bool {
     let head = source.as_bytes().get(..3);
-    head.is_some_and(|head| head[0].is_ascii_alphabetic() && head[1] == b':' && matches!(head[2], b'\\' | b'/'))
+    head.is_some_and(|head| {
+        head[0].is_ascii_alphabetic() && head[1] == b':' && matches!(head[2], b'\\' | b'/')
+    })
 }
 
 #[cfg(test)]

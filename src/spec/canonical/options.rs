@@ -88,8 +88,11 @@ impl Canonicalizer<'_> {
                 self.must_be(&entry.value, "a string");
                 continue;
             }
-            let text =
-                if path.is_empty() { entry.key.to_string() } else { format!("{}={path}", entry.key) };
+            let text = if path.is_empty() {
+                entry.key.to_string()
+            } else {
+                format!("{}={path}", entry.key)
+            };
             keys.extend(self.ssh_key(&Arc::new(Node::string(entry.key_span, text))));
         }
         Some(list_of(node.span, keys))
@@ -123,7 +126,9 @@ impl Canonicalizer<'_> {
         attributes: &'static [Attribute],
     ) -> Arc<Node> {
         let object = self.device_request(object, attributes);
-        let external = object.get("external").filter(|external| external.as_mapping().is_some());
+        let external = object
+            .get("external")
+            .filter(|external| external.as_mapping().is_some());
         let is_resource = schema::find(attributes, "external").is_some();
         match external.map(|external| external.span) {
             Some(_) if is_resource => self.external_name(object),
@@ -133,13 +138,20 @@ impl Canonicalizer<'_> {
 
     /// `external: {name: …}`, the old form of `external: true` with `name` beside it.
     fn external_name(&mut self, mut object: Arc<Node>) -> Arc<Node> {
-        let Some(entry) = object.as_mapping().and_then(|mapping| mapping.entry("external")).cloned()
+        let Some(entry) = object
+            .as_mapping()
+            .and_then(|mapping| mapping.entry("external"))
+            .cloned()
         else {
             return object;
         };
         let place = self.place();
         let named = object.get("name").and_then(Node::as_str).map(str::to_owned);
-        if let Some(name) = entry.value.as_mapping().and_then(|external| external.entry("name")) {
+        if let Some(name) = entry
+            .value
+            .as_mapping()
+            .and_then(|external| external.entry("name"))
+        {
             let written = name.value.as_str().map(str::to_owned);
             if named.is_some() && named != written {
                 self.diagnostics.error(

@@ -114,12 +114,18 @@ impl Decoder<'_> {
     fn environment(&mut self, node: &Node, place: &str) -> BTreeMap<String, String> {
         for entry in entries(mapping(node, "environment")) {
             if entry.key.is_empty() {
-                self.error(entry.key_span, format!("{place}.environment: a variable has no name"));
+                self.error(
+                    entry.key_span,
+                    format!("{place}.environment: a variable has no name"),
+                );
             }
             if entry.key.contains('=') {
                 self.error(
                     entry.key_span,
-                    format!("{place}.environment: the name `{}` must not have a `=` in it", entry.key),
+                    format!(
+                        "{place}.environment: the name `{}` must not have a `=` in it",
+                        entry.key
+                    ),
                 );
             }
         }
@@ -137,7 +143,9 @@ impl Decoder<'_> {
             "build" => PullPolicy::Build,
             later
                 if matches!(later, "daily" | "weekly" | "refresh")
-                    || later.strip_prefix("every_").is_some_and(|every| units::parse_duration(every).is_some()) =>
+                    || later
+                        .strip_prefix("every_")
+                        .is_some_and(|every| units::parse_duration(every).is_some()) =>
             {
                 self.not_yet(span, format!("{place}.pull_policy {policy}"));
                 return None;
@@ -159,7 +167,8 @@ impl Decoder<'_> {
         let name = text(node, "container_name")?;
         let may_follow = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
         let starts = |pair: &[u8]| pair[0].is_ascii_alphanumeric() && may_follow(pair[1]);
-        let fits = name.bytes().all(may_follow) && name.as_bytes().windows(2).next().is_some_and(starts);
+        let fits =
+            name.bytes().all(may_follow) && name.as_bytes().windows(2).next().is_some_and(starts);
         // The schema's pattern may match anywhere; only the engine asks for the whole.
         let loads = name.as_bytes().windows(2).any(starts);
         let message = format!("{place}.container_name does not match [a-zA-Z0-9][a-zA-Z0-9_.-]+");
@@ -417,7 +426,9 @@ impl Decoder<'_> {
 
     /// Reports a propagation that is none.
     fn propagation(&mut self, mount: &Node, place: &str) {
-        const WORDS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+        const WORDS: [&str; 6] = [
+            "private", "rprivate", "shared", "rshared", "slave", "rslave",
+        ];
         let Some(written) = mount.get("bind").and_then(|bind| bind.get("propagation")) else {
             return;
         };
@@ -426,7 +437,10 @@ impl Decoder<'_> {
             self.obstacle(
                 Diagnostic::error(
                     written.span,
-                    format!("{place}: invalid propagation `{word}`: it must be one of {}", WORDS.join(", ")),
+                    format!(
+                        "{place}: invalid propagation `{word}`: it must be one of {}",
+                        WORDS.join(", ")
+                    ),
                 )
                 .suggest(word, WORDS),
             );
