@@ -185,6 +185,11 @@ impl Layout {
         self.control(id).join("monitor.lock")
     }
 
+    /// What whoever starts a monitor holds, and then the monitor until it listens.
+    pub fn spawn_lock(&self, id: &ContainerId) -> PathBuf {
+        self.control(id).join("spawn.lock")
+    }
+
     /// What whoever changes its record holds.
     pub fn record_lock(&self, id: &ContainerId) -> PathBuf {
         self.control(id).join("record.lock")

@@ -496,7 +496,7 @@ fn resolve_labels(session: &mut Session<'_>, service: &mut Entry, setting: &Sett
             .unwrap_or_default();
         all.extend(
             read.into_iter()
-                .map(|(key, value)| (key, (value.span, value.value))),
+                .map(|(key, read)| (key, (read.span, read.value))),
         );
     }
     let Value::Mapping(fields) = &mut Arc::make_mut(&mut service.value).value else {
