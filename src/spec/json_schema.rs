@@ -10,6 +10,9 @@ use super::schema::{self, Attribute, Shape, Status};
 /// What a value with a variable in it looks like.
 const VARIABLE: &str = r"\$";
 
+/// Words for truth values, in any case: the regular expressions of editors (ECMA 262) have no flag for that.
+const TRUTH: &str = "^([tTyYfFnN10]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[yY][eE][sS]|[nN][oO]|[oO][nN]|[oO][fF][fF])$";
+
 /// Names of services, networks and the like (compose-spec).
 const NAME: &str = "^[a-zA-Z0-9._-]+$";
 
@@ -129,6 +132,10 @@ impl Definitions {
         schema
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm a shape, so that none is forgotten"
+    )]
     fn shape(&mut self, name: &str, shape: &'static Shape) -> Value {
         match shape {
             Shape::Any => json!({}),
@@ -138,9 +145,7 @@ impl Definitions {
             Shape::Word(words) => any_of([json!({ "enum": words }), text_like(VARIABLE)]),
             Shape::Boolean => any_of([
                 json!({ "type": "boolean" }),
-                text_like(&format!(
-                    "(?i)^(true|false|1|0|t|f|y|n|yes|no|on|off)$|{VARIABLE}"
-                )),
+                text_like(&format!("{TRUTH}|{VARIABLE}")),
             ]),
             Shape::Integer(low, high) => any_of([
                 integer(*low, *high),
@@ -170,7 +175,9 @@ impl Definitions {
             Shape::Map(values) => self.map(name, values),
             Shape::Object(attributes) => self.reference(name, attributes),
             Shape::NullOrObject(attributes) => or_null(self.reference(name, attributes)),
-            Shape::OneOrMany(_) | Shape::Paths => any_of([text(), list_of(text())]),
+            Shape::OneOrMany(_) | Shape::Paths | Shape::Command | Shape::HealthTest => {
+                any_of([text(), list_of(text())])
+            }
             Shape::Options => map_of(json!({ "type": ["string", "number", "null"] })),
             Shape::MultiOptions => {
                 let scalar = || json!({ "type": ["string", "number", "boolean"] });
@@ -183,7 +190,6 @@ impl Definitions {
                 }),
                 list_of(text()),
             ]),
-            Shape::Command | Shape::HealthTest => any_of([text(), list_of(text())]),
             Shape::Build => any_of([text(), self.reference("build", schema::BUILD)]),
             Shape::Extends => any_of([text(), self.reference("extends", schema::EXTENDS)]),
             Shape::External => any_of([
@@ -295,16 +301,24 @@ fn integer(low: i64, high: i64) -> Value {
     schema
 }
 
+fn keyword(name: &str, value: Value) -> Value {
+    Value::Object(Map::from_iter([(name.to_owned(), value)]))
+}
+
 fn any_of<const N: usize>(schemas: [Value; N]) -> Value {
-    json!({ "anyOf": schemas.to_vec() })
+    keyword("anyOf", Value::Array(schemas.into()))
 }
 
 fn list_of(items: Value) -> Value {
-    json!({ "type": "array", "items": items })
+    let mut list = keyword("items", items);
+    list["type"] = "array".into();
+    list
 }
 
 fn map_of(values: Value) -> Value {
-    json!({ "type": "object", "additionalProperties": values })
+    let mut map = keyword("additionalProperties", values);
+    map["type"] = "object".into();
+    map
 }
 
 fn or_null(schema: Value) -> Value {
