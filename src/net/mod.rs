@@ -70,6 +70,7 @@ mod dns;
 pub mod error;
 mod firewall;
 mod ipam;
+mod legacy;
 mod link;
 mod nft;
 mod poll;
