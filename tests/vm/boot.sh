@@ -29,7 +29,7 @@ trap 'kill -9 "$pid" 2>/dev/null || true' EXIT
 
 failed=0 ended='' status=0
 while :; do
-  read -r -t "$silence" -u "$words" line || { status=$?; break; }
+  IFS= read -r -t "$silence" -u "$words" line || { status=$?; break; }
   line=${line%$'\r'}
   case $line in
     @next) ended='next' ;;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh STACK [TEST-BINARY…]: what a development machine cannot show, shown in a virtual machine: Debian with systemd,
+# run.sh STACK [TEST…]: what a development machine cannot show, shown in a virtual machine: Debian with systemd,
 # cgroups v2 alone and Linux 6.1, emulated by QEMU without KVM and without a network.
 #
 #   image.sh    makes its disk, once            image/   what the disk gets beside packages

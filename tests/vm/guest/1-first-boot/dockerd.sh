@@ -3,11 +3,13 @@
 # limit: 600
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
+# It sets that policy where nobody forwarded before it.
+sysctl -q -w net.ipv4.ip_forward=0
 systemctl start docker.service
-iptables-save | grep -q ':FORWARD DROP' || fail "dockerd drops nothing"
+iptables-save | grep ':FORWARD DROP' || fail "dockerd drops nothing"
 rules() { iptables-save | grep -e ^-A -e ^: | sed 's/ \[.*//'; } # without its counters
 before=$(rules)
-"$top/rust-tests/stack" --ignored --exact net::tests::beside_dockerd
+"$top/rust-tests/lib" --ignored --exact net::tests::beside_dockerd
 import_busybox
 cd "$top/examples/stacks/hello"
 stack up -d

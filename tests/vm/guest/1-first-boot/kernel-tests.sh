@@ -6,7 +6,7 @@
 failed=
 for test in "$top"/rust-tests/*; do
   case ${test##*/} in
-    stack) filter=(runtime:: sys:: net:: --skip proptest) ;;
+    lib) filter=(runtime:: sys:: net::) ;;
     *) filter=() ;;
   esac
   echo "== ${test##*/}"
