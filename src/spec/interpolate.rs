@@ -1,7 +1,7 @@
 //! Fills the variables in that the values of a tree name; keys are left as they are.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub(crate) struct Interpolator<'a> {
     pub(crate) sources: &'a Sources,
     /// Errors and warnings go here.
     pub(crate) diagnostics: &'a mut Diagnostics,
-    /// The first place of each variable that is not set.
-    pub(crate) unset: &'a mut BTreeMap<String, Span>,
+    /// The places of each variable that is not set.
+    pub(crate) unset: &'a mut BTreeMap<String, BTreeSet<Span>>,
 }
 
 /// A step of the way to a node.
@@ -113,8 +113,7 @@ impl Interpolator<'_> {
         let filled = template::substitute(text, &mut variables);
         for (name, at) in variables.unset {
             let place = self.within(span, text, at);
-            let first = self.unset.entry(name).or_insert(place);
-            *first = place.min(*first);
+            self.unset.entry(name).or_default().insert(place);
         }
         match filled {
             Ok(Cow::Borrowed(_)) => None,

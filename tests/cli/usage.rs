@@ -75,12 +75,10 @@ fn options_that_contradict_each_other_are_refused() {
 
 #[test]
 fn what_docker_compose_has_beyond_is_not_supported_yet() {
-    let rows: [&[&str]; 9] = [
-        &["--parallel", "3", "ps"],
+    let rows: [&[&str]; 7] = [
+        &["--compatibility", "ps"],
         &["up", "--menu"],
-        &["up", "--menu=false"],
         &["down", "--rmi", "local"],
-        &["config", "--hash", "*"],
         &["build", "-m", "1g"],
         &["run", "--rm", "web", "sh"],
         &["cp", "web:/x", "."],
@@ -91,21 +89,15 @@ fn what_docker_compose_has_beyond_is_not_supported_yet() {
         .map(|arguments| format!("{}: {}", arguments.join(" "), run(arguments)))
         .collect();
     assert_snapshot!(shown, @r"
-    --parallel 3 ps: exit 2
+    --compatibility ps: exit 2
     --- stderr
-    error: option `--parallel`: not supported yet
+    error: option `--compatibility`: not supported yet
     up --menu: exit 2
-    --- stderr
-    error: option `--menu` of `up`: not supported yet
-    up --menu=false: exit 2
     --- stderr
     error: option `--menu` of `up`: not supported yet
     down --rmi local: exit 2
     --- stderr
     error: option `--rmi` of `down`: not supported yet
-    config --hash *: exit 2
-    --- stderr
-    error: option `--hash` of `config`: not supported yet
     build -m 1g: exit 2
     --- stderr
     error: option `--memory` of `build`: not supported yet

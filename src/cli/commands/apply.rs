@@ -26,8 +26,9 @@ use crate::cli::signals::Interrupts;
 use crate::engine::cancel::Cancel;
 use crate::engine::source::{Checkout, Source, SourceError};
 use crate::engine::{Engine, EngineError};
+use crate::plan::graph::Dependencies;
 use crate::plan::options::{BuildImages, UpOptions};
-use crate::spec::Loaded;
+use crate::spec::{Loaded, Phase};
 
 /// Exit code of `--detailed-exitcode` where there are changes.
 const CHANGED: u8 = 4;
@@ -200,7 +201,10 @@ impl Apply<'_> {
             Err(error) => {
                 let text = match error {
                     CliError::Ended(_) => "interrupted".to_owned(),
-                    error => error.text(false).trim_end().to_owned(),
+                    error => error
+                        .text(crate::cli::render::diagnostic::Drawing::plain())
+                        .trim_end()
+                        .to_owned(),
                 };
                 round.sum_up(&self.source_name, "failed", Some(&text));
             }
@@ -239,6 +243,10 @@ impl Apply<'_> {
         round.set_project(loaded.stack.name.as_str());
         if round.tells_unchanged() {
             self.context.warn_of(&loaded);
+        }
+        let ignored = super::usable(&loaded, &[], Dependencies::Follow, Phase::Run)?;
+        if round.tells_unchanged() {
+            self.context.warn_with(&ignored, &loaded.sources);
         }
         let options = self.options(engine, &loaded, checkout.as_ref())?;
         if self.context.global.dry_run {
@@ -305,7 +313,7 @@ impl Apply<'_> {
 
     /// Loads the project of the source.
     fn load(&self, checkout: Option<&Checkout>) -> Result<Loaded, CliError> {
-        let mut options = self.context.load_options(true)?;
+        let mut options = self.context.load_options(crate::spec::Steps::default())?;
         let directory = match (&self.source, checkout) {
             (_, Some(checkout)) => &checkout.directory,
             (Source::Directory(directory), None) => directory,

@@ -3,8 +3,10 @@
 //! What is not valid is reported and left out, so that the rest is still checked. Nodes that are canonical already are
 //! shared, not copied.
 
+mod devices;
 pub(crate) mod forms;
 pub(crate) mod mounts;
+mod options;
 pub(crate) mod paths;
 pub(crate) mod ports;
 
@@ -12,8 +14,9 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Diagnostics, nearest};
 use super::merge;
-use super::schema::{self, Attribute, Bare, Shape, Status, Unique};
+use super::schema::{self, Attribute, Bare, Shape, Unique};
 use super::source::Span;
+use super::template;
 use super::tree::{Entry, Mapping, Node, Tag, Value};
 use super::units;
 use super::yaml::resolve::go_float;
@@ -31,6 +34,8 @@ pub(crate) struct Canonicalizer<'a> {
     paths: PathBase<'a>,
     diagnostics: &'a mut Diagnostics,
     way: Vec<Step>,
+    /// Whether values that name a variable stay as they are written.
+    keeps_variables: bool,
 }
 
 /// A canonical node; `None` where it was reported: it is left out of a list, and is [`Value::Invalid`] in a map.
@@ -43,7 +48,32 @@ impl<'a> Canonicalizer<'a> {
             paths,
             diagnostics,
             way: Vec::new(),
+            keeps_variables: false,
         }
+    }
+
+    /// Leaves values that name a variable as they are written, since what they are is not known yet.
+    pub(crate) fn keep_variables(mut self, keeps: bool) -> Self {
+        self.keeps_variables = keeps;
+        self
+    }
+
+    /// Whether `node` stays as it is written: `${DIR}` may be absolute, and `${PORTS}` anything.
+    fn is_kept(&self, node: &Node) -> bool {
+        self.keeps_variables && node.as_str().is_some_and(template::names_variable)
+    }
+
+    /// Whether a value of this shape stays as it is written. One text that stands for a list of one is not taken apart,
+    /// and can be made a list all the same; so can what only stands before a slash.
+    fn is_kept_as(&self, node: &Node, shape: &Shape) -> bool {
+        self.is_kept(node)
+            && match shape {
+                Shape::OneOrMany(_) | Shape::HealthTest | Shape::EnvFiles => false,
+                Shape::Path | Shape::Context | Shape::Build => {
+                    node.as_str().is_some_and(|text| text.starts_with('$'))
+                }
+                _ => true,
+            }
     }
 
     /// Makes a whole file canonical; `None` where it is not a map.
@@ -105,7 +135,7 @@ impl<'a> Canonicalizer<'a> {
 
     /// Makes `node` canonical. Nulls pass: whether one may stay is known only when everything is merged.
     fn shape(&mut self, node: &Arc<Node>, shape: &Shape) -> Canonical {
-        if node.tag == Tag::Reset || node.is_null() {
+        if node.tag == Tag::Reset || node.is_null() || self.is_kept_as(node, shape) {
             return Some(Arc::clone(node));
         }
         let canonical = match shape {
@@ -118,10 +148,22 @@ impl<'a> Canonicalizer<'a> {
                 self.list(node, "a list", |this, item| this.shape(item, items))
             }
             Shape::OneOrMany(_) => self.one_or_many(node),
+            Shape::Paths => self.path_list(node),
+            Shape::Options => self.options(node),
+            Shape::MultiOptions => self.multi_options(node),
+            Shape::BuildSecrets => self.list(node, "a list", |this, item| this.grant(item, false)),
+            Shape::Contexts => self.contexts(node),
+            Shape::Ssh => self.ssh(node),
+            Shape::Devices => self.list(node, "a list", Self::device),
+            Shape::Gpus => self.gpus(node),
+            Shape::DeviceCount => self.device_count(node),
+            Shape::Logging => self.object(node, schema::LOGGING),
             Shape::KeyValues(bare) => self.key_values(node, *bare),
             Shape::Command => self.command(node),
             Shape::Build | Shape::Extends => self.text_or_object(node, shape),
-            Shape::DependsOn | Shape::ServiceNetworks => self.list_or_map(node, shape),
+            Shape::DependsOn | Shape::ServiceNetworks | Shape::ServiceModels => {
+                self.list_or_map(node, shape)
+            }
             Shape::Ports => self.ports(node),
             Shape::Mounts => self.list(node, "a list", Self::mount),
             Shape::Grants(secrets) => {
@@ -134,7 +176,14 @@ impl<'a> Canonicalizer<'a> {
             Shape::External => self.external(node),
             scalar => self.scalar(node, scalar),
         };
+        if shape.unique() == Unique::Once {
+            self.refuse_repeats(canonical.as_ref());
+        }
         let canonical = canonical.map(|list| without_repeats(list, shape));
+        let canonical = match canonical {
+            Some(_) if self.keeps_variables && stays_as_text(node, shape) => Some(Arc::clone(node)),
+            canonical => canonical,
+        };
         match canonical {
             Some(new) if new.tag != node.tag => {
                 let mut new = Arc::unwrap_or_clone(new);
@@ -145,10 +194,37 @@ impl<'a> Canonicalizer<'a> {
         }
     }
 
+    /// Reports the items that a list has twice.
+    fn refuse_repeats(&mut self, list: Option<&Arc<Node>>) {
+        let mut first = std::collections::BTreeMap::new();
+        for item in list.and_then(|list| list.as_sequence()).unwrap_or_default() {
+            let Some(text) = scalar_text(item) else {
+                continue;
+            };
+            if let Some(span) = first.get(&text) {
+                let place = self.place();
+                self.diagnostics.push(
+                    Diagnostic::error(
+                        item.span,
+                        format!("{place} items must be unique: `{text}` is repeated"),
+                    )
+                    .note(*span, "first listed here"),
+                );
+            } else {
+                first.insert(text, item.span);
+            }
+        }
+    }
+
     fn scalar(&mut self, node: &Arc<Node>, shape: &Shape) -> Canonical {
         match shape {
-            Shape::Text if node.as_str().is_some() => Some(Arc::clone(node)),
-            Shape::Text => self.must_be(node, "a string"),
+            Shape::Text | Shape::TextOrNull if node.as_str().is_some() => Some(Arc::clone(node)),
+            Shape::Text | Shape::TextOrNull => self.must_be(node, "a string"),
+            Shape::TextOrBoolean => match &node.value {
+                Value::String(_) => Some(Arc::clone(node)),
+                Value::Bool(value) => Some(text_node(node, value.to_string())),
+                _ => self.must_be(node, "a string or a boolean"),
+            },
             Shape::TextOrNumber => self.text_or_number(node),
             Shape::Word(words) => self.word(node, words),
             Shape::Boolean => self.boolean(node),
@@ -162,6 +238,7 @@ impl<'a> Canonicalizer<'a> {
                     return self.must_be(node, "a string");
                 };
                 let resolved = match shape {
+                    Shape::Path if text.is_empty() => String::new(),
                     Shape::Context => self.paths.resolve_context(text),
                     _ => self.paths.resolve(text),
                 };
@@ -177,10 +254,6 @@ impl<'a> Canonicalizer<'a> {
         };
         let object = self.entries(node, mapping, |this, entry| {
             match schema::find(attributes, &entry.key) {
-                Some(attribute) if attribute.status == Status::Later => {
-                    this.not_yet(entry);
-                    Some(Arc::clone(&entry.value))
-                }
                 Some(attribute) => this.shape(&entry.value, &attribute.shape),
                 None if entry.key.starts_with("x-") => Some(Arc::clone(&entry.value)),
                 None => {
@@ -189,15 +262,7 @@ impl<'a> Canonicalizer<'a> {
                 }
             }
         });
-        Some(standing_for(object, mapping, attributes))
-    }
-
-    fn not_yet(&mut self, entry: &Entry) {
-        let place = self.place();
-        self.diagnostics.push(
-            Diagnostic::error(entry.key_span, format!("{place}: not supported yet"))
-                .label("valid, but nothing acts on it yet"),
-        );
+        Some(self.completed(standing_for(object, mapping, attributes), attributes))
     }
 
     fn unknown_key(&mut self, entry: &Entry, attributes: &'static [Attribute]) {
@@ -274,6 +339,10 @@ impl<'a> Canonicalizer<'a> {
                 changed = true;
                 continue;
             }
+            if self.is_kept(item) {
+                canonical.push(Arc::clone(item));
+                continue;
+            }
             self.way.push(Step::Index(index));
             match each(self, item) {
                 Some(new) => {
@@ -305,6 +374,10 @@ impl<'a> Canonicalizer<'a> {
                 if entry.value.tag == Tag::Reset {
                     return Some(Arc::clone(&entry.value));
                 }
+                if entry.key.is_empty() {
+                    this.error(entry.key_span, "a name must not be empty");
+                    return None;
+                }
                 if entry.value.is_null() {
                     return Some(bare_value(&entry.value, bare));
                 }
@@ -314,6 +387,9 @@ impl<'a> Canonicalizer<'a> {
                     None => this.must_be(&entry.value, "a boolean, null, number or string"),
                 }
             })),
+            Value::Sequence(items) if items.iter().any(|item| self.has_kept_key(item)) => {
+                Some(Arc::clone(node))
+            }
             Value::Sequence(items) => {
                 let mut entries = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
@@ -329,6 +405,12 @@ impl<'a> Canonicalizer<'a> {
         }
     }
 
+    /// Whether the key of `KEY=VALUE` names a variable that stays: only as a list item is it filled in.
+    fn has_kept_key(&self, item: &Node) -> bool {
+        let key = item.as_str().and_then(|text| text.split('=').next());
+        self.keeps_variables && key.is_some_and(template::names_variable)
+    }
+
     fn key_value(&mut self, item: &Arc<Node>, bare: Bare) -> Option<Entry> {
         let Some(text) = item.as_str() else {
             self.must_be(item, "a string");
@@ -338,10 +420,10 @@ impl<'a> Canonicalizer<'a> {
             Some((key, value)) => (key, Arc::new(Node::string(item.span, value))),
             None => (text, bare_value(&Node::new(item.span, Value::Null), bare)),
         };
-        if bare == Bare::FromEnvironment && (key.is_empty() || key.ends_with(char::is_whitespace)) {
+        if bare == Bare::FromEnvironment && key.ends_with(char::is_whitespace) {
             self.error(
                 item.span,
-                format!("variable name `{key}` must not be empty nor end with a space"),
+                format!("environment variable `{key}` is declared with a trailing space"),
             );
             return None;
         }
@@ -453,7 +535,7 @@ impl<'a> Canonicalizer<'a> {
             Value::String(text) => units::parse_bytes(text),
             _ => return self.must_be(node, "a number of bytes"),
         };
-        let Some(bytes) = bytes.filter(|bytes| *bytes >= -1) else {
+        let Some(bytes) = bytes else {
             let place = self.place();
             self.diagnostics.push(
                 Diagnostic::error(node.span, format!("{place}: invalid size"))
@@ -492,6 +574,24 @@ impl<'a> Canonicalizer<'a> {
             None => self.must_be(node, "permission bits in octal, such as 0440"),
         }
     }
+}
+
+/// Whether a valid value stays in its own spelling where variables stay too, as nothing but its decoding asks for another.
+fn stays_as_text(node: &Node, shape: &Shape) -> bool {
+    let is_scalar = !matches!(node.value, Value::Mapping(_) | Value::Sequence(_));
+    is_scalar
+        && matches!(
+            shape,
+            Shape::Command
+                | Shape::HealthTest
+                | Shape::Duration
+                | Shape::Bytes
+                | Shape::Boolean
+                | Shape::Integer(..)
+                | Shape::Number
+                | Shape::Mode
+                | Shape::TextOrNumber
+        )
 }
 
 /// Lets an unknown key stand for the one that was probably meant, so that this one is not said to be missing.

@@ -91,10 +91,13 @@ pub(crate) fn range(text: &str) -> Option<(u16, u16)> {
 
 /// Checks an address, taking the brackets off an IPv6 one.
 fn address(text: &str) -> Result<String, String> {
-    let bare = text
+    let inner = text
         .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
+        .and_then(|rest| rest.strip_suffix(']'));
+    if inner.is_none() && text.contains(':') {
+        return Err(format!("invalid ip address: {text}: put it in brackets"));
+    }
+    let bare = inner.unwrap_or(text);
     if bare.is_empty() || bare.parse::<std::net::IpAddr>().is_ok() {
         return Ok(bare.to_owned());
     }
@@ -134,7 +137,7 @@ mod tests {
             ("127.0.0.1:8080:80", "127.0.0.1|8080|80/tcp"),
             ("127.0.0.1::80", "127.0.0.1|-|80/tcp"),
             ("[::1]:8080:80", "::1|8080|80/tcp"),
-            ("::1:8080:80", "::1|8080|80/tcp"),
+            ("::1:8080:80", "invalid ip address: ::1: put it in brackets"),
             ("3000-3002", "-|-|3000/tcp -|-|3001/tcp -|-|3002/tcp"),
             ("9000-9001:80-81", "-|9000|80/tcp -|9001|81/tcp"),
             ("9000-9010:80", "-|9000-9010|80/tcp"),
