@@ -9,7 +9,7 @@ services:
     image: busybox
     command: sh -c 'echo begin; while [ ! -e /go ]; do sleep 0.1; done; echo end; exit 7'
 COMPOSE
-monitor() { pgrep -f "monitor .* --root $root"; }
+monitor() { pgrep -o -f "monitor .* --root $root"; }
 first=$(monitor)
 kill -9 "$first"
 gone() { [ ! -d "/proc/$first" ]; }

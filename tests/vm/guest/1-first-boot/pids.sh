@@ -14,5 +14,5 @@ equal pids.max "$(cat "$group/pids.max")" 20
 refused() { grep -q 'max [1-9]' "$group/pids.events"; }
 until_true 60 refused
 [ "$(cat "$group/pids.current")" -le 20 ] || fail "$(cat "$group/pids.current") processes"
-stack logs bomb | grep "can't fork" >/dev/null
+stack logs bomb 2>&1 | grep "can't fork" >/dev/null || fail "nothing was refused"
 down

@@ -22,7 +22,7 @@ systemctl start caller.service
 init=$(cat "$(group box)/cgroup.procs")
 init=${init%%$'\n'*}
 equal "what the unit still holds" "$(systemctl show -P TasksCurrent caller.service | tr -d '[]')" "not set"
-monitor=$(pgrep -f "monitor .* --root $root")
+monitor=$(pgrep -o -f "monitor .* --root $root")
 equal "where the monitor is" "$(cat "/proc/$monitor/cgroup")" "0::/stack-$(cat "$root/lib/instance")/_mon"
 systemctl stop caller.service
 [ -d "/proc/$init" ] || fail "the end of the unit ended the container"
