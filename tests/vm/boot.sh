@@ -24,6 +24,7 @@ coproc machine {
 # Both are unset when the process ends.
 # shellcheck disable=SC2154 # coproc sets it
 pid=$machine_PID
+disown "$pid" # its end is no news
 exec {words}<&"${machine[0]}"
 trap 'kill -9 "$pid" 2>/dev/null || true' EXIT
 
