@@ -88,11 +88,7 @@ impl Context {
     }
 
     /// As [`Context::load_with`], by these steps.
-    pub(crate) fn load_steps(
-        &self,
-        services: &[String],
-        steps: Steps,
-    ) -> Result<Loaded, CliError> {
+    pub(crate) fn load_steps(&self, services: &[String], steps: Steps) -> Result<Loaded, CliError> {
         let mut options = self.load_options(steps)?;
         let mut loaded = load_files(&options)?;
         let named = services

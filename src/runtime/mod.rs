@@ -13,9 +13,9 @@
 //! ```text
 //! <root>/containers/<id>/record.json        what it is and what is wanted of it (record.rs)
 //! <root>/containers/<id>/exit.json          how it ended (record.rs)
-//! <root>/containers/<id>/etc/               the sandbox's hosts, hostname, resolv.conf
 //! <root>/containers/<id>/gen/<n>/config.json  the generation as an OCI runtime configuration (bundle.rs)
 //! <root>/containers/<id>/gen/<n>/upper, work  the writable overlay layer
+//! <root>/mount-points/{proc,sys,dev,etc/…}  the lowest layer of every root file system: empty, mounted on
 //! <root>/containers/.new-<id>, .gone-<id>   being made, being removed; swept by the next creation or removal
 //! <root>/names/<name> -> <id>               a symbolic link; makes names unique
 //! <root>/logs/<id>.log, .log.1, …           one line a record, newest in .log (logs.rs)
@@ -26,6 +26,7 @@
 //!                                           inotify watch sees every change
 //! <run>/c/<id12>/monitor.lock               a POSIX record lock held by the living monitor (not inherited by its children)
 //! <run>/c/<id12>/record.lock                flock: who reads, changes and replaces record.json
+//! <run>/c/<id12>/etc/                       the sandbox's hosts, hostname, resolv.conf; written anew by each start
 //! <run>/c/<id12>/ctl                        SOCK_SEQPACKET: stop, restart, window size (attach.rs)
 //! <run>/c/<id12>/trouble                    what the monitor could not do and nobody was there to be told; one line each
 //! <run>/c/<id12>/{stdin,stdout,stderr}      named pipes: the container's standard streams, opened read-write by both ends

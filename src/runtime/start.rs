@@ -234,7 +234,7 @@ impl Runtime {
         let wrap = |error| RuntimeError::Spawn(id.clone(), error);
         let (ours, theirs) = packets::pair().map_err(wrap)?;
         let child = self.execute_monitor(id, theirs).map_err(wrap)?;
-        self.reap_children(Some(child));
+        self.remember_child(child);
         let hello = Hello {
             adopt,
             instance: self.layout.instance.clone(),
@@ -270,14 +270,16 @@ impl Runtime {
             .spawn()
     }
 
-    /// Reaps the monitors of this process that have ended, and remembers another one.
-    pub(crate) fn reap_children(&self, new: Option<Child>) {
+    /// Remembers a monitor, and reaps those that have ended whenever their number has doubled: once each on average.
+    fn remember_child(&self, child: Child) {
         let mut children = match self.children.lock() {
             Ok(children) => children,
             Err(poisoned) => poisoned.into_inner(),
         };
-        children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        children.extend(new);
+        if children.len() == children.capacity() {
+            children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        }
+        children.push(child);
     }
 }
 

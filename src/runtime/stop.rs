@@ -148,7 +148,6 @@ impl Runtime {
         stop: Option<(i32, Duration)>,
         durability: Durability,
     ) -> Result<Stopping, RuntimeError> {
-        self.reap_children(None);
         let wrap = |error| RuntimeError::Control(id.clone(), error);
         let poll = Poll::new().map_err(wrap)?;
         let mut stopping = Stopping {

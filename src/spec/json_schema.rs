@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schema::{self, Attribute, Shape};
+use super::schema::{self, Attribute, Shape, Status};
 
 /// What a value with a variable in it looks like.
 const VARIABLE: &str = r"\$";
@@ -108,9 +108,23 @@ impl Definitions {
     }
 
     fn attribute(&mut self, attribute: &'static Attribute) -> Value {
-        let schema = self.shape(attribute.name, &attribute.shape);
+        let mut schema = self.shape(attribute.name, &attribute.shape);
         if attribute.shape.null_refused().is_none() {
-            return or_null(schema);
+            schema = or_null(schema);
+        }
+        let note = match attribute.status {
+            Status::Supported => return schema,
+            Status::Later => "Not supported yet where it would be used.".to_owned(),
+            Status::LaterUnless(values) => {
+                format!(
+                    "Supported yet where it would be used: {}.",
+                    values.join(", ")
+                )
+            }
+            Status::Ignored(_) => "Ignored: it is for Windows or a swarm.".to_owned(),
+        };
+        if let Value::Object(fields) = &mut schema {
+            fields.insert("description".to_owned(), note.into());
         }
         schema
     }
@@ -118,9 +132,11 @@ impl Definitions {
     fn shape(&mut self, name: &str, shape: &'static Shape) -> Value {
         match shape {
             Shape::Any => json!({}),
-            Shape::Text | Shape::TextOrNull | Shape::Context | Shape::Path => text(),
-            Shape::TextOrBoolean => json!({ "type": ["string", "boolean"] }),
+            Shape::Text | Shape::Context | Shape::Path => text(),
+            Shape::TextOrNull => json!({ "type": ["string", "null"] }),
             Shape::TextOrNumber => json!({ "type": ["string", "number"] }),
+            Shape::TextOrBoolean => json!({ "type": ["string", "boolean"] }),
+            Shape::DeviceCount => json!({ "type": ["string", "integer"] }),
             Shape::Word(words) => any_of([json!({ "enum": words }), text_like(VARIABLE)]),
             Shape::Boolean => any_of([
                 json!({ "type": "boolean" }),
@@ -137,9 +153,9 @@ impl Definitions {
                 text_like(&format!(r"^\+?[0-9.eE+-]+$|{VARIABLE}")),
             ]),
             Shape::Bytes => any_of([
-                json!({ "type": "number" }),
+                json!({ "type": "number", "minimum": -1 }),
                 text_like(&format!(
-                    r"^-\d+$|^[0-9.]+ ?([kKmMgGtTpP][iI]?)?[bB]?$|{VARIABLE}"
+                    r"^-1$|^[0-9.]+ ?([kKmMgGtTpP][iI]?)?[bB]?$|{VARIABLE}"
                 )),
             ]),
             Shape::Duration => text_like(&format!(
@@ -159,10 +175,11 @@ impl Definitions {
             Shape::OneOrMany(_) | Shape::Paths => any_of([text(), list_of(text())]),
             Shape::Options => map_of(json!({ "type": ["string", "number", "null"] })),
             Shape::MultiOptions => {
-                let scalar = || json!({ "type": ["string", "number", "boolean"] });
-                map_of(any_of([scalar(), list_of(scalar())]))
+                let scalar = json!({ "type": ["string", "number", "boolean"] });
+                map_of(any_of([scalar.clone(), list_of(scalar)]))
             }
-            Shape::KeyValues(_) | Shape::Contexts | Shape::Ssh => any_of([
+            Shape::Logging => self.reference("logging", schema::LOGGING),
+            Shape::Contexts | Shape::Ssh | Shape::KeyValues(_) => any_of([
                 json!({
                     "type": "object",
                     "additionalProperties": { "type": ["string", "number", "boolean", "null"] },
@@ -172,10 +189,22 @@ impl Definitions {
             Shape::Command | Shape::HealthTest => any_of([text(), list_of(text())]),
             Shape::Build => any_of([text(), self.reference("build", schema::BUILD)]),
             Shape::Extends => any_of([text(), self.reference("extends", schema::EXTENDS)]),
-            Shape::External => any_of([
-                json!({ "type": ["boolean", "string"] }),
-                self.reference("external", schema::EXTERNAL),
-            ]),
+            Shape::External => {
+                let old = self.reference("external", schema::EXTERNAL);
+                any_of([json!({ "type": ["boolean", "string"] }), old])
+            }
+            Shape::ServiceModels => {
+                let model = self.reference("model_use", schema::MODEL_USE);
+                any_of([list_of(text()), map_of(or_null(model))])
+            }
+            Shape::Devices => {
+                let device = self.reference("device", schema::DEVICE);
+                list_of(any_of([text(), device]))
+            }
+            Shape::Gpus => {
+                let gpu = self.reference("gpu", schema::GPU);
+                any_of([json!({ "const": "all" }), list_of(gpu)])
+            }
             Shape::DependsOn => {
                 let dependency = self.reference("dependency", schema::DEPENDENCY);
                 any_of([list_of(text()), map_of(dependency)])
@@ -192,27 +221,6 @@ impl Definitions {
                 let mount = self.reference("mount", schema::MOUNT);
                 list_of(any_of([text(), mount]))
             }
-            Shape::ServiceModels => {
-                let model = self.reference("model_use", schema::MODEL_USE);
-                any_of([list_of(text()), map_of(or_null(model))])
-            }
-            Shape::Logging => self.reference("logging", schema::LOGGING),
-            Shape::Devices => {
-                let device = self.reference("device", schema::DEVICE);
-                list_of(any_of([text(), device]))
-            }
-            Shape::Gpus => {
-                let gpu = self.reference("gpu", schema::GPU);
-                any_of([
-                    json!({ "enum": ["all"] }),
-                    text_like(VARIABLE),
-                    list_of(gpu),
-                ])
-            }
-            Shape::DeviceCount => any_of([
-                integer(i64::MIN, i64::MAX),
-                text_like(&format!(r"^all$|^[+-]?\d+$|{VARIABLE}")),
-            ]),
             Shape::Grants(_) | Shape::BuildSecrets => {
                 let grant = self.reference("grant", schema::GRANT);
                 list_of(any_of([text(), grant]))
@@ -248,11 +256,10 @@ impl Definitions {
 
 /// What the long forms must have, which is checked where they are read.
 fn must_have(attributes: &'static [Attribute]) -> &'static [&'static str] {
-    let rows: [(&[Attribute], &[&str]); 7] = [
+    let rows: [(&[Attribute], &[&str]); 6] = [
         (schema::PORT, &["target"]),
         (schema::MOUNT, &["type", "target"]),
         (schema::GRANT, &["source"]),
-        (schema::DEVICE, &["source", "target"]),
         (schema::ENV_FILE, &["path"]),
         (schema::ULIMIT, &["soft", "hard"]),
         (schema::INCLUDE, &["path"]),

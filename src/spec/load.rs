@@ -208,10 +208,8 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
     // What a variable stands for, a name that was not written out, or what an unreadable file says, is not there to be
     // decoded.
     let mut unsaid = Diagnostics::default();
-    let is_whole = steps.interpolate
-        && steps.normalize
-        && steps.check_consistency
-        && !session.is_partial;
+    let is_whole =
+        steps.interpolate && steps.normalize && steps.check_consistency && !session.is_partial;
     let diagnostics = if is_whole {
         &mut session.diagnostics
     } else {

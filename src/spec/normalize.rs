@@ -97,7 +97,7 @@ pub(crate) fn normalize(
         drop_absent(service, &disabled);
         if steps.resolve_environment && steps.interpolate {
             resolve_environment(session, service, setting);
-            resolve_labels(session, service);
+            resolve_labels(session, service, setting);
         }
     }
     let default_used = enabled
@@ -475,7 +475,7 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
 }
 
 /// Reads the label files of a service and puts `labels` above them.
-fn resolve_labels(session: &mut Session<'_>, service: &mut Entry) {
+fn resolve_labels(session: &mut Session<'_>, service: &mut Entry, setting: &Setting) {
     let files = service
         .value
         .get("label_file")
@@ -484,7 +484,8 @@ fn resolve_labels(session: &mut Session<'_>, service: &mut Entry) {
         .to_vec();
     let mut all: BTreeMap<String, (Span, String)> = BTreeMap::new();
     for file in &files {
-        let path = Path::new(file.as_str().unwrap_or_default());
+        // Absolute already, unless paths are left as they are.
+        let path = &setting.directory.join(file.as_str().unwrap_or_default());
         let Some(id) = session.open(path, Some(file.span), "label file") else {
             continue;
         };
@@ -495,7 +496,7 @@ fn resolve_labels(session: &mut Session<'_>, service: &mut Entry) {
             .unwrap_or_default();
         all.extend(
             read.into_iter()
-                .map(|(key, value)| (key, (value.span, value.value))),
+                .map(|(key, read)| (key, (read.span, read.value))),
         );
     }
     let Value::Mapping(fields) = &mut Arc::make_mut(&mut service.value).value else {

@@ -200,7 +200,10 @@ impl Search<'_> {
             Shape::Logging => self.object(node, schema::LOGGING),
             Shape::Duration if node.as_str().is_some_and(|text| text.starts_with('-')) => {
                 let place = self.way.join(".");
-                self.push(Diagnostic::error(node.span, format!("{place} must not be negative")));
+                self.push(Diagnostic::error(
+                    node.span,
+                    format!("{place} must not be negative"),
+                ));
             }
             Shape::List(items, _) => self.items(node, |this, item| this.shape(item, items)),
             _ => {

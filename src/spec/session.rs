@@ -220,6 +220,9 @@ impl<'a> Session<'a> {
             Err(error) => {
                 let shown = self.shown(path);
                 let message = match error {
+                    ReadError::NotFound if what.ends_with(':') => {
+                        format!("{what} {}", shown.display())
+                    }
                     ReadError::NotFound => format!("{what} {} not found", shown.display()),
                     ReadError::Other(reason) => format!("{what} {}: {reason}", shown.display()),
                 };

@@ -236,7 +236,10 @@ mod tests {
             ("1", None),
             ("", None),
         ];
-        assert_eq!((parse_switch("1"), parse_switch("No")), (Some(true), Some(false)));
+        assert_eq!(
+            (parse_switch("1"), parse_switch("No")),
+            (Some(true), Some(false))
+        );
         for (text, expected) in booleans {
             assert_eq!(parse_boolean(text), expected, "{text}");
         }

@@ -82,7 +82,10 @@ mod tests {
             ("$A ${B} $$C", "A false [] [] | B false [] []"),
             ("${A:-x} ${A:?m} ${A-y}", "A true [x] []"),
             ("${A:+x} ${A}", "A false [] [x]"),
-            ("${A:-${B:-$C}}", "A false [${B:-$C}] [] | B false [$C] [] | C false [] []"),
+            (
+                "${A:-${B:-$C}}",
+                "A false [${B:-$C}] [] | B false [$C] [] | C false [] []",
+            ),
             ("${A:?${B}}", "A true [] [] | B false [] []"),
             ("${A ${} a$", ""),
         ];
@@ -91,7 +94,12 @@ mod tests {
             text(written, 0, &mut found);
             let shown: Vec<String> = found
                 .values()
-                .map(|v| format!("{} {} [{}] [{}]", v.name, v.required, v.default, v.alternate))
+                .map(|v| {
+                    format!(
+                        "{} {} [{}] [{}]",
+                        v.name, v.required, v.default, v.alternate
+                    )
+                })
                 .collect();
             assert_eq!(shown.join(" | "), expected, "{written}");
         }

@@ -45,12 +45,20 @@ pub(crate) fn split(line: &str) -> Option<Words> {
                 }
             }
             ('"' | '\'', Quote::None) => {
-                quote = if c == '"' { Quote::Double } else { Quote::Single };
+                quote = if c == '"' {
+                    Quote::Double
+                } else {
+                    Quote::Single
+                };
                 in_word = true;
             }
             ('"', Quote::Double) | ('\'', Quote::Single) => quote = Quote::None,
             ('`', Quote::None | Quote::Back) => {
-                quote = if quote == Quote::None { Quote::Back } else { Quote::None };
+                quote = if quote == Quote::None {
+                    Quote::Back
+                } else {
+                    Quote::None
+                };
                 word.push(c);
                 in_word = true;
             }
@@ -60,7 +68,11 @@ pub(crate) fn split(line: &str) -> Option<Words> {
             }
             ('(', Quote::None | Quote::Dollar) => return None,
             (')', Quote::None | Quote::Dollar) => {
-                quote = if quote == Quote::None { Quote::Dollar } else { Quote::None };
+                quote = if quote == Quote::None {
+                    Quote::Dollar
+                } else {
+                    Quote::None
+                };
                 word.push(c);
                 in_word = true;
             }

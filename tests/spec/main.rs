@@ -7,6 +7,9 @@
 mod diagnostics;
 mod hostile;
 mod obstacles;
+mod origin;
 mod pipeline;
 mod rendered;
+mod round_trip;
+mod schema;
 mod support;

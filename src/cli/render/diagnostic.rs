@@ -20,8 +20,8 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 
-use super::{Printer, paint};
 use super::text::visible;
+use super::{Printer, paint};
 use crate::spec::source::{Source, SourceId, Sources, Span};
 use crate::spec::{Diagnostic, Severity};
 
@@ -434,6 +434,91 @@ mod tests {
         );
         assert!(shown.len() < 1000, "{}", shown.len());
         assert!(shown.contains("bad"), "{shown}");
+    }
+
+    /// Draws an error at `part` of `text`, in so many columns.
+    fn drawn(text: &str, part: &str, columns: usize) -> String {
+        let drawing = Drawing {
+            colour: false,
+            columns,
+        };
+        let diagnostic = Diagnostic::error(span(text, part), "wrong").label("this");
+        render_all(&[diagnostic], &sources(text), drawing)
+    }
+
+    #[test]
+    fn tabs_and_wide_letters_keep_the_mark_beneath_its_place() {
+        assert_snapshot!(drawn("a:\t\tbad\n", "bad", 80), @r"
+    error: wrong
+     --> compose.yaml:1:5
+      |
+    1 | a:        bad
+      |           ^^^ this
+    ");
+        assert_snapshot!(drawn("\u{65e5}\u{672c}: bad\n", "bad", 80), @r"
+    error: wrong
+     --> compose.yaml:1:5
+      |
+    1 | 日本: bad
+      |       ^^^ this
+    ");
+        assert_snapshot!(drawn("e\u{301}e\u{301}: bad\n", "bad", 80), @r"
+    error: wrong
+     --> compose.yaml:1:7
+      |
+    1 | éé: bad
+      |     ^^^ this
+    ");
+        assert_snapshot!(drawn("\u{1f980}: [\u{1f980}, bad]\n", "bad", 80), @r"
+    error: wrong
+     --> compose.yaml:1:8
+      |
+    1 | 🦀: [🦀, bad]
+      |          ^^^ this
+    ");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_place() {
+        let text = format!(
+            "{}bad{}\n",
+            "0123456789".repeat(20),
+            "abcdefghij".repeat(20)
+        );
+        for columns in [40, 80, 140] {
+            let shown = drawn(&text, "bad", columns);
+            let widest = shown
+                .lines()
+                .map(unicode_width::UnicodeWidthStr::width)
+                .max();
+            assert!(widest.unwrap_or(0) <= columns + 10, "{columns}: {shown}");
+            assert!(shown.contains("bad"), "{shown}");
+        }
+        assert_snapshot!(drawn(&text, "bad", 60), @r"
+    error: wrong
+     --> compose.yaml:1:201
+      |
+    1 | ...901234567890123456789badabcdefghijabcdefghijabcdef...
+      |                         ^^^ this
+    ");
+    }
+
+    #[test]
+    fn carriage_returns_before_line_feeds_are_not_drawn() {
+        let text = "a: 1\r\nbad: 2\r\nc: 3\r\n";
+        let diagnostic =
+            Diagnostic::error(span(text, "bad"), "wrong").note(span(text, "c"), "also");
+        let shown = render_all(&[diagnostic], &sources(text), Drawing::plain());
+        assert_eq!(shown.find('\r'), None, "{shown:?}");
+        assert_snapshot!(shown, @r"
+    error: wrong
+     --> compose.yaml:2:1
+      |
+    2 | bad: 2
+      | ^^^
+    3 | c: 3
+      | - also
+    ");
     }
 
     proptest! {

@@ -71,6 +71,10 @@ impl LinuxHost<'_> {
             self.engine.images.release(id.as_str())?;
             return Err(error.into());
         }
+        if !annotations.endpoints.is_empty() {
+            let sandbox = annotations.sandbox(id.as_str());
+            self.unleased.borrow_mut().push(sandbox);
+        }
         Ok(id)
     }
 

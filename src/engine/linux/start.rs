@@ -9,8 +9,9 @@ use crate::engine::annotations::Annotations;
 use crate::engine::etc;
 use crate::engine::host::{HostError, HostResult};
 use crate::engine::readable;
+use crate::net::config::SandboxConfig;
 use crate::net::ports::{self, Reserved};
-use crate::net::record::{Attachment, PublishedPort};
+use crate::net::record::{Attachment, Leases, PublishedPort};
 use crate::runtime::Launch;
 use crate::runtime::config::{ContainerId, EtcFiles, Namespace};
 use crate::runtime::record::Record;
@@ -89,10 +90,9 @@ impl LinuxHost<'_> {
             Some(reserved) => reserved,
             None => ports::reserve(&annotations.ports)?,
         };
-        let leases = net.allocate(std::slice::from_ref(&sandbox))?;
-        let leases = leases.first().ok_or("no addresses were leased")?;
+        let leases = self.lease(&sandbox)?;
         let netns = netns::create()?;
-        let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
+        let attachment = net.attach(netns.as_fd(), &sandbox, &leases).await?;
         let published: Vec<PublishedPort> = reserved.iter().map(|reserved| reserved.port).collect();
         net.publish(&sandbox, &attachment, &published)?;
         let sidecar = net.sidecar(
@@ -119,6 +119,18 @@ impl LinuxHost<'_> {
                 .map(|Reserved { socket, .. }| socket)
                 .collect(),
         })
+    }
+
+    /// Leases the addresses of a sandbox, and with them those of all that are about to start.
+    fn lease(&self, sandbox: &SandboxConfig) -> HostResult<Leases> {
+        let net = &self.engine.net;
+        let created = self.unleased.take();
+        if created.len() > 1 {
+            // All or none. Where one of them cannot be had, each start asks for its own, and that one's fails.
+            let _asked_again = net.allocate(&created);
+        }
+        let mut leases = net.allocate(std::slice::from_ref(sandbox))?;
+        Ok(leases.pop().ok_or("no addresses were leased")?)
     }
 
     /// Prepares a container that uses the host's network, or another container's with its files.

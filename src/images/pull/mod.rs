@@ -84,7 +84,7 @@ pub(super) async fn pull(
         layers: found.config.rootfs.diff_ids.clone(),
         config: found.config,
     };
-    store.adopt(&image, Some(reference), Some(&found.source))?;
+    store.adopt(&image, &[reference], Some(&found.source))?;
     Ok(image)
 }
 
@@ -93,7 +93,7 @@ pub async fn remote_digest(
     environment: &ClientEnvironment,
     reference: &Reference,
 ) -> Result<Digest, ImageError> {
-    let failed = |source| ImageError::Pull {
+    let failed = |source| ImageError::Digest {
         reference: reference.familiar(),
         source: Box::new(source),
     };
@@ -336,7 +336,7 @@ impl Pull<'_> {
         blob.annotations.clear();
         let record = LayerRecord::new(unpacked.diff_id, blob, unpacked.report);
         let path = staging.directory().join("blob");
-        self.store.place_layer(staging, &path, record)?;
+        self.store.place_layer(staging, Some(&path), record)?;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::runtime::attach::Answer as ClientAnswer;
+use crate::runtime::bundle::make_directory;
 use crate::runtime::cgroup::{Cgroup, DeviceAccess};
 use crate::runtime::config::{ContainerId, Namespace};
 use crate::runtime::init::{self, RootFs, SpawnRequest, Spawned, Stdio};
@@ -157,6 +158,8 @@ impl Monitor<'_> {
             .map(|(id, fd)| (id.clone(), fd.as_fd()))
             .collect();
         let generation = self.layout.generation(id, self.record.generation);
+        let etc_directory = self.layout.etc(id);
+        make_directory(&etc_directory).map_err(|error| failed(&error))?;
         let ends = self
             .streams
             .container_ends()
@@ -173,12 +176,12 @@ impl Monitor<'_> {
         let spawned = init::spawn(&SpawnRequest {
             config,
             root: RootFs {
-                lowers: config.image.layers.clone(),
+                lowers: self.layout.lowers(config),
                 upper: generation.join("upper"),
                 work: generation.join("work"),
             },
             etc: &self.record.etc,
-            etc_directory: &self.layout.etc(id),
+            etc_directory: &etc_directory,
             netns: self.netns.as_ref().map(OwnedFd::as_fd),
             joined: &joined,
             stdio,

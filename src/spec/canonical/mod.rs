@@ -180,6 +180,10 @@ impl<'a> Canonicalizer<'a> {
             self.refuse_repeats(canonical.as_ref());
         }
         let canonical = canonical.map(|list| without_repeats(list, shape));
+        let canonical = match canonical {
+            Some(_) if self.keeps_variables && stays_as_text(node, shape) => Some(Arc::clone(node)),
+            canonical => canonical,
+        };
         match canonical {
             Some(new) if new.tag != node.tag => {
                 let mut new = Arc::unwrap_or_clone(new);
@@ -565,7 +569,10 @@ impl<'a> Canonicalizer<'a> {
             return None;
         };
         let sign = if duration.is_zero() { "" } else { sign };
-        Some(text_node(node, format!("{sign}{}", units::format_duration(duration))))
+        Some(text_node(
+            node,
+            format!("{sign}{}", units::format_duration(duration)),
+        ))
     }
 
     fn mode(&mut self, node: &Arc<Node>) -> Canonical {
@@ -579,6 +586,24 @@ impl<'a> Canonicalizer<'a> {
             None => self.must_be(node, "permission bits in octal, such as 0440"),
         }
     }
+}
+
+/// Whether a valid value stays in its own spelling where variables stay too, as nothing but its decoding asks for another.
+fn stays_as_text(node: &Node, shape: &Shape) -> bool {
+    let is_scalar = !matches!(node.value, Value::Mapping(_) | Value::Sequence(_));
+    is_scalar
+        && matches!(
+            shape,
+            Shape::Command
+                | Shape::HealthTest
+                | Shape::Duration
+                | Shape::Bytes
+                | Shape::Boolean
+                | Shape::Integer(..)
+                | Shape::Number
+                | Shape::Mode
+                | Shape::TextOrNumber
+        )
 }
 
 /// Lets an unknown key stand for the one that was probably meant, so that this one is not said to be missing.

@@ -27,7 +27,11 @@ pub(crate) fn parse(text: &str) -> Result<MountSpec<'_>, &'static str> {
         return Err("empty volume");
     }
     // Two characters are a target, whatever they are.
-    let parts = if text.len() <= 2 { vec![text] } else { sections(text) };
+    let parts = if text.len() <= 2 {
+        vec![text]
+    } else {
+        sections(text)
+    };
     if parts.iter().any(|part| part.is_empty()) {
         return Err("empty section between colons");
     }

@@ -20,9 +20,7 @@ pub(crate) struct PortSpec {
 /// Reads the short form; ranges of one length are unrolled, several host ports for one target stay a range.
 pub(crate) fn parse(text: &str) -> Result<Vec<PortSpec>, String> {
     let (ports, protocol) = match text.rsplit_once('/') {
-        Some((ports, protocol)) if !protocol.is_empty() => {
-            (ports, protocol.to_ascii_lowercase())
-        }
+        Some((ports, protocol)) if !protocol.is_empty() => (ports, protocol.to_ascii_lowercase()),
         Some((ports, _)) => (ports, "tcp".to_owned()),
         None => (text, "tcp".to_owned()),
     };

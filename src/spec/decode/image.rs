@@ -19,7 +19,9 @@ pub(super) fn fault(reference: &str) -> Option<&'static str> {
         None => (name, None),
     };
     if tag.is_some_and(|tag| !is_tag(tag)) {
-        return Some("the tag must be at most 128 letters, digits, `_`, `.` and `-`, not beginning with `.` or `-`");
+        return Some(
+            "the tag must be at most 128 letters, digits, `_`, `.` and `-`, not beginning with `.` or `-`",
+        );
     }
     let path = match path.split_once('/') {
         Some((domain, path)) if is_domain(domain) => path,
@@ -29,7 +31,9 @@ pub(super) fn fault(reference: &str) -> Option<&'static str> {
         let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         part.starts_with(ends)
             && part.ends_with(ends)
-            && part.chars().all(|c| ends(c) || matches!(c, '.' | '_' | '-'))
+            && part
+                .chars()
+                .all(|c| ends(c) || matches!(c, '.' | '_' | '-'))
     };
     if path.split('/').all(is_part) {
         None
@@ -78,7 +82,22 @@ mod tests {
             assert_eq!(fault(name), None, "{name}");
             assert_eq!(fault(&format!("{name}{digest}")), None, "{name}");
         }
-        for name in ["", "Bad", "a b", "a/", "/a", "a//b", "a/B", "-a", "a:", "a:-b", "a:b c", "a@x", "a@sha256:12", "x:::"] {
+        for name in [
+            "",
+            "Bad",
+            "a b",
+            "a/",
+            "/a",
+            "a//b",
+            "a/B",
+            "-a",
+            "a:",
+            "a:-b",
+            "a:b c",
+            "a@x",
+            "a@sha256:12",
+            "x:::",
+        ] {
             assert!(fault(name).is_some(), "{name}");
         }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    Decoder, image, boolean, entries, integer, items, mapping, number, span_at, text, text_map, texts,
+    Decoder, boolean, entries, image, integer, items, mapping, number, span_at, text, text_map,
+    texts,
 };
 use crate::spec::canonical::ports;
 use crate::spec::diagnostic::Diagnostic;

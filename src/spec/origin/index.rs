@@ -97,7 +97,11 @@ impl Index {
         let entries = |node: &Node| -> Vec<(String, Span, Arc<Node>)> {
             let mapping = node.as_mapping().into_iter().flat_map(Mapping::entries);
             let part = |entry: &crate::spec::tree::Entry| {
-                (entry.key.to_string(), entry.value.span, Arc::clone(&entry.value))
+                (
+                    entry.key.to_string(),
+                    entry.value.span,
+                    Arc::clone(&entry.value),
+                )
             };
             mapping.map(part).collect()
         };

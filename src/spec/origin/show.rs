@@ -110,14 +110,20 @@ fn comment(leaf: &Leaf, sources: &Sources) -> String {
         let first = &mut parts[0];
         *first = format!("{first} ({part})");
     }
-    parts.extend(leaf.variables.iter().map(|variable| {
-        format!("{} {}", variable.name, source_words(variable, sources))
-    }));
+    parts.extend(
+        leaf.variables
+            .iter()
+            .map(|variable| format!("{} {}", variable.name, source_words(variable, sources))),
+    );
     parts.extend(leaf.via.iter().map(|via| match via.kind {
         LinkKind::Included => format!("included at {}", shown(via.at)),
         LinkKind::Extended => format!("extended at {}", shown(via.at)),
     }));
-    parts.extend(leaf.over.iter().map(|over| format!("over {}", shown(over.at))));
+    parts.extend(
+        leaf.over
+            .iter()
+            .map(|over| format!("over {}", shown(over.at))),
+    );
     parts.join(", ")
 }
 

@@ -18,11 +18,20 @@ pub(super) fn drop_unused(project: &mut Value) {
             .map(|services| services.values().collect())
             .unwrap_or_default();
         vec![
-            ("networks", of_all(&services, |service| keys(service, "networks"))),
+            (
+                "networks",
+                of_all(&services, |service| keys(service, "networks")),
+            ),
             ("volumes", of_all(&services, named_volumes)),
             ("secrets", of_all(&services, secrets)),
-            ("configs", of_all(&services, |service| sources(service, "configs"))),
-            ("models", of_all(&services, |service| keys(service, "models"))),
+            (
+                "configs",
+                of_all(&services, |service| sources(service, "configs")),
+            ),
+            (
+                "models",
+                of_all(&services, |service| keys(service, "models")),
+            ),
         ]
     };
     for (name, used) in used {
@@ -40,7 +49,10 @@ pub(super) fn drop_unused(project: &mut Value) {
 
 /// Leaves out the files that were read into the services.
 pub(super) fn drop_read_files(project: &mut Value) {
-    for service in section_mut(project, "services").into_iter().flat_map(Map::values_mut) {
+    for service in section_mut(project, "services")
+        .into_iter()
+        .flat_map(Map::values_mut)
+    {
         if let Value::Object(service) = service {
             service.remove("env_file");
             service.remove("label_file");
@@ -66,7 +78,10 @@ pub(super) fn images(project: &Value) -> BTreeMap<String, String> {
 
 /// Puts pinned references in the place of the images that they are of.
 pub(super) fn pin_images(project: &mut Value, pinned: &BTreeMap<String, String>) {
-    for service in section_mut(project, "services").into_iter().flat_map(Map::values_mut) {
+    for service in section_mut(project, "services")
+        .into_iter()
+        .flat_map(Map::values_mut)
+    {
         if let Some(image) = service.get_mut("image")
             && let Some(pinned) = image.as_str().and_then(|image| pinned.get(image))
         {
@@ -98,11 +113,19 @@ fn of_all(services: &[&Value], of: impl Fn(&Value) -> Vec<String>) -> BTreeSet<S
 
 fn keys(service: &Value, key: &str) -> Vec<String> {
     let object = service.get(key).and_then(Value::as_object);
-    object.into_iter().flatten().map(|(key, _)| key.clone()).collect()
+    object
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.clone())
+        .collect()
 }
 
 fn items<'s>(holder: &'s Value, key: &str) -> impl Iterator<Item = &'s Value> {
-    holder.get(key).and_then(Value::as_array).into_iter().flatten()
+    holder
+        .get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
 }
 
 fn sources(holder: &Value, key: &str) -> Vec<String> {
@@ -114,7 +137,12 @@ fn sources(holder: &Value, key: &str) -> Vec<String> {
 
 fn secrets(service: &Value) -> Vec<String> {
     let mut all = sources(service, "secrets");
-    all.extend(service.get("build").into_iter().flat_map(|build| sources(build, "secrets")));
+    all.extend(
+        service
+            .get("build")
+            .into_iter()
+            .flat_map(|build| sources(build, "secrets")),
+    );
     all
 }
 
@@ -155,7 +183,12 @@ mod tests {
             .as_object()
             .unwrap()
             .iter()
-            .map(|(name, section)| (name.clone(), section.as_object().unwrap().keys().cloned().collect()))
+            .map(|(name, section)| {
+                (
+                    name.clone(),
+                    section.as_object().unwrap().keys().cloned().collect(),
+                )
+            })
             .collect();
         let expected = [
             ("networks", vec!["front"]),
@@ -165,7 +198,12 @@ mod tests {
         ];
         let expected: Vec<(String, Vec<String>)> = expected
             .into_iter()
-            .map(|(name, keys)| (name.to_owned(), keys.into_iter().map(str::to_owned).collect()))
+            .map(|(name, keys)| {
+                (
+                    name.to_owned(),
+                    keys.into_iter().map(str::to_owned).collect(),
+                )
+            })
             .collect();
         assert_eq!(sections, expected);
     }
@@ -173,7 +211,10 @@ mod tests {
     #[test]
     fn a_lock_file_says_nothing_but_images() {
         let mut project = json!({"name": "demo", "services": {"a": {"image": "x", "tty": true}, "b": {"build": {}}}});
-        pin_images(&mut project, &BTreeMap::from([("x".to_owned(), "x@sha256:1".to_owned())]));
+        pin_images(
+            &mut project,
+            &BTreeMap::from([("x".to_owned(), "x@sha256:1".to_owned())]),
+        );
         assert_eq!(
             images_only(&project),
             json!({"services": {"a": {"image": "x@sha256:1"}}})

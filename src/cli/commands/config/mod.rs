@@ -49,7 +49,9 @@ fn steps(args: &ConfigArgs) -> Steps {
 /// Renders the project, or what was asked for of it.
 fn document(context: &Context, args: &ConfigArgs, loaded: &Loaded) -> Result<String, CliError> {
     let mut project = render::render_json(&loaded.stack);
-    if !args.no_interpolate {
+    if args.no_interpolate {
+        project = document::as_yaml(&project);
+    } else {
         let selected = selected(args, loaded)?;
         document::keep_services(&mut project, selected.as_deref());
         document::drop_unused(&mut project);
