@@ -496,8 +496,8 @@ pub(crate) static ENV_FILE: &[Attribute] = &[
 
 /// The long form of a limit.
 pub(crate) static ULIMIT: &[Attribute] = &[
-    now("hard", Integer(-1, i64::MAX)),
-    now("soft", Integer(-1, i64::MAX)),
+    shown("hard", Integer(-1, i64::MAX)),
+    shown("soft", Integer(-1, i64::MAX)),
 ];
 
 /// The old form of `external`.

@@ -417,7 +417,7 @@ fn every_attribute_has_its_canonical_form() {
         ("dns: ['', 1.1.1.1]", r#"{"dns":["1.1.1.1"]}"#),
         (
             "ulimits: {a: 1, b: {soft: 0, hard: 5}}",
-            r#"{"ulimits":{"a":1,"b":{"hard":5}}}"#,
+            r#"{"ulimits":{"a":1,"b":{"hard":5,"soft":0}}}"#,
         ),
         (
             "healthcheck: {test: [], interval: 0s}",
