@@ -9,7 +9,8 @@ use super::render::progress::ProgressMode;
 use crate::engine::EngineError;
 use crate::engine::apply::ApplyError;
 use crate::plan::error::PlanError;
-use crate::spec::LoadFailure;
+use crate::spec::source::Sources;
+use crate::spec::{Diagnostic, LoadFailure, Loaded};
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,9 @@ pub(crate) enum CliError {
     /// The work failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The work failed, and places of the files are at fault.
+    #[error(transparent)]
+    Placed(Box<Placed>),
     /// Standard output cannot be written.
     #[error("write to standard output")]
     Output(#[source] io::Error),
@@ -62,7 +66,35 @@ pub(crate) enum CliError {
     Ended(u8),
 }
 
+/// An error of the work with the places that it stems from.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Placed {
+    #[source]
+    error: EngineError,
+    diagnostics: Vec<Diagnostic>,
+    sources: Sources,
+}
+
 impl CliError {
+    /// Adds the places in the loaded files that are at fault, where there are any.
+    pub(crate) fn at(self, loaded: &Loaded) -> Self {
+        let error = match self {
+            Self::Engine(error) => error,
+            Self::Plan(error) => EngineError::Plan(error),
+            other => return other,
+        };
+        let diagnostics = error.diagnose(&loaded.stack);
+        if diagnostics.is_empty() {
+            return Self::Engine(error);
+        }
+        Self::Placed(Box::new(Placed {
+            error,
+            diagnostics,
+            sources: loaded.sources.clone(),
+        }))
+    }
+
     /// Makes an error of what was typed.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::Usage {
@@ -83,6 +115,7 @@ impl CliError {
             | Self::File { .. }
             | Self::System { .. } => 1,
             Self::Engine(error) => error.exit_code(),
+            Self::Placed(placed) => placed.error.exit_code(),
             Self::Ended(code) => *code,
         }
     }
@@ -110,6 +143,7 @@ impl CliError {
         match self {
             Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), colour),
             Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, drawing),
+            Self::Placed(placed) => render_all(&placed.diagnostics, &placed.sources, drawing),
             error => render_chain(error, &error.hints(), colour),
         }
     }

@@ -1,14 +1,15 @@
 //! `up`, `down`, `build`, `pull`, `stop`, `kill`: observe, plan, apply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::annotations::Annotations;
-use crate::engine::apply::apply;
+use crate::engine::apply::apply_within;
 use crate::engine::cancel::Cancel;
 use crate::engine::digests::with_digests;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, PortConflict, PortHolder};
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::lower::network;
@@ -16,13 +17,15 @@ use crate::engine::step;
 
 use crate::engine::{BuildChoices, Engine, INSTANCE_LOCK, chain, readable};
 use crate::images::Platform;
-use crate::net::config::PortConfig;
+use crate::net::config::{PortConfig, Protocol};
+use crate::net::error::NetError;
 use crate::net::ports::{self, Reserved};
-use crate::plan::action::{Action, ContainerRef};
+use crate::plan::action::{Action, ContainerRef, Resource};
 use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
 use crate::plan::{self, Plan, naming};
 use crate::runtime::Adoption;
+use crate::runtime::record::Exit;
 use crate::runtime::status::{Container, Status, Watch};
 use crate::spec::model::Stack;
 use crate::spec::names::ProjectName;
@@ -103,7 +106,7 @@ impl Engine {
             plan::prune::networks(&mut containers, stack, &observed);
         }
         Ok(Planned {
-            plans: vec![images, containers],
+            plans: vec![images.followed_by(containers)],
         })
     }
 
@@ -155,6 +158,10 @@ impl Engine {
             plan::prune::networks(&mut containers, stack, &observed);
         }
         warn(&stack.name, &containers, events);
+        events.begins(&containers);
+        for container in left_alone(&containers, &observed) {
+            events.runs(container);
+        }
         if containers.is_empty() {
             self.record_up(stack)?;
             self.repair_network(events)?;
@@ -181,6 +188,13 @@ impl Engine {
         let starting = self.lock_instance(Mode::Shared)?;
         let applied = self.run(&containers, &host, events, cancel).await;
         drop(starting);
+        if containers
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, Action::RemoveContainer { .. }))
+        {
+            self.prune_logs(&stack.name, events);
+        }
         self.runtime.sync()?;
         applied
     }
@@ -193,7 +207,7 @@ impl Engine {
         options: &DownOptions,
     ) -> Result<Planned, EngineError> {
         let _lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        let observed = self.observe(project, &BTreeSet::new())?;
         Ok(Planned {
             plans: vec![plan::teardown::teardown(
                 project, stack, &observed, options,
@@ -211,7 +225,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        let observed = self.observe(project, &BTreeSet::new())?;
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
@@ -219,14 +233,27 @@ impl Engine {
             .run(&plan, &host, events, cancel)
             .await
             .and(host.settle());
-        let mut swept = Ok(());
+        let (mut recorded, mut swept) = (Ok(()), Ok(()));
         if options.services.is_empty() {
-            self.record_down(project)?;
+            recorded = self.record_down(project);
             swept = self.sweep_sources();
         }
         let cleaned = self.clean_up().await;
-        self.runtime.sync()?;
-        applied.and(cleaned).and(swept)
+        self.prune_logs(project, events);
+        let synced = self.runtime.sync().map_err(EngineError::from);
+        // The first failure is the one to tell; none keeps the rest from being done.
+        applied.and(recorded).and(cleaned).and(swept).and(synced)
+    }
+
+    /// Removes logs of containers that are gone beyond what is kept of them. What cannot be is a warning: all that was asked
+    /// for is done.
+    fn prune_logs(&self, project: &ProjectName, events: &dyn EventSink) {
+        if let Err(error) = self.runtime.prune_logs() {
+            events.emit(Event {
+                subject: Subject::Project(project.to_string()),
+                kind: EventKind::Warning(format!("old logs were not removed: {}", chain(&error))),
+            });
+        }
     }
 
     /// Stops services, dependents first.
@@ -239,7 +266,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        let observed = self.observe(project, &BTreeSet::new())?;
         let options = LifecycleOptions {
             services: services.to_vec(),
             timeout,
@@ -422,7 +449,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        Ok(apply(plan, host, events, cancel.cancelled()).await?)
+        Ok(apply_within(self.parallel, plan, host, events, cancel.cancelled()).await?)
     }
 
     /// Reserves the host ports of every container that the plan starts, so that a port in use is said before anything is
@@ -433,15 +460,24 @@ impl Engine {
         plan: &Plan,
         observed: &Observed,
     ) -> Result<BTreeMap<String, Vec<Reserved>>, EngineError> {
-        let mut reserved = BTreeMap::new();
-        let created: BTreeMap<_, _> = plan
-            .steps
-            .iter()
-            .filter_map(|step| match &step.action {
-                Action::CreateContainer(spec) => Some((step.id, spec)),
-                _ => None,
-            })
-            .collect();
+        let mut reserving = Reserving {
+            engine: self,
+            stopped: BTreeSet::new(),
+            reserved: BTreeMap::new(),
+            conflicts: Vec::new(),
+        };
+        let mut created = BTreeMap::new();
+        for step in &plan.steps {
+            match &step.action {
+                Action::CreateContainer(spec) => {
+                    created.insert(step.id, spec);
+                }
+                Action::StopContainer { container, .. } => {
+                    reserving.stopped.insert(container.as_str().to_owned());
+                }
+                _ => {}
+            }
+        }
         let replaced: Vec<_> = created
             .values()
             .filter_map(|spec| spec.replaces.as_ref())
@@ -450,37 +486,82 @@ impl Engine {
             let Action::StartContainer { container, .. } = &step.action else {
                 continue;
             };
-            let (name, ports) = match container {
-                ContainerRef::New(id) => match created.get(id) {
-                    Some(spec) if spec.replaces.is_none() => {
+            match container {
+                ContainerRef::New(id) => {
+                    if let Some(spec) = created.get(id).filter(|spec| spec.replaces.is_none()) {
                         let service = stack.services.get(&spec.service);
-                        (
-                            spec.name.clone(),
-                            service.map(network::ports).unwrap_or_default(),
-                        )
+                        let ports = service.map(network::ports).unwrap_or_default();
+                        reserving.take(&spec.name, spec.service.as_str(), &ports)?;
                     }
-                    _ => continue,
-                },
-                ContainerRef::Existing(id) => {
-                    let Some(found) = observed
-                        .containers
-                        .iter()
-                        .find(|container| container.id == *id)
-                    else {
-                        continue;
-                    };
-                    // One that runs now is stopped first: it holds its own ports until then.
-                    if found.is_live() || replaced.contains(&id) {
-                        continue;
-                    }
-                    (found.name.clone(), self.recorded_ports(id)?)
                 }
-            };
-            if !ports.is_empty() {
-                reserved.insert(name, ports::reserve(&ports)?);
+                ContainerRef::Existing(id) => {
+                    let mut containers = observed.containers.iter();
+                    // One that runs now is stopped first: it holds its own ports until then.
+                    if let Some(found) = containers.find(|container| container.id == *id)
+                        && !found.is_live()
+                        && !replaced.contains(&id)
+                    {
+                        let ports = self.recorded_ports(id)?;
+                        reserving.take(&found.name, &found.service, &ports)?;
+                    }
+                }
             }
         }
-        Ok(reserved)
+        if reserving.conflicts.is_empty() {
+            Ok(reserving.reserved)
+        } else {
+            Err(EngineError::Ports {
+                conflicts: reserving.conflicts,
+            })
+        }
+    }
+
+    /// Finds the container that publishes a host port now: its id, name and project.
+    fn publisher(
+        &self,
+        address: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Option<(String, PortHolder)>, EngineError> {
+        for container in self.runtime.list()? {
+            let published = self.net.published(container.id().as_str())?;
+            let mut published = published.iter();
+            if published.any(|port| port.protocol == protocol && overlap(port.host, address)) {
+                let config = container.config();
+                let holder = PortHolder::Container {
+                    container: config.name.clone(),
+                    project: config
+                        .labels
+                        .get(naming::PROJECT)
+                        .cloned()
+                        .unwrap_or_default(),
+                };
+                return Ok(Some((container.id().to_string(), holder)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reserves the ports of one container, at its start.
+    pub(crate) fn reserve_for(
+        &self,
+        container: &str,
+        service: &str,
+        ports: &[PortConfig],
+    ) -> Result<Vec<Reserved>, EngineError> {
+        let mut reserving = Reserving {
+            engine: self,
+            stopped: BTreeSet::new(),
+            reserved: BTreeMap::new(),
+            conflicts: Vec::new(),
+        };
+        reserving.take(container, service, ports)?;
+        if reserving.conflicts.is_empty() {
+            Ok(reserving.reserved.remove(container).unwrap_or_default())
+        } else {
+            Err(EngineError::Ports {
+                conflicts: reserving.conflicts,
+            })
+        }
     }
 
     /// Returns the ports of a container that is there.
@@ -527,17 +608,37 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         for container in self.of_project(project)? {
+            let container = self.await_monitor(container).await?;
             self.await_start(&container).await?;
-            if container.watch == Watch::Missing {
-                self.adopt(&container).await?;
-                let subject = Subject::Container(container.config().name.clone());
-                events.emit(Event {
-                    subject,
-                    kind: EventKind::Finished("Adopted"),
-                });
-            }
+            let name = &container.config().name;
+            let kind = match self.adopt(&container).await? {
+                Adopted::NotNeeded => continue,
+                Adopted::Runs => EventKind::Finished("Adopted"),
+                Adopted::HadEnded(exit) => EventKind::Warning(had_ended(name, exit)),
+            };
+            let subject = Subject::Container(name.clone());
+            events.emit(Event { subject, kind });
         }
         Ok(())
+    }
+
+    /// Returns the container when no monitor of it is on its way that a killed command has started.
+    async fn await_monitor(&self, container: Container) -> Result<Container, EngineError> {
+        if matches!(container.watch, Watch::Alive { .. }) {
+            return Ok(container);
+        }
+        let Some(spawning) = self.runtime.spawning(container.id())? else {
+            return Ok(container);
+        };
+        let waited = tokio::task::spawn_blocking(|| spawning.finish()).await;
+        waited
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|source| EngineError::System {
+                attempted: format!("wait for the monitor of {}", container.id().short()),
+                source,
+            })?;
+        Ok(self.runtime.get(container.id())?)
     }
 
     /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more.
@@ -573,9 +674,9 @@ impl Engine {
     }
 
     /// Gives a container whose monitor died a new one; does nothing for any other.
-    pub(crate) async fn adopt(&self, container: &Container) -> Result<(), EngineError> {
+    pub(crate) async fn adopt(&self, container: &Container) -> Result<Adopted, EngineError> {
         if container.watch != Watch::Missing {
-            return Ok(());
+            return Ok(Adopted::NotNeeded);
         }
         let id = container.id();
         // Its ports were held by the dead monitor and its child; the same ones are taken again.
@@ -594,19 +695,23 @@ impl Engine {
             attempted: format!("adopt container {}", id.short()),
             source,
         };
-        match self.runtime.adopt(id, &sockets)? {
-            Adoption::NotNeeded => Ok(()),
-            Adoption::Adopting(starting) => {
-                readable(&starting).await.map_err(failed)?;
-                match starting.finish() {
-                    Ok(_) => Ok(()),
-                    // It ended after it was looked at: then there is nothing left to adopt.
-                    Err(_) if self.runtime.get(id)?.pid().is_none() => self.release(id),
-                    Err(error) => Err(failed(std::io::Error::other(chain(&error)))),
-                }
+        let mut adoption = self.runtime.adopt(id, &sockets)?;
+        if let Adoption::Adopting(starting) = adoption {
+            readable(&starting).await.map_err(failed)?;
+            adoption = match starting.finish() {
+                Ok(_) => return Ok(Adopted::Runs),
+                // It ended after it was looked at: then there is nothing left to adopt.
+                Err(_) if self.runtime.get(id)?.pid().is_none() => self.runtime.adopt(id, &[])?,
+                Err(error) => return Err(failed(std::io::Error::other(chain(&error)))),
+            };
+        }
+        match adoption {
+            // What the plan does about its end is the plan's.
+            Adoption::Ended { exit, .. } => {
+                self.release(id)?;
+                Ok(Adopted::HadEnded(exit))
             }
-            // It has ended unseen: what the plan does about it is the plan's.
-            Adoption::Ended { .. } => self.release(id),
+            Adoption::NotNeeded | Adoption::Adopting(_) => Ok(Adopted::NotNeeded),
         }
     }
 
@@ -656,6 +761,117 @@ impl Engine {
     }
 }
 
+/// What became of a container whose monitor may have died.
+#[derive(Debug)]
+pub(crate) enum Adopted {
+    /// It has a monitor, or needs none.
+    NotNeeded,
+    /// It runs and has a new one.
+    Runs,
+    /// It had ended, which nobody saw.
+    HadEnded(Exit),
+}
+
+/// Says that a container has ended without anybody seeing it.
+fn had_ended(name: &str, exit: Exit) -> String {
+    let code = if exit.unknown {
+        "its exit code is unknown".to_owned()
+    } else {
+        format!("exit code {}", exit.code)
+    };
+    format!("container {name} had ended after its monitor was killed; {code}")
+}
+
+/// Ports being reserved.
+struct Reserving<'a> {
+    engine: &'a Engine,
+    /// Containers that the plan stops.
+    stopped: BTreeSet<String>,
+    /// By container.
+    reserved: BTreeMap<String, Vec<Reserved>>,
+    conflicts: Vec<PortConflict>,
+}
+
+impl Reserving<'_> {
+    /// Reserves the ports of one container; conflicts are noted.
+    fn take(
+        &mut self,
+        container: &str,
+        service: &str,
+        ports: &[PortConfig],
+    ) -> Result<(), EngineError> {
+        let mut held: Vec<Reserved> = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            let (address, protocol, holder) = match ports::reserve(std::slice::from_ref(port)) {
+                Ok(more) => {
+                    held.extend(more);
+                    continue;
+                }
+                Err(NetError::PortInUse {
+                    address,
+                    protocol,
+                    holder,
+                }) => match self.holder(service, address, protocol)? {
+                    Some((id, _)) if self.stopped.contains(&id) => return Ok(()),
+                    Some((_, holder)) => (address, protocol, holder),
+                    None => {
+                        let holder = holder.map_or(PortHolder::Unknown, PortHolder::Process);
+                        (address, protocol, holder)
+                    }
+                },
+                Err(NetError::Bind {
+                    address,
+                    protocol,
+                    source,
+                }) => (address, protocol, PortHolder::Refused(source.to_string())),
+                Err(error) => return Err(error.into()),
+            };
+            self.conflicts.push(PortConflict {
+                service: service.to_owned(),
+                index,
+                container: container.to_owned(),
+                address,
+                protocol,
+                holder,
+            });
+        }
+        if !held.is_empty() {
+            self.reserved.insert(container.to_owned(), held);
+        }
+        Ok(())
+    }
+
+    /// Finds the container that has a port or is to have it; its id is empty where there is none yet.
+    fn holder(
+        &self,
+        service: &str,
+        address: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Option<(String, PortHolder)>, EngineError> {
+        let taken = self.reserved.iter().find(|(_, ports)| {
+            let mut ports = ports.iter().map(|reserved| &reserved.port);
+            ports.any(|port| port.protocol == protocol && overlap(port.host, address))
+        });
+        match taken {
+            Some((container, _)) => {
+                let holder = PortHolder::Planned {
+                    container: container.clone(),
+                    same_service: container.contains(&format!("-{service}-")),
+                };
+                Ok(Some((String::new(), holder)))
+            }
+            None => self.engine.publisher(address, protocol),
+        }
+    }
+}
+
+/// Whether two addresses of the host cannot be bound both: a wildcard takes in every address of its family.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 /// An error of all these, if there are any.
 fn several(messages: Vec<String>) -> Result<(), EngineError> {
     if messages.is_empty() {
@@ -663,6 +879,25 @@ fn several(messages: Vec<String>) -> Result<(), EngineError> {
     } else {
         Err(EngineError::Several { messages })
     }
+}
+
+/// Returns the containers that a plan leaves as they are, running.
+fn left_alone<'a>(
+    plan: &'a Plan,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a plan::observed::ContainerId> {
+    let names: BTreeSet<&str> = plan
+        .unchanged
+        .iter()
+        .filter_map(|resource| match resource {
+            Resource::Container(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let containers = observed.containers.iter();
+    containers
+        .filter(move |container| names.contains(container.name.as_str()))
+        .map(|container| &container.id)
 }
 
 /// Passes a plan's warnings on.

@@ -1,9 +1,11 @@
 //! Digests that commands ask for without an instance: of images in their registries, of services, of contents.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
+use sha2::Digest;
 
 use super::error::EngineError;
 use crate::images::{ClientEnvironment, Reference, remote_digest};
@@ -27,21 +29,17 @@ pub async fn pin(
     asked.try_collect().await
 }
 
-async fn pinned(
-    image: &String,
-    client: &ClientEnvironment,
-) -> Result<(String, String), EngineError> {
+async fn pinned(image: &str, client: &ClientEnvironment) -> Result<(String, String), EngineError> {
     let reference = Reference::parse(image)?;
     let repository = reference.repository();
-    let whole = match reference.digest() {
-        Some(digest) => format!("{repository}@{digest}"),
-        None => {
-            let digest = remote_digest(client, &reference).await?;
-            let tag = reference.tag().unwrap_or("latest");
-            format!("{repository}:{tag}@{digest}")
-        }
+    let whole = if let Some(digest) = reference.digest() {
+        format!("{repository}@{digest}")
+    } else {
+        let digest = remote_digest(client, &reference).await?;
+        let tag = reference.tag().unwrap_or("latest");
+        format!("{repository}:{tag}@{digest}")
     };
-    Ok((image.clone(), whole))
+    Ok((image.to_owned(), whole))
 }
 
 /// Returns the hash of each enabled service: the digest of all that its containers are compared by, which their label
@@ -92,23 +90,42 @@ fn content_digest(
     object: &FileObject,
     environment: &BTreeMap<String, String>,
 ) -> Result<String, EngineError> {
-    use sha2::Digest;
-    let bytes = match object {
-        FileObject::File(path) => match fs_err::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(EngineError::file("read", path, error)),
-        },
-        FileObject::Environment(name) => environment
-            .get(name)
-            .cloned()
-            .unwrap_or_default()
-            .into_bytes(),
-        FileObject::Content(text) => text.clone().into_bytes(),
-    };
-    let digest = sha2::Sha256::digest(&bytes);
+    let mut digest = sha2::Sha256::new();
+    match object {
+        FileObject::File(path) => {
+            let hashed = match fs_err::metadata(path) {
+                // What a directory or a device holds is seen through the mount.
+                Ok(found) if !found.is_file() => Ok(()),
+                Ok(_) => hash_file(path, &mut digest),
+                Err(error) => Err(error),
+            };
+            match hashed {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(EngineError::file("read", path, error));
+                }
+                _ => {}
+            }
+        }
+        FileObject::Environment(name) => {
+            digest.update(environment.get(name).map_or("", String::as_str));
+        }
+        FileObject::Content(text) => digest.update(text),
+    }
+    let digest = digest.finalize();
     let hex = digest.iter().fold(String::from("sha256:"), |text, byte| {
         text + &format!("{byte:02x}")
     });
     Ok(hex)
+}
+
+/// Adds a file's content to a digest.
+fn hash_file(path: &Path, digest: &mut sha2::Sha256) -> std::io::Result<()> {
+    let mut file = fs_err::File::open(path)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => digest.update(buffer.get(..count).unwrap_or_default()),
+        }
+    }
 }

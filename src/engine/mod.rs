@@ -8,11 +8,12 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
 //! [`exec`], [`watch`], `step` (builds), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
+mod blame;
 mod boot;
 pub mod cancel;
 mod commands;
@@ -49,7 +50,7 @@ pub use cancel::Cancel;
 pub use commands::{BuildOptions, Planned, PullOptions};
 pub use error::EngineError;
 pub use exec::ExecSession;
-pub use logs::LogStream;
+pub use logs::{Gate, LogStream};
 
 use crate::images::Images;
 use crate::net::Net;
@@ -76,6 +77,8 @@ pub struct Engine {
     net: Net,
     runtime: Rc<Runtime>,
     environment: BTreeMap<String, String>,
+    /// Most steps at once; no limit of its own where unset.
+    parallel: Option<std::num::NonZeroUsize>,
     /// Keeps the path that monitors are started from.
     _sealed: Sealed,
 }
@@ -118,9 +121,17 @@ impl Engine {
             })?),
             _sealed: sealed,
             environment: environment.clone(),
+            parallel: None,
             roots: roots.clone(),
             instance,
         })
+    }
+}
+
+impl Engine {
+    /// Lets at most so many steps of a plan go on at once.
+    pub fn limit(&mut self, parallel: Option<std::num::NonZeroUsize>) {
+        self.parallel = parallel;
     }
 }
 
@@ -212,16 +223,44 @@ pub(crate) async fn readable(fd: &impl AsFd) -> std::io::Result<()> {
     crate::sys::ready::readable(fd.as_fd()).await
 }
 
-/// Renders an error and its causes: `a: b: c`.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+/// Joins an error and its causes: `a: b: c`. What the words before it say already is not said again.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        let (path, reason) = split_path(&words);
+        let words = match path {
+            Some(path) if message.contains(path) || is_temporary(path) => reason,
+            _ => &words,
+        };
+        if !message.ends_with(words) {
+            if !message.is_empty() {
+                message.push_str(": ");
+            }
+            message.push_str(words);
+        }
+        cause = error.source();
     }
-    text
+    message
+}
+
+/// Splits the path off that `fs_err` names before the system's reason: ``failed to open file `PATH`: REASON``.
+fn split_path(words: &str) -> (Option<&str>, &str) {
+    let named = words.strip_prefix("failed to ");
+    let named = named.and_then(|rest| rest.split_once('`')?.1.split_once("`: "));
+    named.map_or((None, words), |(path, reason)| (Some(path), reason))
+}
+
+/// Whether a path is that of a file on its way to another name (`sys::atomic`), which the message names.
+fn is_temporary(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with('.') && name.ends_with(".tmp")
+}
+
+/// Returns the system's reason alone.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    split_path(&error.to_string()).1.to_owned()
 }
 
 /// Turns an error of volumes into the engine's.

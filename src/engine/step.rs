@@ -33,8 +33,8 @@ use crate::runtime::config::{
     Resources, RestartPolicy, Seccomp, UserNamespace,
 };
 use crate::runtime::init::{self, RootFs, SpawnRequest, Stdio, capabilities};
-use crate::sys::lock::{Lock, Mode};
 use crate::sys::clone::{self, Forked};
+use crate::sys::lock::{Lock, Mode};
 use crate::sys::{netns, pidfd, process};
 
 /// The network that steps run in; made when the first one runs.

@@ -11,7 +11,12 @@ use crate::runtime::attach::Request;
 use crate::runtime::bundle::Layout;
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::config::ContainerId;
-use crate::runtime::record::{self, Desired, Exit, Live, Phase, ProcessKey, Timestamp, VERSION};
+use crate::runtime::monitor::journal::Journal;
+use crate::runtime::monitor::keeper::Keeper;
+use crate::runtime::monitor::streams::{self, Streams};
+use crate::runtime::record::{
+    self, Desired, Exit, Live, Phase, ProcessKey, Record, Timestamp, VERSION,
+};
 use crate::runtime::status::{self, Status};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::sys::atomic::Durability;
@@ -70,6 +75,8 @@ enum By {
         init: OwnedFd,
         key: ProcessKey,
         kill: Timer,
+        /// What the container writes until then.
+        _pipes: [OwnedFd; 2],
     },
     /// Nobody need: it has ended.
     Nobody(Ended),
@@ -77,9 +84,13 @@ enum By {
 
 impl Runtime {
     /// Stops a container for good: notes that first (`stopped by hand`), then has the signal sent. One that does not run is
-    /// only noted.
+    /// only noted. On a full disk it is not noted, and stopped all the same: its monitor is told, and what fills the disk must be
+    /// able to end.
     pub fn stop(&self, id: &ContainerId, options: StopOptions) -> Result<Stopping, RuntimeError> {
-        let config = self.mark_stopped(id, options.durability)?;
+        let config = match self.mark_stopped(id, options.durability) {
+            Err(error) if is_full_disk(&error) => self.record(id)?.config,
+            marked => marked?,
+        };
         let timeout = options.timeout.unwrap_or(config.stop_timeout);
         let request = Request::Stop {
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -162,8 +173,11 @@ impl Runtime {
                 released: true,
             }),
         };
+        // A monitor that is on its way listens when it gives this up.
+        let spawns = self.hold_spawns(id)?;
         match self.ask(id, request)? {
             Some(socket) => {
+                drop(spawns);
                 stopping.poll.add(&socket, 0).map_err(wrap)?;
                 stopping.by = By::Monitor(socket);
             }
@@ -171,6 +185,22 @@ impl Runtime {
         }
         Ok(stopping)
     }
+}
+
+/// Whether an error comes from a file system, or a share of one, that has no room left.
+fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(
+            kind,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        ) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl Stopping {
@@ -253,12 +283,20 @@ impl Stopping {
         }
         self.poll.add(&init, INIT).map_err(wrap)?;
         self.poll.add(&kill, KILL).map_err(wrap)?;
-        Ok(By::Caller { init, key, kill })
+        Ok(By::Caller {
+            init,
+            key,
+            kill,
+            _pipes: streams::hold(&self.layout.control(&self.id))?,
+        })
     }
 
     /// Does what the monitor would have done.
     fn advance_alone(&mut self, ready: &[u64]) -> Result<(), RuntimeError> {
-        let By::Caller { init, key, kill } = &mut self.by else {
+        let By::Caller {
+            init, key, kill, ..
+        } = &mut self.by
+        else {
             return Ok(());
         };
         if ready.contains(&INIT) {
@@ -321,16 +359,40 @@ fn record_unseen_end(
         },
         (Some(Phase::Failed { .. }) | None, _) => status::unseen(now, restarts),
     };
-    record::write(&layout.exit(id), &exit, durability)?;
-    settle(layout, id, exit)?;
-    Ok(exit)
+    let written = record::write(&layout.exit(id), &exit, durability)
+        .map_err(RuntimeError::from)
+        .and_then(|()| finish_log(layout, id))
+        .and_then(|()| settle(layout, id, exit));
+    match written {
+        // Whoever looks next finds it ended all the same, with an unknown code; a removal must go on.
+        Err(error) if is_full_disk(&error) => Ok(exit),
+        written => written.map(|()| exit),
+    }
 }
 
-/// Says in the live state that the container has ended, and ends what is left in its cgroup.
+/// Brings into the log what a monitor that was killed had taken out of the container's pipes.
+fn finish_log(layout: &Layout, id: &ContainerId) -> Result<(), RuntimeError> {
+    let directory = layout.control(id);
+    let record: Option<Record> = record::read(&layout.record(id))?;
+    if let Some(record) = record
+        && Journal::exists(&directory)
+    {
+        let (mut streams, mut log) = Streams::resume(&directory, &layout.log(id), &record.config)?;
+        streams.drain(&mut log)?;
+    }
+    Ok(())
+}
+
+/// Says in the live state that the container has ended, and ends the keeper of its terminal and what is left in its cgroup.
 fn settle(layout: &Layout, id: &ContainerId, exit: Exit) -> Result<(), RuntimeError> {
     let path = layout.live(id);
     if let Some(mut live) = record::read::<Live>(&path)? {
         live.phase = Phase::Ended { last: exit };
+        // It ends with the init, but a little later.
+        let keeper = live.keeper.take().map(Keeper::find).transpose();
+        keeper
+            .and_then(|keeper| keeper.flatten().map_or(Ok(()), Keeper::end))
+            .map_err(|error| RuntimeError::Signal(id.clone(), error))?;
         record::write(&path, &live, Durability::Cached)?;
     }
     let wrap = |error| RuntimeError::Cgroup(id.clone(), io::Error::other(error));

@@ -153,6 +153,13 @@ pub fn load(options: &LoadOptions, files: &dyn ReadFile) -> Result<Loaded, LoadF
     }
 }
 
+/// Returns the command's environment with the dotenv files of the project beneath it, for what is to be known before a load;
+/// `None` where there is no project. What is wrong with the files is for the load to say.
+pub fn environment(options: &LoadOptions, files: &dyn ReadFile) -> Option<Environment> {
+    let mut session = Session::new(options, files);
+    discover::discover(&mut session).map(|found| found.environment)
+}
+
 /// Loads as far as it goes; `None` where nothing is left to go on with.
 fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
     let Discovered {

@@ -42,5 +42,6 @@ pub(crate) mod words;
 pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, Steps, load};
+pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, Steps, environment, load};
 pub use obstacle::Phase;
+pub use session::MAX_FILE as MAX_FILE_BYTES;

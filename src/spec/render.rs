@@ -96,7 +96,9 @@ pub fn render_json(stack: &Stack) -> Json {
         fields
             .entry("services")
             .or_insert_with(|| Json::Object(Map::new()));
-        fields.iter_mut().for_each(|(key, value)| complete(key, value));
+        fields
+            .iter_mut()
+            .for_each(|(key, value)| complete(key, value));
     }
     project
 }

@@ -221,7 +221,7 @@ pub(crate) static PROJECT: &[Attribute] = &[
 /// A service (compose-spec 05-services.md).
 pub(crate) static SERVICE: &[Attribute] = &[
     later("annotations", KeyValues(Bare::Empty)),
-    with(Status::LaterUnless(&["true"]), shown("attach", Boolean)),
+    shown("attach", Boolean),
     later("blkio_config", Object(BLKIO)),
     now("build", Build),
     now("cap_add", List(&Text, Unique::Whole)),

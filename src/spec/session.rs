@@ -16,7 +16,7 @@ use super::yaml::parse;
 const MAX_PLACES: usize = 3;
 
 /// The largest file that is read, in bytes.
-const MAX_FILE: usize = 32 << 20;
+pub const MAX_FILE: usize = 32 << 20;
 
 /// Variables by name.
 pub(crate) type Environment = BTreeMap<String, String>;

@@ -17,7 +17,6 @@ mod up;
 mod version;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::args::{Command, ImageCommand};
@@ -103,10 +102,4 @@ fn usable(
     let services = selection.services.iter().map(|(name, _)| *name);
     let warnings = loaded.usable(services, phase);
     warnings.map_err(|failure| CliError::Load(Box::new(failure)))
-}
-
-/// Whether a switch in the environment is on (Go `strconv.ParseBool`).
-fn is_on(environment: &BTreeMap<String, String>, name: &str) -> bool {
-    let value = environment.get(name).map(String::as_str);
-    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
 }

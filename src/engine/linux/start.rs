@@ -10,8 +10,9 @@ use crate::engine::etc;
 use crate::engine::host::{HostError, HostResult};
 use crate::engine::readable;
 use crate::net::config::SandboxConfig;
-use crate::net::ports::{self, Reserved};
+use crate::net::ports::Reserved;
 use crate::net::record::{Attachment, Leases, PublishedPort};
+use crate::plan::naming;
 use crate::runtime::Launch;
 use crate::runtime::config::{ContainerId, EtcFiles, Namespace};
 use crate::runtime::record::Record;
@@ -88,7 +89,14 @@ impl LinuxHost<'_> {
         let sandbox = annotations.sandbox(record.id.as_str());
         let reserved = match self.reserved.borrow_mut().remove(&config.name) {
             Some(reserved) => reserved,
-            None => ports::reserve(&annotations.ports)?,
+            None => {
+                let service = config.labels.get(naming::SERVICE);
+                self.engine.reserve_for(
+                    &config.name,
+                    service.map_or("", String::as_str),
+                    &annotations.ports,
+                )?
+            }
         };
         let leases = self.lease(&sandbox)?;
         let netns = netns::create()?;

@@ -16,8 +16,8 @@ use sha2::Digest as _;
 
 use super::super::manifest::{Descriptor, OCI_LAYER};
 use super::super::reference::Digest;
-use super::super::unpack::extract::{OPAQUE_XATTR, Report};
 use super::super::unpack::UnpackError;
+use super::super::unpack::extract::{OPAQUE_XATTR, Report};
 use super::super::unpack::writer::write_layer;
 use super::{Staging, Store, StoreError, document_bytes};
 
@@ -499,7 +499,9 @@ impl Measured {
             source,
         };
         let size_bytes = write_layer(diff, &mut sink).map_err(failed)?;
-        let flushed = sink.flush().map_err(UnpackError::io("pack", Path::new("/")));
+        let flushed = sink
+            .flush()
+            .map_err(UnpackError::io("pack", Path::new("/")));
         flushed.map_err(failed)?;
         Ok(Self {
             diff_id: Digest::from_hash(&sink.hash.finalize()),
