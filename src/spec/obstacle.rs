@@ -142,10 +142,13 @@ pub(crate) fn not_yet(span: Span, what: impl std::fmt::Display) -> Diagnostic {
         .label("valid, but nothing acts on it yet")
 }
 
+/// A part of a project: its key, its attributes, and the subject that each of its entries is.
+type Kind = (&'static str, &'static [Attribute], fn(String) -> Subject);
+
 /// Finds the attributes of a normalized project that nothing acts on.
 pub(crate) fn unsupported(project: &Node) -> Vec<Obstacle> {
     let mut found = Vec::new();
-    let kinds: [(&str, &'static [Attribute], fn(String) -> Subject); 5] = [
+    let kinds: [Kind; 5] = [
         ("services", schema::SERVICE, Subject::Service),
         ("networks", schema::NETWORK, Subject::Network),
         ("volumes", schema::VOLUME, Subject::Volume),
