@@ -9,17 +9,28 @@ pub(crate) struct Words {
     pub(crate) cut: Option<usize>,
 }
 
+/// What is open where a line is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quote {
+    None,
+    Single,
+    Double,
+    Back,
+    /// `$(`: nothing runs it, but it is one word.
+    Dollar,
+}
+
 /// Splits `line`; `None` where a quote or an escape is left open.
 pub(crate) fn split(line: &str) -> Option<Words> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut in_word = false;
-    let mut quote: Option<char> = None;
+    let mut quote = Quote::None;
     let mut characters = line.char_indices();
     let mut cut = None;
     while let Some((at, c)) = characters.next() {
         match (c, quote) {
-            ('\\', None | Some('"' | '`')) => {
+            ('\\', Quote::None | Quote::Double | Quote::Back | Quote::Dollar) => {
                 let (_, escaped) = characters.next()?;
                 word.push(match escaped {
                     't' => '\t',
@@ -28,23 +39,44 @@ pub(crate) fn split(line: &str) -> Option<Words> {
                 });
                 in_word = true;
             }
-            (c, None) if is_space(c) => {
+            (c, Quote::None) if is_space(c) => {
                 if std::mem::take(&mut in_word) {
                     words.push(std::mem::take(&mut word));
                 }
             }
-            ('"' | '\'', None) => {
-                quote = Some(c);
+            ('"' | '\'', Quote::None) => {
+                quote = if c == '"' {
+                    Quote::Double
+                } else {
+                    Quote::Single
+                };
                 in_word = true;
             }
-            ('"' | '\'', Some(open)) if open == c => quote = None,
-            ('`', None | Some('`')) => {
-                quote = if quote.is_none() { Some('`') } else { None };
+            ('"', Quote::Double) | ('\'', Quote::Single) => quote = Quote::None,
+            ('`', Quote::None | Quote::Back) => {
+                quote = if quote == Quote::None {
+                    Quote::Back
+                } else {
+                    Quote::None
+                };
                 word.push(c);
                 in_word = true;
             }
-            ('(', None) => return None,
-            (';' | '&' | '|' | '<' | '>', None) => {
+            ('(', Quote::None) if word.ends_with('$') => {
+                quote = Quote::Dollar;
+                word.push(c);
+            }
+            ('(', Quote::None | Quote::Dollar) => return None,
+            (')', Quote::None | Quote::Dollar) => {
+                quote = if quote == Quote::None {
+                    Quote::Dollar
+                } else {
+                    Quote::None
+                };
+                word.push(c);
+                in_word = true;
+            }
+            (';' | '&' | '|' | '<' | '>', Quote::None) => {
                 // `2>file`: the number belongs to the redirection.
                 if c == '>' && word.starts_with(|c: char| c.is_ascii_digit()) {
                     in_word = false;
@@ -58,7 +90,7 @@ pub(crate) fn split(line: &str) -> Option<Words> {
             }
         }
     }
-    if quote.is_some() {
+    if quote != Quote::None {
         return None;
     }
     if in_word {
@@ -77,7 +109,7 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        let rows: [(&str, Option<&[&str]>); 19] = [
+        let rows: [(&str, Option<&[&str]>); 24] = [
             ("", Some(&[])),
             ("  ", Some(&[])),
             ("top", Some(&["top"])),
@@ -97,6 +129,11 @@ mod tests {
             ("say 'unfinished", None),
             ("end\\", None),
             ("f(x)", None),
+            ("a $(b c) d", Some(&["a", "$(b c)", "d"])),
+            ("a $(b | \"c", None),
+            ("a $(b | c)", Some(&["a", "$(b | c)"])),
+            ("a)", None),
+            ("\"a (b)\"", Some(&["a (b)"])),
         ];
         for (line, expected) in rows {
             let words = split(line).map(|split| split.words);

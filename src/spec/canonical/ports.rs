@@ -20,7 +20,8 @@ pub(crate) struct PortSpec {
 /// Reads the short form; ranges of one length are unrolled, several host ports for one target stay a range.
 pub(crate) fn parse(text: &str) -> Result<Vec<PortSpec>, String> {
     let (ports, protocol) = match text.rsplit_once('/') {
-        Some((ports, protocol)) => (ports, protocol.to_ascii_lowercase()),
+        Some((ports, protocol)) if !protocol.is_empty() => (ports, protocol.to_ascii_lowercase()),
+        Some((ports, _)) => (ports, "tcp".to_owned()),
         None => (text, "tcp".to_owned()),
     };
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
@@ -61,7 +62,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<PortSpec>, String> {
     let hosts =
         range(published).ok_or_else(|| format!("invalid host port `{published}`: {RULE}"))?;
     if count == 0 {
-        return Ok(vec![spec(0, Some(published.to_owned()))]);
+        let published = match hosts {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        return Ok(vec![spec(0, Some(published))]);
     }
     if hosts.1 - hosts.0 != count {
         return Err(format!(
@@ -132,6 +137,8 @@ mod tests {
             ("80", "-|-|80/tcp"),
             ("8080:80", "-|8080|80/tcp"),
             ("8080:80/udp", "-|8080|80/udp"),
+            ("8080:80/", "-|8080|80/tcp"),
+            ("080:80", "-|80|80/tcp"),
             ("8080:80/UDP", "-|8080|80/udp"),
             (":80", "-|-|80/tcp"),
             ("127.0.0.1:8080:80", "127.0.0.1|8080|80/tcp"),
