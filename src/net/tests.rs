@@ -514,7 +514,7 @@ fn a_port_in_use_names_its_holder() {
     clippy::disallowed_methods,
     reason = "an independent reader of what we wrote"
 )]
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     let output = std::process::Command::new(program)
         .args(arguments)
         .output()
