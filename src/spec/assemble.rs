@@ -318,7 +318,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
         let Some(id) = self.session.open(path, Some(span), "env file") else {
             return;
         };
-        let lookup = |name: &str| environment.get(name).cloned();
+        let lookup = |name: &str| environment.get(name).map(String::as_str);
         if let Some(variables) = self.session.dotenv(path, id, Format::Dotenv, &lookup) {
             add_missing(environment, variables);
         }

@@ -148,7 +148,10 @@ fn read_env_files(
         let Some(id) = session.open(&path, None, "couldn't find env file:") else {
             continue;
         };
-        let lookup = |name: &str| environment.get(name).or_else(|| read.get(name)).cloned();
+        let lookup = |name: &str| {
+            let value = environment.get(name).or_else(|| read.get(name));
+            value.map(String::as_str)
+        };
         if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
             read.extend(variables);
         }
@@ -177,7 +180,7 @@ pub(crate) fn default_env_file(
     let Some(id) = session.open(&path, None, "env file") else {
         return;
     };
-    let lookup = |name: &str| environment.get(name).cloned();
+    let lookup = |name: &str| environment.get(name).map(String::as_str);
     if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
         add_missing(environment, variables);
     }

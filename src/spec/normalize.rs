@@ -349,17 +349,16 @@ fn env_file(
     let raw = file.get("format").and_then(Node::as_str) == Some("raw");
     let format = if raw { Format::Raw } else { Format::Dotenv };
     let lookup = |name: &str| {
-        let own = || own.get(name).and_then(Node::as_str).map(str::to_owned);
+        let own = || own.get(name).and_then(Node::as_str);
         let earlier = || {
             earlier
                 .get(name)
                 .and_then(|(_, value)| value.as_str())
-                .map(str::to_owned)
         };
         setting
             .environment
             .get(name)
-            .cloned()
+            .map(String::as_str)
             .or_else(own)
             .or_else(earlier)
     };
