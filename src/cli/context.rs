@@ -14,7 +14,7 @@ use super::render::progress::{Progress, ProgressMode, Shown};
 use crate::engine::Engine;
 use crate::engine::roots::Roots;
 use crate::spec::names::ProjectName;
-use crate::spec::{LoadOptions, Loaded, ReadError, ReadFile, load};
+use crate::spec::{LoadOptions, Loaded, MAX_FILE, ReadError, ReadFile, load};
 
 /// Names under which a Compose file is found (compose-spec 03-compose-file.md), best first.
 pub(crate) const FILE_NAMES: [&str; 4] = [
@@ -215,6 +215,7 @@ impl Context {
         if reads_stdin {
             let mut bytes = Vec::new();
             std::io::stdin()
+                .take(MAX_READ)
                 .read_to_end(&mut bytes)
                 .map_err(|source| CliError::System {
                     attempted: "read the Compose file from standard input",
@@ -313,14 +314,25 @@ fn progress_mode(
     }
 }
 
+/// What is read of a file at most, in bytes: one more than a load takes, which thus finds it too large. A file may be a
+/// device that never ends.
+const MAX_READ: u64 = MAX_FILE as u64 + 1;
+
 /// The real file system.
 struct Disk;
 
 impl ReadFile for Disk {
     fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
         // The loader's own error names the path, so the system's words alone are wanted.
-        match fs_err::read(path) {
-            Ok(bytes) => Ok(bytes),
+        let mut bytes = Vec::new();
+        let read = fs_err::File::open(path).and_then(|file| {
+            let length = file.metadata()?.len();
+            // No more is reserved than is read, whatever a file says of its length.
+            bytes.reserve(usize::try_from(length.min(MAX_READ)).unwrap_or(0));
+            file.take(MAX_READ).read_to_end(&mut bytes)
+        });
+        match read {
+            Ok(_) => Ok(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ReadError::NotFound),
             Err(error) => Err(ReadError::Other(system_words(&error))),
         }

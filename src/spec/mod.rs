@@ -39,4 +39,5 @@ pub(crate) mod words;
 pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use session::MAX_FILE;
 pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, load};

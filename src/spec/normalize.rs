@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::assemble::Setting;
+use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dotenv::Format;
 use super::schema::{self, Attribute, Shape};
@@ -72,7 +73,12 @@ pub(crate) fn normalize(
     let mut enabled = Vec::new();
     let mut disabled = Vec::new();
     for mut service in services.into_entries() {
-        service.value = Arc::new(self::service(service.key_span, service.value, setting));
+        service.value = Arc::new(self::service(
+            service.key_span,
+            service.value,
+            setting,
+            &mut session.diagnostics,
+        ));
         let is_enabled = is_enabled(&service.value, profiles);
         if is_enabled {
             enabled.push(service);
@@ -151,7 +157,12 @@ fn is_enabled(service: &Node, profiles: &[String]) -> bool {
             .any(|active| active == "*" || own.iter().any(|own| own.as_str() == Some(active)))
 }
 
-fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
+fn service(
+    key_span: Span,
+    node: Arc<Node>,
+    setting: &Setting,
+    diagnostics: &mut Diagnostics,
+) -> Node {
     if node.as_mapping().is_none() {
         return Arc::unwrap_or_clone(node);
     }
@@ -159,7 +170,7 @@ fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
     let mut service = into_mapping(node);
     if let Some(build) = service.remove("build") {
         service.insert(Entry {
-            value: self::build(build.value, setting),
+            value: self::build(build.value, setting, diagnostics),
             ..build
         });
     }
@@ -185,7 +196,7 @@ fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
     Node::new(span, Value::Mapping(service))
 }
 
-fn build(node: Arc<Node>, setting: &Setting) -> Arc<Node> {
+fn build(node: Arc<Node>, setting: &Setting, diagnostics: &mut Diagnostics) -> Arc<Node> {
     if node.as_mapping().is_none() {
         return node;
     }
@@ -195,13 +206,17 @@ fn build(node: Arc<Node>, setting: &Setting) -> Arc<Node> {
         build.insert(entry("dockerfile", span, text(span, "Dockerfile")));
     }
     if let Some(args) = build.get_mut("args") {
-        *args = from_environment(args, &setting.environment);
+        *args = from_environment(args, &setting.environment, diagnostics);
     }
     mapping_node(span, build)
 }
 
 /// Gives the nulls of a map the values of the environment.
-fn from_environment(node: &Arc<Node>, environment: &Environment) -> Arc<Node> {
+fn from_environment(
+    node: &Arc<Node>,
+    environment: &Environment,
+    diagnostics: &mut Diagnostics,
+) -> Arc<Node> {
     let Some(mapping) = node.as_mapping() else {
         return Arc::clone(node);
     };
@@ -210,7 +225,9 @@ fn from_environment(node: &Arc<Node>, environment: &Environment) -> Arc<Node> {
     }
     let mut mapping = mapping.clone();
     for entry in mapping.entries_mut().filter(|entry| entry.value.is_null()) {
-        if let Some(value) = environment.get(&*entry.key) {
+        if let Some(value) = environment.get(&*entry.key)
+            && diagnostics.take(Resource::Filled, value.len(), Some(entry.key_span))
+        {
             entry.value = text(entry.value.span, value.as_str());
         }
     }
@@ -264,21 +281,14 @@ fn drop_absent(service: &mut Entry, disabled: &Mapping) {
             && disabled.entry(&dependency.key).is_some()
     };
     let dependencies = service.value.get("depends_on").and_then(Node::as_mapping);
-    let dropped: Vec<Arc<str>> = dependencies
-        .into_iter()
-        .flat_map(Mapping::entries)
-        .filter(|dependency| optional(dependency))
-        .map(|dependency| Arc::clone(&dependency.key))
-        .collect();
-    if dropped.is_empty() {
+    if !dependencies.is_some_and(|mapping| mapping.entries().iter().any(optional)) {
         return;
     }
     if let Value::Mapping(mapping) = &mut Arc::make_mut(&mut service.value).value
         && let Some(dependencies) = mapping.get_mut("depends_on")
+        && let Value::Mapping(dependencies) = &mut Arc::make_mut(dependencies).value
     {
-        for key in dropped {
-            super::canonical::forms::remove(dependencies, &key);
-        }
+        dependencies.retain(|dependency| !optional(dependency));
     }
 }
 
@@ -298,23 +308,36 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
     };
     let (key_span, span, own) = match fields.remove("environment") {
         Some(environment) => {
-            let resolved = from_environment(&environment.value, &setting.environment);
+            let resolved = from_environment(
+                &environment.value,
+                &setting.environment,
+                &mut session.diagnostics,
+            );
             (environment.key_span, resolved.span, into_mapping(resolved))
         }
         None => (service.key_span, service.key_span, Mapping::default()),
     };
     let mut all: BTreeMap<String, (Span, Arc<Node>)> = BTreeMap::new();
     for file in &files {
-        for (key, value) in env_file(session, file, setting, &own, &all) {
+        let read = env_file(session, file, setting, &own, &all);
+        let bytes = read.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let diagnostics = &mut session.diagnostics;
+        if !diagnostics.take(Resource::Nodes, read.len(), Some(file.span))
+            || !diagnostics.take(Resource::Filled, bytes, Some(file.span))
+        {
+            continue;
+        }
+        for (key, value) in read {
             all.insert(key, (file.span, text(file.span, value)));
         }
     }
-    let mut variables = own;
-    for (key, (span, value)) in all {
-        if variables.entry(&key).is_none() {
-            variables.insert(entry(&key, span, value));
-        }
-    }
+    // Of entries with one key the first is kept.
+    let mut variables = own.into_entries();
+    variables.extend(
+        all.into_iter()
+            .map(|(key, (span, value))| entry(&key, span, value)),
+    );
+    let variables = Mapping::from_entries(variables).0;
     if !variables.is_empty() {
         fields.insert(entry(
             "environment",

@@ -13,7 +13,7 @@ use super::tree::Node;
 use super::yaml::parse;
 
 /// The largest file that is read, in bytes; nothing more of a file need be handed in than a byte beyond it.
-pub(crate) const MAX_FILE: usize = 32 << 20;
+pub const MAX_FILE: usize = 32 << 20;
 
 /// Variables by name.
 pub(crate) type Environment = BTreeMap<String, String>;
