@@ -282,7 +282,7 @@ mod tests {
         let mut source = Source::new(PathBuf::new(), "a\rb\r\nc\0\r\r\n\n\r".to_owned());
         source.end_lines_with_newlines();
         assert_eq!(source.text, "a\nb\r\nc\0\n\r\n\n\n");
-        assert_eq!(source.line(4).number, 2);
+        assert_eq!(source.line(5).number, 2);
     }
 
     #[test]
