@@ -73,7 +73,7 @@ fn a_registry_that_is_down_is_named_and_nothing_starts() {
     let text = format!("name: demo\nservices:\n{GOOD}  web:\n    image: 127.0.0.1:9/team/web:1\n");
     let ran = refused(&machine, &text);
     assert_eq!(ran.code, 1, "{ran:?}");
-    let expected = "127.0.0.1:9/team/web:1`: cannot connect to 127.0.0.1:9: Connection refused";
+    let expected = "error: pull image 127.0.0.1:9/team/web:1: cannot connect to 127.0.0.1:9: Connection refused";
     assert!(ran.stderr.contains(expected), "{}", ran.stderr);
 }
 
@@ -238,4 +238,278 @@ fn a_build_killed_in_a_step_leaves_nothing_after_the_next_command() {
     machine.ok("p", &["down"]);
     machine.assert_clean();
     assert_eq!(machine.sh("ls stack/run/steps; ls stack/lib/tmp"), "lock\n");
+}
+
+/// What fails only when it is used is shown with the key that asked for it.
+#[test]
+fn failures_name_the_place_of_the_file_that_asked_for_it() {
+    // The service's keys, further top-level keys, the place, what the message says, the exit code.
+    let table: &[(&str, &str, &str, &str, i32)] = &[
+        (
+            "user: nobody-here",
+            "",
+            "5:11",
+            "start container demo-web-1: find the user `nobody-here`: user `nobody-here` is not in /etc/passwd",
+            1,
+        ),
+        (
+            "group_add: [nosuch]",
+            "",
+            "5:17",
+            "find the user `root`: group `nosuch` is not in /etc/group",
+            1,
+        ),
+        (
+            "command: nosuch",
+            "",
+            "5:5",
+            "start container demo-web-1: executable `nosuch` not found in PATH=",
+            127,
+        ),
+        (
+            "command: /etc/passwd",
+            "",
+            "5:5",
+            "start container demo-web-1: execute `/etc/passwd`: Permission denied\n",
+            126,
+        ),
+        (
+            "working_dir: rel",
+            "",
+            "5:18",
+            "create container demo-web-1: working_dir: `rel` is not an absolute path",
+            1,
+        ),
+        (
+            "stop_signal: SIGNOPE",
+            "",
+            "5:18",
+            "`SIGNOPE` is not a signal",
+            1,
+        ),
+        (
+            "ulimits: {nosuch: 3}",
+            "",
+            "5:23",
+            "limit `nosuch` is not known",
+            1,
+        ),
+        (
+            "sysctls: {net.ipv4.nosuch: 1}",
+            "",
+            "5:32",
+            "set sysctl `net.ipv4.nosuch` to `1`: No such file or directory\n",
+            1,
+        ),
+        (
+            "security_opt: ['seccomp=./none.json']",
+            "",
+            "5:20",
+            "/none.json`: No such file or directory\n",
+            1,
+        ),
+        (
+            "volumes: [{type: bind, source: ./none, target: /x, bind: {create_host_path: false}}]",
+            "",
+            "5:15",
+            "bind source path does not exist: ",
+            1,
+        ),
+        (
+            "volumes: ['./p:/etc/passwd/x']",
+            "",
+            "5:15",
+            "mount on `/etc/passwd/x`: Not a directory\n",
+            1,
+        ),
+        (
+            "volumes: ['v:/v']",
+            "volumes: {v: {external: true}}",
+            "6:14",
+            "volume `v` is declared as external, but does not exist",
+            1,
+        ),
+        (
+            "networks: [n]",
+            "networks: {n: {external: true}}",
+            "6:15",
+            "network `n` is declared as external, but does not exist",
+            1,
+        ),
+        (
+            "networks: [n]",
+            "networks: {n: {ipam: {config: [{subnet: 127.0.0.0/8}]}}}",
+            "6:15",
+            "create network demo_n: range 127.0.0.0/8",
+            1,
+        ),
+        (
+            "networks: {n: {ipv4_address: 10.99.0.9}}",
+            "networks: {n: {ipam: {config: [{subnet: 10.98.0.0/24}]}}}",
+            "5:19",
+            "address 10.99.0.9 cannot be used",
+            1,
+        ),
+        (
+            "secrets: [s]",
+            "secrets: {s: {file: ./none}}",
+            "5:15",
+            "/none` of `s`: No such file or directory\n",
+            1,
+        ),
+        (
+            "configs: [s]",
+            "configs: {s: {environment: NOT_SET}}",
+            "5:15",
+            "comes from the variable `NOT_SET`, which is not set",
+            1,
+        ),
+        (
+            "ports: ['192.0.2.1:80:80']",
+            "",
+            "5:13",
+            "host port 192.0.2.1:80/tcp for container demo-web-1 cannot be bound: Cannot assign requested address\n",
+            1,
+        ),
+        (
+            "image: 'a b'",
+            "",
+            "4:12",
+            "pull image a b: invalid reference format: `a b`",
+            1,
+        ),
+        (
+            "image: 'localhost:1/x'",
+            "",
+            "4:12",
+            "error: pull image localhost:1/x: cannot connect to localhost:1: Connection refused\n",
+            1,
+        ),
+        (
+            "image: x\n    pull_policy: never",
+            "",
+            "4:12",
+            "image `x` of service `web` is not here, and its pull policy does not let it be pulled",
+            1,
+        ),
+        ("build: ./none", "", "4:12", "read the Dockerfile `", 1),
+        (
+            "command: sleep 100\n    healthcheck: {test: 'echo bad; exit 2', interval: 20ms, retries: 1}\n  late: {image: busybox, depends_on: {web: {condition: service_healthy}}}",
+            "",
+            "6:5",
+            "container demo-web-1 is unhealthy: its health check exited with 2 and printed: bad\n",
+            1,
+        ),
+    ];
+    let machine = Machine::new();
+    machine.import_busybox();
+    for (keys, top, place, message, code) in table {
+        let image = if keys.starts_with("image") || keys.starts_with("build") {
+            ""
+        } else {
+            "    image: busybox\n"
+        };
+        let text = format!("name: demo\nservices:\n  web:\n{image}    {keys}\n{top}\n");
+        machine.write("p/compose.yaml", &text);
+        let ran = machine.run("p", &["up", "-d"]);
+        assert_eq!(ran.code, *code, "{keys} {ran:?}");
+        let place = format!(" --> compose.yaml:{place}\n");
+        assert!(
+            ran.stderr.contains(message) && ran.stderr.contains(&place),
+            "{keys}: {message}{place}\n{}",
+            ran.stderr
+        );
+        machine.ok("p", &["down", "-v", "-t", "0"]);
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_file_without_an_end_is_not_read_for_ever() {
+    let machine = Machine::project(&format!("name: demo\nservices:\n{GOOD}"));
+    for args in [
+        &["-f", "/dev/zero", "config"][..],
+        &["--env-file", "/dev/zero", "config"],
+    ] {
+        let ran = machine.run("p", args);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(
+            ran.stderr.contains("/dev/zero: larger than 32 MiB"),
+            "{}",
+            ran.stderr
+        );
+    }
+    machine.sh(&format!(
+        "cd p && ! {} -f - config < /dev/zero",
+        env!("CARGO_BIN_EXE_stack")
+    ));
+}
+
+#[test]
+fn a_port_of_a_container_is_refused_by_its_name_before_anything_starts() {
+    let sleeping = |name: &str, more: &str| {
+        format!(
+            "  {name}: {{image: busybox, init: true, command: sleep infinity, ports: ['8097:80']{more}}}\n"
+        )
+    };
+    let machine = Machine::new();
+    machine.import_busybox();
+    machine.write(
+        "other/compose.yaml",
+        &format!("name: other\nservices:\n{}", sleeping("web", "")),
+    );
+    machine.ok("other", &["up", "-d"]);
+    let table = [
+        (
+            sleeping("a", ""),
+            "for container demo-a-1 is in use by container other-web-1 of project other",
+        ),
+        (
+            sleeping("a", "") + &sleeping("b", ""),
+            "for container demo-b-1 is in use by container other-web-1",
+        ),
+    ];
+    let refused = |services: &str, expected: &str| {
+        machine.write(
+            "p/compose.yaml",
+            &format!("name: demo\nservices:\n{services}"),
+        );
+        let ran = machine.run("p", &["up", "-d"]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(
+            ran.stderr
+                .contains(&format!("host port 0.0.0.0:8097/tcp {expected}"))
+                && ran.stderr.contains(" --> compose.yaml:"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(machine.ok("p", &["ps", "-a", "-q"]), "");
+    };
+    for (services, expected) in &table {
+        refused(services, expected);
+    }
+    machine.ok("other", &["down"]);
+    refused(
+        &(sleeping("a", "") + &sleeping("b", "")),
+        "for container demo-b-1 is also for container demo-a-1",
+    );
+    refused(
+        &sleeping("a", ", scale: 2"),
+        "for container demo-a-2 is also for container demo-a-1",
+    );
+    // A port that goes from one service to another is free by then.
+    machine.write(
+        "p/compose.yaml",
+        &format!("name: demo\nservices:\n{}", sleeping("z", "")),
+    );
+    machine.ok("p", &["up", "-d"]);
+    let moved = sleeping("a", "") + &sleeping("z", "").replace("8097", "8096");
+    machine.write("p/compose.yaml", &format!("name: demo\nservices:\n{moved}"));
+    machine.ok("p", &["up", "-d"]);
+    let moved = sleeping("b", "");
+    machine.write("p/compose.yaml", &format!("name: demo\nservices:\n{moved}"));
+    machine.ok("p", &["up", "-d", "--remove-orphans"]);
+    assert_eq!(machine.ok("p", &["ps", "--services"]), "b\n");
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
 }

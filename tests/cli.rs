@@ -6,6 +6,8 @@
 mod command;
 #[path = "cli/config.rs"]
 mod config;
+#[path = "cli/errors.rs"]
+mod errors;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/streams.rs"]

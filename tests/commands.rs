@@ -281,23 +281,37 @@ services:
   healthy:
     image: busybox
     init: true
-    command: sh -c 'usleep 300000; echo healthy >> /d/order; touch /ready; exec sleep infinity'
+    command: sh -c 'cat /d/healthy; echo healthy >> /d/order; touch /ready; exec sleep infinity'
     volumes: ["./d:/d"]
     healthcheck: {test: [CMD, test, -e, /ready], interval: 50ms, retries: 1000}
   job:
     image: busybox
-    command: sh -c 'usleep 600000; echo job >> /d/order'
+    command: sh -c 'cat /d/job; echo job >> /d/order'
     volumes: ["./d:/d"]
   plain: {image: busybox, init: true, command: sleep infinity}
 "#,
     );
-    machine.write("p/d/keep", "");
-    machine.ok("p", &["up", "-d"]);
-    let order = machine.sh("cat p/d/order");
-    assert_eq!(order, "healthy\njob\n");
+    machine.sh("mkdir p/d && mkfifo p/d/healthy p/d/job");
+    let mut up = machine.stack("p", &["up", "-d"]).spawn().unwrap();
+    let let_go = |name: &str| machine.sh(&format!("timeout 60 sh -c ': > p/d/{name}'"));
+    let_go("healthy");
+    let started = std::time::Instant::now();
+    while !machine
+        .ok("p", &["ps", "--format", "json"])
+        .contains(r#""Health":"healthy""#)
+    {
+        assert!(started.elapsed().as_secs() < 60, "never healthy");
+    }
+    assert!(!machine.ok("p", &["ps", "--services"]).contains("last"));
+    let_go("job");
+    assert!(up.wait().unwrap().success());
+    assert_eq!(
+        machine.ok("p", &["logs", "--no-log-prefix", "last"]),
+        "healthy\njob\n"
+    );
     machine.ok("p", &["down", "-t", "0"]);
-    // A job that fails fails what waits for it.
-    machine.sh("sed -i 's/usleep 600000; echo job .. .d.order/exit 4/' p/compose.yaml");
+    // A job that fails fails what waits for it, though nothing else it waits for ever comes about.
+    machine.sh("sed -i 's/cat .d.job; echo job .. .d.order/exit 4/' p/compose.yaml");
     let failed = machine.run("p", &["up", "-d"]);
     assert_eq!(failed.code, 1, "{failed:?}");
     assert!(

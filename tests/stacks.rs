@@ -254,3 +254,159 @@ fn up_killed_halfway_is_finished_by_the_next_up() {
         machine.assert_clean();
     }
 }
+
+/// A service that says so and then is healthy once `/ready` is there, and another that waits for it.
+const GATED: &str = r#"
+name: demo
+services:
+  db:
+    image: busybox
+    command: sh -c 'trap "" TERM; echo db is up; while :; do sleep 1; done'
+    healthcheck: {test: [CMD, test, -e, /ready], interval: 20ms, retries: 100000}
+  web:
+    image: busybox
+    init: true
+    command: sh -c 'echo web is up; exec sleep infinity'
+    depends_on: {db: {condition: service_healthy}}
+"#;
+
+/// An attached `up`: reads its output until a line contains `end`.
+fn read_until(output: &mut impl std::io::BufRead, end: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(end) {
+        let read = output.read_line(&mut text).unwrap();
+        assert_ne!(read, 0, "`{end}` was not said:\n{text}");
+    }
+    text
+}
+
+fn signal(process: &std::process::Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn attached_up_shows_what_runs_while_the_rest_still_waits_to_start() {
+    let machine = Machine::project(GATED);
+    let mut up = machine
+        .stack("p", &["up"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut output = std::io::BufReader::new(up.stdout.take().unwrap());
+    // Only after this was seen is anything let go on.
+    assert_eq!(read_until(&mut output, "up\n"), "db-1   | db is up\n");
+    assert_eq!(machine.ok("p", &["ps", "--services"]), "db\n");
+    machine.ok("p", &["exec", "-T", "db", "touch", "/ready"]);
+    assert_eq!(read_until(&mut output, "up\n"), "web-1  | web is up\n");
+    signal(&up, rustix::process::Signal::INT);
+    read_until(&mut output, "web-1 exited with code 143\n");
+    signal(&up, rustix::process::Signal::INT);
+    read_until(&mut output, "db-1 exited with code 137\n");
+    assert_eq!(up.wait().unwrap().code(), Some(130));
+    // What was there before has nothing to say again; what is left alone is followed.
+    machine.ok("p", &["up", "-d", "db"]);
+    let once = [
+        "up",
+        "--no-deps",
+        "db",
+        "web",
+        "--abort-on-container-exit",
+        "-t",
+        "0",
+    ];
+    machine.write(
+        "p/compose.yaml",
+        &GATED.replace("exec sleep infinity", "exit 7"),
+    );
+    let ran = machine.run("p", &once);
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        "db-1 exited with code 137",
+        "web-1  | web is up",
+        "web-1 exited with code 7",
+    ];
+    assert_eq!((ran.code, lines), (7, expected.to_vec()), "{}", ran.stderr);
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn an_interrupt_during_an_attached_start_stops_and_a_second_one_kills() {
+    for (signals, code) in [(1, "143"), (2, "137")] {
+        let text = if signals == 1 {
+            GATED.replace("trap \"\" TERM;", "trap \"exit 143\" TERM;")
+        } else {
+            GATED.to_owned()
+        };
+        let machine = Machine::project(&text);
+        let mut up = machine
+            .stack("p", &["up"])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = std::io::BufReader::new(up.stdout.take().unwrap());
+        let mut errors = std::io::BufReader::new(up.stderr.take().unwrap());
+        read_until(&mut output, "db is up\n");
+        signal(&up, rustix::process::Signal::INT);
+        read_until(&mut errors, "Gracefully stopping");
+        if signals == 2 {
+            read_until(&mut errors, "Container demo-db-1  Stopping\n");
+            signal(&up, rustix::process::Signal::TERM);
+        }
+        read_until(&mut output, &format!("db-1 exited with code {code}\n"));
+        assert_eq!(up.wait().unwrap().code(), Some(130));
+        assert_eq!(machine.ok("p", &["ps", "-q"]), "");
+        machine.ok("p", &["down", "-t", "0"]);
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn attach_says_whose_output_is_shown_and_never_who_is_waited_for() {
+    let machine = Machine::project(
+        r#"
+name: demo
+services:
+  loud: {image: busybox, command: echo loud}
+  quiet: {image: busybox, command: sh -c 'echo quiet; cat /d/go', attach: false, volumes: ["./d:/d"]}
+"#,
+    );
+    machine.sh("mkdir p/d && mkfifo p/d/go");
+    let up = |args: &[&str]| {
+        let mut command = machine.stack("p", &[&["up", "--no-log-prefix"], args].concat());
+        let mut up = command
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = std::io::BufReader::new(up.stdout.take().unwrap());
+        let mut text = read_until(&mut output, "exited with code 0\n");
+        assert_eq!(
+            up.try_wait().unwrap(),
+            None,
+            "it stays as long as `quiet` runs"
+        );
+        machine.sh("timeout 60 sh -c ': > p/d/go'");
+        std::io::Read::read_to_string(&mut output, &mut text).unwrap();
+        assert_eq!(up.wait().unwrap().code(), Some(0));
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        lines.join("; ")
+    };
+    assert_eq!(up(&[]), "loud; loud-1 exited with code 0");
+    assert_eq!(machine.ok("p", &["logs", "--no-log-prefix"]), "loud\n");
+    assert_eq!(
+        machine.ok("p", &["logs", "--no-log-prefix", "quiet"]),
+        "quiet\n"
+    );
+    let both = "loud; loud-1 exited with code 0; quiet; quiet-1 exited with code 0";
+    assert_eq!(up(&["--attach", "quiet", "--attach", "loud"]), both);
+    let ran = machine.run("p", &["up", "--attach", "quiet", "loud"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("`--attach quiet`"), "{}", ran.stderr);
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
+}

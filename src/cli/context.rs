@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,12 +10,12 @@ use jiff::Timestamp;
 use super::args::{AnsiArg, Global, ProgressArg};
 use super::failure::CliError;
 use super::render::Printer;
-use super::render::diagnostic::{render_all, render_message};
+use super::render::diagnostic::{Drawing, render_all, render_message};
 use super::render::progress::{Progress, ProgressMode, Shown};
 use crate::engine::Engine;
 use crate::engine::roots::Roots;
 use crate::spec::names::ProjectName;
-use crate::spec::{LoadOptions, Loaded, MAX_FILE, ReadError, ReadFile, load};
+use crate::spec::{LoadOptions, Loaded, ReadError, ReadFile, Steps, load};
 
 /// Names under which a Compose file is found (compose-spec 03-compose-file.md), best first.
 pub(crate) const FILE_NAMES: [&str; 4] = [
@@ -24,12 +25,17 @@ pub(crate) const FILE_NAMES: [&str; 4] = [
     "docker-compose.yml",
 ];
 
+/// The largest file that is read, as the loader's.
+const MAX_FILE_BYTES: usize = crate::spec::MAX_FILE_BYTES;
+
 /// Everything a command starts from.
 pub(crate) struct Context {
     /// Options before the command.
     pub(crate) global: Global,
     /// Variables whose names and values are UTF-8.
     pub(crate) environment: BTreeMap<String, String>,
+    /// The same, with those of the project's `.env` beneath them that are about Compose itself.
+    pub(crate) settings: BTreeMap<String, String>,
     /// Where the command runs, absolute.
     pub(crate) directory: PathBuf,
     /// The terminal.
@@ -52,23 +58,27 @@ impl Context {
         global: Global,
         environment: BTreeMap<String, String>,
     ) -> Result<Self, CliError> {
-        let ansi = match global.ansi {
-            Some(ansi) => ansi,
-            None => choose(&environment, "COMPOSE_ANSI", AnsiArg::Auto)?,
-        };
-        let progress = match global.progress {
-            Some(progress) => progress,
-            None => choose(&environment, "COMPOSE_PROGRESS", ProgressArg::Auto)?,
-        };
-        let printer = Printer::standard(ansi, &environment);
-        let progress = progress_mode(progress, ansi, printer.err_look.terminal, &environment)?;
         let directory = std::env::current_dir().map_err(|source| CliError::System {
             attempted: "find the working directory",
             source,
         })?;
+        let settings = settings(&global, &environment, &directory);
+        let ansi = match global.ansi {
+            Some(ansi) => ansi,
+            None => choose(&settings, "COMPOSE_ANSI", AnsiArg::Auto)?,
+        };
+        let progress = match global.progress {
+            Some(progress) => progress,
+            None => choose(&settings, "COMPOSE_PROGRESS", ProgressArg::Auto)?,
+        };
+        let mut printer = Printer::standard(ansi, &environment);
+        printer.status_to_out = is_on(&settings, "COMPOSE_STATUS_STDOUT");
+        let terminal = printer.status_look().terminal;
+        let progress = progress_mode(progress, ansi, terminal, &environment)?;
         Ok(Self {
             global,
             environment,
+            settings,
             directory,
             printer,
             progress,
@@ -77,13 +87,18 @@ impl Context {
 
     /// Loads the project, and says what the load warns of.
     pub(crate) fn load(&self) -> Result<Loaded, CliError> {
-        self.load_as(true)
+        self.load_with(&[])
     }
 
     /// Loads the project for a command that names `services`: naming one enables the profiles it is behind, as in Docker
     /// Compose.
     pub(crate) fn load_with(&self, services: &[String]) -> Result<Loaded, CliError> {
-        let mut options = self.load_options(true)?;
+        self.load_steps(services, Steps::default())
+    }
+
+    /// As [`Context::load_with`], by these steps.
+    pub(crate) fn load_steps(&self, services: &[String], steps: Steps) -> Result<Loaded, CliError> {
+        let mut options = self.load_options(steps)?;
         let mut loaded = load_files(&options)?;
         let named = services
             .iter()
@@ -104,19 +119,12 @@ impl Context {
         Ok(loaded)
     }
 
-    /// Loads the project, with variables filled in or as they are.
-    pub(crate) fn load_as(&self, interpolate: bool) -> Result<Loaded, CliError> {
-        let loaded = load_files(&self.load_options(interpolate)?)?;
-        self.warn_of(&loaded);
-        Ok(loaded)
-    }
-
     /// Says what a load warns of.
     pub(crate) fn warn_of(&self, loaded: &Loaded) {
         if !loaded.warnings.is_empty() {
-            let colour = self.printer.err_look.colour;
+            let drawing = Drawing::on(&self.printer);
             self.printer
-                .err(render_all(&loaded.warnings, &loaded.sources, colour));
+                .err(render_all(&loaded.warnings, &loaded.sources, drawing));
         }
     }
 
@@ -141,7 +149,50 @@ impl Context {
 
     /// Opens the engine where `--root` and the environment say.
     pub(crate) fn engine(&self) -> Result<Engine, CliError> {
-        Ok(Engine::open(&self.roots(), &self.environment)?)
+        let mut engine = Engine::open(&self.roots(), &self.environment)?;
+        engine.limit(self.parallel()?);
+        Ok(engine)
+    }
+
+    /// Returns how many operations may go on at once: `--parallel`, else `COMPOSE_PARALLEL_LIMIT`; negative is no limit.
+    fn parallel(&self) -> Result<Option<NonZeroUsize>, CliError> {
+        let bad = |text: &str, name: &str| {
+            CliError::usage(format!(
+                "`{text}` of {name} is not a number of operations, nor -1"
+            ))
+        };
+        let (number, name) = match (
+            self.global.parallel,
+            self.variable("COMPOSE_PARALLEL_LIMIT"),
+        ) {
+            (Some(number), _) => (number, "`--parallel`"),
+            (None, Some(text)) => {
+                let name = "the variable COMPOSE_PARALLEL_LIMIT";
+                (text.parse().map_err(|_| bad(text, name))?, name)
+            }
+            (None, None) => return Ok(None),
+        };
+        if number < 0 {
+            return Ok(None);
+        }
+        let number = usize::try_from(number).ok().and_then(NonZeroUsize::new);
+        number.map(Some).ok_or_else(|| bad("0", name))
+    }
+
+    /// Says which variables ask for what is not there yet, and fails where going on would do something else.
+    pub(crate) fn check_settings(&self) -> Result<(), CliError> {
+        if is_on(&self.settings, "COMPOSE_COMPATIBILITY") {
+            let what = "variable COMPOSE_COMPATIBILITY";
+            return Err(CliError::NotSupported(what.to_owned()));
+        }
+        for name in ["COMPOSE_MENU", "COMPOSE_CONVERT_WINDOWS_PATHS"] {
+            if is_on(&self.settings, name) {
+                self.warn(&format!(
+                    "variable {name}: not supported yet; it is ignored"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Runs on from where containers cannot reach this program; before anything is read.
@@ -174,6 +225,11 @@ impl Context {
 
     /// Says something the user should know.
     pub(crate) fn warn(&self, message: &str) {
+        if self.progress == ProgressMode::Json {
+            let object = serde_json::json!({ "status": "Warning", "text": message });
+            self.printer.err(format!("{object}\n"));
+            return;
+        }
         self.printer.err(render_message(
             "warning",
             message,
@@ -204,40 +260,33 @@ impl Context {
     }
 
     /// Returns what a load starts from; reads standard input where that is asked for.
-    pub(crate) fn load_options(&self, interpolate: bool) -> Result<LoadOptions, CliError> {
+    pub(crate) fn load_options(&self, steps: Steps) -> Result<LoadOptions, CliError> {
         let dash = Path::new("-");
-        let from_environment = self
-            .variable("COMPOSE_FILE")
-            .is_some_and(|files| files.split(':').any(|file| file == "-"));
+        let from_environment = self.variable("COMPOSE_FILE").is_some_and(|files| {
+            let separator = self.variable("COMPOSE_PATH_SEPARATOR");
+            let separator = separator.map_or(":", String::as_str);
+            files.split(separator).any(|file| file == "-")
+        });
         let reads_stdin = self.global.file.iter().any(|file| file == dash)
             || (self.global.file.is_empty() && from_environment);
         let mut stdin = None;
         if reads_stdin {
-            let mut bytes = Vec::new();
-            std::io::stdin()
-                .take(MAX_READ)
-                .read_to_end(&mut bytes)
-                .map_err(|source| CliError::System {
-                    attempted: "read the Compose file from standard input",
-                    source,
-                })?;
+            // What is too long is reported by the loader.
+            let bytes = bounded(std::io::stdin()).map_err(|source| CliError::System {
+                attempted: "read the Compose file from standard input",
+                source,
+            })?;
             stdin = Some(bytes);
         }
         Ok(LoadOptions {
-            files: self.global.file.clone(),
             stdin,
-            working_directory: self.directory.clone(),
-            project_directory: self.global.project_directory.clone(),
-            project_name: self.global.project_name.clone(),
-            profiles: self.global.profile.clone(),
-            env_files: self.global.env_file.clone(),
-            environment: self.environment.clone(),
-            interpolate,
+            steps,
+            ..load_options(&self.global, &self.environment, &self.directory)
         })
     }
 
     fn variable(&self, name: &str) -> Option<&String> {
-        self.environment.get(name).filter(|value| !value.is_empty())
+        self.settings.get(name).filter(|value| !value.is_empty())
     }
 
     fn named_project(&self) -> Option<String> {
@@ -259,6 +308,48 @@ impl Context {
         let mut directories = start.ancestors();
         directories.any(|directory| FILE_NAMES.iter().any(|name| directory.join(name).exists()))
     }
+}
+
+/// Returns what a load starts from, without standard input.
+fn load_options(
+    global: &Global,
+    environment: &BTreeMap<String, String>,
+    directory: &Path,
+) -> LoadOptions {
+    LoadOptions {
+        files: global.file.clone(),
+        stdin: None,
+        working_directory: directory.to_owned(),
+        project_directory: global.project_directory.clone(),
+        project_name: global.project_name.clone(),
+        profiles: global.profile.clone(),
+        env_files: global.env_file.clone(),
+        environment: environment.clone(),
+        steps: Steps::default(),
+    }
+}
+
+/// Adds the variables about Compose itself from the project's dotenv files, which count as if they were exported
+/// (Docker Compose: `setEnvWithDotEnv`).
+fn settings(
+    global: &Global,
+    environment: &BTreeMap<String, String>,
+    directory: &Path,
+) -> BTreeMap<String, String> {
+    let found = crate::spec::environment(&load_options(global, environment, directory), &Disk);
+    let mut settings = environment.clone();
+    for (name, value) in found.unwrap_or_default() {
+        if name.starts_with("COMPOSE_") {
+            settings.entry(name).or_insert(value);
+        }
+    }
+    settings
+}
+
+/// Whether a switch in the environment is on (Go `strconv.ParseBool`).
+pub(crate) fn is_on(environment: &BTreeMap<String, String>, name: &str) -> bool {
+    let value = environment.get(name).map(String::as_str);
+    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 /// Loads a project from the real file system.
@@ -314,25 +405,18 @@ fn progress_mode(
     }
 }
 
-/// What is read of a file at most, in bytes: one more than a load takes, which thus finds it too large. A file may be a
-/// device that never ends.
-const MAX_READ: u64 = MAX_FILE as u64 + 1;
-
 /// The real file system.
 struct Disk;
 
 impl ReadFile for Disk {
     fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
         // The loader's own error names the path, so the system's words alone are wanted.
-        let mut bytes = Vec::new();
-        let read = fs_err::File::open(path).and_then(|file| {
-            let length = file.metadata()?.len();
-            // No more is reserved than is read, whatever a file says of its length.
-            bytes.reserve(usize::try_from(length.min(MAX_READ)).unwrap_or(0));
-            file.take(MAX_READ).read_to_end(&mut bytes)
-        });
-        match read {
-            Ok(_) => Ok(bytes),
+        match read_bounded(path) {
+            Ok(bytes) if bytes.len() > MAX_FILE_BYTES => {
+                let limit = MAX_FILE_BYTES >> 20;
+                Err(ReadError::Other(format!("larger than {limit} MiB")))
+            }
+            Ok(bytes) => Ok(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ReadError::NotFound),
             Err(error) => Err(ReadError::Other(system_words(&error))),
         }
@@ -341,6 +425,18 @@ impl ReadFile for Disk {
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
+}
+
+/// Reads a file, a pipe or a device to its end, or one byte beyond [`MAX_FILE_BYTES`]: `/dev/zero` has no end.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    bounded(fs_err::File::open(path)?)
+}
+
+fn bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_FILE_BYTES + 1).unwrap_or(u64::MAX);
+    reader.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Returns what the system says, without the path that `fs_err` puts before it and the number behind it.

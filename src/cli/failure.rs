@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use super::render::Printer;
-use super::render::diagnostic::{render_all, render_chain, render_hints};
+use super::render::diagnostic::{Drawing, render_all, render_chain, render_hints};
 use super::render::progress::ProgressMode;
 use crate::engine::EngineError;
 use crate::engine::apply::ApplyError;
 use crate::plan::error::PlanError;
-use crate::spec::LoadFailure;
+use crate::spec::source::Sources;
+use crate::spec::{Diagnostic, LoadFailure, Loaded};
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,9 @@ pub(crate) enum CliError {
     /// The work failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The work failed, and places of the files are at fault.
+    #[error(transparent)]
+    Placed(Box<Placed>),
     /// Standard output cannot be written.
     #[error("write to standard output")]
     Output(#[source] io::Error),
@@ -62,7 +66,35 @@ pub(crate) enum CliError {
     Ended(u8),
 }
 
+/// An error of the work with the places that it stems from.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Placed {
+    #[source]
+    error: EngineError,
+    diagnostics: Vec<Diagnostic>,
+    sources: Sources,
+}
+
 impl CliError {
+    /// Adds the places in the loaded files that are at fault, where there are any.
+    pub(crate) fn at(self, loaded: &Loaded) -> Self {
+        let error = match self {
+            Self::Engine(error) => error,
+            Self::Plan(error) => EngineError::Plan(error),
+            other => return other,
+        };
+        let diagnostics = error.diagnose(&loaded.stack);
+        if diagnostics.is_empty() {
+            return Self::Engine(error);
+        }
+        Self::Placed(Box::new(Placed {
+            error,
+            diagnostics,
+            sources: loaded.sources.clone(),
+        }))
+    }
+
     /// Makes an error of what was typed.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::Usage {
@@ -83,13 +115,13 @@ impl CliError {
             | Self::File { .. }
             | Self::System { .. } => 1,
             Self::Engine(error) => error.exit_code(),
+            Self::Placed(placed) => placed.error.exit_code(),
             Self::Ended(code) => *code,
         }
     }
 
     /// Says what went wrong, with places and hints.
     pub(crate) fn report(&self, printer: &Printer, progress: ProgressMode) {
-        let colour = printer.err_look.colour;
         if let Self::Ended(_) = self {
             return;
         }
@@ -97,19 +129,21 @@ impl CliError {
             return;
         }
         if progress == ProgressMode::Json {
-            let message = self.text(false);
+            let message = self.text(Drawing::plain());
             let object = serde_json::json!({ "error": true, "message": message.trim_end() });
             printer.err(format!("{object}\n"));
         } else {
-            printer.err(self.text(colour));
+            printer.err(self.text(Drawing::on(printer)));
         }
     }
 
     /// Renders what went wrong, with places and hints.
-    pub(crate) fn text(&self, colour: bool) -> String {
+    pub(crate) fn text(&self, drawing: Drawing) -> String {
+        let colour = drawing.colour;
         match self {
             Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), colour),
-            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, colour),
+            Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, drawing),
+            Self::Placed(placed) => render_all(&placed.diagnostics, &placed.sources, drawing),
             error => render_chain(error, &error.hints(), colour),
         }
     }

@@ -12,7 +12,6 @@ const OPTIONS: &[(&str, &[LaterOption])] = &[
     (
         "",
         &[
-            ("parallel", None, true),
             ("compatibility", None, false),
             ("all-resources", None, false),
             ("verbose", None, false),
@@ -21,20 +20,6 @@ const OPTIONS: &[(&str, &[LaterOption])] = &[
     ("up", &[("menu", None, false)]),
     ("down", &[("rmi", None, true)]),
     ("logs", &[("index", None, true)]),
-    (
-        "config",
-        &[
-            ("no-normalize", None, false),
-            ("no-path-resolution", None, false),
-            ("no-consistency", None, false),
-            ("no-env-resolution", None, false),
-            ("resolve-image-digests", None, false),
-            ("lock-image-digests", None, false),
-            ("models", None, false),
-            ("hash", None, true),
-            ("variables", None, false),
-        ],
-    ),
     (
         "build",
         &[
@@ -110,8 +95,16 @@ fn hidden((name, letter, value): &LaterOption) -> Arg {
 
 fn option_in(command: &str, matches: &ArgMatches) -> Option<&'static str> {
     let (_, options) = OPTIONS.iter().find(|(name, _)| *name == command)?;
+    // A switch that is turned off asks for nothing.
+    let is_off = |name: &str| {
+        let values = matches.try_get_many::<String>(name).ok().flatten();
+        values.is_some_and(|mut values| values.all(|value| value == "false"))
+    };
     options
         .iter()
+        .find(|(name, _, takes_value)| {
+            matches.value_source(name) == Some(ValueSource::CommandLine)
+                && (*takes_value || !is_off(name))
+        })
         .map(|(name, ..)| *name)
-        .find(|name| matches.value_source(name) == Some(ValueSource::CommandLine))
 }

@@ -50,7 +50,10 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(context) => context,
         Err(error) => return end(&early, ProgressMode::Plain, error),
     };
-    let result = commands::run(&context, cli.command).and_then(|()| context.flush());
+    let result = context
+        .check_settings()
+        .and_then(|()| commands::run(&context, cli.command))
+        .and_then(|()| context.flush());
     context.leave();
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,10 +1,11 @@
 //! Applies a plan: walks its steps as their turn comes, decides nothing.
 //!
 //! All steps whose turn has come run at once, on one thread; only pulls and builds are bounded. A failure stops what needs
-//! it and nothing else; an interrupt begins nothing new, breaks off what may be broken off (waits, pulls, builds, stops) and
+//! it, and waits that nobody needs then, and nothing else; an interrupt begins nothing new, breaks off what may be broken off (waits, pulls, builds, stops) and
 //! lets the rest end. Nothing is rolled back: the next command observes and plans again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 
 use futures_util::FutureExt;
@@ -12,7 +13,8 @@ use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::FuturesUnordered;
 
-use super::event::{Event, EventKind, EventSink, StepEnd, Subject};
+use super::chain;
+use super::event::{Event, EventKind, EventSink, StepEnd, subject};
 use super::host::{Host, HostError};
 use crate::plan::action::{Action, Awaited, ContainerRef, Resource};
 use crate::plan::observed::ContainerId;
@@ -49,6 +51,8 @@ pub struct StepFailure {
     pub step: StepId,
     /// What it attempted: `start container demo-web-1`.
     pub attempted: String,
+    /// The same, for whoever looks for what it stems from.
+    pub action: Box<Action>,
     /// Why it failed.
     #[source]
     pub source: HostError,
@@ -80,11 +84,23 @@ pub async fn apply<H: Host>(
     events: &dyn EventSink,
     cancel: impl Future<Output = ()>,
 ) -> Result<(), ApplyError> {
+    apply_within(None, plan, host, events, cancel).await
+}
+
+/// Applies `plan`, at most so many steps at once; waits for conditions do nothing and do not count.
+pub async fn apply_within<H: Host>(
+    limit: Option<NonZeroUsize>,
+    plan: &Plan,
+    host: &H,
+    events: &dyn EventSink,
+    cancel: impl Future<Output = ()>,
+) -> Result<(), ApplyError> {
     for resource in &plan.unchanged {
         emit(events, resource, EventKind::Unchanged(unchanged(resource)));
     }
     let mut cancel = pin!(cancel);
     let mut walk = Walk::new(plan, events);
+    walk.limit = limit.map_or(usize::MAX, NonZeroUsize::get);
     let mut running = FuturesUnordered::new();
     loop {
         if !walk.cancelled && cancel.as_mut().now_or_never().is_some() {
@@ -134,9 +150,14 @@ struct Walk<'a> {
     ready: BTreeSet<usize>,
     pulls: usize,
     builds: usize,
+    /// Steps that are going on, waits apart, and how many of them may be.
+    working: usize,
+    limit: usize,
     made: BTreeMap<StepId, ContainerId>,
     /// Steps that run and may be broken off.
     breakable: BTreeMap<usize, AbortHandle>,
+    /// Waits that were broken off because nobody needs them any more.
+    idle: BTreeSet<usize>,
     failures: Vec<StepFailure>,
     cancelled: bool,
     broken_off: bool,
@@ -166,8 +187,11 @@ impl<'a> Walk<'a> {
             outcomes: vec![None; count],
             pulls: 0,
             builds: 0,
+            working: 0,
+            limit: usize::MAX,
             made: BTreeMap::new(),
             breakable: BTreeMap::new(),
+            idle: BTreeSet::new(),
             failures: Vec::new(),
             cancelled: false,
             broken_off: false,
@@ -181,6 +205,8 @@ impl<'a> Walk<'a> {
         }
         let steps = &self.plan.steps;
         let has_room = |index: &usize| match steps.get(*index).map(|step| &step.action) {
+            Some(Action::AwaitCondition(_)) => true,
+            _ if self.working >= self.limit => false,
             Some(Action::PullImage(_)) => self.pulls < PULLS_AT_ONCE,
             Some(Action::BuildImage(_)) => self.builds < BUILDS_AT_ONCE,
             _ => true,
@@ -192,6 +218,9 @@ impl<'a> Walk<'a> {
 
     /// Begins a step.
     fn begin<H: Host>(&mut self, index: usize, step: &'a Step, host: &'a H) -> Running<'a> {
+        if !matches!(step.action, Action::AwaitCondition(_)) {
+            self.working = self.working.saturating_add(1);
+        }
         match &step.action {
             Action::PullImage(_) => self.pulls = self.pulls.saturating_add(1),
             Action::BuildImage(_) => self.builds = self.builds.saturating_add(1),
@@ -248,6 +277,9 @@ impl<'a> Walk<'a> {
         let Some(step) = plan.steps.get(index) else {
             return;
         };
+        if !matches!(step.action, Action::AwaitCondition(_)) {
+            self.working = self.working.saturating_sub(1);
+        }
         match &step.action {
             Action::PullImage(_) => self.pulls = self.pulls.saturating_sub(1),
             Action::BuildImage(_) => self.builds = self.builds.saturating_sub(1),
@@ -261,6 +293,10 @@ impl<'a> Walk<'a> {
                 if let Some(word) = words(step).end {
                     self.emit_all(step, &EventKind::Finished(word));
                 }
+                if matches!(step.action, Action::StartContainer { .. }) {
+                    let started = self.resolve(&step.action).unwrap_or_default();
+                    started.iter().for_each(|id| self.events.runs(id));
+                }
                 self.events.step(step, &StepEnd::Done);
                 Outcome::Succeeded
             }
@@ -269,12 +305,45 @@ impl<'a> Walk<'a> {
                 Outcome::Failed
             }
             Err(Aborted) => {
-                self.broken_off = true;
+                self.broken_off |= !self.idle.contains(&index);
                 self.events.step(step, &StepEnd::Skipped);
                 Outcome::Skipped
             }
         };
         self.settle(index, outcome);
+        if outcome != Outcome::Succeeded {
+            self.break_off_idle_waits();
+        }
+    }
+
+    /// Breaks off the waits whose every follower will not be done any more: they might never end.
+    fn break_off_idle_waits(&mut self) {
+        for (index, handle) in &self.breakable {
+            let is_wait = matches!(
+                self.plan.steps.get(*index).map(|step| &step.action),
+                Some(Action::AwaitCondition(_))
+            );
+            let followers = self.followers.get(*index).map_or(&[][..], Vec::as_slice);
+            let is_needed = |follower: &usize| !self.is_doomed(*follower);
+            // A wait without followers is `--wait` itself.
+            if is_wait && !followers.is_empty() && !followers.iter().any(is_needed) {
+                self.idle.insert(*index);
+                handle.abort();
+            }
+        }
+    }
+
+    /// Whether a step will not be done, whatever it still waits for.
+    fn is_doomed(&self, index: usize) -> bool {
+        let after = self.plan.steps.get(index).map(|step| step.after.as_slice());
+        let mut after = after.unwrap_or_default().iter();
+        after.any(|after| {
+            let outcome = index_of(after.step()).and_then(|i| self.outcomes.get(i).copied()?);
+            match after {
+                After::Success(_) => matches!(outcome, Some(Outcome::Failed | Outcome::Skipped)),
+                After::Failure(_) | After::End(_) => false,
+            }
+        })
     }
 
     /// Reports a failure: an error, or a warning where the plan can do without the step.
@@ -288,7 +357,10 @@ impl<'a> Walk<'a> {
         });
         let optional = matches!(&step.action, Action::AwaitCondition(wait) if !wait.required);
         if has_fallback || optional {
-            self.emit_all(step, &EventKind::Warning(text.clone()));
+            self.emit_all(
+                step,
+                &EventKind::Warning(format!("{}: {text}", step.action)),
+            );
             self.events.step(step, &StepEnd::Spared(text));
             return;
         }
@@ -297,6 +369,7 @@ impl<'a> Walk<'a> {
         self.failures.push(StepFailure {
             step: step.id,
             attempted: step.action.to_string(),
+            action: Box::new(step.action.clone()),
             source: error,
         });
     }
@@ -492,31 +565,13 @@ fn unchanged(resource: &Resource) -> &'static str {
 
 /// Emits one event.
 fn emit(events: &dyn EventSink, resource: &Resource, kind: EventKind) {
-    let subject = match resource {
-        Resource::Network(name) => Subject::Network(name.clone()),
-        Resource::Volume(name) => Subject::Volume(name.clone()),
-        Resource::Image(name) => Subject::Image(name.clone()),
-        Resource::Build(name) => Subject::Build(name.clone()),
-        Resource::Container(name) => Subject::Container(name.clone()),
-    };
+    let subject = subject(resource);
     events.emit(Event { subject, kind });
 }
 
 /// Returns the index of a step in its plan.
 fn index_of(step: StepId) -> Option<usize> {
     usize::try_from(step.0).ok()?.checked_sub(1)
-}
-
-/// Renders an error with all its sources.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Renders how many steps failed.

@@ -1,13 +1,15 @@
 //! `up`, `down`, `build`, `pull`, `stop`, `kill`: observe, plan, apply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::annotations::Annotations;
-use crate::engine::apply::apply;
+use crate::engine::apply::apply_within;
 use crate::engine::cancel::Cancel;
-use crate::engine::error::EngineError;
+use crate::engine::digests::with_digests;
+use crate::engine::error::{EngineError, PortConflict, PortHolder};
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::lower::network;
@@ -15,16 +17,16 @@ use crate::engine::step;
 
 use crate::engine::{BuildChoices, Engine, INSTANCE_LOCK, chain, readable};
 use crate::images::Platform;
-use crate::net::config::PortConfig;
+use crate::net::config::{PortConfig, Protocol};
+use crate::net::error::NetError;
 use crate::net::ports::{self, Reserved};
-use crate::plan::action::{Action, ContainerRef};
+use crate::plan::action::{Action, ContainerRef, Resource};
 use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
 use crate::plan::{self, Plan, naming};
 use crate::runtime::Adoption;
 use crate::runtime::status::{Container, Status, Watch};
 use crate::spec::model::Stack;
-use crate::spec::model::volume::FileObject;
 use crate::spec::names::ProjectName;
 use crate::sys::lock::{Lock, Mode};
 
@@ -94,7 +96,7 @@ impl Engine {
         options: &UpOptions,
     ) -> Result<Planned, EngineError> {
         let _lock = self.lock_project(&stack.name).await?;
-        let options = self.with_digests(stack, options)?;
+        let options = with_digests(stack, &self.environment, options)?;
         let mut observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let images = plan::images::images(stack, &observed, &options)?;
         observed.assume_images(&images);
@@ -103,7 +105,7 @@ impl Engine {
             plan::prune::networks(&mut containers, stack, &observed);
         }
         Ok(Planned {
-            plans: vec![images, containers],
+            plans: vec![images.followed_by(containers)],
         })
     }
 
@@ -132,7 +134,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(&stack.name).await?;
         self.recover(&stack.name, events).await?;
-        let options = self.with_digests(stack, options)?;
+        let options = with_digests(stack, &self.environment, options)?;
         let references = plan::images::references(stack);
         let mut observed = self.observe(&stack.name, &references)?;
         let images = plan::images::images(stack, &observed, &options)?;
@@ -155,6 +157,10 @@ impl Engine {
             plan::prune::networks(&mut containers, stack, &observed);
         }
         warn(&stack.name, &containers, events);
+        events.begins(&containers);
+        for container in left_alone(&containers, &observed) {
+            events.runs(container);
+        }
         if containers.is_empty() {
             self.record_up(stack)?;
             self.repair_network(events)?;
@@ -193,7 +199,7 @@ impl Engine {
         options: &DownOptions,
     ) -> Result<Planned, EngineError> {
         let _lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        let observed = self.observe(project, &BTreeSet::new())?;
         Ok(Planned {
             plans: vec![plan::teardown::teardown(
                 project, stack, &observed, options,
@@ -211,7 +217,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        let observed = self.observe(project, &BTreeSet::new())?;
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
@@ -239,7 +245,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &std::collections::BTreeSet::new())?;
+        let observed = self.observe(project, &BTreeSet::new())?;
         let options = LifecycleOptions {
             services: services.to_vec(),
             timeout,
@@ -422,7 +428,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        Ok(apply(plan, host, events, cancel.cancelled()).await?)
+        Ok(apply_within(self.parallel, plan, host, events, cancel.cancelled()).await?)
     }
 
     /// Reserves the host ports of every container that the plan starts, so that a port in use is said before anything is
@@ -433,15 +439,24 @@ impl Engine {
         plan: &Plan,
         observed: &Observed,
     ) -> Result<BTreeMap<String, Vec<Reserved>>, EngineError> {
-        let mut reserved = BTreeMap::new();
-        let created: BTreeMap<_, _> = plan
-            .steps
-            .iter()
-            .filter_map(|step| match &step.action {
-                Action::CreateContainer(spec) => Some((step.id, spec)),
-                _ => None,
-            })
-            .collect();
+        let mut reserving = Reserving {
+            engine: self,
+            stopped: BTreeSet::new(),
+            reserved: BTreeMap::new(),
+            conflicts: Vec::new(),
+        };
+        let mut created = BTreeMap::new();
+        for step in &plan.steps {
+            match &step.action {
+                Action::CreateContainer(spec) => {
+                    created.insert(step.id, spec);
+                }
+                Action::StopContainer { container, .. } => {
+                    reserving.stopped.insert(container.as_str().to_owned());
+                }
+                _ => {}
+            }
+        }
         let replaced: Vec<_> = created
             .values()
             .filter_map(|spec| spec.replaces.as_ref())
@@ -450,37 +465,82 @@ impl Engine {
             let Action::StartContainer { container, .. } = &step.action else {
                 continue;
             };
-            let (name, ports) = match container {
-                ContainerRef::New(id) => match created.get(id) {
-                    Some(spec) if spec.replaces.is_none() => {
+            match container {
+                ContainerRef::New(id) => {
+                    if let Some(spec) = created.get(id).filter(|spec| spec.replaces.is_none()) {
                         let service = stack.services.get(&spec.service);
-                        (
-                            spec.name.clone(),
-                            service.map(network::ports).unwrap_or_default(),
-                        )
+                        let ports = service.map(network::ports).unwrap_or_default();
+                        reserving.take(&spec.name, spec.service.as_str(), &ports)?;
                     }
-                    _ => continue,
-                },
-                ContainerRef::Existing(id) => {
-                    let Some(found) = observed
-                        .containers
-                        .iter()
-                        .find(|container| container.id == *id)
-                    else {
-                        continue;
-                    };
-                    // One that runs now is stopped first: it holds its own ports until then.
-                    if found.is_live() || replaced.contains(&id) {
-                        continue;
-                    }
-                    (found.name.clone(), self.recorded_ports(id)?)
                 }
-            };
-            if !ports.is_empty() {
-                reserved.insert(name, ports::reserve(&ports)?);
+                ContainerRef::Existing(id) => {
+                    let mut containers = observed.containers.iter();
+                    // One that runs now is stopped first: it holds its own ports until then.
+                    if let Some(found) = containers.find(|container| container.id == *id)
+                        && !found.is_live()
+                        && !replaced.contains(&id)
+                    {
+                        let ports = self.recorded_ports(id)?;
+                        reserving.take(&found.name, &found.service, &ports)?;
+                    }
+                }
             }
         }
-        Ok(reserved)
+        if reserving.conflicts.is_empty() {
+            Ok(reserving.reserved)
+        } else {
+            Err(EngineError::Ports {
+                conflicts: reserving.conflicts,
+            })
+        }
+    }
+
+    /// Finds the container that publishes a host port now: its id, name and project.
+    fn publisher(
+        &self,
+        address: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Option<(String, PortHolder)>, EngineError> {
+        for container in self.runtime.list()? {
+            let published = self.net.published(container.id().as_str())?;
+            let mut published = published.iter();
+            if published.any(|port| port.protocol == protocol && overlap(port.host, address)) {
+                let config = container.config();
+                let holder = PortHolder::Container {
+                    container: config.name.clone(),
+                    project: config
+                        .labels
+                        .get(naming::PROJECT)
+                        .cloned()
+                        .unwrap_or_default(),
+                };
+                return Ok(Some((container.id().to_string(), holder)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reserves the ports of one container, at its start.
+    pub(crate) fn reserve_for(
+        &self,
+        container: &str,
+        service: &str,
+        ports: &[PortConfig],
+    ) -> Result<Vec<Reserved>, EngineError> {
+        let mut reserving = Reserving {
+            engine: self,
+            stopped: BTreeSet::new(),
+            reserved: BTreeMap::new(),
+            conflicts: Vec::new(),
+        };
+        reserving.take(container, service, ports)?;
+        if reserving.conflicts.is_empty() {
+            Ok(reserving.reserved.remove(container).unwrap_or_default())
+        } else {
+            Err(EngineError::Ports {
+                conflicts: reserving.conflicts,
+            })
+        }
     }
 
     /// Returns the ports of a container that is there.
@@ -493,46 +553,6 @@ impl Engine {
         };
         let record = self.runtime.record(&id)?;
         Ok(Annotations::of(&record.config).unwrap_or_default().ports)
-    }
-
-    /// Adds the digests of what secrets and configs contain, so that a changed content is seen.
-    fn with_digests(&self, stack: &Stack, options: &UpOptions) -> Result<UpOptions, EngineError> {
-        let digests =
-            |objects: &BTreeMap<String, FileObject>| -> Result<BTreeMap<_, _>, EngineError> {
-                objects
-                    .iter()
-                    .map(|(key, object)| Ok((key.clone(), self.content_digest(object)?)))
-                    .collect()
-            };
-        Ok(UpOptions {
-            secret_digests: digests(&stack.secrets)?,
-            config_digests: digests(&stack.configs)?,
-            ..options.clone()
-        })
-    }
-
-    /// Returns a digest of a secret's or config's content; a missing one shows when it is used.
-    fn content_digest(&self, object: &FileObject) -> Result<String, EngineError> {
-        use sha2::Digest;
-        let bytes = match object {
-            FileObject::File(path) => match fs_err::read(path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-                Err(error) => return Err(EngineError::file("read", path, error)),
-            },
-            FileObject::Environment(name) => self
-                .environment
-                .get(name)
-                .cloned()
-                .unwrap_or_default()
-                .into_bytes(),
-            FileObject::Content(text) => text.clone().into_bytes(),
-        };
-        let digest = sha2::Sha256::digest(&bytes);
-        let hex = digest.iter().fold(String::from("sha256:"), |text, byte| {
-            text + &format!("{byte:02x}")
-        });
-        Ok(hex)
     }
 
     /// Returns the containers of a project.
@@ -567,6 +587,7 @@ impl Engine {
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
         for container in self.of_project(project)? {
+            let container = self.await_monitor(container).await?;
             self.await_start(&container).await?;
             if container.watch == Watch::Missing {
                 self.adopt(&container).await?;
@@ -578,6 +599,25 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Returns the container when no monitor of it is on its way that a killed command has started.
+    async fn await_monitor(&self, container: Container) -> Result<Container, EngineError> {
+        if matches!(container.watch, Watch::Alive { .. }) {
+            return Ok(container);
+        }
+        let Some(spawning) = self.runtime.spawning(container.id())? else {
+            return Ok(container);
+        };
+        let waited = tokio::task::spawn_blocking(|| spawning.finish()).await;
+        waited
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|source| EngineError::System {
+                attempted: format!("wait for the monitor of {}", container.id().short()),
+                source,
+            })?;
+        Ok(self.runtime.get(container.id())?)
     }
 
     /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more.
@@ -696,6 +736,96 @@ impl Engine {
     }
 }
 
+/// Ports being reserved.
+struct Reserving<'a> {
+    engine: &'a Engine,
+    /// Containers that the plan stops.
+    stopped: BTreeSet<String>,
+    /// By container.
+    reserved: BTreeMap<String, Vec<Reserved>>,
+    conflicts: Vec<PortConflict>,
+}
+
+impl Reserving<'_> {
+    /// Reserves the ports of one container; conflicts are noted.
+    fn take(
+        &mut self,
+        container: &str,
+        service: &str,
+        ports: &[PortConfig],
+    ) -> Result<(), EngineError> {
+        let mut held: Vec<Reserved> = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            let (address, protocol, holder) = match ports::reserve(std::slice::from_ref(port)) {
+                Ok(more) => {
+                    held.extend(more);
+                    continue;
+                }
+                Err(NetError::PortInUse {
+                    address,
+                    protocol,
+                    holder,
+                }) => match self.holder(service, address, protocol)? {
+                    Some((id, _)) if self.stopped.contains(&id) => return Ok(()),
+                    Some((_, holder)) => (address, protocol, holder),
+                    None => {
+                        let holder = holder.map_or(PortHolder::Unknown, PortHolder::Process);
+                        (address, protocol, holder)
+                    }
+                },
+                Err(NetError::Bind {
+                    address,
+                    protocol,
+                    source,
+                }) => (address, protocol, PortHolder::Refused(source.to_string())),
+                Err(error) => return Err(error.into()),
+            };
+            self.conflicts.push(PortConflict {
+                service: service.to_owned(),
+                index,
+                container: container.to_owned(),
+                address,
+                protocol,
+                holder,
+            });
+        }
+        if !held.is_empty() {
+            self.reserved.insert(container.to_owned(), held);
+        }
+        Ok(())
+    }
+
+    /// Finds the container that has a port or is to have it; its id is empty where there is none yet.
+    fn holder(
+        &self,
+        service: &str,
+        address: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Option<(String, PortHolder)>, EngineError> {
+        let taken = self.reserved.iter().find(|(_, ports)| {
+            let mut ports = ports.iter().map(|reserved| &reserved.port);
+            ports.any(|port| port.protocol == protocol && overlap(port.host, address))
+        });
+        match taken {
+            Some((container, _)) => {
+                let holder = PortHolder::Planned {
+                    container: container.clone(),
+                    same_service: container.contains(&format!("-{service}-")),
+                };
+                Ok(Some((String::new(), holder)))
+            }
+            None => self.engine.publisher(address, protocol),
+        }
+    }
+}
+
+/// Whether two addresses of the host cannot be bound both: a wildcard takes in every address of its family.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 /// An error of all these, if there are any.
 fn several(messages: Vec<String>) -> Result<(), EngineError> {
     if messages.is_empty() {
@@ -703,6 +833,25 @@ fn several(messages: Vec<String>) -> Result<(), EngineError> {
     } else {
         Err(EngineError::Several { messages })
     }
+}
+
+/// Returns the containers that a plan leaves as they are, running.
+fn left_alone<'a>(
+    plan: &'a Plan,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a plan::observed::ContainerId> {
+    let names: BTreeSet<&str> = plan
+        .unchanged
+        .iter()
+        .filter_map(|resource| match resource {
+            Resource::Container(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let containers = observed.containers.iter();
+    containers
+        .filter(move |container| names.contains(container.name.as_str()))
+        .map(|container| &container.id)
 }
 
 /// Passes a plan's warnings on.

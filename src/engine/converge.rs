@@ -337,7 +337,7 @@ fn optional_dependencies_and_pulls_with_a_build_only_warn() {
     let (events, result) = heard(&host, &plan);
     result.unwrap();
     assert!(
-        events.contains(&"Image own warning: own: no such image".to_owned()),
+        events.contains(&"Image own warning: pull image own: own: no such image".to_owned()),
         "{events:?}"
     );
     assert!(events.contains(&"Image own Built".to_owned()), "{events:?}");

@@ -1,6 +1,7 @@
 //! What can go wrong at the top, with advice and an exit code.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::engine::apply::ApplyError;
@@ -9,9 +10,100 @@ use crate::engine::lower::LowerError;
 use crate::engine::source::SourceError;
 use crate::engine::watch::error::WatchError;
 use crate::images::{ImageError, ReferenceError};
+use crate::net::config::Protocol;
 use crate::net::error::NetError;
+use crate::net::ports::Holder;
 use crate::plan::error::PlanError;
 use crate::runtime::RuntimeError;
+
+/// A host port that a container cannot have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortConflict {
+    /// Whose service.
+    pub service: String,
+    /// Which of the service's `ports`, from 0.
+    pub index: usize,
+    /// Which container.
+    pub container: String,
+    /// Address and port on the host.
+    pub address: SocketAddr,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Who has it.
+    pub holder: PortHolder,
+}
+
+/// Who has a host port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortHolder {
+    /// Another container that is to be started with it, of this service or another one of the project.
+    Planned {
+        /// Its name.
+        container: String,
+        /// Whether it is of the same service.
+        same_service: bool,
+    },
+    /// A container that runs.
+    Container {
+        /// Its name.
+        container: String,
+        /// Its project.
+        project: String,
+    },
+    /// A process of the host.
+    Process(Holder),
+    /// Nobody that could be found.
+    Unknown,
+    /// Nobody: it cannot be had, for this reason.
+    Refused(String),
+}
+
+impl PortConflict {
+    /// Returns advice, where there is some.
+    pub fn hint(&self) -> Option<&'static str> {
+        match &self.holder {
+            PortHolder::Planned {
+                same_service: true, ..
+            } => Some(
+                "leave the host's port out, or give a range of ports, for a service of several containers",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for PortConflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            container,
+            address,
+            protocol,
+            holder,
+            ..
+        } = self;
+        let protocol = protocol.name();
+        write!(
+            f,
+            "host port {address}/{protocol} for container {container} "
+        )?;
+        match holder {
+            PortHolder::Planned { container, .. } => {
+                write!(f, "is also for container {container}")
+            }
+            PortHolder::Container { container, project } if project.is_empty() => {
+                write!(f, "is in use by container {container}")
+            }
+            PortHolder::Container { container, project } => {
+                write!(f, "is in use by container {container} of project {project}")
+            }
+            PortHolder::Process(Holder { pid, command }) => {
+                write!(f, "is in use by process {pid} ({command})")
+            }
+            PortHolder::Unknown => f.write_str("is in use"),
+            PortHolder::Refused(reason) => write!(f, "cannot be bound: {reason}"),
+        }
+    }
+}
 
 /// Why a command of the engine failed.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +152,12 @@ pub enum EngineError {
         /// What.
         #[source]
         source: LowerError,
+    },
+    /// Host ports that somebody has.
+    #[error("{}", conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Ports {
+        /// One for each port.
+        conflicts: Vec<PortConflict>,
     },
     /// Several teardowns failed.
     #[error("{}", messages.join("; "))]
@@ -126,6 +224,10 @@ impl EngineError {
         let hint = match self {
             Self::NotRoot { .. } => "run it with `sudo`; running without root is not supported yet",
             Self::NotRunning { .. } => "`stack ps` shows what runs",
+            Self::Ports { conflicts } => match conflicts.iter().find_map(PortConflict::hint) {
+                Some(hint) => hint,
+                None => return Vec::new(),
+            },
             Self::Watch(error) => match error.hint() {
                 Some(hint) => hint,
                 None => return Vec::new(),

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::plan::Step;
+use crate::plan::action::Resource;
+use crate::plan::observed::ContainerId;
+use crate::plan::{Plan, Step};
 
 /// One thing that happened to one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,17 @@ pub enum Subject {
     Container(String),
     /// The whole application, by name.
     Project(String),
+}
+
+/// Returns what is shown of a resource.
+pub fn subject(resource: &Resource) -> Subject {
+    match resource {
+        Resource::Network(name) => Subject::Network(name.clone()),
+        Resource::Volume(name) => Subject::Volume(name.clone()),
+        Resource::Image(name) => Subject::Image(name.clone()),
+        Resource::Build(name) => Subject::Build(name.clone()),
+        Resource::Container(name) => Subject::Container(name.clone()),
+    }
 }
 
 /// What happened to a subject.
@@ -66,6 +79,12 @@ pub trait EventSink {
 
     /// Hears how a step ended, once for each step of a plan that is applied.
     fn step(&self, _step: &Step, _end: &StepEnd) {}
+
+    /// Hears which plan of containers is about to be applied.
+    fn begins(&self, _plan: &Plan) {}
+
+    /// Hears of each container that runs as it is asked to: left alone, or started by a step just now.
+    fn runs(&self, _container: &ContainerId) {}
 
     /// Hears, once the pulls and builds have ended, which references name another image than before.
     fn images(&self, _changed: &BTreeSet<String>) {}

@@ -1,7 +1,10 @@
 //! The logs of a project's containers as one stream of lines, with their ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+
+use tokio::sync::Notify;
 
 use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
@@ -31,10 +34,88 @@ pub struct LogStream {
     turns: u32,
     /// Ends to be told once every line that is there has been.
     ends: VecDeque<(usize, LogLine)>,
-    /// Whether something may have changed since containers were last looked at.
-    stale: bool,
+    /// What may have changed since containers were last looked at.
+    stale: Stale,
     /// Until this is cancelled, the end of every container is not the end.
     held_open: Option<Cancel>,
+    /// Which containers are followed yet; all that are asked for where absent.
+    gate: Option<Gate>,
+    /// Whether what is there is the rest.
+    closing: bool,
+}
+
+/// Containers to look at again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stale {
+    /// These.
+    Some(BTreeSet<ContainerId>),
+    /// All.
+    All,
+}
+
+/// Which containers a [`LogStream`] follows while the command that starts them is at it: a container that is about to be
+/// replaced, or has ended before, has nothing to say. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Gate {
+    shared: Rc<GateState>,
+}
+
+/// What the clones share.
+#[derive(Debug, Default)]
+struct GateState {
+    /// Let in, and not yet looked at.
+    admitted: RefCell<Vec<ContainerId>>,
+    position: Cell<Position>,
+    notify: Notify,
+}
+
+/// How a gate stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Position {
+    /// Only who was let in is followed, and the stream does not end.
+    #[default]
+    Shut,
+    /// Whoever is asked for is followed, and the stream ends as it would without a gate.
+    Open,
+    /// Nobody new is followed, and the stream ends with what is there.
+    Closed,
+}
+
+impl Gate {
+    /// Lets a container in.
+    pub fn admit(&self, container: &crate::plan::observed::ContainerId) {
+        if let Some(id) = ContainerId::new(container.as_str()) {
+            self.shared.admitted.borrow_mut().push(id);
+            self.shared.notify.notify_one();
+        }
+    }
+
+    /// Lets everybody in: all that was to be started has been.
+    pub fn open(&self) {
+        self.turn(Position::Open);
+    }
+
+    /// Ends the stream once what is there has been read: nothing more is to come.
+    pub fn close(&self) {
+        self.turn(Position::Closed);
+    }
+
+    fn turn(&self, position: Position) {
+        self.shared.position.set(position);
+        self.shared.notify.notify_one();
+    }
+
+    /// Whether the stream has something to take notice of; an open gate is taken away.
+    fn has_news(&self) -> bool {
+        self.shared.position.get() != Position::Shut || !self.shared.admitted.borrow().is_empty()
+    }
+
+    /// Returns when something has happened to it.
+    async fn changed(&self) {
+        while !self.has_news() {
+            self.shared.notify.notified().await;
+        }
+    }
 }
 
 /// One container's log.
@@ -57,7 +138,28 @@ struct Source {
 impl Engine {
     /// Opens the logs of `project`.
     pub fn logs(&self, project: &ProjectName, query: &LogQuery) -> Result<LogStream, EngineError> {
-        let mut stream = LogStream {
+        let mut stream = self.log_stream(project, query, None)?;
+        stream.look(true)?;
+        Ok(stream)
+    }
+
+    /// Opens the logs of `project`, of those containers alone that `gate` lets in.
+    pub fn logs_behind(
+        &self,
+        project: &ProjectName,
+        query: &LogQuery,
+        gate: Gate,
+    ) -> Result<LogStream, EngineError> {
+        self.log_stream(project, query, Some(gate))
+    }
+
+    fn log_stream(
+        &self,
+        project: &ProjectName,
+        query: &LogQuery,
+        gate: Option<Gate>,
+    ) -> Result<LogStream, EngineError> {
+        Ok(LogStream {
             changes: self.runtime.changes()?,
             runtime: Rc::clone(&self.runtime),
             project: project.clone(),
@@ -68,11 +170,11 @@ impl Engine {
             ready: VecDeque::new(),
             turns: 0,
             ends: VecDeque::new(),
-            stale: false,
+            stale: Stale::Some(BTreeSet::new()),
             held_open: None,
-        };
-        stream.look(true)?;
-        Ok(stream)
+            gate,
+            closing: false,
+        })
     }
 }
 
@@ -100,13 +202,10 @@ impl LogStream {
             if !self.query.follow {
                 return Ok(None);
             }
-            if self.stale {
-                self.stale = false;
-                self.look(false)?;
+            if self.take_news()? {
                 continue;
             }
-            let held = self.is_held_open();
-            if !held && self.sources.iter().all(|source| source.over) {
+            if self.closing || self.is_over() {
                 self.take_unfinished(0..self.sources.len());
                 return Ok(self.ready.pop_front());
             }
@@ -117,6 +216,67 @@ impl LogStream {
     /// Keeps the stream from ending with the last container until `until` is cancelled: somebody may start them again.
     pub fn hold_open(&mut self, until: Cancel) {
         self.held_open = Some(until);
+    }
+
+    /// Looks at what may have changed; false where nothing has.
+    fn take_news(&mut self) -> Result<bool, EngineError> {
+        if let Some(gate) = self.gate.clone().filter(Gate::has_news) {
+            for id in gate.shared.admitted.take() {
+                self.look_at(&id, true)?;
+            }
+            match gate.shared.position.get() {
+                Position::Shut => {}
+                Position::Open => {
+                    self.look(true)?;
+                    self.stale = Stale::Some(BTreeSet::new());
+                    self.gate = None;
+                }
+                Position::Closed => {
+                    self.closing = true;
+                    self.gate = None;
+                    for id in self.known.keys().cloned().collect::<Vec<_>>() {
+                        self.look_at(&id, false)?;
+                    }
+                    self.sources
+                        .iter_mut()
+                        .for_each(|source| source.more = true);
+                }
+            }
+            return Ok(true);
+        }
+        match std::mem::replace(&mut self.stale, Stale::Some(BTreeSet::new())) {
+            Stale::Some(ids) if ids.is_empty() => Ok(false),
+            Stale::Some(ids) => {
+                for id in &ids {
+                    // Behind a gate, others are none of ours yet; after it has closed, any more.
+                    if (self.gate.is_none() && !self.closing) || self.known.contains_key(id) {
+                        self.look_at(id, false)?;
+                    }
+                }
+                Ok(true)
+            }
+            Stale::All if self.gate.is_some() || self.closing => {
+                for id in self.known.keys().cloned().collect::<Vec<_>>() {
+                    self.look_at(&id, false)?;
+                }
+                Ok(true)
+            }
+            Stale::All => self.look(false).map(|()| true),
+        }
+    }
+
+    /// Whether all containers that matter have ended, and none of them may come back.
+    fn is_over(&self) -> bool {
+        let until = &self.query.until;
+        let matters =
+            |source: &&Source| until.is_empty() || until.iter().any(|name| *name == source.service);
+        self.gate.is_none()
+            && !self.is_held_open()
+            && self
+                .sources
+                .iter()
+                .filter(matters)
+                .all(|source| source.over)
     }
 
     fn is_held_open(&self) -> bool {
@@ -174,6 +334,7 @@ impl LogStream {
             grown = readable(&self.follower) => grown.map_err(failed)?,
             changed = readable(&self.changes) => changed.map_err(failed)?,
             () = let_go(self.held_open.as_ref()), if self.is_held_open() => {}
+            () = turned(self.gate.as_ref()) => {}
         }
         for reader in self.follower.grown().map_err(|error| log_error(&error))? {
             for source in self
@@ -184,13 +345,24 @@ impl LogStream {
                 source.more = true;
             }
         }
-        let changed = self.changes.take().map_err(failed)?;
-        if changed.is_none_or(|ids| !ids.is_empty()) {
-            // An end is written after the last line: the lines are read before the end is looked at.
-            self.stale = true;
-            self.sources
-                .iter_mut()
-                .for_each(|source| source.more = true);
+        // An end is written after the last line: the lines are read before the end is looked at.
+        match (self.changes.take().map_err(failed)?, &mut self.stale) {
+            (Some(ids), _) if ids.is_empty() => {}
+            (Some(ids), Stale::Some(stale)) => {
+                for id in ids {
+                    if let Some(source) = self.known.get(&id).and_then(|i| self.sources.get_mut(*i))
+                    {
+                        source.more = true;
+                    }
+                    stale.insert(id);
+                }
+            }
+            (Some(_) | None, stale) => {
+                *stale = Stale::All;
+                self.sources
+                    .iter_mut()
+                    .for_each(|source| source.more = true);
+            }
         }
         Ok(())
     }
@@ -201,24 +373,43 @@ impl LogStream {
         for source in &mut self.sources {
             source.over = true;
         }
-        let wanted: Vec<_> = containers
-            .iter()
-            .filter(|container| self.wanted(container))
-            .collect();
-        for container in wanted {
-            let index = match self.known.get(container.id()) {
-                Some(index) => *index,
-                None => self.follow(container, first)?,
-            };
-            if let Some(source) = self.sources.get_mut(index) {
-                // `logs -f` tells ends from now on; an attached `up` all of them.
-                if let Some(end) = source.end(container)
-                    && (!first || self.query.past_ends)
-                {
-                    // What it wrote before it ended comes first.
-                    source.more = true;
-                    self.ends.push_back((index, end));
+        for container in &containers {
+            self.see(container, first)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at one container.
+    fn look_at(&mut self, id: &ContainerId, first: bool) -> Result<(), EngineError> {
+        match self.runtime.get(id) {
+            Ok(container) => self.see(&container, first),
+            Err(crate::runtime::RuntimeError::NotFound(_)) => {
+                if let Some(source) = self.known.get(id).and_then(|i| self.sources.get_mut(*i)) {
+                    source.over = true;
                 }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes in how a container is: one that is asked for is followed, its end is told.
+    fn see(&mut self, container: &Container, first: bool) -> Result<(), EngineError> {
+        if !self.wanted(container) {
+            return Ok(());
+        }
+        let index = match self.known.get(container.id()) {
+            Some(index) => *index,
+            None => self.follow(container, first)?,
+        };
+        if let Some(source) = self.sources.get_mut(index) {
+            // `logs -f` tells ends from now on; an attached `up` all of them.
+            if let Some(end) = source.end(container)
+                && (!first || self.query.past_ends)
+            {
+                // What it wrote before it ended comes first.
+                source.more = true;
+                self.ends.push_back((index, end));
             }
         }
         Ok(())
@@ -336,6 +527,14 @@ fn log_error(error: &crate::runtime::logs::LogError) -> EngineError {
     EngineError::System {
         attempted: "read the logs".to_owned(),
         source: std::io::Error::other(crate::engine::chain(error)),
+    }
+}
+
+/// Returns when something has happened to a gate; never where there is none.
+async fn turned(gate: Option<&Gate>) {
+    match gate {
+        Some(gate) => gate.changed().await,
+        None => std::future::pending().await,
     }
 }
 

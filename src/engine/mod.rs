@@ -8,16 +8,18 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
 //! [`exec`], [`watch`], `step` (builds), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
+mod blame;
 mod boot;
 pub mod cancel;
 mod commands;
 #[cfg(test)]
 mod converge;
+pub mod digests;
 pub mod doors;
 pub mod error;
 pub mod etc;
@@ -42,16 +44,15 @@ pub mod watch;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
 use std::rc::Rc;
 
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, Planned, PullOptions};
 pub use error::EngineError;
 pub use exec::ExecSession;
-pub use logs::LogStream;
+pub use logs::{Gate, LogStream};
 
-use crate::images::{ClientEnvironment, Images};
+use crate::images::Images;
 use crate::net::Net;
 use crate::runtime::seal::{self, Sealed};
 use crate::runtime::{Runtime, RuntimeRoots};
@@ -76,6 +77,8 @@ pub struct Engine {
     net: Net,
     runtime: Rc<Runtime>,
     environment: BTreeMap<String, String>,
+    /// Most steps at once; no limit of its own where unset.
+    parallel: Option<std::num::NonZeroUsize>,
     /// Keeps the path that monitors are started from.
     _sealed: Sealed,
 }
@@ -105,15 +108,7 @@ impl Engine {
         }
         check_kernel()?;
         let instance = instance::open(roots)?;
-        let docker_config = environment
-            .get("DOCKER_CONFIG")
-            .map(std::path::PathBuf::from);
-        let docker_config = docker_config.or_else(|| {
-            environment
-                .get("HOME")
-                .map(|home| Path::new(home).join(".docker"))
-        });
-        let client = ClientEnvironment::system(docker_config.as_deref());
+        let client = digests::client_environment(environment);
         let sealed = sealed_executable(roots)?;
         Ok(Self {
             images: Images::open(&roots.root, &roots.run, client)?,
@@ -126,9 +121,17 @@ impl Engine {
             })?),
             _sealed: sealed,
             environment: environment.clone(),
+            parallel: None,
             roots: roots.clone(),
             instance,
         })
+    }
+}
+
+impl Engine {
+    /// Lets at most so many steps of a plan go on at once.
+    pub fn limit(&mut self, parallel: Option<std::num::NonZeroUsize>) {
+        self.parallel = parallel;
     }
 }
 
@@ -220,16 +223,38 @@ pub(crate) async fn readable(fd: &impl AsFd) -> std::io::Result<()> {
     crate::sys::ready::readable(fd.as_fd()).await
 }
 
-/// Renders an error and its causes: `a: b: c`.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+/// Joins an error and its causes: `a: b: c`. What the words before it say already is not said again.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        let (path, reason) = split_path(&words);
+        let words = match path {
+            Some(path) if message.contains(path) => reason,
+            _ => &words,
+        };
+        if !message.ends_with(words) {
+            if !message.is_empty() {
+                message.push_str(": ");
+            }
+            message.push_str(words);
+        }
+        cause = error.source();
     }
-    text
+    message
+}
+
+/// Splits the path off that `fs_err` names before the system's reason: ``failed to open file `PATH`: REASON``.
+fn split_path(words: &str) -> (Option<&str>, &str) {
+    let named = words.strip_prefix("failed to ");
+    let named = named.and_then(|rest| rest.split_once('`')?.1.split_once("`: "));
+    named.map_or((None, words), |(path, reason)| (Some(path), reason))
+}
+
+/// Returns the system's reason alone.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    split_path(&error.to_string()).1.to_owned()
 }
 
 /// Turns an error of volumes into the engine's.

@@ -1,29 +1,41 @@
 //! `RUN` steps: the builder's [`StepRunner`] over the runtime.
 //!
 //! A step is a container without a record or a monitor: this process is its parent, its network is a bridge of the
-//! instance's own, and everything of it is gone when it has ended, or when the build is cut off.
+//! instance's own. What a step needs around it (a *scene*: network namespace, addresses, control group, name server) is made for the
+//! first step of a build and taken over by the next, and is gone when the build has ended or was cut off. Of a step itself nothing
+//! stays in it: its process namespace ends with its command.
+//!
+//! ```text
+//! host's name servers            what a step asks
+//! some are not on loopback       those
+//! systemd-resolved's 127.0.0.53  those behind it (/run/systemd/resolve/resolv.conf), as with Docker
+//! only loopback ones             127.0.0.11: a child of this process that asks them, as containers have (`net::sidecar`)
+//! ```
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{Read, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::engine::error::EngineError;
+use crate::engine::host::HostResult;
 use crate::engine::linux::read_host_resolver;
 use crate::engine::lower::process::DEFAULT_PATH;
 use crate::engine::{Engine, chain, readable};
 use crate::images::build::{RunStep, StepError, StepRunner};
 use crate::net::config::{EndpointConfig, NetworkConfig, SandboxConfig};
+use crate::net::sidecar::{self, SidecarConfig};
 use crate::runtime::cgroup::{Cgroup, Cgroups, DeviceAccess};
 use crate::runtime::config::{
     ContainerConfig, ContainerId, EtcFiles, ImageUse, LogConfig, Namespace, Namespaces, Process,
     Resources, RestartPolicy, Seccomp, UserNamespace,
 };
 use crate::runtime::init::{self, RootFs, SpawnRequest, Stdio, capabilities};
+use crate::sys::clone::{self, Forked};
 use crate::sys::lock::{Lock, Mode};
-use crate::sys::{netns, pidfd};
+use crate::sys::{netns, pidfd, process};
 
 /// The network that steps run in; made when the first one runs.
 pub(crate) const BUILD_NETWORK: &str = "stack_build";
@@ -38,8 +50,18 @@ pub(crate) struct RuntimeSteps<'a> {
     cgroups: Cgroups,
     /// Keeps other commands from cleaning up what steps use.
     _building: Lock,
-    /// What steps resolve names with; `None` where only the host's own network can.
-    resolv_conf: Option<String>,
+    resolver: Resolver,
+    /// Scenes whose step has ended.
+    idle: RefCell<Vec<Scene<'a>>>,
+}
+
+/// What steps resolve names with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Resolver {
+    /// Of `/etc/resolv.conf`.
+    text: String,
+    /// Whether that names a child of this process, as all of the host's servers are on its loopback.
+    is_forwarded: bool,
 }
 
 impl<'a> RuntimeSteps<'a> {
@@ -47,15 +69,12 @@ impl<'a> RuntimeSteps<'a> {
     pub(crate) fn new(engine: &'a Engine) -> Result<Self, Box<dyn std::error::Error>> {
         let host = read_host_resolver(Path::new("/etc/resolv.conf"))?;
         let behind = read_host_resolver(Path::new(RESOLVED))?;
-        let resolv_conf = [host, behind]
-            .into_iter()
-            .find(|text| reachable(text))
-            .map(|text| without_loopback(&text));
         Ok(Self {
             engine,
             cgroups: Cgroups::detect(engine.instance.as_str())?,
             _building: engine.lock_instance(Mode::Shared)?,
-            resolv_conf,
+            resolver: resolver(&host, &behind),
+            idle: RefCell::default(),
         })
     }
 
@@ -65,108 +84,49 @@ impl<'a> RuntimeSteps<'a> {
         step: &RunStep,
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
+        let idle = self.idle.borrow_mut().pop();
+        let scene = match idle {
+            Some(scene) => scene,
+            None => self.set_up().await?,
+        };
+        let code = scene.run(step, &self.resolver.text, output).await?;
+        self.idle.borrow_mut().push(scene);
+        Ok(code)
+    }
+
+    /// Makes a scene.
+    async fn set_up(&self) -> Result<Scene<'a>, Box<dyn std::error::Error + Send + Sync>> {
         let id = crate::runtime::random_id()?;
         let mut scene = Scene {
             engine: self.engine,
-            id: id.clone(),
+            directory: self.engine.roots.run.join(STEPS).join(id.as_str()),
+            id,
             cgroup: None,
-            directory: None,
-            attached: false,
+            netns: None,
+            names: None,
         };
-        let directory = self.engine.roots.run.join(STEPS).join(id.as_str());
-        fs_err::create_dir_all(&directory)?;
-        scene.directory = Some(directory.clone());
-        let group =
-            self.cgroups
-                .create(id.as_str(), &Resources::default(), DeviceAccess::Default)?;
-        let group = scene.cgroup.insert(group);
-        let netns = match &self.resolv_conf {
-            Some(_) => Some(self.attach(&id).await.map_err(|error| chain(&error))?),
-            None => None,
-        };
-        scene.attached = netns.is_some();
-        let config = configuration(
-            step,
-            if netns.is_some() {
-                Namespace::Own
-            } else {
-                Namespace::Host
-            },
-        );
-        let host =
-            read_host_resolver(Path::new("/etc/resolv.conf")).map_err(|error| error.to_string())?;
-        let etc = EtcFiles {
-            hosts: Vec::new(),
-            resolv_conf: self.resolv_conf.clone().unwrap_or(host),
-        };
-        let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let spawned = init::spawn(&SpawnRequest {
-            config: &config,
-            root: RootFs {
-                lowers: step.layers.clone(),
-                upper: step.upper.clone(),
-                work: step.work.clone(),
-            },
-            etc: &etc,
-            etc_directory: &directory,
-            netns: netns.as_ref().map(AsFd::as_fd),
-            joined: &[],
-            stdio: Stdio::Pipes {
-                out: write_end.as_fd(),
-                err: write_end.as_fd(),
-                input: None,
-            },
-            cgroup: group,
-        });
-        drop(write_end);
-        match spawned {
-            Ok(spawned) => {
-                relay(read_end, &spawned.pidfd, output).await?;
-                let code = pidfd::wait(spawned.pidfd.as_fd())?.code();
-                // What the command left running would go on writing into the layer.
-                group.kill_all()?;
-                Ok(code)
-            }
-            // As a shell would say it: the step has failed, not the builder.
-            Err(error) if matches!(error.exit_code(), 126 | 127) => {
-                output(format!("{error}\n").as_bytes());
-                Ok(error.exit_code())
-            }
-            Err(error) => Err(error.into()),
-        }
+        // First: it says what there is to be taken apart.
+        fs_err::create_dir_all(&scene.directory)?;
+        let (limits, devices) = (Resources::default(), DeviceAccess::Default);
+        scene.cgroup = Some(self.cgroups.create(scene.id.as_str(), &limits, devices)?);
+        let attached = scene.attach(self.resolver.is_forwarded).await;
+        attached.map_err(|error| chain(&*error))?;
+        Ok(scene)
     }
+}
 
-    /// Gives the step a network namespace on the instance's build network.
-    async fn attach(&self, id: &ContainerId) -> Result<OwnedFd, EngineError> {
-        let net = &self.engine.net;
-        net.ensure_network(&NetworkConfig {
-            name: BUILD_NETWORK.to_owned(),
-            labels: BTreeMap::new(),
-            internal: false,
-            subnets: Vec::new(),
-        })
-        .await?;
-        net.repair()?;
-        let sandbox = SandboxConfig {
-            id: id.to_string(),
-            endpoints: vec![EndpointConfig {
-                network: BUILD_NETWORK.to_owned(),
-                names: Vec::new(),
-                address: None,
-            }],
-            ports: Vec::new(),
-        };
-        let leases = net.allocate(std::slice::from_ref(&sandbox))?;
-        let made = |source| EngineError::System {
-            attempted: "make a network namespace".to_owned(),
-            source,
-        };
-        let netns = netns::create().map_err(made)?;
-        if let Some(leases) = leases.first() {
-            let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
-            net.publish(&sandbox, &attachment, &[])?;
-        }
-        Ok(netns)
+/// Chooses what steps resolve names with, by the host's resolver configuration and the one behind systemd-resolved.
+fn resolver(host: &str, behind: &str) -> Resolver {
+    let usable = [host, behind].into_iter().find(|text| reachable(text));
+    match usable {
+        Some(text) => Resolver {
+            text: without_loopback(text),
+            is_forwarded: false,
+        },
+        None => Resolver {
+            text: format!("nameserver 127.0.0.11\n{}", without_loopback(host)),
+            is_forwarded: true,
+        },
     }
 }
 
@@ -222,13 +182,119 @@ async fn relay(
     readable(process).await
 }
 
-/// What exists only while a step runs; dropped, it is taken apart, also when the build is cut off.
+/// What exists only while a build runs; dropped, it is taken apart, also when the build is cut off.
 struct Scene<'a> {
     engine: &'a Engine,
     id: ContainerId,
+    /// Of its own beneath the run directory.
+    directory: PathBuf,
     cgroup: Option<Cgroup>,
-    directory: Option<PathBuf>,
-    attached: bool,
+    netns: Option<OwnedFd>,
+    /// The name server, where it has one.
+    names: Option<OwnedFd>,
+}
+
+impl Scene<'_> {
+    /// Makes a network namespace on the instance's build network, with a name server of its own if `serves_names`.
+    async fn attach(&mut self, serves_names: bool) -> HostResult<()> {
+        let net = &self.engine.net;
+        net.ensure_network(&NetworkConfig {
+            name: BUILD_NETWORK.to_owned(),
+            labels: BTreeMap::new(),
+            internal: false,
+            subnets: Vec::new(),
+        })
+        .await?;
+        net.repair()?;
+        let sandbox = SandboxConfig {
+            id: self.id.to_string(),
+            endpoints: vec![EndpointConfig {
+                network: BUILD_NETWORK.to_owned(),
+                names: Vec::new(),
+                address: None,
+            }],
+            ports: Vec::new(),
+        };
+        let leases = net.allocate(std::slice::from_ref(&sandbox))?;
+        let leases = leases.first().ok_or("no addresses were leased")?;
+        let netns = self.netns.insert(netns::create()?);
+        // It has neither names nor ports, so that nothing needs to be published.
+        let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
+        if serves_names {
+            let config = net.sidecar(&attachment, &[], &[]);
+            self.names = Some(serve_names(&config, netns.as_fd())?);
+        }
+        Ok(())
+    }
+
+    /// Runs one step to its end, and with it everything that it started.
+    async fn run(
+        &self,
+        step: &RunStep,
+        resolv_conf: &str,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
+        let cgroup = self.cgroup.as_ref().ok_or("the step has no cgroup")?;
+        let etc = EtcFiles {
+            hosts: Vec::new(),
+            resolv_conf: resolv_conf.to_owned(),
+        };
+        let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let spawned = init::spawn(&SpawnRequest {
+            config: &configuration(step),
+            root: RootFs {
+                lowers: step.layers.clone(),
+                upper: step.upper.clone(),
+                work: step.work.clone(),
+            },
+            etc: &etc,
+            etc_directory: &self.directory,
+            netns: self.netns.as_ref().map(AsFd::as_fd),
+            joined: &[],
+            stdio: Stdio::Pipes {
+                out: write_end.as_fd(),
+                err: write_end.as_fd(),
+                input: None,
+            },
+            cgroup,
+        });
+        drop(write_end);
+        match spawned {
+            Ok(spawned) => {
+                relay(read_end, &spawned.pidfd, output).await?;
+                // What the command left running ended before it, with the process namespace (`man 7 pid_namespaces`).
+                Ok(pidfd::wait(spawned.pidfd.as_fd())?.code())
+            }
+            // As a shell would say it: the step has failed, not the builder.
+            Err(error) if matches!(error.exit_code(), 126 | 127) => {
+                output(format!("{error}\n").as_bytes());
+                Ok(error.exit_code())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Starts the child that answers names in `netns`; returns when it does, or has ended.
+fn serve_names(config: &SidecarConfig, netns: BorrowedFd<'_>) -> HostResult<OwnedFd> {
+    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let parent = rustix::process::getpid().as_raw_nonzero().get();
+    match clone::fork()? {
+        Forked::Child(_alone) => {
+            drop(ours);
+            process::unblock_signals();
+            let error = sidecar::serve(config, netns, Vec::new(), parent, move || drop(theirs));
+            let _nobody = writeln!(std::io::stderr(), "stack build: {}", chain(&error));
+            process::exit_now(1)
+        }
+        Forked::Parent(pid) => {
+            let child = pidfd::open(pid)?;
+            drop(theirs);
+            let mut byte = [0];
+            while let Err(rustix::io::Errno::INTR) = rustix::io::read(&ours, &mut byte) {}
+            Ok(child)
+        }
+    }
 }
 
 impl Drop for Scene<'_> {
@@ -238,13 +304,14 @@ impl Drop for Scene<'_> {
             let _killed = cgroup.kill_all();
             let _removed = cgroup.remove();
         }
-        if self.attached {
-            let _released = self.engine.net.release(&[self.id.as_str()]);
+        if let Some(names) = &self.names {
+            let _killed = pidfd::signal(names.as_fd(), libc::SIGKILL);
+            let _reaped = pidfd::wait(names.as_fd());
+        }
+        if self.netns.take().is_some() {
             let _forgotten = self.engine.net.forget(&[self.id.as_str()]);
         }
-        if let Some(directory) = &self.directory {
-            let _removed = fs_err::remove_dir_all(directory);
-        }
+        let _removed = fs_err::remove_dir_all(&self.directory);
     }
 }
 
@@ -280,7 +347,7 @@ pub(crate) fn sweep(engine: &Engine) -> Vec<String> {
 }
 
 /// Returns the container that a step runs as: Docker's defaults, nothing mounted, nothing limited.
-fn configuration(step: &RunStep, network: Namespace) -> ContainerConfig {
+fn configuration(step: &RunStep) -> ContainerConfig {
     let mut env = step.env.clone();
     if !env.iter().any(|line| line.starts_with("PATH=")) {
         env.push(format!("PATH={DEFAULT_PATH}"));
@@ -310,7 +377,7 @@ fn configuration(step: &RunStep, network: Namespace) -> ContainerConfig {
             seccomp: Seccomp::Default,
         },
         namespaces: Namespaces {
-            network,
+            network: Namespace::Own,
             pid: Namespace::Own,
             ipc: Namespace::Own,
             uts: Namespace::Own,
@@ -358,4 +425,42 @@ fn without_loopback(text: &str) -> String {
         .filter(|line| !loopback(line))
         .map(|line| format!("{line}\n"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_never_need_the_hosts_loopback() {
+        let table = [
+            ("nameserver 10.0.0.2\n", "", "nameserver 10.0.0.2\n", false),
+            (
+                "nameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch a b\n",
+                "",
+                "nameserver 10.0.0.2\nsearch a b\n",
+                false,
+            ),
+            (
+                "nameserver 127.0.0.53\noptions edns0\n",
+                "nameserver 10.0.0.3\nsearch lan\n",
+                "nameserver 10.0.0.3\nsearch lan\n",
+                false,
+            ),
+            (
+                "search lan\nnameserver ::1\n",
+                "nameserver 127.0.0.1\n",
+                "nameserver 127.0.0.11\nsearch lan\n",
+                true,
+            ),
+            ("", "", "nameserver 127.0.0.11\n", true),
+        ];
+        for (host, behind, text, is_forwarded) in table {
+            let expected = Resolver {
+                text: text.to_owned(),
+                is_forwarded,
+            };
+            assert_eq!(resolver(host, behind), expected, "{host:?} {behind:?}");
+        }
+    }
 }

@@ -145,6 +145,8 @@ pub struct LogQuery {
     pub services: Vec<String>,
     /// Go on with what comes, until every container has ended.
     pub follow: bool,
+    /// With `follow`: until every container of these services has ended; of all of them where empty.
+    pub until: Vec<String>,
     /// Only the last so many lines of each container.
     pub tail: Option<usize>,
     /// Only from this time on, nanoseconds since the epoch.

@@ -140,7 +140,7 @@ pub(super) fn import(
     let media_type = format!("{OCI_LAYER}{}", packed.compression);
     let descriptor = Descriptor::new(&media_type, packed.digest, packed.size_bytes);
     let record = LayerRecord::new(unpacked.diff_id, descriptor, unpacked.report);
-    let record = store.place_layer(&staging, &path, record)?;
+    let record = store.place_layer(&staging, Some(&path), record)?;
     let mut config = ImageConfig::new(&Platform::host());
     let now = jiff::Timestamp::now().to_string();
     for change in changes {

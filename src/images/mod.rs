@@ -24,6 +24,7 @@ pub use error::ImageError;
 pub use import::Change;
 pub use manifest::{ImageConfig, Platform};
 pub use progress::{BlobState, Progress, Silent};
+pub use pull::remote_digest;
 pub use reference::{Digest, Reference, ReferenceError};
 use registry::Client;
 pub use registry::ClientEnvironment;

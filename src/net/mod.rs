@@ -37,10 +37,9 @@
 //!                 directory of names, an epoll instance; no rights, no other descriptor
 //! ```
 //!
-//! Files in reading order: `config`, `record`, `store`, `ipam`, `link`, `sysctl`, `ruleset`, `nft`, `firewall`, `coexist`,
+//! Files in reading order: `config`, `record`, `store`, `ipam`, `networks`, `leases`, `plan`, `link`, `sysctl`, `ruleset`, `nft`, `firewall`, `coexist`,
 //! `conntrack`, `ports`, `dns`, `poll`, `proxy`, `sidecar`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -49,19 +48,18 @@ use std::sync::{Mutex, PoisonError};
 
 use ipnetwork::IpNetwork;
 
-use crate::net::config::{EndpointConfig, NetworkConfig, Protocol, SandboxConfig, SubnetConfig};
+use crate::net::config::{NetworkConfig, Protocol, SandboxConfig};
 use crate::net::dns::names::NameEntry;
 use crate::net::error::{NetError, Warning};
 use crate::net::firewall::Firewall;
-use crate::net::link::{HostNetwork, LinkPlan, Links};
+use crate::net::link::Links;
+use crate::net::networks::{check_name, same};
+use crate::net::plan::{plan_links, ports_target};
 use crate::net::record::{
-    AttachedEndpoint, Attachment, Lease, LeaseTable, Leases, NetworkRecord, Publication,
-    PublishedPort, Subnet,
+    AttachedEndpoint, Attachment, Leases, NetworkRecord, Publication, PublishedPort,
 };
 use crate::net::sidecar::{ProxyTarget, SidecarConfig, SidecarNetwork};
 use crate::net::store::Store;
-use crate::sys::atomic::{self, Durability};
-use crate::sys::lock::Mode;
 
 mod coexist;
 pub mod config;
@@ -70,8 +68,11 @@ mod dns;
 pub mod error;
 mod firewall;
 mod ipam;
+mod leases;
 mod link;
+mod networks;
 mod nft;
+mod plan;
 mod poll;
 pub mod ports;
 mod proxy;
@@ -219,65 +220,6 @@ impl Net {
         } else {
             Err(errors)
         }
-    }
-
-    /// Returns the addresses of each sandbox, in order: those it has, or new ones. Kept until [`Net::forget`].
-    ///
-    /// All or none; each network's leases are read and written once.
-    pub fn allocate(&self, sandboxes: &[SandboxConfig]) -> Result<Vec<Leases>, NetError> {
-        let _lock = self.store.lock_networks()?;
-        let _alone = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
-        let names: BTreeSet<&str> = sandboxes
-            .iter()
-            .flat_map(|s| s.endpoints.iter().map(|e| e.network.as_str()))
-            .collect();
-        let mut pools = BTreeMap::new();
-        for name in names {
-            let record = self.record(name)?;
-            pools.insert(name, Pool::new(record, self.store.leases(name)?));
-        }
-        // Fixed addresses first, so that no other container of the same call gets one of them.
-        for wants_fixed in [true, false] {
-            for sandbox in sandboxes {
-                let endpoints = sandbox
-                    .endpoints
-                    .iter()
-                    .filter(|e| e.address.is_some() == wants_fixed);
-                for endpoint in endpoints {
-                    let pool = pools.get_mut(endpoint.network.as_str());
-                    pool.map_or(Ok(()), |pool| pool.lease(&sandbox.id, endpoint))?;
-                }
-            }
-        }
-        for pool in pools.values().filter(|pool| pool.is_changed) {
-            self.store
-                .write_leases(&pool.record.config.name, &pool.table)?;
-        }
-        let leases = sandboxes.iter().map(|sandbox| Leases {
-            id: sandbox.id.clone(),
-            endpoints: sandbox
-                .endpoints
-                .iter()
-                .filter_map(|e| Some(pools.get(e.network.as_str())?.leased(&sandbox.id)))
-                .collect(),
-        });
-        Ok(leases.collect())
-    }
-
-    /// Gives back the addresses of the containers, as far as they have any.
-    pub fn forget(&self, ids: &[&str]) -> Result<(), NetError> {
-        let _lock = self.store.lock_networks()?;
-        let _alone = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
-        for network in self.store.networks()? {
-            let name = &network.config.name;
-            let mut table = self.store.leases(name)?;
-            let before = table.holders.len();
-            table.holders.retain(|id, _| !ids.contains(&id.as_str()));
-            if table.holders.len() != before {
-                self.store.write_leases(name, &table)?;
-            }
-        }
-        Ok(())
     }
 
     /// Makes the links of a sandbox in the fresh namespace `netns`, with addresses and routes; `lo` is brought up also where
@@ -497,74 +439,6 @@ impl Net {
     async fn delete_links(&self, record: &NetworkRecord) -> Result<(), NetError> {
         self.links().await?.delete_group(record.group).await
     }
-
-    /// Chooses ranges and writes the record of a new network, under the lock of the host.
-    async fn create_record(
-        &self,
-        links: &Links,
-        config: &NetworkConfig,
-    ) -> Result<NetworkRecord, NetError> {
-        let _host = store::lock(&self.host.lock, Mode::Exclusive)?;
-        let host = links.read_host().await?;
-        let mut others: Vec<(IpNetwork, String)> = Vec::new();
-        for root in self.roots()? {
-            let records = store::networks_below(&root)?;
-            others.extend(records.iter().flat_map(|record| {
-                let by = format!("network `{}` in {}", record.config.name, root.display());
-                record
-                    .subnets
-                    .iter()
-                    .map(move |subnet| (subnet.range, by.clone()))
-            }));
-        }
-        let subnets = choose_subnets(config, &host, &others)?;
-        let random = random_bytes()?;
-        let [a, b, c, d, rest @ ..] = random;
-        let record = NetworkRecord {
-            config: config.clone(),
-            subnets,
-            bridge: format!(
-                "{}b{:08x}",
-                link_prefix(&self.instance),
-                u32::from_ne_bytes([a, b, c, d])
-            ),
-            // High, to be no number that a person chose; never 0, which is every other link.
-            group: u32::from_ne_bytes(rest) | 1 << 30,
-            mtu: host.mtu,
-        };
-        let path = self.host.roots.join(&self.instance);
-        let root = self.store.root().as_os_str().as_encoded_bytes();
-        store::with_directory(&path, || {
-            atomic::write(&path, root, 0o600, Durability::Cached)
-        })
-        .map_err(|source| NetError::File {
-            action: "write",
-            path: path.clone(),
-            source,
-        })?;
-        self.store.write_network(&record)?;
-        Ok(record)
-    }
-
-    /// Returns all roots of the host that have networks, and this one.
-    fn roots(&self) -> Result<BTreeSet<PathBuf>, NetError> {
-        let mut roots = BTreeSet::from([self.store.root().to_owned()]);
-        for name in store::list(&self.host.roots)? {
-            let path = self.host.roots.join(name);
-            match fs_err::read_to_string(&path) {
-                Ok(root) => roots.extend([PathBuf::from(root)]),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => {
-                    return Err(NetError::File {
-                        action: "read",
-                        path,
-                        source,
-                    });
-                }
-            }
-        }
-        Ok(roots)
-    }
 }
 
 /// Returns the beginning of the names of all links of an instance.
@@ -582,276 +456,6 @@ fn random_bytes() -> Result<[u8; 8], NetError> {
         },
     )?;
     Ok(bytes)
-}
-
-/// Returns whether a name can name files and directories.
-fn check_name(name: &str) -> Result<(), NetError> {
-    const LONGEST: usize = 200;
-    let is_good = name.len() <= LONGEST
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if is_good {
-        Ok(())
-    } else {
-        Err(NetError::Name(name.to_owned()))
-    }
-}
-
-/// Returns the record if it is what `config` wants; labels are only remembered.
-fn same(record: NetworkRecord, config: &NetworkConfig) -> Result<NetworkRecord, NetError> {
-    let describe = |config: &NetworkConfig| {
-        let ranges: Vec<String> = config
-            .subnets
-            .iter()
-            .map(|s| match s.gateway {
-                Some(gateway) => format!("{} (gateway {gateway})", s.subnet),
-                None => s.subnet.to_string(),
-            })
-            .collect();
-        let ranges = if ranges.is_empty() {
-            "any range".to_owned()
-        } else {
-            ranges.join(", ")
-        };
-        format!(
-            "{ranges}{}",
-            if config.internal { ", internal" } else { "" }
-        )
-    };
-    let (existing, wanted) = (describe(&record.config), describe(config));
-    if existing == wanted {
-        return Ok(record);
-    }
-    Err(NetError::Differs {
-        network: config.name.clone(),
-        existing,
-        wanted,
-    })
-}
-
-/// Returns the ranges of a new network: those asked for, and one of IPv4 where none of them is.
-fn choose_subnets(
-    config: &NetworkConfig,
-    host: &HostNetwork,
-    others: &[(IpNetwork, String)],
-) -> Result<Vec<Subnet>, NetError> {
-    let network = || config.name.clone();
-    let mut subnets = Vec::new();
-    for SubnetConfig { subnet, gateway } in &config.subnets {
-        let range = IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(*subnet);
-        let of_host = host
-            .taken
-            .iter()
-            .map(|taken| (*taken, "a route or address of this host"));
-        let of_others = others.iter().map(|(taken, by)| (*taken, by.as_str()));
-        // Others first: their bridges' routes are the host's as well, but a name says more.
-        if let Some((taken, by)) = of_others
-            .chain(of_host)
-            .find(|(taken, _)| ipam::overlap(*taken, range))
-        {
-            let by = by.to_owned();
-            return Err(NetError::SubnetTaken {
-                network: network(),
-                subnet: range,
-                taken,
-                by,
-            });
-        }
-        let gateway = gateway.unwrap_or(ipam::usable(range).0);
-        if let Some(reason) = ipam::unusable(range, gateway) {
-            let reason = format!("as gateway of {range}: {reason}");
-            return Err(NetError::Address {
-                network: network(),
-                address: gateway,
-                reason,
-            });
-        }
-        subnets.push(Subnet { range, gateway });
-    }
-    if !subnets.iter().any(|s| s.range.is_ipv4()) {
-        let asked = subnets.iter().map(|s| &s.range);
-        let taken = host
-            .taken
-            .iter()
-            .chain(others.iter().map(|(taken, _)| taken))
-            .chain(asked);
-        let range =
-            ipam::choose_range(taken).ok_or_else(|| NetError::NoSubnet { network: network() })?;
-        subnets.insert(
-            0,
-            Subnet {
-                range,
-                gateway: ipam::usable(range).0,
-            },
-        );
-    }
-    Ok(subnets)
-}
-
-/// A network's leases while addresses are given out.
-struct Pool {
-    record: NetworkRecord,
-    table: LeaseTable,
-    taken: BTreeSet<IpAddr>,
-    is_changed: bool,
-}
-
-impl Pool {
-    fn new(record: NetworkRecord, table: LeaseTable) -> Self {
-        let gateways = record.subnets.iter().map(|s| s.gateway);
-        let taken = gateways
-            .chain(table.holders.values().flatten().copied())
-            .collect();
-        Self {
-            record,
-            table,
-            taken,
-            is_changed: false,
-        }
-    }
-
-    /// Leases an address of each range to `id`, unless it has them.
-    fn lease(&mut self, id: &str, endpoint: &EndpointConfig) -> Result<(), NetError> {
-        if self.table.holders.contains_key(id) {
-            return Ok(());
-        }
-        let network = || endpoint.network.clone();
-        let subnets = self.record.subnets.clone();
-        if let Some(address) = endpoint.address
-            && !subnets.iter().any(|s| s.range.contains(address))
-        {
-            let ranges: Vec<String> = subnets.iter().map(|s| s.range.to_string()).collect();
-            let reason = format!("it is outside of {}", ranges.join(" and "));
-            return Err(NetError::Address {
-                network: network(),
-                address,
-                reason,
-            });
-        }
-        let mut addresses = Vec::new();
-        for (index, subnet) in subnets.iter().enumerate() {
-            let fixed = endpoint.address.filter(|a| subnet.range.contains(*a));
-            let address = if let Some(address) = fixed {
-                self.check_fixed(*subnet, address)?;
-                address
-            } else {
-                self.next(index, *subnet)?
-            };
-            self.taken.insert(address);
-            addresses.push(address);
-        }
-        self.table.holders.insert(id.to_owned(), addresses);
-        self.is_changed = true;
-        Ok(())
-    }
-
-    /// Returns the next free address of the range number `index`, and moves its cursor there.
-    fn next(&mut self, index: usize, subnet: Subnet) -> Result<IpAddr, NetError> {
-        let cursor = self.table.cursors.get(index).copied();
-        let address =
-            ipam::next_free(subnet.range, &self.taken, cursor).ok_or_else(|| NetError::Full {
-                network: self.record.config.name.clone(),
-                subnet: subnet.range,
-            })?;
-        let ranges = self.record.subnets.iter().map(|s| s.range.network());
-        let known = self.table.cursors.len();
-        self.table.cursors.extend(ranges.skip(known));
-        if let Some(cursor) = self.table.cursors.get_mut(index) {
-            *cursor = address;
-        }
-        Ok(address)
-    }
-
-    /// Returns an error if a fixed address cannot be leased.
-    fn check_fixed(&self, subnet: Subnet, address: IpAddr) -> Result<(), NetError> {
-        let holder = self
-            .table
-            .holders
-            .iter()
-            .find(|(_, addresses)| addresses.contains(&address));
-        let reason = match (ipam::unusable(subnet.range, address), holder) {
-            (Some(reason), _) => reason.to_owned(),
-            (None, Some((id, _))) => format!("container {id} has it"),
-            (None, None) if address == subnet.gateway => "it is the gateway".to_owned(),
-            (None, None) => return Ok(()),
-        };
-        Err(NetError::Address {
-            network: self.record.config.name.clone(),
-            address,
-            reason,
-        })
-    }
-
-    /// Returns the lease of `id`.
-    fn leased(&self, id: &str) -> Lease {
-        let addresses = self.table.holders.get(id).into_iter().flatten();
-        let with_prefix = addresses
-            .zip(&self.record.subnets)
-            .filter_map(|(address, subnet)| IpNetwork::new(*address, subnet.range.prefix()).ok());
-        Lease {
-            network: self.record.config.name.clone(),
-            addresses: with_prefix.collect(),
-        }
-    }
-}
-
-/// Returns the links to make: `eth0`, `eth1`, … in the order of the endpoints; default routes, one for each family, through the
-/// first network that is not internal.
-fn plan_links(
-    instance: &str,
-    records: &[NetworkRecord],
-    leases: &Leases,
-) -> Result<Vec<LinkPlan>, NetError> {
-    let mut plans: Vec<LinkPlan> = Vec::new();
-    for (index, (record, lease)) in records.iter().zip(&leases.endpoints).enumerate() {
-        let [a, b, c, d, ..] = random_bytes()?;
-        let mut default_routes: Vec<IpAddr> = Vec::new();
-        for gateway in record
-            .subnets
-            .iter()
-            .map(|s| s.gateway)
-            .filter(|_| !record.config.internal)
-        {
-            let mut routed = plans
-                .iter()
-                .flat_map(|p| &p.default_routes)
-                .chain(&default_routes);
-            if !routed.any(|other| other.is_ipv4() == gateway.is_ipv4()) {
-                default_routes.push(gateway);
-            }
-        }
-        let first = lease.addresses.first().map(IpNetwork::ip);
-        plans.push(LinkPlan {
-            host_link: format!(
-                "{}v{:08x}",
-                link_prefix(instance),
-                u32::from_ne_bytes([a, b, c, d])
-            ),
-            interface: format!("eth{index}"),
-            bridge: record.bridge.clone(),
-            group: record.group,
-            mtu: record.mtu,
-            mac: ipam::hardware_address(
-                first.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
-            ),
-            addresses: lease.addresses.clone(),
-            default_routes,
-        });
-    }
-    Ok(plans)
-}
-
-/// Returns the addresses that published ports lead to: those in the first network that is not internal.
-fn ports_target(attachment: &Attachment) -> Vec<IpAddr> {
-    let endpoint = attachment
-        .endpoints
-        .iter()
-        .find(|endpoint| !endpoint.internal);
-    endpoint.map_or_else(Vec::new, |e| {
-        e.addresses.iter().map(IpNetwork::ip).collect()
-    })
 }
 
 #[cfg(test)]

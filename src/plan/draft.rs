@@ -175,6 +175,41 @@ fn topological(steps: &[Step]) -> Result<Vec<usize>, Vec<usize>> {
         .collect())
 }
 
+impl Plan {
+    /// Makes one plan of one for images and the one for containers that is applied after it: what is made of an image waits for it.
+    pub fn followed_by(mut self, mut next: Self) -> Self {
+        let mut images: BTreeMap<String, StepId> = BTreeMap::new();
+        for step in &self.steps {
+            // A build that makes up for a failed pull comes after it.
+            match &step.action {
+                Action::PullImage(pull) => images.insert(pull.reference.clone(), step.id),
+                Action::BuildImage(build) => images.insert(build.image.clone(), step.id),
+                _ => None,
+            };
+        }
+        // A plan with four thousand million steps has other troubles.
+        let offset = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        let shifted = |id: StepId| StepId(id.0.saturating_add(offset));
+        let ids: BTreeMap<StepId, StepId> = next
+            .steps
+            .iter()
+            .map(|step| (step.id, shifted(step.id)))
+            .collect();
+        for step in &mut next.steps {
+            renumber(step, &ids);
+            if let Action::CreateContainer(spec) = &step.action
+                && let Some(image) = images.get(&spec.image)
+            {
+                step.after.insert(0, After::Success(*image));
+            }
+        }
+        self.steps.append(&mut next.steps);
+        self.unchanged.append(&mut next.unchanged);
+        self.warnings.append(&mut next.warnings);
+        self
+    }
+}
+
 /// Replaces every step id in `step`.
 fn renumber(step: &mut Step, ids: &BTreeMap<StepId, StepId>) {
     let new = |id: &mut StepId| {

@@ -13,7 +13,7 @@
 //! Taken of the model's serialised form, so that a key added to the model is compared without a line here. Recorded with the
 //! container, hence on-disk format: a path that changes its spelling recreates every container that has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -205,6 +205,21 @@ fn duration(map: &Map<String, Value>) -> Option<String> {
     }
     let duration = Duration::new(secs, u32::try_from(nanos).ok()?);
     Some(format!("{duration:?}"))
+}
+
+/// Returns the host ports that a service asks for by number, `8080/tcp`, whatever their address; a range is left out, since another
+/// of its ports will do.
+pub fn host_ports(asked: &Fields) -> BTreeSet<String> {
+    let ports = asked.get("ports").and_then(Value::as_array);
+    let ports = ports.into_iter().flatten().filter_map(Value::as_str);
+    let host = ports.filter_map(|port| {
+        let (host, target) = port.rsplit_once(':')?;
+        let number = host.rsplit(':').next()?;
+        let (_, protocol) = target.split_once('/')?;
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| format!("{number}/{protocol}"))
+    });
+    host.collect()
 }
 
 /// Renders a port as `[host_ip:][published:]target/protocol`.

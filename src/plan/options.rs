@@ -18,6 +18,8 @@ pub struct UpOptions {
     pub always_recreate_deps: bool,
     /// Remove containers whose service the file does not have.
     pub remove_orphans: bool,
+    /// Say nothing of containers whose service the file does not have.
+    pub ignore_orphans: bool,
     /// Remove the project's networks that the file does not have (`apply`).
     pub prune_networks: bool,
     /// Recreate, and do not take anonymous volumes over.

@@ -52,6 +52,7 @@ pub struct Layout {
 impl Layout {
     /// Makes the directories that every other method relies on.
     pub fn prepare(&self) -> Result<(), BundleError> {
+        self.make_mount_points()?;
         for directory in [
             self.containers(),
             self.names(),
@@ -61,6 +62,50 @@ impl Layout {
             self.run.join("c"),
         ] {
             make_directory(&directory)?;
+        }
+        Ok(())
+    }
+
+    /// The lowest layer of every container: what is mounted on where the image has nothing of that name.
+    ///
+    /// Without it each start of an image that lacks them would make seven files in the writable layer.
+    pub fn mount_points(&self) -> PathBuf {
+        self.root.join("mount-points")
+    }
+
+    /// Returns the lower directories of a container's root file system, top-most first.
+    pub fn lowers(&self, config: &ContainerConfig) -> Vec<PathBuf> {
+        let mut lowers = config.image.layers.clone();
+        lowers.push(self.mount_points());
+        lowers
+    }
+
+    fn make_mount_points(&self) -> Result<(), BundleError> {
+        let directory = self.mount_points();
+        let etc = directory.join("etc");
+        // Made last.
+        if etc.join("hosts").exists() {
+            return Ok(());
+        }
+        make_directory(&self.root)?;
+        for (path, mode) in [
+            (directory.clone(), 0o755),
+            (directory.join("proc"), 0o555),
+            (directory.join("sys"), 0o555),
+            (directory.join("dev"), 0o755),
+            (etc.clone(), 0o755),
+        ] {
+            match make(&path, mode) {
+                // Another command makes them too, or was killed while it did.
+                Err(BundleError::Make(_, error))
+                    if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+        }
+        for name in ["resolv.conf", "hostname", "hosts"] {
+            let path = etc.join(name);
+            atomic::write(&path, b"", 0o644, Durability::Cached)
+                .map_err(|error| BundleError::Make(path, error))?;
         }
         Ok(())
     }
@@ -122,7 +167,7 @@ impl Layout {
 
     /// The directory of its generated `/etc` files.
     pub fn etc(&self, id: &ContainerId) -> PathBuf {
-        self.container(id).join("etc")
+        self.control(id).join("etc")
     }
 
     /// Its live state.
@@ -138,6 +183,11 @@ impl Layout {
     /// What its living monitor holds.
     pub fn monitor_lock(&self, id: &ContainerId) -> PathBuf {
         self.control(id).join("monitor.lock")
+    }
+
+    /// What whoever starts a monitor holds, and then the monitor until it listens.
+    pub fn spawn_lock(&self, id: &ContainerId) -> PathBuf {
+        self.control(id).join("spawn.lock")
     }
 
     /// What whoever changes its record holds.

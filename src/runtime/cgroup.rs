@@ -353,7 +353,7 @@ impl Cgroups {
                 hierarchy: hierarchy.clone(),
             };
             make_directory(&placed)?;
-            write(&placed.directory.join("cgroup.procs"), "0")?;
+            write(&placed.entrance(), "0")?;
         }
         Ok(())
     }
@@ -401,6 +401,19 @@ impl Cgroups {
     }
 }
 
+impl Placed {
+    /// Returns the file by which a process of one thread moves itself here, writing `0`.
+    ///
+    /// In v1 that is `tasks`: a thread that moves itself alone waits for nobody, while a move by `cgroup.procs` waits for all
+    /// processors (an RCU grace period, 10 ms and more) so that no other thread ends or executes meanwhile.
+    fn entrance(&self) -> PathBuf {
+        self.directory.join(match self.hierarchy.version {
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.procs",
+        })
+    }
+}
+
 /// Returns where the process of that /proc/PID/cgroup is in a hierarchy: lines are `id:controller,controller:path`.
 fn place_in<'a>(own: &'a str, hierarchy: &Hierarchy) -> Option<&'a str> {
     own.lines().find_map(|line| {
@@ -420,24 +433,25 @@ fn place_in<'a>(own: &'a str, hierarchy: &Hierarchy) -> Option<&'a str> {
 }
 
 impl Cgroup {
-    /// Moves the process into the group, but for the v2 hierarchy if it was cloned into that.
-    pub fn enter(&self, pid: i32) -> Result<(), CgroupError> {
-        self.enter_versions(pid, &[Version::V1, Version::V2])
+    /// Moves the process into the group's v2 hierarchy, if it was not cloned into that.
+    pub(crate) fn enter_unified(&self, pid: i32) -> Result<(), CgroupError> {
+        self.unified().map_or(Ok(()), |placed| {
+            write(&placed.directory.join("cgroup.procs"), &pid.to_string())
+        })
     }
 
-    /// Moves the process into the group's v1 hierarchies.
-    pub(crate) fn enter_legacy(&self, pid: i32) -> Result<(), CgroupError> {
-        self.enter_versions(pid, &[Version::V1])
-    }
-
-    /// Moves the process into the hierarchies of these versions.
-    fn enter_versions(&self, pid: i32, versions: &[Version]) -> Result<(), CgroupError> {
-        for placed in &self.placed {
-            if versions.contains(&placed.hierarchy.version) {
-                write(&placed.directory.join("cgroup.procs"), &pid.to_string())?;
-            }
-        }
-        Ok(())
+    /// Opens where a process of one thread moves itself into the group's v1 hierarchies, by writing `0` to each.
+    pub(crate) fn open_legacy(&self) -> Result<Vec<OwnedFd>, CgroupError> {
+        let legacy = |placed: &&Placed| placed.hierarchy.version == Version::V1;
+        let opened = self.placed.iter().filter(legacy).map(|placed| {
+            let path = placed.entrance();
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(&path, flags, rustix::fs::Mode::empty());
+            opened
+                .map_err(io::Error::from)
+                .map_err(failed("open", &path))
+        });
+        opened.collect()
     }
 
     /// Opens its v2 directory, to clone into; `None` where there is no v2 hierarchy.

@@ -84,7 +84,6 @@ impl Runtime {
         let layout = &self.layout;
         let directory = layout.being_made(id);
         make_directory(&directory)?;
-        make_directory(&directory.join("etc"))?;
         layout.make_generation(&directory, 1, (id, config), durability)?;
         let record = Record {
             version: VERSION,

@@ -13,9 +13,9 @@
 //! ```text
 //! <root>/containers/<id>/record.json        what it is and what is wanted of it (record.rs)
 //! <root>/containers/<id>/exit.json          how it ended (record.rs)
-//! <root>/containers/<id>/etc/               the sandbox's hosts, hostname, resolv.conf
 //! <root>/containers/<id>/gen/<n>/config.json  the generation as an OCI runtime configuration (bundle.rs)
 //! <root>/containers/<id>/gen/<n>/upper, work  the writable overlay layer
+//! <root>/mount-points/{proc,sys,dev,etc/…}  the lowest layer of every root file system: empty, mounted on
 //! <root>/containers/.new-<id>, .gone-<id>   being made, being removed; swept by the next creation or removal
 //! <root>/names/<name> -> <id>               a symbolic link; makes names unique
 //! <root>/logs/<id>.log, .log.1, …           one line a record, newest in .log (logs.rs)
@@ -25,9 +25,13 @@
 //! <run>/s/<id>.json                         live state, written by the monitor (record.rs); one directory, so that one
 //!                                           inotify watch sees every change
 //! <run>/c/<id12>/monitor.lock               a POSIX record lock held by the living monitor (not inherited by its children)
+//! <run>/c/<id12>/spawn.lock                 flock: who starts a monitor, and then that monitor until it listens at `ctl`
 //! <run>/c/<id12>/record.lock                flock: who reads, changes and replaces record.json
+//! <run>/c/<id12>/etc/                       the sandbox's hosts, hostname, resolv.conf; written anew by each start
 //! <run>/c/<id12>/ctl                        SOCK_SEQPACKET: stop, restart, window size (attach.rs)
+//! <run>/c/<id12>/terminal                  SOCK_SEQPACKET of the keeper of its terminal, where it has one (monitor/keeper.rs)
 //! <run>/c/<id12>/trouble                    what the monitor could not do and nobody was there to be told; one line each
+//! <run>/c/<id12>/{stdout.part,stderr.part,copied}   output on its way from the pipes to the log (monitor/journal.rs)
 //! <run>/c/<id12>/{stdin,stdout,stderr}      named pipes: the container's standard streams, opened read-write by both ends
 //! ```
 //!
@@ -39,6 +43,7 @@
 //!
 //! ```text
 //! command ──exec──> monitor ──clone3──> init (pid 1 of the container)
+//!    │                 ├──────fork────> keeper of the terminal, only where there is one; ends with the init
 //!    │                 ├──────fork────> sidecar: names and forwarded ports (the engine's; no capabilities)
 //!    │                 └──────clone3──> health probe
 //!    └ sync socket (fd 0 of the monitor until it has answered)
@@ -47,7 +52,8 @@
 //! The monitor holds: its lock, the network namespace, the reserved ports' sockets, both ends of the standard streams'
 //! pipes, the open log file, a pidfd of each child, the control socket. The container's init holds the pipes read-write, so
 //! that the death of the monitor blocks its writers instead of killing them, and what is in the pipe waits for the next
-//! monitor.
+//! monitor. Of a container with a terminal the monitor and the keeper both hold the master end: either may be killed, and
+//! nobody is hung up. A new keeper is made by the monitor, a new monitor is handed the master by the keeper.
 
 pub mod attach;
 pub mod bundle;
@@ -78,12 +84,13 @@ use std::sync::atomic::AtomicBool;
 pub use crate::runtime::attach::Restarting;
 pub use crate::runtime::create::random_id;
 pub use crate::runtime::remove::RemoveError;
-pub use crate::runtime::start::{Adoption, Launch, StartError, Started, Starting};
+pub use crate::runtime::start::{Adoption, Launch, Spawning, StartError, Started, Starting};
 pub use crate::runtime::stop::{Ended, StopOptions, Stopping};
 
 use crate::runtime::bundle::{BundleError, Layout};
 use crate::runtime::config::ContainerId;
 use crate::runtime::logs::{LogError, Logs};
+use crate::runtime::monitor::streams::StreamError;
 use crate::runtime::record::{Live, Record, RecordError, Timestamp};
 use crate::runtime::status::{Container, Found, Status};
 use crate::runtime::volumes::Volumes;
@@ -118,6 +125,9 @@ pub enum RuntimeError {
     /// Its log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// What is on its way there.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// The name is in use.
     #[error("the name `{name}` is in use by container {}", .holder.short())]
     NameInUse {

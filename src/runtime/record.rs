@@ -185,6 +185,10 @@ pub struct Live {
     /// What it is at.
     #[serde(flatten)]
     pub phase: Phase,
+    /// Who holds the terminal beside the monitor, where the container has one
+    /// ([`keeper`](crate::runtime::monitor)).
+    #[serde(default)]
+    pub keeper: Option<ProcessKey>,
     /// Health, where there is a check.
     pub health: Option<Health>,
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::UnmountFlags;
 
-use crate::runtime::init::mounts::{Ladder, mount_overlay};
+use crate::runtime::init::overlay;
 use crate::sys::lock::{self, Lock};
 use crate::sys::mount::{self, Attributes};
 
@@ -168,12 +168,8 @@ fn seal_by_mount(
         let attributes = Attributes::MOUNT_ATTR_RDONLY
             | Attributes::MOUNT_ATTR_NODEV
             | Attributes::MOUNT_ATTR_NOSUID;
-        let mounted = [Ladder::Descriptors, Ladder::Strings, Ladder::OneString]
-            .into_iter()
-            .map(|ladder| mount_overlay(&lowers, None, ladder))
-            .reduce(io::Result::or)
-            .unwrap_or_else(|| Err(io::ErrorKind::Unsupported.into()))
-            .map_err(failed("mount an overlay of", directory))?;
+        let mounted =
+            overlay::mount(&lowers, None).map_err(failed("mount an overlay of", directory))?;
         mount::set_attributes(mounted.as_fd(), attributes, 0, mount::Depth::One)
             .and_then(|()| mount::attach_at(mounted.as_fd(), place))
             .map_err(failed("mount on", place))?;

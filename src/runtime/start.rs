@@ -5,7 +5,9 @@
 //!
 //! ```text
 //! fd 0   one end of a SOCK_SEQPACKET pair, the sync socket
-//! fd 1,2 /dev/null
+//! fd 1   `spawn.lock`, locked: flock belongs to the open file, so it stays locked if the command is killed, until the monitor
+//!        listens at its control socket or dies
+//! fd 2   /dev/null
 //! ```
 //!
 //! and nothing else; all other descriptors come as `SCM_RIGHTS` over fd 0, so that their number has no bound:
@@ -20,15 +22,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::bundle::make_directory;
 use crate::runtime::config::{ContainerId, EtcFiles};
 use crate::runtime::record::{self, Desired, Exit};
 use crate::runtime::status::{self, Container, Status, Watch};
 use crate::runtime::{Runtime, RuntimeError, remove};
 use crate::sys::atomic::Durability;
+use crate::sys::lock::{Lock, Mode};
 use crate::sys::packets::{self, Received};
 
 /// What a start needs beyond the record.
@@ -100,6 +105,19 @@ impl AsFd for Starting {
     }
 }
 
+/// A monitor that has been started and does not listen yet.
+#[derive(Debug)]
+pub struct Spawning {
+    path: PathBuf,
+}
+
+impl Spawning {
+    /// Waits until it listens, or has ended.
+    pub fn finish(self) -> io::Result<()> {
+        Lock::acquire(&self.path, Mode::Exclusive).map(drop)
+    }
+}
+
 /// What became of a container without a monitor.
 #[derive(Debug)]
 pub enum Adoption {
@@ -161,9 +179,14 @@ impl Runtime {
     /// Returns the monitor of a container that is being started and of which is not yet known how that goes: where the command
     /// that started it was killed, nobody else waits for it.
     pub fn starting(&self, container: &Container) -> Result<Option<i32>, RuntimeError> {
+        let id = container.id();
         match &container.status {
-            Status::Created { error: None } => self.monitor_pid(container.id()),
-            Status::Exited(exit) if exit.unknown => self.monitor_pid(container.id()),
+            // Its first word is not there yet.
+            Status::Created { error: None } | Status::Exited(Exit { unknown: true, .. })
+                if self.live(id)?.is_none() =>
+            {
+                self.monitor_pid(id)
+            }
             _ => Ok(None),
         }
     }
@@ -174,21 +197,25 @@ impl Runtime {
     /// [`StartError::Failed`] the monitor has called [`released`](crate::runtime::monitor::Sandbox::released) too; after
     /// [`StartError::MonitorEnded`] nobody has.
     pub fn spawn(&self, id: &ContainerId, launch: Launch) -> Result<Starting, RuntimeError> {
-        let container = self.get(id)?;
-        if !matches!(container.watch, Watch::NotNeeded)
-            || matches!(container.status, Status::Running { .. })
-        {
-            return Err(RuntimeError::Running(id.clone()));
-        }
-        // The last monitor has recorded the end but not yet ended itself, or another command has just started one.
-        if self.monitor_pid(id)?.is_some() {
-            let ended = matches!(container.status, Status::Exited(_))
-                || matches!(container.status, Status::Created { error: Some(_) });
-            if !ended {
+        let lock = loop {
+            let lock = self.lock_spawns(id)?;
+            let container = self.get(id)?;
+            if !matches!(container.watch, Watch::NotNeeded)
+                || matches!(container.status, Status::Running { .. })
+            {
                 return Err(RuntimeError::Running(id.clone()));
             }
+            if self.monitor_pid(id)?.is_none() {
+                break lock;
+            }
+            // Another command has just started one.
+            if self.starting(&container)?.is_some() {
+                return Err(RuntimeError::Running(id.clone()));
+            }
+            // The last monitor has recorded the end but not yet ended itself.
+            drop(lock);
             self.wait(id)?.finish()?;
-        }
+        };
         {
             let _lock = self.lock_record(id)?;
             let mut record = self.record(id)?;
@@ -204,17 +231,47 @@ impl Runtime {
                 return Err(RuntimeError::Spawn(id.clone(), io::Error::other(error)));
             }
         }
-        self.start_monitor(id, false, (launch.netns.as_ref(), &launch.fds))
+        self.start_monitor(id, false, (launch.netns.as_ref(), &launch.fds), lock)
+    }
+
+    /// Tells whether a monitor of `id` has been started and does not listen yet: where the command that started it was
+    /// killed, nobody else waits for that.
+    pub fn spawning(&self, id: &ContainerId) -> Result<Option<Spawning>, RuntimeError> {
+        let path = self.layout.spawn_lock(id);
+        match Lock::try_acquire(&path, Mode::Exclusive) {
+            Ok(Some(_)) => Ok(None),
+            Ok(None) => Ok(Some(Spawning { path })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(RuntimeError::Directory(path, error)),
+        }
+    }
+
+    /// Waits until no monitor of `id` is on its way, and keeps others from starting one. `None` where there has been none.
+    pub(crate) fn hold_spawns(&self, id: &ContainerId) -> Result<Option<Lock>, RuntimeError> {
+        let path = self.layout.spawn_lock(id);
+        match Lock::acquire(&path, Mode::Exclusive) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(RuntimeError::Directory(path, error)),
+        }
+    }
+
+    /// Like [`hold_spawns`](Self::hold_spawns), for one who starts a monitor.
+    fn lock_spawns(&self, id: &ContainerId) -> Result<Lock, RuntimeError> {
+        make_directory(&self.layout.control(id))?;
+        let path = self.layout.spawn_lock(id);
+        Lock::acquire(&path, Mode::Exclusive).map_err(|error| RuntimeError::Directory(path, error))
     }
 
     /// Gives a container whose monitor died a new one. `fds` as in [`Launch`]; the network namespace is found at the init.
     pub fn adopt(&self, id: &ContainerId, fds: &[OwnedFd]) -> Result<Adoption, RuntimeError> {
+        let lock = self.lock_spawns(id)?;
         let container = self.get(id)?;
         if container.watch != Watch::Missing {
             return Ok(Adoption::NotNeeded);
         }
         if let Status::Running { .. } = container.status {
-            let starting = self.start_monitor(id, true, (None, fds))?;
+            let starting = self.start_monitor(id, true, (None, fds), lock)?;
             return Ok(Adoption::Adopting(starting));
         }
         let exit = self.record_unseen_end(id, None)?;
@@ -230,11 +287,12 @@ impl Runtime {
         id: &ContainerId,
         adopt: bool,
         (netns, fds): (Option<&OwnedFd>, &[OwnedFd]),
+        lock: Lock,
     ) -> Result<Starting, RuntimeError> {
         let wrap = |error| RuntimeError::Spawn(id.clone(), error);
         let (ours, theirs) = packets::pair().map_err(wrap)?;
-        let child = self.execute_monitor(id, theirs).map_err(wrap)?;
-        self.reap_children(Some(child));
+        let child = self.execute_monitor(id, theirs, lock).map_err(wrap)?;
+        self.remember_child(child);
         let hello = Hello {
             adopt,
             instance: self.layout.instance.clone(),
@@ -250,7 +308,7 @@ impl Runtime {
     }
 
     /// Executes `<exe> monitor <id> --root R --run N`.
-    fn execute_monitor(&self, id: &ContainerId, sync: OwnedFd) -> io::Result<Child> {
+    fn execute_monitor(&self, id: &ContainerId, sync: OwnedFd, lock: Lock) -> io::Result<Child> {
         #[expect(
             clippy::disallowed_methods,
             reason = "the one place where a monitor starts"
@@ -265,19 +323,21 @@ impl Runtime {
             .arg(&self.layout.run)
             .env_clear()
             .stdin(Stdio::from(sync))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(lock.into_file()))
             .stderr(Stdio::null())
             .spawn()
     }
 
-    /// Reaps the monitors of this process that have ended, and remembers another one.
-    pub(crate) fn reap_children(&self, new: Option<Child>) {
+    /// Remembers a monitor, and reaps those that have ended whenever their number has doubled: once each on average.
+    fn remember_child(&self, child: Child) {
         let mut children = match self.children.lock() {
             Ok(children) => children,
             Err(poisoned) => poisoned.into_inner(),
         };
-        children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        children.extend(new);
+        if children.len() == children.capacity() {
+            children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        }
+        children.push(child);
     }
 }
 

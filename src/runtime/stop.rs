@@ -11,7 +11,12 @@ use crate::runtime::attach::Request;
 use crate::runtime::bundle::Layout;
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::config::ContainerId;
-use crate::runtime::record::{self, Desired, Exit, Live, Phase, ProcessKey, Timestamp, VERSION};
+use crate::runtime::monitor::journal::Journal;
+use crate::runtime::monitor::keeper::Keeper;
+use crate::runtime::monitor::streams::{self, Streams};
+use crate::runtime::record::{
+    self, Desired, Exit, Live, Phase, ProcessKey, Record, Timestamp, VERSION,
+};
 use crate::runtime::status::{self, Status};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::sys::atomic::Durability;
@@ -70,6 +75,8 @@ enum By {
         init: OwnedFd,
         key: ProcessKey,
         kill: Timer,
+        /// What the container writes until then.
+        _pipes: [OwnedFd; 2],
     },
     /// Nobody need: it has ended.
     Nobody(Ended),
@@ -148,7 +155,6 @@ impl Runtime {
         stop: Option<(i32, Duration)>,
         durability: Durability,
     ) -> Result<Stopping, RuntimeError> {
-        self.reap_children(None);
         let wrap = |error| RuntimeError::Control(id.clone(), error);
         let poll = Poll::new().map_err(wrap)?;
         let mut stopping = Stopping {
@@ -163,8 +169,11 @@ impl Runtime {
                 released: true,
             }),
         };
+        // A monitor that is on its way listens when it gives this up.
+        let spawns = self.hold_spawns(id)?;
         match self.ask(id, request)? {
             Some(socket) => {
+                drop(spawns);
                 stopping.poll.add(&socket, 0).map_err(wrap)?;
                 stopping.by = By::Monitor(socket);
             }
@@ -254,12 +263,20 @@ impl Stopping {
         }
         self.poll.add(&init, INIT).map_err(wrap)?;
         self.poll.add(&kill, KILL).map_err(wrap)?;
-        Ok(By::Caller { init, key, kill })
+        Ok(By::Caller {
+            init,
+            key,
+            kill,
+            _pipes: streams::hold(&self.layout.control(&self.id))?,
+        })
     }
 
     /// Does what the monitor would have done.
     fn advance_alone(&mut self, ready: &[u64]) -> Result<(), RuntimeError> {
-        let By::Caller { init, key, kill } = &mut self.by else {
+        let By::Caller {
+            init, key, kill, ..
+        } = &mut self.by
+        else {
             return Ok(());
         };
         if ready.contains(&INIT) {
@@ -323,15 +340,34 @@ fn record_unseen_end(
         (Some(Phase::Failed { .. }) | None, _) => status::unseen(now, restarts),
     };
     record::write(&layout.exit(id), &exit, durability)?;
+    finish_log(layout, id)?;
     settle(layout, id, exit)?;
     Ok(exit)
 }
 
-/// Says in the live state that the container has ended, and ends what is left in its cgroup.
+/// Brings into the log what a monitor that was killed had taken out of the container's pipes.
+fn finish_log(layout: &Layout, id: &ContainerId) -> Result<(), RuntimeError> {
+    let directory = layout.control(id);
+    let record: Option<Record> = record::read(&layout.record(id))?;
+    if let Some(record) = record
+        && Journal::exists(&directory)
+    {
+        let (mut streams, mut log) = Streams::resume(&directory, &layout.log(id), &record.config)?;
+        streams.drain(&mut log)?;
+    }
+    Ok(())
+}
+
+/// Says in the live state that the container has ended, and ends the keeper of its terminal and what is left in its cgroup.
 fn settle(layout: &Layout, id: &ContainerId, exit: Exit) -> Result<(), RuntimeError> {
     let path = layout.live(id);
     if let Some(mut live) = record::read::<Live>(&path)? {
         live.phase = Phase::Ended { last: exit };
+        // It ends with the init, but a little later.
+        let keeper = live.keeper.take().map(Keeper::find).transpose();
+        keeper
+            .and_then(|keeper| keeper.flatten().map_or(Ok(()), Keeper::end))
+            .map_err(|error| RuntimeError::Signal(id.clone(), error))?;
         record::write(&path, &live, Durability::Cached)?;
     }
     let wrap = |error| RuntimeError::Cgroup(id.clone(), io::Error::other(error));

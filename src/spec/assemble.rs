@@ -18,6 +18,7 @@ use super::dotenv::Format;
 use super::interpolate::Interpolator;
 use super::merge;
 use super::normalize;
+use super::origin::{Dotenv, LinkKind, Places};
 use super::session::{Environment, Parsed, Session};
 use super::source::Span;
 use super::tree::{Entry, Mapping, Node, Value};
@@ -32,6 +33,8 @@ pub(crate) struct Setting {
     pub(crate) directory: PathBuf,
     /// Its variables.
     pub(crate) environment: Rc<Environment>,
+    /// Where those of them are set that a dotenv file sets.
+    pub(crate) places: Rc<Places>,
 }
 
 /// Puts the files of one load together.
@@ -84,8 +87,9 @@ impl<'s, 'a> Assembler<'s, 'a> {
                 path,
                 documents,
                 has_variables,
-                ..
+                start,
             } = file;
+            self.trace(start, setting);
             self.including.push((path.clone(), None));
             for document in documents {
                 let filled = self.interpolated(document, has_variables, &setting.environment);
@@ -103,8 +107,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
         path: &Path,
         setting: &Setting,
     ) -> Option<Arc<Node>> {
-        let canonical =
-            Canonicalizer::new(path_base(setting), &mut self.session.diagnostics).project(&filled);
+        let canonical = self.canonicalizer(setting).project(&filled);
         drop(filled);
         let Some(mut layer) = canonical else {
             return whole;
@@ -132,13 +135,31 @@ impl<'s, 'a> Assembler<'s, 'a> {
         }
     }
 
+    fn canonicalizer<'c>(&'c mut self, setting: &'c Setting) -> Canonicalizer<'c> {
+        let steps = self.session.options.steps;
+        let paths = PathBase {
+            directory: &setting.directory,
+            home: setting.environment.get("HOME").map(String::as_str),
+            resolves: steps.resolve_paths,
+        };
+        Canonicalizer::new(paths, &mut self.session.diagnostics).keep_variables(!steps.interpolate)
+    }
+
+    /// Takes note of the variables that the file beginning at `start` sees.
+    fn trace(&mut self, start: Span, setting: &Setting) {
+        let (environment, places) = (&setting.environment, &setting.places);
+        self.session
+            .trace
+            .scope(start.source, Rc::clone(environment), Rc::clone(places));
+    }
+
     fn interpolated(
         &mut self,
         node: Arc<Node>,
         has_variables: bool,
         environment: &Environment,
     ) -> Arc<Node> {
-        if !has_variables || !self.session.options.interpolate {
+        if !has_variables || !self.session.options.steps.interpolate {
             return node;
         }
         let Session {
@@ -191,9 +212,9 @@ impl<'s, 'a> Assembler<'s, 'a> {
         };
         let mut whole = whole;
         for item in items {
-            let item =
-                Canonicalizer::new(path_base(setting), &mut self.session.diagnostics).include(item);
+            let item = self.canonicalizer(setting).include(item);
             let included = item.and_then(|item| self.include(&item, setting));
+            self.session.is_partial |= included.is_none();
             whole = match (whole, included) {
                 (Some(whole), Some(included)) => Some(merge::project(whole, &included)),
                 (whole, included) => whole.or(included),
@@ -249,23 +270,27 @@ impl<'s, 'a> Assembler<'s, 'a> {
             return None;
         }
         let mut environment = (*setting.environment).clone();
+        let mut places = (*setting.places).clone();
         match listed("env_file") {
             // That of the including file's directory is in the environment already.
             None if directory == setting.directory => {}
-            None => default_env_file(self.session, &directory, &mut environment),
+            None => {
+                default_env_file(self.session, &directory, &mut environment, &mut places);
+            }
             Some(env_files) => {
                 for (text, span) in env_files {
                     let path = resolve(text);
                     if path == Path::new("/dev/null") {
                         continue;
                     }
-                    self.env_file(&path, span, &mut environment);
+                    self.env_file(&path, span, &mut environment, &mut places);
                 }
             }
         }
         let setting = Setting {
             directory,
             environment: Rc::new(environment),
+            places: Rc::new(places),
         };
         let whole = self.included(files, paths[0].1, &setting);
         // An included file's name names only itself.
@@ -319,16 +344,24 @@ impl<'s, 'a> Assembler<'s, 'a> {
             return None;
         }
         let id = self.session.open(path, Some(span), "included file")?;
+        self.session.trace.link(id, span, LinkKind::Included);
         self.session.parse(path, id)
     }
 
-    fn env_file(&mut self, path: &Path, span: Span, environment: &mut Environment) {
+    fn env_file(
+        &mut self,
+        path: &Path,
+        span: Span,
+        environment: &mut Environment,
+        places: &mut Places,
+    ) {
         let Some(id) = self.session.open(path, Some(span), "env file") else {
             return;
         };
         let lookup = |name: &str| environment.get(name).map(String::as_str);
+        self.session.trace.dotenv(id, Dotenv::Found);
         if let Some(variables) = self.session.dotenv(path, id, Format::Dotenv, &lookup) {
-            add_missing(environment, variables);
+            add_missing(environment, places, variables);
         }
     }
 
@@ -425,6 +458,8 @@ impl<'s, 'a> Assembler<'s, 'a> {
             self.report_missing_base(name, target, scope, &base_scope);
             return None;
         };
+        let asked_at = extends.get("file").map_or(target.1, |file| file.span);
+        self.session.trace.extended(name, base.span, asked_at);
         let base = self.resolved(target.0, &base, &base_scope, chain);
         chain.pop();
         let own = without(Arc::clone(service), &["extends"]);
@@ -504,8 +539,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
     fn look_up(&mut self, scope: &Scope, name: &str) -> Option<Arc<Node>> {
         if let Some(raw) = &scope.raw {
             let entry = raw.as_mapping()?.entry(name)?;
-            return Canonicalizer::new(path_base(&scope.setting), &mut self.session.diagnostics)
-                .service(entry);
+            return self.canonicalizer(&scope.setting).service(entry);
         }
         let services = scope
             .projects
@@ -542,6 +576,8 @@ impl<'s, 'a> Assembler<'s, 'a> {
     fn read_scope(&mut self, path: &Path, span: Span, setting: &Setting) -> Option<Scope> {
         let id = self.session.open(path, Some(span), "extended file")?;
         let parsed = self.session.parse(path, id)?;
+        self.session.trace.link(id, span, LinkKind::Extended);
+        self.trace(parsed.start, setting);
         let name = self.session.shown(path).display().to_string();
         let mut services: Option<Arc<Node>> = None;
         for document in parsed.documents {
@@ -572,6 +608,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
             setting: Setting {
                 directory: path.parent().map(Path::to_owned).unwrap_or_default(),
                 environment: Rc::clone(&setting.environment),
+                places: Rc::clone(&setting.places),
             },
             projects: Vec::new(),
             raw: services,
@@ -589,13 +626,6 @@ fn extends_any(layer: &Node) -> bool {
             .iter()
             .any(|entry| entry.value.get("extends").is_some())
     })
-}
-
-fn path_base(setting: &Setting) -> PathBase<'_> {
-    PathBase {
-        directory: &setting.directory,
-        home: setting.environment.get("HOME").map(String::as_str),
-    }
 }
 
 /// Takes keys out of a map.

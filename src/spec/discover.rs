@@ -1,11 +1,13 @@
 //! Which files to load, and the environment to load them with (Docker Compose's `buildProjectOptions`).
 
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::canonical::paths::clean;
 use super::diagnostic::Diagnostic;
 use super::dotenv::Format;
-use super::session::{Environment, Session};
+use super::origin::{Dotenv, Places};
+use super::session::{Environment, Provided, Session};
 use super::units;
 
 /// The names searched for, first one first.
@@ -32,6 +34,8 @@ pub(crate) struct Discovered {
     pub(crate) directory: PathBuf,
     /// The command's environment with the dotenv files beneath it.
     pub(crate) environment: Environment,
+    /// Where those variables are set that a dotenv file sets.
+    pub(crate) places: Places,
 }
 
 /// Makes `path` absolute and clean.
@@ -39,6 +43,7 @@ pub(crate) fn absolute(path: &Path, directory: &Path, home: Option<&String>) -> 
     let base = super::canonical::paths::PathBase {
         directory,
         home: home.map(String::as_str),
+        resolves: true,
     };
     match path.to_str() {
         Some(text) => PathBuf::from(clean(&base.resolve(text))),
@@ -65,6 +70,7 @@ pub(crate) fn discover(session: &mut Session<'_>) -> Option<Discovered> {
         .iter()
         .map(|file| located(file, &cwd, home))
         .collect();
+    let mut places = Places::new();
     let first_directory = |files: &[PathBuf]| {
         let first = files.first().filter(|file| !is_stdin(file));
         first.and_then(|file| file.parent()).map(Path::to_owned)
@@ -81,9 +87,11 @@ pub(crate) fn discover(session: &mut Session<'_>) -> Option<Discovered> {
     match &env_files {
         Some(files) => {
             let read = read_env_files(session, files, &environment);
-            add_missing(&mut environment, read);
+            add_missing(&mut environment, &mut places, read);
         }
-        None if !disabled => default_env_file(session, &env_directory, &mut environment),
+        None if !disabled => {
+            default_env_file(session, &env_directory, &mut environment, &mut places);
+        }
         None => {}
     }
 
@@ -98,12 +106,13 @@ pub(crate) fn discover(session: &mut Session<'_>) -> Option<Discovered> {
         .or_else(|| first_directory(&files))
         .unwrap_or(cwd);
     if env_files.is_none() && !disabled && directory != env_directory {
-        default_env_file(session, &directory, &mut environment);
+        default_env_file(session, &directory, &mut environment, &mut places);
     }
     Some(Discovered {
         files,
         directory,
         environment,
+        places,
     })
 }
 
@@ -137,8 +146,8 @@ fn read_env_files(
     session: &mut Session<'_>,
     files: &[PathBuf],
     environment: &Environment,
-) -> Environment {
-    let mut read = Environment::new();
+) -> Provided {
+    let mut read = Provided::new();
     for file in files {
         let path = absolute(
             file,
@@ -148,8 +157,10 @@ fn read_env_files(
         let Some(id) = session.open(&path, None, "couldn't find env file:") else {
             continue;
         };
+        session.trace.dotenv(id, Dotenv::Given);
+        let own = |name: &str| read.get(name).map(|variable| &variable.value);
         let lookup = |name: &str| {
-            let value = environment.get(name).or_else(|| read.get(name));
+            let value = environment.get(name).or_else(|| own(name));
             value.map(String::as_str)
         };
         if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
@@ -159,10 +170,13 @@ fn read_env_files(
     read
 }
 
-/// Adds what `environment` has not.
-pub(crate) fn add_missing(environment: &mut Environment, more: Environment) {
-    for (name, value) in more {
-        environment.entry(name).or_insert(value);
+/// Adds what `environment` has not, and to `places` where that is set.
+pub(crate) fn add_missing(environment: &mut Environment, places: &mut Places, more: Provided) {
+    for (name, variable) in more {
+        if let Entry::Vacant(vacant) = environment.entry(name) {
+            places.insert(vacant.key().clone(), variable.span);
+            vacant.insert(variable.value);
+        }
     }
 }
 
@@ -171,6 +185,7 @@ pub(crate) fn default_env_file(
     session: &mut Session<'_>,
     directory: &Path,
     environment: &mut Environment,
+    places: &mut Places,
 ) {
     let path = directory.join(".env");
     let is_directory = || session.reader.exists(&path.join(".."));
@@ -180,9 +195,10 @@ pub(crate) fn default_env_file(
     let Some(id) = session.open(&path, None, "env file") else {
         return;
     };
+    session.trace.dotenv(id, Dotenv::Found);
     let lookup = |name: &str| environment.get(name).map(String::as_str);
     if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
-        add_missing(environment, variables);
+        add_missing(environment, places, variables);
     }
 }
 

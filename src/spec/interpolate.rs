@@ -1,7 +1,7 @@
 //! Fills the variables in that the values of a tree name; keys are left as they are.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ pub(crate) struct Interpolator<'a> {
     pub(crate) sources: &'a Sources,
     /// Errors and warnings go here.
     pub(crate) diagnostics: &'a mut Diagnostics,
-    /// The first place of each variable that is not set.
-    pub(crate) unset: &'a mut BTreeMap<String, Span>,
+    /// The places of each variable that is not set.
+    pub(crate) unset: &'a mut BTreeMap<String, BTreeSet<Span>>,
 }
 
 /// A step of the way to a node.
@@ -41,14 +41,14 @@ impl std::fmt::Display for Step<'_> {
     }
 }
 
-/// How many variables that are not set are told of.
+/// How many variables that are not set are told of, how many of one text, and how many places of each are counted.
 const MAX_UNSET: usize = 2_000;
 
 /// The variables of one text.
 struct Text<'a> {
     environment: &'a BTreeMap<String, String>,
-    /// The ones that are not set, each where it is named first.
-    unset: BTreeMap<String, Range<usize>>,
+    /// The ones that are not set, from the first to the last.
+    unset: Vec<(String, Range<usize>)>,
 }
 
 impl Variables for Text<'_> {
@@ -57,8 +57,8 @@ impl Variables for Text<'_> {
     }
 
     fn unset(&mut self, name: &str, at: Range<usize>) {
-        if !self.unset.contains_key(name) && self.unset.len() < MAX_UNSET {
-            self.unset.insert(name.to_owned(), at);
+        if self.unset.len() < MAX_UNSET {
+            self.unset.push((name.to_owned(), at));
         }
     }
 }
@@ -115,7 +115,7 @@ impl Interpolator<'_> {
     pub(crate) fn text(&mut self, span: Span, text: &str, way: &[Step<'_>]) -> Option<String> {
         let mut variables = Text {
             environment: self.environment,
-            unset: BTreeMap::new(),
+            unset: Vec::new(),
         };
         let room = self.diagnostics.left(Resource::Filled);
         let filled = template::substitute(text, &mut variables, room);
@@ -161,19 +161,18 @@ impl Interpolator<'_> {
         }
     }
 
-    /// Takes note of the variables that are not set, at the first place of each in the files.
-    fn note_unset(&mut self, span: Span, text: &str, unset: BTreeMap<String, Range<usize>>) {
-        let mut unset: Vec<_> = unset.into_iter().collect();
-        unset.sort_by_key(|(_, at)| at.start);
+    /// Takes note of the places of variables that are not set.
+    fn note_unset(&mut self, span: Span, text: &str, unset: Vec<(String, Range<usize>)>) {
         let mut locator = Locator::new(self.sources, span, text);
         for (name, at) in unset {
-            let is_new = !self.unset.contains_key(&name);
-            if is_new && self.unset.len() >= MAX_UNSET {
+            let place = locator.find(at);
+            if self.unset.len() >= MAX_UNSET && !self.unset.contains_key(&name) {
                 continue;
             }
-            let place = locator.find(at);
-            let first = self.unset.entry(name).or_insert(place);
-            *first = place.min(*first);
+            let places = self.unset.entry(name).or_default();
+            if places.len() < MAX_UNSET {
+                places.insert(place);
+            }
         }
     }
 }

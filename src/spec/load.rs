@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::assemble::{Assembler, Setting};
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::discover::{self, Discovered, is_stdin};
 use super::interpolate::{Interpolator, Step};
 use super::model::Stack;
 use super::names::ProjectName;
+use super::origin::{NameFrom, Trace};
 use super::session::{Environment, Parsed, Session};
 use super::source::Sources;
 use super::tree::Mapping;
@@ -53,8 +54,36 @@ pub struct LoadOptions {
     pub env_files: Vec<PathBuf>,
     /// The environment of the command.
     pub environment: BTreeMap<String, String>,
-    /// Whether variables are filled in (`--no-interpolate` turns it off).
+    /// Which steps of loading are taken.
+    pub steps: Steps,
+}
+
+/// The steps of loading that can be left out (`config --no-…`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// Whether variables are filled in. Where they are not, a value that names one stays as it is written, every service
+    /// counts as enabled, and nothing is checked that a variable could change.
     pub interpolate: bool,
+    /// Whether what the files imply is written out: names, the default network, implied dependencies.
+    pub normalize: bool,
+    /// Whether relative paths become absolute.
+    pub resolve_paths: bool,
+    /// Whether references and contradictions are checked.
+    pub check_consistency: bool,
+    /// Whether env files are read and bare variables take their value.
+    pub resolve_environment: bool,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self {
+            interpolate: true,
+            normalize: true,
+            resolve_paths: true,
+            check_consistency: true,
+            resolve_environment: true,
+        }
+    }
 }
 
 impl Default for LoadOptions {
@@ -68,7 +97,7 @@ impl Default for LoadOptions {
             profiles: Vec::new(),
             env_files: Vec::new(),
             environment: BTreeMap::new(),
-            interpolate: true,
+            steps: Steps::default(),
         }
     }
 }
@@ -84,6 +113,8 @@ pub struct Loaded {
     pub sources: Sources,
     /// The command's environment with `.env` beneath it.
     pub environment: BTreeMap<String, String>,
+    /// What is needed to say where each value came from.
+    pub trace: Trace,
 }
 
 /// A project that does not load.
@@ -103,13 +134,17 @@ pub fn load(options: &LoadOptions, files: &dyn ReadFile) -> Result<Loaded, LoadF
     let loaded = run(&mut session);
     session.warn_of_unset();
     let failed = session.diagnostics.errors() > 0;
-    let diagnostics = session.diagnostics.finish();
+    let mut diagnostics = session.diagnostics.finish();
+    for diagnostic in &mut diagnostics {
+        session.trace.add_chain(diagnostic, &session.sources);
+    }
     match loaded {
         Some((stack, environment)) if !failed => Ok(Loaded {
             stack,
             warnings: diagnostics,
             sources: session.sources,
             environment,
+            trace: session.trace,
         }),
         _ => Err(LoadFailure {
             diagnostics,
@@ -118,14 +153,23 @@ pub fn load(options: &LoadOptions, files: &dyn ReadFile) -> Result<Loaded, LoadF
     }
 }
 
+/// Returns the command's environment with the dotenv files of the project beneath it, for what is to be known before a load;
+/// `None` where there is no project. What is wrong with the files is for the load to say.
+pub fn environment(options: &LoadOptions, files: &dyn ReadFile) -> Option<Environment> {
+    let mut session = Session::new(options, files);
+    discover::discover(&mut session).map(|found| found.environment)
+}
+
 /// Loads as far as it goes; `None` where nothing is left to go on with.
 fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
     let Discovered {
         files,
         directory,
         mut environment,
+        places,
     } = discover::discover(session)?;
     let parsed = parse(session, &files);
+    session.is_partial |= parsed.len() < files.len();
     let name = project_name(session, &parsed, &environment, &directory);
     if let Some(name) = &name {
         environment.insert("COMPOSE_PROJECT_NAME".to_owned(), name.to_string());
@@ -134,6 +178,7 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
     let setting = Setting {
         directory,
         environment: Rc::new(environment),
+        places: Rc::new(places),
     };
     let project = Assembler::new(session).files(parsed, &setting);
     let is_empty = project
@@ -152,19 +197,32 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
         return None;
     }
     let mut project = project?;
-    normalize::check_complete(&mut project, &mut session.diagnostics);
-    let profiles = active_profiles(session.options, &setting.environment);
+    if !session.is_partial {
+        normalize::check_complete(&mut project, &mut session.diagnostics);
+    }
+    let steps = session.options.steps;
+    let profiles = if steps.interpolate {
+        active_profiles(session.options, &setting.environment)
+    } else {
+        vec!["*".to_owned()]
+    };
     let shown_name = name.as_ref().map_or("", |name| name.as_str());
     let normalized = normalize::normalize(session, project, &setting, shown_name, &profiles);
-    validate::validate(&normalized, &mut session.diagnostics);
+    if steps.check_consistency && steps.interpolate && !session.is_partial {
+        validate::validate(&normalized, &mut session.diagnostics);
+    }
     let files = files.into_iter().filter(|file| !is_stdin(file)).collect();
-    let stack = decode::decode(
-        normalized,
-        name?,
-        setting.directory,
-        files,
-        &mut session.diagnostics,
-    );
+    // What a variable stands for, a name that was not written out, or what an unreadable file says, is not there to be
+    // decoded.
+    let mut unsaid = Diagnostics::default();
+    let is_whole =
+        steps.interpolate && steps.normalize && steps.check_consistency && !session.is_partial;
+    let diagnostics = if is_whole {
+        &mut session.diagnostics
+    } else {
+        &mut unsaid
+    };
+    let stack = decode::decode(normalized, name?, setting.directory, files, diagnostics);
     Some((stack, Rc::unwrap_or_clone(setting.environment)))
 }
 
@@ -215,6 +273,12 @@ fn project_name(
             .filter(|name| !name.is_empty())
     });
     if let Some(given) = given {
+        let is_option = session.options.project_name.as_ref() == Some(given);
+        session.trace.name = if is_option {
+            NameFrom::Option
+        } else {
+            NameFrom::Environment
+        };
         let name = ProjectName::new(given).ok();
         if name.is_none() {
             session.diagnostics.push(Diagnostic::error_without_place(format!(
@@ -237,13 +301,14 @@ fn project_name(
             diagnostics: &mut session.diagnostics,
             unset: &mut session.unset,
         };
-        let filled = if session.options.interpolate {
+        let filled = if session.options.steps.interpolate {
             interpolator.text(written.span, text, &[Step::Key("name")])
         } else {
             None
         };
         let text = filled.as_deref().unwrap_or(text);
         if !text.is_empty() {
+            session.trace.name = NameFrom::File(written.span);
             let name = ProjectName::normalized(text);
             if name.is_err() {
                 session

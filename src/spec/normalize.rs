@@ -9,8 +9,9 @@ use super::assemble::Setting;
 use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dotenv::Format;
+use super::origin::Dotenv;
 use super::schema::{self, Attribute, Shape};
-use super::session::{Environment, Session};
+use super::session::{Environment, Provided, Session};
 use super::source::Span;
 use super::tree::{Entry, Mapping, Node, Value};
 
@@ -59,6 +60,9 @@ fn take(mapping: &mut Mapping, key: &str, span: Span) -> (Span, Span, Mapping) {
     }
 }
 
+/// What a service of no attributes is counted as.
+const SERVICE_NODES: usize = 30;
+
 /// Writes out all that `project` implies, `name` being the project's name.
 pub(crate) fn normalize(
     session: &mut Session<'_>,
@@ -68,17 +72,30 @@ pub(crate) fn normalize(
     profiles: &[String],
 ) -> Normalized {
     let span = project.span;
-    let mut project = into_mapping(default_contexts(project, &setting.directory));
+    let steps = session.options.steps;
+    let own_directory = if steps.resolve_paths {
+        setting.directory.as_path()
+    } else {
+        Path::new(".")
+    };
+    let mut project = into_mapping(default_contexts(project, own_directory));
     let (services_key, services_span, services) = take(&mut project, "services", span);
     let mut enabled = Vec::new();
     let mut disabled = Vec::new();
     for mut service in services.into_entries() {
-        service.value = Arc::new(self::service(
-            service.key_span,
-            service.value,
-            setting,
-            &mut session.diagnostics,
-        ));
+        // What is implied, and the model, take as much of each, however little is written of it.
+        let diagnostics = &mut session.diagnostics;
+        if !diagnostics.take(Resource::Nodes, SERVICE_NODES, Some(service.key_span)) {
+            break;
+        }
+        if steps.normalize {
+            service.value = Arc::new(self::service(
+                service.key_span,
+                service.value,
+                setting,
+                &mut session.diagnostics,
+            ));
+        }
         let is_enabled = is_enabled(&service.value, profiles);
         if is_enabled {
             enabled.push(service);
@@ -89,14 +106,18 @@ pub(crate) fn normalize(
     let disabled = Mapping::from_entries(disabled).0;
     for service in &mut enabled {
         drop_absent(service, &disabled);
-        resolve_environment(session, service, setting);
+        if steps.resolve_environment && steps.interpolate {
+            resolve_environment(session, service, setting);
+        }
     }
     let default_used = enabled
         .iter()
         .chain(disabled.entries())
         .find(|service| uses_default(&service.value));
     let default_span = default_used.map(|service| service.key_span);
-    name_resources(&mut project, name, default_span);
+    if steps.normalize {
+        name_resources(&mut project, name, default_span);
+    }
     project.insert(entry("name", span, text(span, name)));
     let services = mapping_node(services_span, Mapping::from_entries(enabled).0);
     project.insert(entry("services", services_key, services));
@@ -320,15 +341,18 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
     let mut all: BTreeMap<String, (Span, Arc<Node>)> = BTreeMap::new();
     for file in &files {
         let read = env_file(session, file, setting, &own, &all);
-        let bytes = read.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let sizes = read
+            .iter()
+            .map(|(key, variable)| key.len() + variable.value.len());
+        let bytes = sizes.sum();
         let diagnostics = &mut session.diagnostics;
         if !diagnostics.take(Resource::Nodes, read.len(), Some(file.span))
             || !diagnostics.take(Resource::Filled, bytes, Some(file.span))
         {
             continue;
         }
-        for (key, value) in read {
-            all.insert(key, (file.span, text(file.span, value)));
+        for (key, variable) in read {
+            all.insert(key, (file.span, text(variable.span, variable.value)));
         }
     }
     // Of entries with one key the first is kept.
@@ -354,30 +378,28 @@ fn env_file(
     setting: &Setting,
     own: &Mapping,
     earlier: &BTreeMap<String, (Span, Arc<Node>)>,
-) -> Environment {
+) -> Provided {
     let Some(path) = file.get("path") else {
-        return Environment::new();
+        return Provided::new();
     };
-    let path_text = Path::new(path.as_str().unwrap_or_default());
+    // Absolute already, unless paths are left as they are.
+    let path_text = &setting.directory.join(path.as_str().unwrap_or_default());
     let required = !matches!(
         file.get("required").map(|node| &node.value),
         Some(Value::Bool(false))
     );
     if !required && !session.reader.exists(path_text) {
-        return Environment::new();
+        return Provided::new();
     }
     let Some(id) = session.open(path_text, Some(path.span), "env file") else {
-        return Environment::new();
+        return Provided::new();
     };
+    session.trace.dotenv(id, Dotenv::Service);
     let raw = file.get("format").and_then(Node::as_str) == Some("raw");
     let format = if raw { Format::Raw } else { Format::Dotenv };
     let lookup = |name: &str| {
         let own = || own.get(name).and_then(Node::as_str);
-        let earlier = || {
-            earlier
-                .get(name)
-                .and_then(|(_, value)| value.as_str())
-        };
+        let earlier = || earlier.get(name).and_then(|(_, value)| value.as_str());
         setting
             .environment
             .get(name)
@@ -543,8 +565,8 @@ fn child(shape: &'static Shape, key: &str) -> Option<&'static Shape> {
 }
 
 impl Shape {
-    /// Returns what must stand there, for shapes that a null is not.
-    fn null_refused(&self) -> Option<&'static str> {
+    /// Returns what must stand there, for shapes that a null is not (in the words of an error).
+    pub(crate) fn null_refused(&self) -> Option<&'static str> {
         Some(match self {
             Self::Any | Self::Command | Self::HealthTest | Self::NullOrObject(_) => return None,
             Self::Text | Self::Word(_) | Self::Path | Self::Context | Self::Duration => "a string",
@@ -552,7 +574,7 @@ impl Shape {
             Self::Boolean | Self::External => "a boolean",
             Self::Integer(..) => "an integer",
             Self::Number => "a number",
-            Self::Bytes => "a number of id",
+            Self::Bytes => "a number of bytes",
             Self::Mode => "permission bits in octal",
             Self::List(..) | Self::Ports | Self::Mounts | Self::Grants(_) => "a list",
             Self::OneOrMany(_) | Self::EnvFiles => "a string or a list",

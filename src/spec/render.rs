@@ -16,9 +16,23 @@ const ORDER: [&str; 6] = [
     "name", "services", "networks", "volumes", "secrets", "configs",
 ];
 
-/// Renders the project as YAML that loads back to the same model: a dollar sign is written `$$`.
+/// How the dollar signs of values are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dollars {
+    /// Twice, so that loading it again takes none of them for a variable.
+    Doubled,
+    /// As they are: variables were not filled in.
+    AsTheyAre,
+}
+
+/// Renders the project as YAML that loads back to the same model.
 pub fn render_yaml(stack: &Stack) -> String {
-    let Json::Object(project) = render_json(stack) else {
+    to_yaml(&render_json(stack), Dollars::Doubled)
+}
+
+/// Writes a rendered project as YAML; what is only absent is left out.
+pub fn to_yaml(project: &Json, dollars: Dollars) -> String {
+    let Json::Object(project) = without_absences(project.clone()) else {
         return String::new();
     };
     let mut out = String::new();
@@ -28,11 +42,51 @@ pub fn render_yaml(stack: &Stack) -> String {
         .filter(|key| !ORDER.contains(key));
     for key in ORDER.into_iter().chain(rest) {
         if let Some(value) = project.get(key) {
-            let one = Map::from_iter([(key.to_owned(), escaped(value))]);
+            let one = Map::from_iter([(key.to_owned(), to_json(value, dollars))]);
             out += &emit(&Json::Object(one));
         }
     }
     out
+}
+
+/// Returns a rendered project as JSON that loads back to the same model.
+pub fn to_json(project: &Json, dollars: Dollars) -> Json {
+    match dollars {
+        Dollars::Doubled => escaped(project),
+        Dollars::AsTheyAre => project.clone(),
+    }
+}
+
+/// Writes any value as YAML.
+pub fn emit_yaml(value: &Json) -> String {
+    emit(value)
+}
+
+/// Leaves out what the JSON form says of things that are not there: `command: null`, `ipam: {}`. In an override, those
+/// would reset what they stand above.
+pub fn without_absences(mut project: Json) -> Json {
+    let each = |project: &mut Json, section: &str, change: fn(&mut Map<String, Json>)| {
+        let section = project.get_mut(section).and_then(Json::as_object_mut);
+        for value in section.into_iter().flat_map(Map::values_mut) {
+            if let Json::Object(fields) = value {
+                change(fields);
+            }
+        }
+    };
+    each(&mut project, "services", |service| {
+        for key in ["command", "entrypoint"] {
+            if service.get(key).is_some_and(Json::is_null) {
+                service.remove(key);
+            }
+        }
+    });
+    each(&mut project, "networks", |network| {
+        let ipam = network.get("ipam").and_then(Json::as_object);
+        if ipam.is_some_and(Map::is_empty) {
+            network.remove("ipam");
+        }
+    });
+    project
 }
 
 /// Renders the project as JSON, equal in value to what `docker compose config --format json` prints.

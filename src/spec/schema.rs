@@ -176,7 +176,7 @@ pub(crate) static PROJECT: &[Attribute] = &[
 /// A service (compose-spec 05-services.md).
 pub(crate) static SERVICE: &[Attribute] = &[
     later("annotations"),
-    later("attach"),
+    now("attach", Boolean),
     later("blkio_config"),
     now("build", Build),
     now("cap_add", List(&Text, Unique::Whole)),

@@ -1,6 +1,6 @@
 //! What one load reads and says, from the first file to the last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,15 +8,22 @@ use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dotenv::{self, Format};
 use super::load::{LoadOptions, ReadError, ReadFile};
-use super::source::{SourceId, Sources, Span};
+use super::origin::Trace;
+use super::source::{SourceId, Sources, Span, Spanned};
 use super::tree::Node;
 use super::yaml::parse;
+
+/// How many further places of an unset variable are shown.
+const MAX_PLACES: usize = 3;
 
 /// The largest file that is read, in bytes; nothing more of a file need be handed in than a byte beyond it.
 pub const MAX_FILE: usize = 32 << 20;
 
 /// Variables by name.
 pub(crate) type Environment = BTreeMap<String, String>;
+
+/// Variables by name, each with the place of its key in the dotenv file that sets it.
+pub(crate) type Provided = BTreeMap<String, Spanned<String>>;
 
 /// The state of one load.
 pub(crate) struct Session<'a> {
@@ -30,8 +37,12 @@ pub(crate) struct Session<'a> {
     opened: BTreeMap<PathBuf, SourceId>,
     /// Everything said.
     pub(crate) diagnostics: Diagnostics,
-    /// The first place of each variable that is not set.
-    pub(crate) unset: BTreeMap<String, Span>,
+    /// The places of each variable that is not set.
+    pub(crate) unset: BTreeMap<String, BTreeSet<Span>>,
+    /// Whether a Compose file could not be read, so that what it would have said is not missed.
+    pub(crate) is_partial: bool,
+    /// Where files and variables come from.
+    pub(crate) trace: Trace,
 }
 
 /// One Compose file, read.
@@ -56,19 +67,32 @@ impl<'a> Session<'a> {
             opened: BTreeMap::new(),
             diagnostics: Diagnostics::default(),
             unset: BTreeMap::new(),
+            is_partial: false,
+            trace: Trace::default(),
         }
     }
 
     /// Warns, once each, of the variables that are not set.
     pub(crate) fn warn_of_unset(&mut self) {
-        for (name, place) in std::mem::take(&mut self.unset) {
-            self.diagnostics.push(
-                Diagnostic::warning(
-                    place,
-                    format!("the \"{name}\" variable is not set, defaulting to a blank string"),
-                )
-                .hint(format!("write $${name} for a literal ${name}")),
+        for (name, places) in std::mem::take(&mut self.unset) {
+            let mut rest = places.into_iter();
+            let Some(first) = rest.next() else {
+                continue;
+            };
+            let mut diagnostic = Diagnostic::warning(
+                first,
+                format!("the \"{name}\" variable is not set, defaulting to a blank string"),
             );
+            for place in rest.by_ref().take(MAX_PLACES) {
+                diagnostic = diagnostic.note(place, "and here");
+            }
+            diagnostic = diagnostic.suggest(&name, self.trace.variables());
+            diagnostic = diagnostic.hint(format!("write $${name} for a literal ${name}"));
+            let more = rest.count();
+            if more > 0 {
+                diagnostic = diagnostic.hint(format!("it is named at {more} more places"));
+            }
+            self.diagnostics.push(diagnostic);
         }
     }
 
@@ -146,7 +170,7 @@ impl<'a> Session<'a> {
         id: SourceId,
         format: Format,
         lookup: &'l dotenv::Lookup<'l>,
-    ) -> Option<Environment> {
+    ) -> Option<Provided> {
         let text = &self.sources.get(id)?.text;
         if !self.diagnostics.take(Resource::Parsed, text.len(), None) {
             return None;
@@ -154,9 +178,17 @@ impl<'a> Session<'a> {
         let room = self.diagnostics.left(Resource::Filled);
         match dotenv::parse(text, format, lookup, room) {
             Ok(variables) => {
-                let pairs = variables
-                    .into_iter()
-                    .map(|(key, variable)| (key, variable.value));
+                let pairs = variables.into_iter().map(|(key, variable)| {
+                    let start = u32::try_from(variable.at).unwrap_or(u32::MAX);
+                    let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+                    let span = Span {
+                        source: id,
+                        start,
+                        end: start.saturating_add(length),
+                    };
+                    let value = variable.value;
+                    (key, Spanned { value, span })
+                });
                 Some(pairs.collect())
             }
             Err(error) => {
@@ -190,6 +222,9 @@ impl<'a> Session<'a> {
             Err(error) => {
                 let shown = self.shown(path);
                 let message = match error {
+                    ReadError::NotFound if what.ends_with(':') => {
+                        format!("{what} {}", shown.display())
+                    }
                     ReadError::NotFound => format!("{what} {} not found", shown.display()),
                     ReadError::Other(reason) => format!("{what} {}: {reason}", shown.display()),
                 };
@@ -270,7 +305,11 @@ mod tests {
             (b"\xff\xfe", "", None),
         ];
         for (bytes, text, fault) in rows {
-            assert_eq!(decoded(bytes.to_vec()), (text.to_owned(), fault), "{bytes:?}");
+            assert_eq!(
+                decoded(bytes.to_vec()),
+                (text.to_owned(), fault),
+                "{bytes:?}"
+            );
         }
     }
 }

@@ -109,9 +109,8 @@ impl Source {
     /// Makes a newline of each carriage return that none follows: YAML ends lines with either, and all that counts lines
     /// here with newlines alone. No byte moves.
     pub(crate) fn end_lines_with_newlines(&mut self) {
-        let is_lone = |bytes: &[u8], at: usize| {
-            bytes[at] == b'\r' && bytes.get(at + 1) != Some(&b'\n')
-        };
+        let is_lone =
+            |bytes: &[u8], at: usize| bytes[at] == b'\r' && bytes.get(at + 1) != Some(&b'\n');
         let bytes = self.text.as_bytes();
         if !(0..bytes.len()).any(|at| is_lone(bytes, at)) {
             return;
@@ -155,7 +154,9 @@ impl Source {
             _ => {
                 let block = newlines.partition_point(|&before| (before as usize) < number) - 1;
                 let end = at.min((block + 1) * BLOCK);
-                let newline = bytes[block * BLOCK..end].iter().rposition(|&b| is_newline(b));
+                let newline = bytes[block * BLOCK..end]
+                    .iter()
+                    .rposition(|&b| is_newline(b));
                 newline.map_or(0, |offset| block * BLOCK + offset + 1)
             }
         };

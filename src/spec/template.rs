@@ -51,6 +51,62 @@ pub(crate) enum TemplateErrorKind {
     },
 }
 
+/// A variable that a text names, whether or not filling it in would come to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Use<'a> {
+    /// The variable.
+    pub(crate) name: &'a str,
+    /// The bytes of the text that name it, from the dollar sign to the last letter or brace.
+    pub(crate) at: Range<usize>,
+    /// `-`, `+` or `?`, and whether a colon stands before it.
+    pub(crate) operator: Option<(char, bool)>,
+    /// What stands behind the operator, not filled in.
+    pub(crate) argument: &'a str,
+    /// The byte of the text where that begins.
+    pub(crate) argument_at: usize,
+}
+
+/// Returns the variables that `text` names, those within the braces of others left out; what is no template names none.
+pub(crate) fn uses(text: &str) -> Vec<Use<'_>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(dollar) = text[at..].find('$') {
+        let start = at + dollar;
+        let after = &text[start + 1..];
+        let length = name_length(after);
+        at = start + 1 + length.max(usize::from(after.starts_with('$')));
+        if length > 0 {
+            found.push(Use {
+                name: &after[..length],
+                at: start..at,
+                operator: None,
+                argument: "",
+                argument_at: at,
+            });
+        } else if after.starts_with('{')
+            && let Some(close) = closing_brace(after)
+            && let Some(braced) = Braced::parse(&after[1..close])
+        {
+            at = start + close + 2;
+            found.push(Use {
+                name: braced.name,
+                at: start..at,
+                operator: braced
+                    .operator
+                    .map(|(operator, colon)| (char::from(operator), colon)),
+                argument: braced.argument,
+                argument_at: at - 1 - braced.argument.len(),
+            });
+        }
+    }
+    found
+}
+
+/// Whether filling `text` in would come to a variable.
+pub(crate) fn names_variable(text: &str) -> bool {
+    text.contains('$') && !uses(text).is_empty()
+}
+
 /// Fills `text` in; what that comes to may have `room` bytes.
 pub(crate) fn substitute<'a>(
     text: &'a str,

@@ -66,6 +66,11 @@ impl Lock {
         &self.path
     }
 
+    /// Gives up the open file, which holds the lock until its last copy is closed, whoever has that.
+    pub fn into_file(self) -> std::fs::File {
+        self.file.into_file()
+    }
+
     /// Returns the open file, which holds the lock, for handing it to a child.
     pub fn file(&self) -> &fs_err::File {
         &self.file

@@ -24,4 +24,5 @@ pub mod random;
 pub mod ready;
 pub mod seccomp;
 pub mod signals;
+mod thread;
 pub mod timer;

@@ -2,16 +2,19 @@
 //! someone else may change is ever given to the kernel (`man 2 fsopen`, `open_tree`, `move_mount`, `mount_setattr`).
 #![expect(unsafe_code, reason = "mount_setattr is wrapped by no crate")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
     open_tree,
 };
+
+use crate::sys::{clone, thread};
 
 pub use rustix::mount::MountAttrFlags as Attributes;
 
@@ -66,6 +69,55 @@ impl Filesystem {
         }
         io::Error::new(plain.kind(), format!("{plain} ({})", words.join("; ")))
     }
+}
+
+/// Mounts a file system by the old call and returns the mount, detached. Its options are one string of up to a page, where
+/// [`Filesystem::set`] takes 255 bytes; `options` is given short paths of `directories`, in their order.
+///
+/// Errors: a directory that has another path than when it was opened, or none: the old call takes only what is mounted.
+pub fn mount_at_once(
+    kind: &str,
+    directories: &[BorrowedFd<'_>],
+    options: impl FnOnce(&[String]) -> String + Send,
+) -> io::Result<OwnedFd> {
+    /// Any directory that every host has.
+    const PLACE: &str = "/proc";
+    thread::run("mount", || {
+        let paths = directories.iter().map(path_of);
+        let paths = paths.collect::<io::Result<Vec<_>>>()?;
+        // What is mounted here is seen nowhere else, and gone with the thread but for the copy.
+        clone::unshare(clone::CLONE_NEWNS)?;
+        make_all_slaves()?;
+        // The same directories, as mounted in this namespace.
+        let opened = directories
+            .iter()
+            .zip(&paths)
+            .map(|(old, path)| open_again(*old, path));
+        let opened = opened.collect::<io::Result<Vec<_>>>()?;
+        let names: Vec<String> = opened.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        rustix::process::chdir("/proc/self/fd")?;
+        let options = CString::new(options(&names))?;
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount(kind, PLACE, kind, flags, Some(options.as_c_str()))?;
+        clone_tree(rustix::fs::CWD, Path::new(PLACE), Depth::One)
+    })?
+}
+
+/// Returns the path of an open directory.
+fn path_of(directory: &BorrowedFd<'_>) -> io::Result<PathBuf> {
+    fs_err::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
+/// Opens the path that `old` had.
+fn open_again(old: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    let (old, new) = (rustix::fs::fstat(old)?, rustix::fs::fstat(&opened)?);
+    if (old.st_dev, old.st_ino) != (new.st_dev, new.st_ino) {
+        let error = format!("`{}` is another directory now", path.display());
+        return Err(io::Error::other(error));
+    }
+    Ok(opened)
 }
 
 /// Whether a call concerns one mount or also those beneath it.

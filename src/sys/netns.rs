@@ -5,11 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::sys::thread;
+
 /// Makes a network namespace (`man 7 network_namespaces`) and returns a descriptor that keeps it alive; `lo` is down in it.
 ///
 /// Errors: not being privileged, or no memory for a thread or a namespace.
 pub fn create() -> io::Result<OwnedFd> {
-    in_thread(|| {
+    thread::run("netns", || {
         unshare(CloneFlags::CLONE_NEWNET)?;
         current()
     })?
@@ -25,7 +27,7 @@ pub fn current() -> io::Result<OwnedFd> {
 ///
 /// Errors: the thread cannot be made, the namespace cannot be joined, or `action` panicked.
 pub fn run_in<T: Send>(netns: BorrowedFd<'_>, action: impl FnOnce() -> T + Send) -> io::Result<T> {
-    in_thread(move || {
+    thread::run("netns", move || {
         enter(netns)?;
         Ok(action())
     })?
@@ -34,18 +36,6 @@ pub fn run_in<T: Send>(netns: BorrowedFd<'_>, action: impl FnOnce() -> T + Send)
 /// Moves the calling thread into `netns` for good: for a process of one thread.
 pub fn enter(netns: impl AsFd) -> io::Result<()> {
     Ok(setns(netns, CloneFlags::CLONE_NEWNET)?)
-}
-
-/// Runs `action` in a thread of its own.
-fn in_thread<T: Send>(action: impl FnOnce() -> T + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .name("netns".to_owned())
-            .stack_size(256 << 10)
-            .spawn_scoped(scope, action)?
-            .join()
-            .map_err(|_| io::Error::other("thread of a network namespace panicked"))
-    })
 }
 
 #[cfg(test)]

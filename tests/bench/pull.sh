@@ -3,7 +3,7 @@
 tree=$work/pull-tree
 mkdir -p "$tree" "$work/registry"
 (cd / && find usr/lib/x86_64-linux-gnu usr/share usr/lib/python3* -xdev -type f -size -2000k -printf '%s %p\n' 2>/dev/null | sort -k2 \
-  | awk '{ sum += $1; if (sum > 180e6) exit; print $2 }') > "$work/pull-list"
+  | awk '{ sum += $1 } sum <= 180e6 { print $2 }') > "$work/pull-list"
 tar -C / -cf "$work/layer.tar" -T "$work/pull-list"
 gzip -6 -k "$work/layer.tar"
 printf '%-52s %s\n' '  the layer' "$(stat -c %s "$work/layer.tar.gz") bytes of $(stat -c %s "$work/layer.tar")"

@@ -9,7 +9,11 @@ peer=${PEER:-}
 runs=${RUNS:-3}
 # /tmp, because the peers of a development machine see nothing else of it.
 work=$(mktemp -d /tmp/stack-bench.XXXXXX)
-stack() { "$binary" --root "$work/root" "$@"; }
+# As installed: what is kept on the disk, live state in /run, which is memory. The peer's daemons do the same.
+export STACK_ROOT=$work/root
+STACK_RUN=$(mktemp -d /run/stack-bench.XXXXXX)
+export STACK_RUN
+stack() { "$binary" "$@"; }
 cleanup() {
   cd /
   for project in "$work"/*/compose.yaml; do
@@ -17,7 +21,7 @@ cleanup() {
     [ -z "$peer" ] || $peer -f "$project" down -v -t 0 >/dev/null 2>&1 || true
   done
   [ -z "${registry_pid:-}" ] || kill "$registry_pid" 2>/dev/null || true
-  rm -rf "$work"
+  rm -rf "$work" "$STACK_RUN"
 }
 trap cleanup EXIT
 
@@ -63,7 +67,7 @@ running() { quiet compose "$1" up -d; }
 nothing() { :; }
 
 services one 1; services fifty 50; services many 200
-IMAGES=busybox:latest "$top/examples/base-images.sh" "$binary" --root "$work/root"
+IMAGES=busybox:latest "$top/examples/base-images.sh" "$binary"
 echo
 printf '%-52s %13s %13s  %-8s %s\n' work stack "${peer:+peer}" ratio budget
 project=one;   measure 'up -d, 1 service' '<= 1/10' down up; down ours; [ -z "$peer" ] || down theirs
@@ -72,7 +76,7 @@ measure 'up -d with nothing to do, 50 services' '<= 1/5' running up
 
 # What each running container costs beyond its own processes: the monitor and its child, proportionally shared.
 memory=0; count=0
-for pid in $(pgrep -f "monitor .*--root $work/root" || true) ; do
+for pid in $(pgrep -f "monitor .*--root $STACK_ROOT" || true) ; do
   kb=$(awk '/^Pss:/ { print $2 }' "/proc/$pid/smaps_rollup" 2>/dev/null || echo 0)
   memory=$((memory + kb)); count=$((count + 1))
 done

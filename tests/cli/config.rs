@@ -105,18 +105,14 @@ fn a_good_file_is_shown_resolved() {
     name: demo
     services:
       db:
-        command: null
-        entrypoint: null
         image: postgres:16
         networks:
           back: null
       web:
-        command: null
         depends_on:
           db:
             condition: service_started
             required: true
-        entrypoint: null
         image: busybox
         networks:
           front: null
@@ -127,22 +123,12 @@ fn a_good_file_is_shown_resolved() {
             volume: {}
     networks:
       back:
-        ipam: {}
         name: demo_back
-      default:
-        ipam: {}
-        name: demo_default
       front:
-        ipam: {}
         name: demo_front
-      spare:
-        ipam: {}
-        name: demo_spare
     volumes:
       data:
         name: demo_data
-      other:
-        name: demo_other
     ");
 }
 
@@ -154,14 +140,11 @@ fn named_services_bring_what_they_need() {
     name: demo
     services:
       db:
-        command: null
-        entrypoint: null
         image: postgres:16
         networks:
           back: null
     networks:
       back:
-        ipam: {}
         name: demo_back
     ");
     assert_snapshot!(with_file(THREE, &["config", "nosuch"]), @r"
@@ -244,4 +227,585 @@ fn a_file_that_cannot_be_read_is_named() {
     --- stderr
     error: compose file /: failed to read from file `/`: is a directory
     ");
+}
+
+/// A project with something for each option.
+const OPTIONS: &str = "\
+services:
+  web:
+    image: \"nginx:${TAG:-1.25}\"
+    build: {context: ./src}
+    command: echo $$HOME \"${GREETING:-a b}\"
+    environment: [FOO, \"BAR=${BAR}\"]
+    env_file: x.env
+    ports: [\"${PORT:-8080}:80\", \"443:443\"]
+    volumes: [\"./data:/data\", \"${DIR:-./d}:/d\", \"named:/n\"]
+    depends_on: [db]
+    deploy: {replicas: \"${N:-2}\"}
+  db:
+    image: postgres:16
+    container_name: ${REQ:?must be}
+    hostname: ${ALT:+alt}
+volumes: {named: {}}
+";
+
+/// Runs `stack` beside [`OPTIONS`] with `REQ` and `BAR` set.
+fn with_options(arguments: &[&str]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let project = directory.path().join("demo");
+    fs_err::create_dir(&project).unwrap();
+    write(&project.join("compose.yaml"), OPTIONS);
+    write(&project.join("x.env"), "E=1\nF=${BAR}\n");
+    let mut command = stack(&project, arguments);
+    command.env("REQ", "req").env("BAR", "b");
+    shown(&mut command).replace(directory.path().to_str().unwrap(), "/DIR")
+}
+
+#[test]
+fn variables_can_stay_as_they_are() {
+    assert_snapshot!(with_options(&["config", "--no-interpolate"]), @r#"
+    exit 0
+    --- stdout
+    name: demo
+    services:
+      db:
+        container_name: ${REQ:?must be}
+        hostname: ${ALT:+alt}
+        image: postgres:16
+        networks:
+          default: null
+      web:
+        build:
+          context: /DIR/demo/src
+          dockerfile: Dockerfile
+        command: echo $$HOME "${GREETING:-a b}"
+        depends_on:
+          db:
+            condition: service_started
+            required: true
+        deploy:
+          placement: {}
+          replicas: ${N:-2}
+        env_file:
+          - path: /DIR/demo/x.env
+        environment:
+          BAR: ${BAR}
+          FOO: null
+        image: nginx:${TAG:-1.25}
+        networks:
+          default: null
+        ports:
+          - ${PORT:-8080}:80
+          - mode: ingress
+            protocol: tcp
+            published: "443"
+            target: 443
+        volumes:
+          - bind: {}
+            source: /DIR/demo/data
+            target: /data
+            type: bind
+          - ${DIR:-./d}:/d
+          - source: named
+            target: /n
+            type: volume
+            volume: {}
+    networks:
+      default:
+        name: demo_default
+    volumes:
+      named:
+        name: demo_named
+    "#);
+}
+
+#[test]
+fn steps_can_be_left_out() {
+    let shown: String = [
+        "--no-normalize",
+        "--no-path-resolution",
+        "--no-env-resolution",
+    ]
+    .iter()
+    .map(|option| format!("{option}: {}", with_options(&["config", option])))
+    .collect();
+    assert_snapshot!(shown, @r#"
+    --no-normalize: exit 0
+    --- stdout
+    name: demo
+    services:
+      db:
+        container_name: req
+        image: postgres:16
+      web:
+        build:
+          context: /DIR/demo/src
+        command:
+          - echo
+          - $$HOME
+          - a b
+        depends_on:
+          db:
+            condition: service_started
+            required: true
+        deploy:
+          replicas: 2
+        environment:
+          BAR: b
+          E: "1"
+          F: b
+          FOO: null
+        image: nginx:1.25
+        ports:
+          - mode: ingress
+            protocol: tcp
+            published: "8080"
+            target: 80
+          - mode: ingress
+            protocol: tcp
+            published: "443"
+            target: 443
+        volumes:
+          - bind: {}
+            source: /DIR/demo/data
+            target: /data
+            type: bind
+          - bind: {}
+            source: /DIR/demo/d
+            target: /d
+            type: bind
+          - source: named
+            target: /n
+            type: volume
+            volume: {}
+    volumes:
+      named: {}
+    --no-path-resolution: exit 0
+    --- stdout
+    name: demo
+    services:
+      db:
+        container_name: req
+        image: postgres:16
+        networks:
+          default: null
+      web:
+        build:
+          context: ./src
+          dockerfile: Dockerfile
+        command:
+          - echo
+          - $$HOME
+          - a b
+        depends_on:
+          db:
+            condition: service_started
+            required: true
+        deploy:
+          placement: {}
+          replicas: 2
+        environment:
+          BAR: b
+          E: "1"
+          F: b
+          FOO: null
+        image: nginx:1.25
+        networks:
+          default: null
+        ports:
+          - mode: ingress
+            protocol: tcp
+            published: "8080"
+            target: 80
+          - mode: ingress
+            protocol: tcp
+            published: "443"
+            target: 443
+        volumes:
+          - bind: {}
+            source: ./data
+            target: /data
+            type: bind
+          - bind: {}
+            source: ./d
+            target: /d
+            type: bind
+          - source: named
+            target: /n
+            type: volume
+            volume: {}
+    networks:
+      default:
+        name: demo_default
+    volumes:
+      named:
+        name: demo_named
+    --no-env-resolution: exit 0
+    --- stdout
+    name: demo
+    services:
+      db:
+        container_name: req
+        image: postgres:16
+        networks:
+          default: null
+      web:
+        build:
+          context: /DIR/demo/src
+          dockerfile: Dockerfile
+        command:
+          - echo
+          - $$HOME
+          - a b
+        depends_on:
+          db:
+            condition: service_started
+            required: true
+        deploy:
+          placement: {}
+          replicas: 2
+        env_file:
+          - path: /DIR/demo/x.env
+        environment:
+          BAR: b
+          FOO: null
+        image: nginx:1.25
+        networks:
+          default: null
+        ports:
+          - mode: ingress
+            protocol: tcp
+            published: "8080"
+            target: 80
+          - mode: ingress
+            protocol: tcp
+            published: "443"
+            target: 443
+        volumes:
+          - bind: {}
+            source: /DIR/demo/data
+            target: /data
+            type: bind
+          - bind: {}
+            source: /DIR/demo/d
+            target: /d
+            type: bind
+          - source: named
+            target: /n
+            type: volume
+            volume: {}
+    networks:
+      default:
+        name: demo_default
+    volumes:
+      named:
+        name: demo_named
+    "#);
+}
+
+#[test]
+fn what_does_not_fit_together_can_be_shown() {
+    let text = "services: {a: {image: x, networks: [nosuch], depends_on: [b]}}\n";
+    assert_snapshot!(with_file(text, &["config", "--no-consistency"]), @r"
+    exit 0
+    --- stdout
+    name: demo
+    services:
+      a:
+        depends_on:
+          b:
+            condition: service_started
+            required: true
+        image: x
+        networks:
+          nosuch: null
+    ");
+}
+
+#[test]
+fn variables_are_listed() {
+    let shown: String = [
+        &["--variables"][..],
+        &["--variables", "--format", "json"],
+        &["--variables", "--format", "yaml"],
+    ]
+    .iter()
+    .map(|options| with_options(&[&["config"], *options].concat()))
+    .collect();
+    assert_snapshot!(shown, @r#"
+    exit 0
+    --- stdout
+    NAME                REQUIRED            DEFAULT VALUE       ALTERNATE VALUE
+    ALT                 false                                   alt
+    BAR                 false
+    DIR                 false               ./d
+    GREETING            false               a b
+    N                   false               2
+    PORT                false               8080
+    REQ                 true
+    TAG                 false               1.25
+    exit 0
+    --- stdout
+    {
+      "ALT": {
+        "DefaultValue": "",
+        "Name": "ALT",
+        "PresenceValue": "alt",
+        "Required": false
+      },
+      "BAR": {
+        "DefaultValue": "",
+        "Name": "BAR",
+        "PresenceValue": "",
+        "Required": false
+      },
+      "DIR": {
+        "DefaultValue": "./d",
+        "Name": "DIR",
+        "PresenceValue": "",
+        "Required": false
+      },
+      "GREETING": {
+        "DefaultValue": "a b",
+        "Name": "GREETING",
+        "PresenceValue": "",
+        "Required": false
+      },
+      "N": {
+        "DefaultValue": "2",
+        "Name": "N",
+        "PresenceValue": "",
+        "Required": false
+      },
+      "PORT": {
+        "DefaultValue": "8080",
+        "Name": "PORT",
+        "PresenceValue": "",
+        "Required": false
+      },
+      "REQ": {
+        "DefaultValue": "",
+        "Name": "REQ",
+        "PresenceValue": "",
+        "Required": true
+      },
+      "TAG": {
+        "DefaultValue": "1.25",
+        "Name": "TAG",
+        "PresenceValue": "",
+        "Required": false
+      }
+    }
+    exit 0
+    --- stdout
+    ALT:
+      defaultvalue: ""
+      name: ALT
+      presencevalue: alt
+      required: false
+    BAR:
+      defaultvalue: ""
+      name: BAR
+      presencevalue: ""
+      required: false
+    DIR:
+      defaultvalue: ./d
+      name: DIR
+      presencevalue: ""
+      required: false
+    GREETING:
+      defaultvalue: a b
+      name: GREETING
+      presencevalue: ""
+      required: false
+    "N":
+      defaultvalue: "2"
+      name: "N"
+      presencevalue: ""
+      required: false
+    PORT:
+      defaultvalue: "8080"
+      name: PORT
+      presencevalue: ""
+      required: false
+    REQ:
+      defaultvalue: ""
+      name: REQ
+      presencevalue: ""
+      required: true
+    TAG:
+      defaultvalue: "1.25"
+      name: TAG
+      presencevalue: ""
+      required: false
+    "#);
+}
+
+#[test]
+fn json_is_what_docker_compose_prints() {
+    let shown = with_options(&["config", "--format", "json", "db"]);
+    assert_snapshot!(shown, @r#"
+    exit 0
+    --- stdout
+    {
+      "name": "demo",
+      "networks": {
+        "default": {
+          "ipam": {},
+          "name": "demo_default"
+        }
+      },
+      "services": {
+        "db": {
+          "command": null,
+          "container_name": "req",
+          "entrypoint": null,
+          "image": "postgres:16",
+          "networks": {
+            "default": null
+          }
+        }
+      }
+    }
+    "#);
+    let doubled = with_options(&["config", "--format", "json"]);
+    assert!(doubled.contains("\"$$HOME\""), "{doubled}");
+}
+
+#[test]
+fn hashes_are_stable_and_of_what_containers_are_compared_by() {
+    let hash = |text: &str, asked: &str| with_file(text, &["config", "--hash", asked]);
+    let one = "services: {a: {image: x, command: c}, b: {image: y}}\n";
+    let both = hash(one, "*");
+    assert_eq!(hash(one, "b,a"), both);
+    let lines: Vec<&str> = both.lines().skip(2).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines
+            .iter()
+            .zip(["a ", "b "])
+            .all(|(line, name)| line.starts_with(name) && line.len() == 2 + 64),
+        "{both}"
+    );
+    // How many, and in which order, is nothing of a container's.
+    let same =
+        "services: {b: {image: y, scale: 3}, a: {command: [c], image: x, depends_on: [b]}}\n";
+    assert_eq!(hash(same, "*"), both);
+    assert_ne!(
+        hash(
+            "services: {a: {image: x, command: d}, b: {image: y}}\n",
+            "*"
+        ),
+        both
+    );
+    assert_snapshot!(hash(one, "nosuch"), @r"
+    exit 1
+    --- stderr
+    error: no such service: nosuch
+    ");
+}
+
+#[test]
+fn origins_are_shown_beside_the_values() {
+    assert_snapshot!(with_options(&["config", "--origin", "db"]), @r"
+    exit 0
+    --- stdout
+    name: demo               # name of the directory
+    services:
+      db:
+        container_name: req  # compose.yaml:14:21, REQ from environment
+        image: postgres:16   # compose.yaml:13:12
+        networks:
+          default: null      # default, for compose.yaml:12:3
+    networks:
+      default:
+        name: demo_default   # default, for compose.yaml:12:3
+    ");
+    assert_snapshot!(with_options(&["config", "--origin", "--format", "json", "db"]), @r#"
+    exit 0
+    --- stdout
+    {
+      "/name": {
+        "kind": "directory",
+        "value": "demo"
+      },
+      "/networks/default/name": {
+        "kind": "default",
+        "place": {
+          "column": 3,
+          "line": 12,
+          "path": "compose.yaml"
+        },
+        "value": "demo_default"
+      },
+      "/services/db/container_name": {
+        "kind": "file",
+        "place": {
+          "column": 21,
+          "line": 14,
+          "path": "compose.yaml"
+        },
+        "value": "req",
+        "variables": [
+          {
+            "at": {
+              "column": 21,
+              "line": 14,
+              "path": "compose.yaml"
+            },
+            "name": "REQ",
+            "source": "environment"
+          }
+        ]
+      },
+      "/services/db/image": {
+        "kind": "file",
+        "place": {
+          "column": 12,
+          "line": 13,
+          "path": "compose.yaml"
+        },
+        "value": "postgres:16"
+      },
+      "/services/db/networks/default": {
+        "kind": "default",
+        "place": {
+          "column": 3,
+          "line": 12,
+          "path": "compose.yaml"
+        },
+        "value": null
+      }
+    }
+    "#);
+}
+
+#[test]
+fn the_schema_is_json_and_needs_no_file() {
+    let shown = run(&["config", "--schema"]);
+    let text = shown.strip_prefix("exit 0\n--- stdout\n").unwrap();
+    let schema: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(
+        schema.get("$schema").and_then(serde_json::Value::as_str),
+        Some("https://json-schema.org/draft/2020-12/schema")
+    );
+}
+
+#[test]
+fn convert_is_config() {
+    assert_eq!(
+        with_file(THREE, &["convert", "--services"]),
+        with_file(THREE, &["config", "--services"])
+    );
+}
+
+#[test]
+fn an_image_whose_registry_does_not_answer_is_named() {
+    let text = "services: {a: {image: \"localhost:1/x:2\"}}\n";
+    let shown = with_file(text, &["config", "--lock-image-digests"]);
+    let first = shown.lines().nth(2).unwrap_or_default();
+    assert!(
+        shown.starts_with("exit 1\n--- stderr\n") && first.contains("localhost:1/x:2"),
+        "{shown}"
+    );
 }

@@ -21,6 +21,9 @@ use stack::sys::atomic::Durability;
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A named pipe in the run directory: while it is there, monitors wait for its end before they begin.
+const HOLD: &str = "hold";
+
 /// The default capabilities of Docker (moby oci/caps/defaults.go).
 const CAPABILITIES: u64 = 0xa804_25fb;
 
@@ -246,6 +249,22 @@ impl Instance {
         pids.find(|pid| Some(*pid) != self.get(id).pid() && is_sidecar(*pid))
     }
 
+    /// Returns the pid of the process that keeps the container's terminal.
+    pub(crate) fn keeper(&self, id: &ContainerId) -> i32 {
+        self.until_keeper(id, |_| true)
+    }
+
+    /// Waits for a keeper that is as `wanted` says.
+    pub(crate) fn until_keeper(&self, id: &ContainerId, wanted: impl Fn(i32) -> bool) -> i32 {
+        let keeper = || {
+            let live = fs_err::read(self.runtime.layout().live(id)).unwrap();
+            let live: stack::runtime::record::Live = serde_json::from_slice(&live).unwrap();
+            live.keeper.map(|keeper| keeper.pid)
+        };
+        self.until(id, |_| keeper().is_some_and(&wanted));
+        keeper().unwrap()
+    }
+
     /// Returns what the monitor noted.
     pub(crate) fn trouble(&self, id: &ContainerId) -> String {
         let path = self.runtime.layout().control(id).join("trouble");
@@ -255,6 +274,14 @@ impl Instance {
     /// Opens the same instance once more, as another command would.
     pub(crate) fn again(&self) -> Runtime {
         open(self.directory.path(), &self.id)
+    }
+
+    /// Makes every monitor that is started from now on wait before it does anything.
+    pub(crate) fn hold_monitors(&self) -> Held {
+        let path = self.runtime.layout().run.join(HOLD);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        Held { path }
     }
 
     /// The arguments with which this program becomes a caller for this instance.
@@ -267,6 +294,21 @@ impl Instance {
             .arg(id.as_str())
             .arg(if sidecar { "sidecar" } else { "alone" });
         command
+    }
+}
+
+/// Monitors that wait.
+pub(crate) struct Held {
+    path: PathBuf,
+}
+
+impl Held {
+    /// Waits until one waits; it goes on when what is returned is dropped, and those that come later do not wait.
+    pub(crate) fn one(self) -> fs_err::File {
+        let mut options = fs_err::OpenOptions::new();
+        let end = options.write(true).open(&self.path).unwrap();
+        fs_err::remove_file(&self.path).unwrap();
+        end
     }
 }
 
@@ -334,10 +376,17 @@ impl Sandbox for Door {
 /// Is the monitor.
 pub(crate) fn be_the_monitor() -> ExitCode {
     match MonitorArgs::parse(std::env::args_os().skip(2)) {
-        Some(arguments) => match monitor::run(&arguments, &mut Door) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Some(arguments) => {
+            let hold = arguments.run.join(HOLD);
+            if hold.exists() {
+                // Until the test has closed its end: the monitor has done nothing yet.
+                fs_err::read(hold).unwrap();
+            }
+            match monitor::run(&arguments, &mut Door) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
         None => ExitCode::from(2),
     }
 }
@@ -436,4 +485,14 @@ fn make_layer(layer: &Path) {
     ] {
         std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
     }
+}
+
+/// Returns a line of `smaps_rollup`, KiB.
+pub(crate) fn memory(pid: i32, what: &str) -> u64 {
+    let text = fs_err::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{what}:")))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

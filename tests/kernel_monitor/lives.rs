@@ -9,7 +9,7 @@ use stack::runtime::{RuntimeError, StartError, StopOptions};
 use stack::sys::atomic::Durability;
 
 use crate::Case;
-use crate::fixture::{Instance, health};
+use crate::fixture::{Instance, health, memory};
 
 /// The cases of this file.
 pub(crate) const CASES: &[Case] = &[
@@ -333,14 +333,4 @@ fn measures() {
             .remove(id, true, Durability::Cached)
             .unwrap();
     }
-}
-
-/// Returns a line of `smaps_rollup`, KiB.
-fn memory(pid: i32, what: &str) -> u64 {
-    let text = fs_err::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with(&format!("{what}:")))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -102,7 +102,7 @@ fn what_a_file_is_at_all() {
     };
     assert_eq!(
         said(&load(&missing, &files)),
-        "error: compose file sub/other.yaml not found\nerror: couldn't find env file: no.env not found\n"
+        "error: compose file sub/other.yaml not found\nerror: couldn't find env file: no.env\n"
     );
 }
 
@@ -264,6 +264,7 @@ fn variables() {
         "services:\n  web:\n    image: a:$TAG\n    command: echo ${TAG} ${OTHER}\n    user: ${}\n    hostname: \"${MUST:?set it}\"\n    domainname: '$$X ${A:-b}'\n",
         "
 compose.yaml:3:14: warning: the \"TAG\" variable is not set, defaulting to a blank string
+  note: compose.yaml:4:19: and here
   hint: write $$TAG for a literal $TAG
 compose.yaml:4:26: warning: the \"OTHER\" variable is not set, defaulting to a blank string
   hint: write $$OTHER for a literal $OTHER
@@ -442,6 +443,7 @@ inc.yaml:1:11: error: include cycle detected: compose.yaml -> inc.yaml -> compos
   note: compose.yaml:1:11: included from compose.yaml
 inc.yaml:2:23: error: services.i.image must be a string
   label: this is a number
+  note: compose.yaml:1:11: included from here
   hint: put it in quotes: \"1\"
 "
     );

@@ -5,5 +5,8 @@
 
 mod diagnostics;
 mod hostile;
+mod origin;
 mod pipeline;
+mod round_trip;
+mod schema;
 mod support;

@@ -355,8 +355,6 @@ services:
     build:
       context: /work/app/base
       dockerfile: Dockerfile
-    command: null
-    entrypoint: null
     env_file:
       - path: /work/app/base/e.env
     environment:
@@ -377,8 +375,6 @@ services:
         target: /m
         type: bind
   inc:
-    command: null
-    entrypoint: null
     environment:
       B: over
       C: c
@@ -392,7 +388,6 @@ services:
         type: bind
 networks:
   default:
-    ipam: {}
     name: app_default
 ";
     assert_eq!(yaml(&load(&options(), &files)), expected);

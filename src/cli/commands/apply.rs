@@ -200,7 +200,10 @@ impl Apply<'_> {
             Err(error) => {
                 let text = match error {
                     CliError::Ended(_) => "interrupted".to_owned(),
-                    error => error.text(false).trim_end().to_owned(),
+                    error => error
+                        .text(crate::cli::render::diagnostic::Drawing::plain())
+                        .trim_end()
+                        .to_owned(),
                 };
                 round.sum_up(&self.source_name, "failed", Some(&text));
             }
@@ -305,7 +308,7 @@ impl Apply<'_> {
 
     /// Loads the project of the source.
     fn load(&self, checkout: Option<&Checkout>) -> Result<Loaded, CliError> {
-        let mut options = self.context.load_options(true)?;
+        let mut options = self.context.load_options(crate::spec::Steps::default())?;
         let directory = match (&self.source, checkout) {
             (_, Some(checkout)) => &checkout.directory,
             (Source::Directory(directory), None) => directory,

@@ -33,7 +33,8 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         pulls: true,
     });
     let work = engine.build(&loaded.stack, &options, &progress, &cancel);
-    drive(work, &progress, &mut interrupts, &cancel).await
+    let done = drive(work, &progress, &mut interrupts, &cancel).await;
+    done.map_err(|error| error.at(&loaded))
 }
 
 /// Reads `NAME=VALUE`; a name alone takes its value from the environment, or has none.

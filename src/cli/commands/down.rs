@@ -1,10 +1,10 @@
 //! `stack down`.
 
-use super::{is_on, timeout};
+use super::timeout;
 use crate::cli::args::DownArgs;
-use crate::cli::context::Context;
+use crate::cli::context::{Context, is_on};
 use crate::cli::failure::CliError;
-use crate::cli::render::progress::Shown;
+use crate::cli::render::progress::{Shown, render_plans};
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
 use crate::plan::options::DownOptions;
@@ -16,7 +16,7 @@ pub(super) async fn run(context: &Context, args: DownArgs) -> Result<(), CliErro
     let environment = target
         .loaded
         .as_ref()
-        .map_or(&context.environment, |loaded| &loaded.environment);
+        .map_or(&context.settings, |loaded| &loaded.environment);
     let options = DownOptions {
         services: args.services,
         volumes: args.volumes,
@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, args: DownArgs) -> Result<(), CliErro
             .warnings()
             .iter()
             .for_each(|warning| context.warn(warning));
-        return context.out(planned.to_string());
+        return context.out(render_plans(&planned, context.progress));
     }
     let mut interrupts = Interrupts::listen()?;
     let cancel = Cancel::default();

@@ -1,6 +1,6 @@
 //! Copying log lines to the terminal, for `logs` and attached `up`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,6 +10,7 @@ use crate::cli::args::LogLook;
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::logs::{LogPainter, LogStyle};
+use crate::cli::render::progress::Progress;
 use crate::engine::LogStream;
 use crate::engine::cancel::Cancel;
 use crate::engine::view::{ContainerView, LogKind, LogLine};
@@ -38,24 +39,27 @@ pub(super) struct Ends {
 /// Copies lines.
 pub(super) struct Follow<'a> {
     context: &'a Context,
-    painter: LogPainter,
+    painter: &'a RefCell<LogPainter>,
     /// Services whose lines are shown; all where `None`.
     pub(super) shown: Option<BTreeSet<String>>,
-    /// Services that are never shown.
-    pub(super) hidden: BTreeSet<String>,
-    /// Which ends matter.
+    /// Which ends matter, of the shown services and of `verdict_of`.
     pub(super) ends_on: EndsOn,
+    /// A service whose end matters though it may not be shown.
+    pub(super) verdict_of: Option<String>,
+    /// What is drawn on the same terminal.
+    pub(super) beside: Option<&'a Progress<'a>>,
 }
 
 impl<'a> Follow<'a> {
     /// Shows every line; no end matters.
-    pub(super) fn new(context: &'a Context, painter: LogPainter) -> Self {
+    pub(super) fn new(context: &'a Context, painter: &'a RefCell<LogPainter>) -> Self {
         Self {
             context,
             painter,
             shown: None,
-            hidden: BTreeSet::new(),
             ends_on: EndsOn::Nothing,
+            verdict_of: None,
+            beside: None,
         }
     }
 
@@ -82,7 +86,9 @@ impl<'a> Follow<'a> {
                     EndsOn::Failure => code != 0,
                     EndsOn::Exit => true,
                 };
-                if matters && !ends.happened.is_cancelled() {
+                let of_interest =
+                    self.is_shown(&line) || self.verdict_of.as_ref() == Some(&line.service);
+                if matters && of_interest && !ends.happened.is_cancelled() {
                     ends.code.set(code);
                     ends.happened.cancel();
                 }
@@ -100,27 +106,32 @@ impl<'a> Follow<'a> {
             Poll::Ready(line) => Ok(line?),
             Poll::Pending => {
                 self.context.flush()?;
+                self.beside.inspect(|progress| progress.come_back());
                 Ok(next.await?)
             }
         }
     }
 
+    fn is_shown(&self, line: &LogLine) -> bool {
+        let shown = self.shown.as_ref();
+        shown.is_none_or(|shown| shown.contains(&line.service))
+    }
+
     fn show(&mut self, line: &LogLine) -> Result<(), CliError> {
-        let is_shown = self
-            .shown
-            .as_ref()
-            .is_none_or(|shown| shown.contains(&line.service));
-        if !is_shown || self.hidden.contains(&line.service) {
+        if !self.is_shown(line) {
             return Ok(());
         }
-        let bytes = self.painter.render(line);
-        match line.kind {
-            LogKind::Text { stderr: true, .. } => {
-                self.context.flush()?;
-                self.context.printer.err(bytes);
-                Ok(())
-            }
-            LogKind::Text { .. } | LogKind::Exited { .. } => self.context.out(bytes),
+        let bytes = self.painter.borrow_mut().render(line);
+        let to_err = matches!(line.kind, LogKind::Text { stderr: true, .. });
+        if to_err || self.context.printer.out_look.terminal {
+            self.beside.inspect(|progress| progress.make_way());
+        }
+        if to_err {
+            self.context.flush()?;
+            self.context.printer.err(bytes);
+            Ok(())
+        } else {
+            self.context.out(bytes)
         }
     }
 }

@@ -1,9 +1,11 @@
 //! `stack logs`.
 
+use std::cell::RefCell;
+
 use super::check_services;
 use super::follow::{Follow, painter};
 use crate::cli::args::LogsArgs;
-use crate::cli::context::{Context, now};
+use crate::cli::context::{Context, Target, now};
 use crate::cli::failure::CliError;
 use crate::cli::signals::Interrupts;
 use crate::cli::time::parse_time;
@@ -27,25 +29,29 @@ pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), CliErro
     }
     let engine = context.engine()?;
     let containers = engine.containers(Some(&target.project), true)?;
-    let painter = painter(
+    let painter = RefCell::new(painter(
         context,
         &target.project,
         &containers,
         (args.look, args.timestamps),
-    );
+    ));
     let mut stream = engine.logs(
         &target.project,
         &LogQuery {
-            services: args.services,
+            services: if args.services.is_empty() {
+                attached_services(&target)
+            } else {
+                args.services
+            },
             follow: args.follow,
             tail: args.tail.0,
             since_ns,
             until_ns,
-            past_ends: false,
+            ..LogQuery::default()
         },
     )?;
     let mut interrupts = Interrupts::listen()?;
-    let mut follow = Follow::new(context, painter);
+    let mut follow = Follow::new(context, &painter);
     tokio::select! {
         biased;
         result = follow.copy(&mut stream) => result,
@@ -54,6 +60,23 @@ pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), CliErro
             if args.follow { Ok(()) } else { Err(CliError::Ended(130)) }
         }
     }
+}
+
+/// Returns the services whose output is shown where none is named; none where that is all of them.
+fn attached_services(target: &Target) -> Vec<String> {
+    let Some(loaded) = &target.loaded else {
+        return Vec::new();
+    };
+    let services = loaded.stack.services.iter().chain(&loaded.stack.disabled);
+    let (attached, silent): (Vec<_>, Vec<_>) =
+        services.partition(|(_, service)| service.attach != Some(false));
+    if silent.is_empty() {
+        return Vec::new();
+    }
+    attached
+        .into_iter()
+        .map(|(name, _)| name.to_string())
+        .collect()
 }
 
 fn time(option: &str, text: &str) -> Result<i128, CliError> {

@@ -17,7 +17,6 @@ mod up;
 mod version;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::args::{Command, ImageCommand};
@@ -75,10 +74,4 @@ fn check_services(stack: &Stack, names: &[String]) -> Result<(), CliError> {
         None => Ok(()),
         Some(name) => Err(PlanError::NoSuchService { name: name.clone() }.into()),
     }
-}
-
-/// Whether a switch in the environment is on (Go `strconv.ParseBool`).
-fn is_on(environment: &BTreeMap<String, String>, name: &str) -> bool {
-    let value = environment.get(name).map(String::as_str);
-    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
 }

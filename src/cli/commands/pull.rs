@@ -35,5 +35,6 @@ pub(super) async fn run(context: &Context, args: PullArgs) -> Result<(), CliErro
     };
     let progress = Progress::new(&context.printer, mode, shown);
     let work = engine.pull(&loaded.stack, &options, &progress, &cancel);
-    drive(work, &progress, &mut interrupts, &cancel).await
+    let done = drive(work, &progress, &mut interrupts, &cancel).await;
+    done.map_err(|error| error.at(&loaded))
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::attached::{self, Attached};
-use super::{check_services, is_on, timeout, watch};
+use super::{check_services, timeout};
 use crate::cli::args::{PullArg, UpArgs};
-use crate::cli::context::{Context, now};
+use crate::cli::context::{Context, is_on};
 use crate::cli::failure::CliError;
-use crate::cli::render::progress::Shown;
+use crate::cli::render::progress::{Shown, render_plans};
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
 use crate::plan::options::{BuildImages, Recreate, UpOptions};
@@ -24,14 +24,20 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
     check_services(stack, &args.no_attach)?;
     check_services(stack, args.exit_code_from.as_slice())?;
     let options = options(args, &loaded);
+    if options.remove_orphans && options.ignore_orphans {
+        return Err(CliError::usage(
+            "COMPOSE_IGNORE_ORPHANS and `--remove-orphans` (COMPOSE_REMOVE_ORPHANS) exclude each other",
+        ));
+    }
     let engine = context.engine()?;
     if context.global.dry_run {
-        let planned = engine.plan_up(stack, &options).await?;
+        let planned = engine.plan_up(stack, &options).await;
+        let planned = planned.map_err(|error| CliError::from(error).at(&loaded))?;
         planned
             .warnings()
             .iter()
             .for_each(|warning| context.warn(warning));
-        return context.out(planned.to_string());
+        return context.out(render_plans(&planned, context.progress));
     }
     // Before anything is built: what changes from now on is not lost.
     let watcher = if args.watch {
@@ -40,46 +46,27 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
         None
     };
     let mut interrupts = Interrupts::listen()?;
-    let since_ns = now().as_nanosecond();
-    let cancel = Cancel::default();
-    let progress = context.show(Shown {
-        title: "Running",
-        builds: !args.quiet_build,
-        pulls: !args.quiet_pull,
-    });
-    let work = engine.up(stack, &options, &progress, &cancel);
-    let result = drive(work, &progress, &mut interrupts, &cancel).await;
     if args.detach || args.no_start || options.wait {
-        return result;
+        let cancel = Cancel::default();
+        let progress = context.show(Shown {
+            title: "Running",
+            builds: !args.quiet_build,
+            pulls: !args.quiet_pull,
+        });
+        let work = engine.up(stack, &options, &progress, &cancel);
+        let done = drive(work, &progress, &mut interrupts, &cancel).await;
+        return done.map_err(|error| error.at(&loaded));
     }
     let attached = Attached {
         context,
         engine: &engine,
         stack,
         args,
-        since_ns,
+        options: &options,
         watching: Cancel::default(),
     };
-    match (result, watcher) {
-        (Ok(()), None) => attached::stay(&attached, &mut interrupts).await,
-        (Ok(()), Some(watcher)) => {
-            let watch = watch::beside(context, watcher, args.quiet_build, &attached.watching);
-            let stay = async {
-                let stayed = attached::stay(&attached, &mut interrupts).await;
-                attached.watching.cancel();
-                stayed
-            };
-            let (stayed, ()) = tokio::join!(stay, watch);
-            stayed
-        }
-        // Nothing is left running behind the user's back.
-        (Err(error), _) if cancel.is_cancelled() => {
-            attached::stop_after_interrupt(&attached, &mut interrupts)
-                .await
-                .and(Err(error))
-        }
-        (Err(error), _) => Err(error),
-    }
+    let done = attached::run(&attached, watcher, &mut interrupts).await;
+    done.map_err(|error| error.at(&loaded))
 }
 
 fn options(args: &UpArgs, loaded: &Loaded) -> UpOptions {
@@ -96,6 +83,7 @@ fn options(args: &UpArgs, loaded: &Loaded) -> UpOptions {
         },
         always_recreate_deps: args.always_recreate_deps,
         remove_orphans: args.remove_orphans || is_on(&loaded.environment, "COMPOSE_REMOVE_ORPHANS"),
+        ignore_orphans: is_on(&loaded.environment, "COMPOSE_IGNORE_ORPHANS"),
         renew_anonymous_volumes: args.renew_anon_volumes,
         scale: args.scale.iter().cloned().collect(),
         pull: args.pull.map(|pull| match pull {

@@ -20,8 +20,8 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 
-use super::paint;
-use super::text::visible;
+use super::text::{visible, without_numbers};
+use super::{Printer, paint};
 use crate::spec::source::{Source, SourceId, Sources, Span};
 use crate::spec::{Diagnostic, Severity};
 
@@ -32,11 +32,50 @@ const AROUND: usize = 120;
 /// Lines between two places of one file that are still drawn as one excerpt.
 const NEAR_LINES: usize = 20;
 
+/// Columns of an excerpt where no terminal says how many it has.
+const COLUMNS: usize = 140;
+
+/// How excerpts are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drawing {
+    /// Whether colours may be used.
+    pub(crate) colour: bool,
+    /// How wide a line may be; longer ones are cut around the place that they are shown for.
+    pub(crate) columns: usize,
+}
+
+impl Drawing {
+    /// As standard error shows it.
+    pub(crate) fn on(printer: &Printer) -> Self {
+        let look = printer.err_look;
+        Self {
+            colour: look.colour,
+            columns: if look.terminal {
+                Printer::size().0
+            } else {
+                COLUMNS
+            },
+        }
+    }
+
+    /// As wide as no terminal asks otherwise, without colours.
+    pub(crate) fn plain() -> Self {
+        Self {
+            colour: false,
+            columns: COLUMNS,
+        }
+    }
+}
+
 /// Renders every diagnostic of a load, each with an empty line after it.
-pub(crate) fn render_all(diagnostics: &[Diagnostic], sources: &Sources, colour: bool) -> String {
+pub(crate) fn render_all(
+    diagnostics: &[Diagnostic],
+    sources: &Sources,
+    drawing: Drawing,
+) -> String {
     let mut text = String::new();
     for diagnostic in diagnostics {
-        text.push_str(&render(diagnostic, sources, colour));
+        text.push_str(&render(diagnostic, sources, drawing));
         text.push_str("\n\n");
     }
     text.truncate(text.trim_end_matches('\n').len());
@@ -57,22 +96,7 @@ pub(crate) fn render_chain(
     render_message("error", &chain(error), hints, colour)
 }
 
-/// Joins an error and its causes: `a: b: c`.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !message.ends_with(&words) {
-            if !message.is_empty() {
-                message.push_str(": ");
-            }
-            message.push_str(&words);
-        }
-        cause = error.source();
-    }
-    message
-}
+pub(crate) use crate::engine::chain;
 
 /// Renders `error: message` or `warning: message`, then a line a hint. Lines after a message's first are indented.
 pub(crate) fn render_message(level: &str, message: &str, hints: &[String], colour: bool) -> String {
@@ -85,7 +109,7 @@ pub(crate) fn render_message(level: &str, message: &str, hints: &[String], colou
         Style::new().bold().fg_color(Some(colours.into())),
         level,
     );
-    let message = visible(message.trim_end()).replace('\n', "\n    ");
+    let message = visible(without_numbers(message).trim_end()).replace('\n', "\n    ");
     let mut text = format!("{level}: {message}\n");
     text.push_str(&render_hints(hints, colour));
     text
@@ -108,7 +132,8 @@ pub(crate) fn render_hints(hints: &[String], colour: bool) -> String {
     text
 }
 
-fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
+fn render(diagnostic: &Diagnostic, sources: &Sources, drawing: Drawing) -> String {
+    let colour = drawing.colour;
     let (level, word) = match diagnostic.severity {
         Severity::Error => (Level::ERROR, "error"),
         Severity::Warning => (Level::WARNING, "warning"),
@@ -129,7 +154,8 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
             None => frames.push(Frame::new(mark)),
         }
     }
-    let mut group = Group::with_title(level.primary_title(visible(&diagnostic.message)));
+    let mut group =
+        Group::with_title(level.primary_title(visible(&without_numbers(&diagnostic.message))));
     for frame in &frames {
         if let Some(origin) = frame.origin() {
             group = group.element(origin);
@@ -147,7 +173,7 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, colour: bool) -> String {
     } else {
         Renderer::plain()
     };
-    renderer.render(&[group])
+    renderer.term_width(drawing.columns).render(&[group])
 }
 
 /// One marked place: a part of one line.
@@ -185,6 +211,9 @@ impl<'a> Mark<'a> {
         let start = text.floor_char_boundary(usize::try_from(span.start).ok()?);
         let line = source.line(start);
         let mut drawn = line.range.clone();
+        if let Some(rest) = text.get(start..drawn.end) {
+            drawn.end = start + rest.trim_end_matches('\r').len();
+        }
         let mut column = None;
         if line.range.len() > LONG_LINE {
             column = Some(source.characters(line.range.start..start));
@@ -215,8 +244,14 @@ impl<'a> Frame<'a> {
 
     fn is_near(&self, mark: &Mark<'_>) -> bool {
         let mut others = self.marks.iter();
-        let is_cut = others.clone().chain([mark]).any(|mark| mark.column.is_some());
-        !is_cut && others.any(|other| other.id == mark.id && other.number.abs_diff(mark.number) <= NEAR_LINES)
+        let is_cut = others
+            .clone()
+            .chain([mark])
+            .any(|mark| mark.column.is_some());
+        !is_cut
+            && others.any(|other| {
+                other.id == mark.id && other.number.abs_diff(mark.number) <= NEAR_LINES
+            })
     }
 
     fn add(&mut self, mark: Mark<'a>) {
@@ -301,7 +336,7 @@ mod tests {
             "unknown key `volume` in service `web`",
         )
         .hint("did you mean `volumes`?");
-        assert_snapshot!(render_all(&[diagnostic], &sources(TEXT), false), @r"
+        assert_snapshot!(render_all(&[diagnostic], &sources(TEXT), Drawing::plain()), @r"
         error: unknown key `volume` in service `web`
          --> compose.yaml:4:5
           |
@@ -338,7 +373,7 @@ mod tests {
             Diagnostic::error_without_place("no configuration file provided: not found")
                 .hint("use -f"),
         ];
-        assert_snapshot!(render_all(&diagnostics, &sources, false), @r#"
+        assert_snapshot!(render_all(&diagnostics, &sources, Drawing::plain()), @r#"
         error: host port 8080/tcp is published twice
          --> compose.yaml:9:13
           |
@@ -369,7 +404,7 @@ mod tests {
         let text = format!("first: 1\n{}last: 2\n", "# filler\n".repeat(500));
         let diagnostic =
             Diagnostic::error(span(&text, "last"), "twice").note(span(&text, "first"), "here too");
-        assert_snapshot!(render_all(&[diagnostic], &sources(&text), false), @r"
+        assert_snapshot!(render_all(&[diagnostic], &sources(&text), Drawing::plain()), @r"
         error: twice
            --> compose.yaml:502:1
             |
@@ -388,7 +423,7 @@ mod tests {
         let text = "key\x1b]0;x\x07: value\n";
         let diagnostic =
             Diagnostic::error(span(text, "value"), "bad \x1b[31mname").label("\x1b[2J");
-        let shown = render_all(&[diagnostic], &sources(text), false);
+        let shown = render_all(&[diagnostic], &sources(text), Drawing::plain());
         assert_eq!(
             shown.chars().find(|c| c.is_control() && *c != '\n'),
             None,
@@ -417,11 +452,96 @@ mod tests {
         let shown = render_all(
             &[Diagnostic::error(span(&text, "bad"), "no")],
             &sources(&text),
-            false,
+            Drawing::plain(),
         );
         assert!(shown.len() < 1000, "{}", shown.len());
         assert!(shown.contains("bad"), "{shown}");
         assert!(shown.contains("compose.yaml:1:240002"), "{shown}");
+    }
+
+    /// Draws an error at `part` of `text`, in so many columns.
+    fn drawn(text: &str, part: &str, columns: usize) -> String {
+        let drawing = Drawing {
+            colour: false,
+            columns,
+        };
+        let diagnostic = Diagnostic::error(span(text, part), "wrong").label("this");
+        render_all(&[diagnostic], &sources(text), drawing)
+    }
+
+    #[test]
+    fn tabs_and_wide_letters_keep_the_mark_beneath_its_place() {
+        assert_snapshot!(drawn("a:\t\tbad\n", "bad", 80), @r"
+    error: wrong
+     --> compose.yaml:1:5
+      |
+    1 | a:        bad
+      |           ^^^ this
+    ");
+        assert_snapshot!(drawn("\u{65e5}\u{672c}: bad\n", "bad", 80), @r"
+    error: wrong
+     --> compose.yaml:1:5
+      |
+    1 | 日本: bad
+      |       ^^^ this
+    ");
+        assert_snapshot!(drawn("e\u{301}e\u{301}: bad\n", "bad", 80), @r"
+    error: wrong
+     --> compose.yaml:1:7
+      |
+    1 | éé: bad
+      |     ^^^ this
+    ");
+        assert_snapshot!(drawn("\u{1f980}: [\u{1f980}, bad]\n", "bad", 80), @r"
+    error: wrong
+     --> compose.yaml:1:8
+      |
+    1 | 🦀: [🦀, bad]
+      |          ^^^ this
+    ");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_place() {
+        let text = format!(
+            "{}bad{}\n",
+            "0123456789".repeat(20),
+            "abcdefghij".repeat(20)
+        );
+        for columns in [40, 80, 140] {
+            let shown = drawn(&text, "bad", columns);
+            let widest = shown
+                .lines()
+                .map(unicode_width::UnicodeWidthStr::width)
+                .max();
+            assert!(widest.unwrap_or(0) <= columns + 10, "{columns}: {shown}");
+            assert!(shown.contains("bad"), "{shown}");
+        }
+        assert_snapshot!(drawn(&text, "bad", 60), @r"
+    error: wrong
+     --> compose.yaml:1:201
+      |
+    1 | ...901234567890123456789badabcdefghijabcdefghijabcdef...
+      |                         ^^^ this
+    ");
+    }
+
+    #[test]
+    fn carriage_returns_before_line_feeds_are_not_drawn() {
+        let text = "a: 1\r\nbad: 2\r\nc: 3\r\n";
+        let diagnostic =
+            Diagnostic::error(span(text, "bad"), "wrong").note(span(text, "c"), "also");
+        let shown = render_all(&[diagnostic], &sources(text), Drawing::plain());
+        assert_eq!(shown.find('\r'), None, "{shown:?}");
+        assert_snapshot!(shown, @r"
+    error: wrong
+     --> compose.yaml:2:1
+      |
+    2 | bad: 2
+      | ^^^
+    3 | c: 3
+      | - also
+    ");
     }
 
     proptest! {
@@ -438,7 +558,7 @@ mod tests {
             for span in &spans[1..] {
                 diagnostic = diagnostic.note(*span, "note");
             }
-            let shown = render_all(&[diagnostic], &sources(&text), true);
+            let shown = render_all(&[diagnostic], &sources(&text), Drawing { colour: true, columns: 80 });
             prop_assert!(shown.contains("message"));
         }
     }

@@ -65,14 +65,19 @@ impl LogPainter {
             width: 0,
             colours: BTreeMap::new(),
         };
+        painter.learn(containers);
+        painter
+    }
+
+    /// Learns of further containers.
+    pub(crate) fn learn<'a>(&mut self, containers: impl Iterator<Item = (&'a str, &'a str, u32)>) {
         let mut labels: Vec<String> = containers
-            .map(|(name, service, number)| painter.label(name, service, number))
+            .map(|(name, service, number)| self.label(name, service, number))
             .collect();
         labels.sort();
         for label in labels {
-            painter.know(&label);
+            self.know(&label);
         }
-        painter
     }
 
     /// Names a container as the prefix does: without the project, unless it has a name of its own.

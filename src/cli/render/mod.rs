@@ -54,6 +54,8 @@ pub(crate) struct Printer {
     pub(crate) out_look: Look,
     /// What standard error can show.
     pub(crate) err_look: Look,
+    /// Whether progress goes to standard output (`COMPOSE_STATUS_STDOUT`).
+    pub(crate) status_to_out: bool,
 }
 
 impl Printer {
@@ -64,6 +66,7 @@ impl Printer {
             err: RefCell::new(Box::new(BufWriter::new(io::stderr()))),
             out_look: look(ansi, environment, io::stdout().is_terminal()),
             err_look: look(ansi, environment, io::stderr().is_terminal()),
+            status_to_out: false,
         }
     }
 
@@ -75,6 +78,7 @@ impl Printer {
             err: RefCell::new(err),
             out_look: look,
             err_look: look,
+            status_to_out: false,
         }
     }
 
@@ -96,6 +100,25 @@ impl Printer {
         let mut err = self.err.borrow_mut();
         let written = err.write_all(bytes.as_ref()).and_then(|()| err.flush());
         drop((flushed, written));
+    }
+
+    /// Writes progress.
+    pub(crate) fn status(&self, bytes: impl AsRef<[u8]>) {
+        if self.status_to_out {
+            // A reader that went away has seen enough; the work goes on.
+            let _written = self.out(bytes).and_then(|()| self.flush());
+        } else {
+            self.err(bytes);
+        }
+    }
+
+    /// What the stream of the progress can show.
+    pub(crate) fn status_look(&self) -> Look {
+        if self.status_to_out {
+            self.out_look
+        } else {
+            self.err_look
+        }
     }
 
     /// Columns and rows of the terminal behind standard error, where there is one.

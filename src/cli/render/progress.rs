@@ -20,7 +20,8 @@ use super::Printer;
 use super::board::Board;
 use super::diagnostic::render_message;
 use super::text::{lines, visible_line};
-use crate::engine::event::{Event, EventKind, EventSink, Subject};
+use crate::engine::Planned;
+use crate::engine::event::{Event, EventKind, EventSink, Subject, subject};
 
 /// Least time between two drawings; ten a second are smooth enough.
 pub(crate) const FRAME: Duration = Duration::from_millis(100);
@@ -66,6 +67,8 @@ struct Live {
     board: Board,
     /// Lines drawn last, which the next drawing writes over.
     height: usize,
+    /// Whether the region has made way for other lines.
+    hidden: bool,
     drawn: Option<Instant>,
 }
 
@@ -80,6 +83,7 @@ impl<'a> Progress<'a> {
             live: RefCell::new(Live {
                 board: Board::new(shown.title, shown.builds),
                 height: 0,
+                hidden: false,
                 drawn: None,
             }),
         }
@@ -102,7 +106,26 @@ impl<'a> Progress<'a> {
         if self.is_live() {
             self.draw(&mut self.live.borrow_mut(), text);
         } else {
-            self.printer.err(text);
+            self.printer.status(text);
+        }
+    }
+
+    /// Takes the live region away, so that others may write whole lines; [`Progress::come_back`] draws it again beneath them.
+    pub(crate) fn make_way(&self) {
+        let mut live = self.live.borrow_mut();
+        if live.height > 0 {
+            self.printer
+                .status(format!("\x1b[?2026h\x1b[{}A\r\x1b[J", live.height));
+            live.height = 0;
+            live.hidden = true;
+        }
+    }
+
+    /// Draws the live region again where it made way.
+    pub(crate) fn come_back(&self) {
+        let mut live = self.live.borrow_mut();
+        if live.hidden {
+            self.draw(&mut live, "");
         }
     }
 
@@ -113,9 +136,11 @@ impl<'a> Progress<'a> {
         }
         let mut live = self.live.borrow_mut();
         let (width, _) = Printer::size();
-        let lines = live
-            .board
-            .summary(self.started.elapsed(), width, self.printer.err_look.colour);
+        let lines = live.board.summary(
+            self.started.elapsed(),
+            width,
+            self.printer.status_look().colour,
+        );
         self.replace(&mut live, "", &lines);
         live.height = 0;
         live.board = Board::new(self.shown.title, self.shown.builds);
@@ -125,7 +150,7 @@ impl<'a> Progress<'a> {
         live.drawn = Some(Instant::now());
         let (width, height) = Printer::size();
         let highest = HIGHEST.min(height - 1);
-        let colour = self.printer.err_look.colour;
+        let colour = self.printer.status_look().colour;
         let lines = live
             .board
             .frame(self.started.elapsed(), (width, highest), colour);
@@ -135,7 +160,7 @@ impl<'a> Progress<'a> {
     fn replace(&self, live: &mut Live, above: &str, lines: &[String]) {
         if lines.is_empty() && live.height == 0 {
             if !above.is_empty() {
-                self.printer.err(above);
+                self.printer.status(above);
             }
             return;
         }
@@ -151,16 +176,17 @@ impl<'a> Progress<'a> {
         }
         text.push_str("\x1b[?2026l");
         live.height = lines.len();
-        self.printer.err(text);
+        live.hidden = false;
+        self.printer.status(text);
     }
 }
 
 impl EventSink for Progress<'_> {
     fn emit(&self, event: Event) {
-        let colour = self.printer.err_look.colour;
+        let colour = self.printer.status_look().colour;
         if let EventKind::Warning(text) = &event.kind {
             match self.mode {
-                ProgressMode::Json => self.printer.err(render_json(&event)),
+                ProgressMode::Json => self.printer.status(render_json(&event)),
                 _ => self.above(&render_message("warning", text, &[], colour)),
             }
             return;
@@ -173,8 +199,8 @@ impl EventSink for Progress<'_> {
         }
         match self.mode {
             ProgressMode::Quiet => {}
-            ProgressMode::Json => self.printer.err(render_json(&event)),
-            ProgressMode::Plain => self.printer.err(render_plain(&event)),
+            ProgressMode::Json => self.printer.status(render_json(&event)),
+            ProgressMode::Plain => self.printer.status(render_plain(&event)),
             ProgressMode::Tty => {
                 let mut live = self.live.borrow_mut();
                 live.board.take(event, self.started.elapsed());
@@ -199,9 +225,32 @@ fn render_plain(event: &Event) -> String {
             let pieces = super::text::sanitize(text.trim_end().as_bytes());
             lines(pieces.iter().map(|piece| format!(" {subject} | {piece}")))
         }
-        EventKind::Failed(message) => format!(" {subject}  Error: {}\n", visible_line(message)),
+        // Why is said at the end, with its place.
+        EventKind::Failed(_) => format!(" {subject}  Error\n"),
         EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),
     }
+}
+
+/// Renders plans that are not applied: a line a step, or a JSON object a step with the keys of the progress.
+pub(crate) fn render_plans(planned: &Planned, mode: ProgressMode) -> String {
+    if mode != ProgressMode::Json {
+        return planned.to_string();
+    }
+    let steps = planned.plans.iter().flat_map(|plan| &plan.steps);
+    lines(steps.map(|step| {
+        let after: Vec<String> = step.after.iter().map(ToString::to_string).collect();
+        let ids = step.action.resources();
+        let ids: Vec<String> = ids.iter().map(|r| subject(r).to_string()).collect();
+        json!({
+            "dry-run": true,
+            "id": ids.join(", "),
+            "status": "Planned",
+            "text": step.action.to_string(),
+            "step": step.id.0,
+            "after": after,
+            "cause": step.cause.to_string(),
+        })
+    }))
 }
 
 /// Renders one event as a line of JSON, with the keys of Docker Compose's `--progress json`.
@@ -306,7 +355,7 @@ mod tests {
         Network hello_default  Exists
         Container hello-web-1  Creating
         Container hello-web-1  Warning: odd
-        Container hello-web-1  Error: no luck
+        Container hello-web-1  Error
         ");
     }
 

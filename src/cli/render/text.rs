@@ -22,6 +22,25 @@ pub(crate) fn visible_line(text: &str) -> String {
     visible(&joined)
 }
 
+/// Takes the numbers of system errors away, which the standard library writes behind their words: ` (os error 13)`.
+pub(crate) fn without_numbers(text: &str) -> String {
+    const BEGIN: &str = " (os error ";
+    let mut parts = text.split(BEGIN);
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                kept.push_str(rest);
+            }
+            _ => {
+                kept.push_str(BEGIN);
+                kept.push_str(part);
+            }
+        }
+    }
+    kept
+}
+
 /// Joins values, each in a line of its own.
 pub(crate) fn lines<T: Display>(values: impl IntoIterator<Item = T>) -> String {
     let mut text = String::new();
@@ -146,6 +165,20 @@ mod tests {
                 "{:?}",
                 String::from_utf8_lossy(line)
             );
+        }
+    }
+
+    #[test]
+    fn numbers_of_system_errors_go() {
+        let rows = [
+            (
+                "open `x`: No such file (os error 2): then (os error 13)",
+                "open `x`: No such file: then",
+            ),
+            ("an (os error x) stays", "an (os error x) stays"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(without_numbers(text), expected);
         }
     }
 

@@ -1,23 +1,28 @@
 //! A container's record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{LinuxHost, of_service, runtime_id};
 use crate::engine::annotations::Annotations;
 use crate::engine::etc::Resolver;
+use crate::engine::event::{Event, EventKind, Subject};
 use crate::engine::host::HostResult;
 use crate::engine::lower::mounts::VolumePaths;
 use crate::engine::lower::{self, LowerError};
+use crate::engine::reason;
 use crate::images::Image;
 use crate::plan::action::ContainerSpec;
 use crate::plan::observed::ContainerId;
 use crate::runtime::config as runtime;
 use crate::spec::model::Stack;
 use crate::spec::model::service::Service;
-use crate::spec::model::volume::MountSource;
+use crate::spec::model::volume::{FileObject, MountSource};
 use crate::sys::atomic::Durability;
 use crate::sys::random;
+
+/// The largest secret or config that is copied, as Docker's limit of either (Swarm: 500 kB) and some room.
+const MAX_COPY_BYTES: u64 = 1 << 20;
 
 /// Label of a volume that nobody named, as Docker's.
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -37,7 +42,8 @@ impl LinuxHost<'_> {
         let image = self.engine.images.find(&spec.image_id)?;
         let image =
             image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
-        make_bind_sources(service)?;
+        make_bind_sources(service).map_err(|error| of_service(&spec.service, error))?;
+        check_files(stack, service).map_err(|error| of_service(&spec.service, error))?;
         let id = crate::runtime::random_id()?;
         let paths = self.volume_paths(stack, service, &image, spec)?;
         let annotations = annotations(stack, service, spec, &id, &paths, network_of);
@@ -56,7 +62,9 @@ impl LinuxHost<'_> {
             },
             defaults: &image.config.config,
             volumes: &paths.directories,
-            seccomp_profile: read_seccomp_profile(stack, service)?,
+            contents: &self.contents(stack, service, &spec.name),
+            seccomp_profile: read_seccomp_profile(stack, service)
+                .map_err(|error| of_service(&spec.service, error))?,
             network_owner,
             environment: &self.engine.environment,
         };
@@ -71,7 +79,46 @@ impl LinuxHost<'_> {
             self.engine.images.release(id.as_str())?;
             return Err(error.into());
         }
+        if !annotations.endpoints.is_empty() {
+            let sandbox = annotations.sandbox(id.as_str());
+            self.unleased.borrow_mut().push(sandbox);
+        }
         Ok(id)
+    }
+
+    /// Reads the files of secrets and configs that are to have another owner or mode than on the host: a copy has them, where
+    /// the host's file itself stays as it is. Of what cannot be copied, a warning is told.
+    fn contents(
+        &self,
+        stack: &Stack,
+        service: &Service,
+        container: &str,
+    ) -> BTreeMap<PathBuf, String> {
+        let mut contents = BTreeMap::new();
+        let secrets = service.secrets.iter().map(|grant| (grant, &stack.secrets));
+        let configs = service.configs.iter().map(|grant| (grant, &stack.configs));
+        for (grant, objects) in secrets.chain(configs) {
+            let asked = grant.uid.is_some() || grant.gid.is_some() || grant.mode.is_some();
+            let Some(FileObject::File(path)) = objects.get(&grant.source).filter(|_| asked) else {
+                continue;
+            };
+            match read_text(path) {
+                Some(text) => {
+                    contents.insert(path.clone(), text);
+                }
+                None => self.events.emit(Event {
+                    subject: Subject::Container(container.to_owned()),
+                    kind: EventKind::Warning(format!(
+                        "`uid`, `gid` and `mode` of `{}` are not supported for `{}`, they are ignored: only a text \
+                         file of at most {} KiB can be copied",
+                        grant.source,
+                        path.display(),
+                        MAX_COPY_BYTES >> 10
+                    )),
+                }),
+            }
+        }
+        contents
     }
 
     /// Finds the directories of the volumes that a container mounts; makes its anonymous ones.
@@ -84,7 +131,7 @@ impl LinuxHost<'_> {
     ) -> HostResult<Volumes> {
         let volumes = self.engine.runtime.volumes();
         let mut found = Volumes::default();
-        for mount in &service.volumes {
+        for (index, mount) in service.volumes.iter().enumerate() {
             if let MountSource::Volume {
                 source: Some(key),
                 subpath,
@@ -100,7 +147,7 @@ impl LinuxHost<'_> {
                         format!("`{subpath}` is not a directory of volume `{}`", volume.name);
                     return Err(of_service(
                         &spec.service,
-                        LowerError::new("volumes", problem),
+                        LowerError::new(&format!("volumes.{index}"), problem),
                     ));
                 }
                 found.directories.named.insert(key.to_string(), data);
@@ -126,6 +173,21 @@ impl LinuxHost<'_> {
         }
         Ok(found)
     }
+}
+
+/// Reads a small file of text; `None` for anything else.
+fn read_text(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let found = fs_err::metadata(path).ok()?;
+    if !found.is_file() || found.len() > MAX_COPY_BYTES {
+        return None;
+    }
+    let mut text = String::new();
+    let file = fs_err::File::open(path).ok()?;
+    file.take(MAX_COPY_BYTES + 1)
+        .read_to_string(&mut text)
+        .ok()?;
+    Some(text)
 }
 
 /// Volumes of one container.
@@ -186,8 +248,8 @@ fn labels(image: &Image, spec: &ContainerSpec) -> BTreeMap<String, String> {
 }
 
 /// Makes missing sources of bind mounts directories, where that is asked for; else they are an error.
-fn make_bind_sources(service: &Service) -> HostResult<()> {
-    for mount in &service.volumes {
+fn make_bind_sources(service: &Service) -> Result<(), LowerError> {
+    for (index, mount) in service.volumes.iter().enumerate() {
         let MountSource::Bind {
             source,
             create_host_path,
@@ -199,27 +261,55 @@ fn make_bind_sources(service: &Service) -> HostResult<()> {
         if source.exists() {
             continue;
         }
+        let field = format!("volumes.{index}");
         if !create_host_path {
-            return Err(format!("bind source path does not exist: {}", source.display()).into());
+            let problem = format!("bind source path does not exist: {}", source.display());
+            return Err(LowerError::new(&field, problem));
         }
-        fs_err::create_dir_all(source)?;
+        fs_err::create_dir_all(source)
+            .map_err(|error| LowerError::new(&field, error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Checks that the files of secrets and configs are there.
+fn check_files(stack: &Stack, service: &Service) -> Result<(), LowerError> {
+    let kinds = [
+        ("secrets", &service.secrets, &stack.secrets),
+        ("configs", &service.configs, &stack.configs),
+    ];
+    for (field, grants, objects) in kinds {
+        for (index, grant) in grants.iter().enumerate() {
+            if let Some(FileObject::File(path)) = objects.get(&grant.source)
+                && let Err(error) = fs_err::metadata(path)
+            {
+                let (path, reason) = (path.display(), reason(&error));
+                let problem = format!("file `{path}` of `{}`: {reason}", grant.source);
+                return Err(LowerError::new(&format!("{field}.{index}"), problem));
+            }
+        }
     }
     Ok(())
 }
 
 /// Reads the profile that `security_opt: seccomp=PATH` names, relative to the project.
-fn read_seccomp_profile(stack: &Stack, service: &Service) -> HostResult<Option<String>> {
-    let named = service.security_opt.iter().find_map(|option| {
-        option
+fn read_seccomp_profile(stack: &Stack, service: &Service) -> Result<Option<String>, LowerError> {
+    for (index, option) in service.security_opt.iter().enumerate() {
+        let named = option
             .strip_prefix("seccomp=")
-            .or(option.strip_prefix("seccomp:"))
-    });
-    match named {
-        None | Some("unconfined" | "builtin") => Ok(None),
-        Some(path) => Ok(Some(fs_err::read_to_string(
-            stack.directory.join(Path::new(path)),
-        )?)),
+            .or(option.strip_prefix("seccomp:"));
+        match named {
+            None | Some("unconfined" | "builtin") => {}
+            Some(path) => {
+                let text = fs_err::read_to_string(stack.directory.join(Path::new(path)));
+                return text.map(Some).map_err(|error| {
+                    let problem = format!("seccomp profile `{path}`: {}", reason(&error));
+                    LowerError::new(&format!("security_opt.{index}"), problem)
+                });
+            }
+        }
     }
+    Ok(None)
 }
 
 /// Renders bytes in hexadecimal.

@@ -8,7 +8,7 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::host::HostResult;
 use crate::engine::step::RuntimeSteps;
 use crate::images::build::{BuildEvent, BuildProgress, BuildRequest, DockerfileSource};
-use crate::images::{BlobState, Digest, Platform, Progress, Reference};
+use crate::images::{BlobState, Digest, ImageError, Platform, Progress, Reference};
 use crate::plan::action::{BuildImage, PullImage};
 
 impl LinuxHost<'_> {
@@ -20,11 +20,13 @@ impl LinuxHost<'_> {
             None => Platform::host(),
         };
         let progress = PullEvents::new(&pull.reference, self.events);
-        self.engine
-            .images
-            .pull(&reference, &platform, &progress)
-            .await?;
-        Ok(())
+        let pulled = self.engine.images.pull(&reference, &platform, &progress);
+        match pulled.await {
+            Ok(_) => Ok(()),
+            // The step itself says which image was to be pulled.
+            Err(ImageError::Pull { source, .. }) => Err(source),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Builds an image.

@@ -26,7 +26,7 @@ use crate::engine::lower;
 use crate::engine::project::ProjectLock;
 use crate::engine::readable;
 use crate::engine::{Engine, chain};
-use crate::net::config::{NetworkConfig, SubnetConfig};
+use crate::net::config::{NetworkConfig, SandboxConfig, SubnetConfig};
 use crate::net::ports::Reserved;
 use crate::plan::action::{
     AnonymousVolumes, AwaitCondition, BuildImage, ContainerSpec, NetworkSpec, PullImage, VolumeSpec,
@@ -46,6 +46,8 @@ pub(crate) struct LinuxHost<'a> {
     lock: &'a ProjectLock,
     /// Ports taken before anything started, by container name in the end.
     reserved: RefCell<BTreeMap<String, Vec<Reserved>>>,
+    /// Created, and without addresses yet: the first that starts leases for all, so that the table is written once.
+    unleased: RefCell<Vec<SandboxConfig>>,
     /// Containers removed whose names, ports and addresses are given back together; absent where each does at once.
     deferred: Option<RefCell<Vec<String>>>,
     /// Builds that may not use the cache, and the like.
@@ -66,6 +68,7 @@ impl<'a> LinuxHost<'a> {
             events,
             lock,
             reserved: RefCell::default(),
+            unleased: RefCell::default(),
             deferred: None,
             build: crate::engine::BuildChoices::default(),
         }

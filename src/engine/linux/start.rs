@@ -9,8 +9,10 @@ use crate::engine::annotations::Annotations;
 use crate::engine::etc;
 use crate::engine::host::{HostError, HostResult};
 use crate::engine::readable;
-use crate::net::ports::{self, Reserved};
-use crate::net::record::{Attachment, PublishedPort};
+use crate::net::config::SandboxConfig;
+use crate::net::ports::Reserved;
+use crate::net::record::{Attachment, Leases, PublishedPort};
+use crate::plan::naming;
 use crate::runtime::Launch;
 use crate::runtime::config::{ContainerId, EtcFiles, Namespace};
 use crate::runtime::record::Record;
@@ -87,12 +89,18 @@ impl LinuxHost<'_> {
         let sandbox = annotations.sandbox(record.id.as_str());
         let reserved = match self.reserved.borrow_mut().remove(&config.name) {
             Some(reserved) => reserved,
-            None => ports::reserve(&annotations.ports)?,
+            None => {
+                let service = config.labels.get(naming::SERVICE);
+                self.engine.reserve_for(
+                    &config.name,
+                    service.map_or("", String::as_str),
+                    &annotations.ports,
+                )?
+            }
         };
-        let leases = net.allocate(std::slice::from_ref(&sandbox))?;
-        let leases = leases.first().ok_or("no addresses were leased")?;
+        let leases = self.lease(&sandbox)?;
         let netns = netns::create()?;
-        let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
+        let attachment = net.attach(netns.as_fd(), &sandbox, &leases).await?;
         let published: Vec<PublishedPort> = reserved.iter().map(|reserved| reserved.port).collect();
         net.publish(&sandbox, &attachment, &published)?;
         let sidecar = net.sidecar(
@@ -119,6 +127,18 @@ impl LinuxHost<'_> {
                 .map(|Reserved { socket, .. }| socket)
                 .collect(),
         })
+    }
+
+    /// Leases the addresses of a sandbox, and with them those of all that are about to start.
+    fn lease(&self, sandbox: &SandboxConfig) -> HostResult<Leases> {
+        let net = &self.engine.net;
+        let created = self.unleased.take();
+        if created.len() > 1 {
+            // All or none. Where one of them cannot be had, each start asks for its own, and that one's fails.
+            let _asked_again = net.allocate(&created);
+        }
+        let mut leases = net.allocate(std::slice::from_ref(sandbox))?;
+        Ok(leases.pop().ok_or("no addresses were leased")?)
     }
 
     /// Prepares a container that uses the host's network, or another container's with its files.

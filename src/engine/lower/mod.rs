@@ -50,6 +50,8 @@ pub struct Input<'a> {
     pub defaults: &'a RunConfig,
     /// Data directories of the volumes it mounts.
     pub volumes: &'a mounts::VolumePaths,
+    /// Text of the files of secrets and configs that are given as copies, for an owner and a mode of their own.
+    pub contents: &'a BTreeMap<std::path::PathBuf, String>,
     /// Text of the seccomp profile that `security_opt` names, where it names one.
     pub seccomp_profile: Option<String>,
     /// The container whose network namespace it shares, where it shares one.
@@ -119,7 +121,7 @@ pub fn container(input: Input<'_>) -> Result<ContainerConfig, LowerError> {
         hostname,
         domainname: service.domainname.clone(),
         mounts: mounts::mounts(service, input.defaults, input.volumes)?,
-        files: mounts::files(input.stack, service, input.environment)?,
+        files: mounts::files(&input)?,
         read_only: service.read_only,
         privileged: service.privileged,
         shm_bytes: service.shm_size.unwrap_or(SHM_BYTES),

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::LowerError;
+use super::{Input, LowerError};
 use crate::images::manifest::RunConfig;
 use crate::runtime::config as runtime;
-use crate::spec::model::Stack;
 use crate::spec::model::service::Service;
 use crate::spec::model::volume::{FileGrant, FileObject, MountSource};
 
@@ -126,22 +125,25 @@ pub fn mounts(
 }
 
 /// Returns the secrets and configs of a container.
-pub fn files(
-    stack: &Stack,
-    service: &Service,
-    environment: &BTreeMap<String, String>,
-) -> Result<Vec<runtime::InjectedFile>, LowerError> {
-    let secrets = service
-        .secrets
-        .iter()
-        .map(|grant| ("secrets", grant, stack.secrets.get(&grant.source)));
-    let configs = service
-        .configs
-        .iter()
-        .map(|grant| ("configs", grant, stack.configs.get(&grant.source)));
+pub fn files(input: &Input<'_>) -> Result<Vec<runtime::InjectedFile>, LowerError> {
+    let (stack, service) = (input.stack, input.service);
+    let secrets = service.secrets.iter().enumerate().map(|(index, grant)| {
+        (
+            format!("secrets.{index}"),
+            grant,
+            stack.secrets.get(&grant.source),
+        )
+    });
+    let configs = service.configs.iter().enumerate().map(|(index, grant)| {
+        (
+            format!("configs.{index}"),
+            grant,
+            stack.configs.get(&grant.source),
+        )
+    });
     secrets
         .chain(configs)
-        .map(|(field, grant, object)| file(field, grant, object, environment))
+        .map(|(field, grant, object)| file(&field, grant, object, input))
         .collect()
 }
 
@@ -150,7 +152,7 @@ fn file(
     field: &str,
     grant: &FileGrant,
     object: Option<&FileObject>,
-    environment: &BTreeMap<String, String>,
+    input: &Input<'_>,
 ) -> Result<runtime::InjectedFile, LowerError> {
     let origin = match object {
         None => {
@@ -159,10 +161,15 @@ fn file(
                 format!("`{}` is not defined", grant.source),
             ));
         }
-        Some(FileObject::File(path)) => runtime::FileOrigin::HostFile(path.clone()),
+        Some(FileObject::File(path)) => match input.contents.get(path) {
+            Some(text) if grant.uid.is_some() || grant.gid.is_some() || grant.mode.is_some() => {
+                runtime::FileOrigin::Content(text.clone())
+            }
+            _ => runtime::FileOrigin::HostFile(path.clone()),
+        },
         Some(FileObject::Content(text)) => runtime::FileOrigin::Content(text.clone()),
         Some(FileObject::Environment(name)) => {
-            let value = environment.get(name).ok_or_else(|| {
+            let value = input.environment.get(name).ok_or_else(|| {
                 let problem = format!(
                     "`{}` comes from the variable `{name}`, which is not set",
                     grant.source

@@ -224,11 +224,12 @@ async fn place(engine: &Engine, found: &Found) -> Result<Place, EngineError> {
     let id = id_of(found)?;
     stop(engine, &id).await?;
     let record = engine.runtime.record(&id)?;
-    let generation = engine.runtime.layout().generation(&id, record.generation);
+    let layout = engine.runtime.layout();
+    let generation = layout.generation(&id, record.generation);
     let mounts = record.config.mounts.iter();
     Ok(Place::Stopped {
         layers: RootFs {
-            lowers: record.config.image.layers.clone(),
+            lowers: layout.lowers(&record.config),
             upper: generation.join("upper"),
             work: generation.join("work"),
         },

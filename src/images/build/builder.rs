@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::super::Images;
@@ -13,7 +14,8 @@ use super::super::dockerfile::{Fault, Place, Span, parser};
 use super::super::manifest::Platform;
 use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
-use super::super::store::{Image, Staging, Store};
+use super::super::store::layers::Measured;
+use super::super::store::{Image, Staging, Store, StoreError};
 use super::cache::{Cache, Key, Made};
 use super::context::FileIndex;
 use super::copy::{Filling, Owner};
@@ -26,6 +28,9 @@ use super::tree::Tree;
 use super::{
     BuildEvent, BuildProgress, BuildRequest, Built, RunStep, StepLabel, StepRunner, owner, run,
 };
+
+/// Bytes of a layer's tar above which it is hashed beside the next step: what takes no longer than to start one.
+const BESIDE_BYTES: u64 = 8 << 20;
 
 impl Images {
     /// Builds an image, gives it the tags of the request, and returns it.
@@ -57,6 +62,7 @@ impl Images {
             given,
             bases: BTreeMap::new(),
             stages: BTreeMap::new(),
+            pending: None,
             started: Instant::now(),
             cached: 0,
             ran: 0,
@@ -93,9 +99,20 @@ pub(super) struct Build<'a> {
     bases: BTreeMap<(String, Option<String>), Image>,
     /// Stages that are done.
     pub(super) stages: BTreeMap<usize, StageState>,
+    /// The last step's layer while it is hashed beside the next one.
+    pending: Option<Pending>,
     started: Instant,
     cached: usize,
     ran: usize,
+}
+
+/// A layer whose digest is not known yet; its history is written already.
+struct Pending {
+    staging: Staging,
+    measuring: JoinHandle<Result<Measured, StoreError>>,
+    /// What it is remembered under.
+    key: Option<String>,
+    created: String,
 }
 
 impl Build<'_> {
@@ -181,6 +198,8 @@ impl Build<'_> {
             };
             done.map_err(|source| self.failed(instruction.span, &instruction.text, source))?;
         }
+        self.settle(&mut state)
+            .map_err(|source| self.failed(span, text, source))?;
         Ok(state)
     }
 
@@ -241,6 +260,9 @@ impl Build<'_> {
         label: StepLabel<'_>,
     ) -> Result<(), StepFailure> {
         let begun = Instant::now();
+        if !matches!(step.instruction.kind, Kind::Run(_)) {
+            self.settle(state)?;
+        }
         let was_cached = match &step.instruction.kind {
             Kind::Run(run) => self.run_step(state, run, label).await?,
             Kind::Copy(transfer) => {
@@ -274,22 +296,23 @@ impl Build<'_> {
     ) -> Result<Cached, StepFailure> {
         let args = state.arguments_of(&run::command_of(run));
         let by = state.history_of_run(&args);
-        let mut env = state.run_environment();
+        let env = state.run_environment();
         let (cwd, user) = (state.working_directory(), state.config.config.user.clone());
-        let key = Key::new("run", &state.layers)
-            .with_all(&args)
-            .with_all(&env)
-            .with(&cwd)
-            .with(&user)
-            .with(&state.config.platform().to_string())
-            .finish();
-        if self.take_cached(state, &key, &by)? {
+        let platform = state.config.platform().to_string();
+        let key = |layers: &[Digest]| {
+            let key = Key::new("run", layers).with_all(&args).with_all(&env);
+            key.with(&cwd).with(&user).with(&platform).finish()
+        };
+        // Above a layer that is new, this step was never done.
+        if self.pending.is_none() && self.take_cached(state, &key(&state.layers), &by)? {
             return Ok(Cached::Yes);
         }
         self.progress.event(BuildEvent::Started(label));
-        env.extend(state.proxies(&self.given.arguments));
         let staging = self.store().staging()?;
         let mut layers = self.directories(&state.layers);
+        if let Some(pending) = &self.pending {
+            layers.insert(0, pending.staging.diff());
+        }
         let points = staging.directory().join("mount-points");
         if run::make_mount_points(&staging.diff(), &points, &layers)? {
             layers.insert(0, points);
@@ -298,33 +321,43 @@ impl Build<'_> {
             layers,
             upper: staging.diff(),
             work: staging.work(),
-            args,
-            env,
-            cwd,
-            user,
+            args: args.clone(),
+            env: [env.clone(), state.proxies(&self.given.arguments)].concat(),
+            cwd: cwd.clone(),
+            user: user.clone(),
         };
+        let ran = self.run_command(&step, label).await;
+        // What is below is kept also where this step failed.
+        self.settle(state)?;
+        ran?;
+        let key = key(&state.layers);
+        self.commit(state, staging, Some(key), by)?;
+        Ok(Cached::No)
+    }
+
+    /// Runs the command of a `RUN`.
+    async fn run_command(&self, step: &RunStep, label: StepLabel<'_>) -> Result<(), StepFailure> {
         let progress = self.progress;
         let mut hear = |line: &[u8]| progress.event(BuildEvent::Output(label, line));
         let mut lines = run::Lines::new(&mut hear);
         let exit_code = self
             .runner
-            .run(&step, &mut |piece| lines.take(piece))
+            .run(step, &mut |piece| lines.take(piece))
             .await?;
         let tail = lines.finish();
-        if exit_code != 0 {
-            self.progress.event(BuildEvent::Failed {
-                step: label,
-                exit_code,
-                tail: &tail,
-            });
-            return Err(StepFailure::Exit {
-                command: step.args.join(" "),
-                exit_code,
-                tail,
-            });
+        if exit_code == 0 {
+            return Ok(());
         }
-        self.commit(state, staging, Some(&key), by)?;
-        Ok(Cached::No)
+        self.progress.event(BuildEvent::Failed {
+            step: label,
+            exit_code,
+            tail: &tail,
+        });
+        Err(StepFailure::Exit {
+            command: step.args.join(" "),
+            exit_code,
+            tail,
+        })
     }
 
     /// Does a `WORKDIR`: makes the directory, which belongs to the user of the stage.
@@ -358,7 +391,7 @@ impl Build<'_> {
         let mut filling = Filling::new(&staging.diff(), &layers);
         filling.make_directory(Path::new(&directory), owner)?;
         filling.finish()?;
-        self.commit(state, staging, Some(&key), by)?;
+        self.commit(state, staging, Some(key), by)?;
         Ok(Cached::No)
     }
 
@@ -382,25 +415,62 @@ impl Build<'_> {
         Ok(true)
     }
 
-    /// Makes a layer of a staging directory, and remembers it under `key`.
+    /// Makes a layer of a staging directory, and remembers it under `key`. A large one is hashed beside the next step, and is the
+    /// layer of the state once that is settled.
     pub(super) fn commit(
+        &mut self,
+        state: &mut StageState,
+        staging: Staging,
+        key: Option<String>,
+        by: String,
+    ) -> Result<(), StepFailure> {
+        let now = self.request.started.checked_add(self.started.elapsed());
+        let created = now.unwrap_or(self.request.started).to_string();
+        state.created = Some(created.clone());
+        state.remember(by, false);
+        if let Some(measured) = Measured::within(&staging.diff(), BESIDE_BYTES)? {
+            return self.place(state, staging, measured, key, created);
+        }
+        let diff = staging.diff();
+        self.pending = Some(Pending {
+            measuring: std::thread::spawn(move || Measured::of(&diff)),
+            staging,
+            key,
+            created,
+        });
+        Ok(())
+    }
+
+    /// Waits for the digest of the last step's layer, if that is still being found out.
+    pub(super) fn settle(&mut self, state: &mut StageState) -> Result<(), StepFailure> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let measured = pending.measuring.join();
+        let measured = measured.map_err(|_| StepFailure::Invalid("its hashing panicked"))??;
+        let Pending {
+            staging,
+            key,
+            created,
+            ..
+        } = pending;
+        self.place(state, staging, measured, key, created)
+    }
+
+    /// Moves a layer into the store and puts it on top of the state.
+    fn place(
         &self,
         state: &mut StageState,
         staging: Staging,
-        key: Option<&str>,
-        by: String,
+        measured: Measured,
+        key: Option<String>,
+        created: String,
     ) -> Result<(), StepFailure> {
-        let record = self.store().commit_layer(staging)?;
-        let now = self.request.started.checked_add(self.started.elapsed());
-        let created = now.unwrap_or(self.request.started).to_string();
-        let made = Made {
-            layer: record.diff_id,
-            created,
-        };
+        let layer = self.store().commit_measured(staging, measured)?.diff_id;
+        state.layers.push(layer.clone());
         if let Some(key) = key {
-            self.cache.put(key, &made)?;
+            self.cache.put(&key, &Made { layer, created })?;
         }
-        state.add_layer(made.layer, made.created, by);
         Ok(())
     }
 
@@ -420,22 +490,24 @@ impl Build<'_> {
     fn put(&self, state: StageState) -> Result<Image, BuildError> {
         let (mut config, layers) = state.finish(&self.request.labels);
         config.rootfs.diff_ids.clone_from(&layers);
-        let same = |image: &Image| image.config == config && image.layers == layers;
-        let mut image = None;
+        let (mut image, mut missing) = (None, Vec::new());
         for tag in &self.request.tags {
-            image = self.store().resolve(tag)?.filter(same).or(image);
-        }
-        let image = match image {
-            Some(image) => image,
-            None => self.store().put_image(config, &layers)?,
-        };
-        for tag in &self.request.tags {
-            let known = self.store().resolve(tag)?;
-            if known.is_none_or(|known| known.manifest != image.manifest) {
-                self.store().tag(&image, tag)?;
+            match self.store().resolve(tag)? {
+                Some(known) if known.config == config && known.layers == layers => {
+                    image.get_or_insert(known);
+                }
+                _ => missing.push(tag),
             }
         }
-        Ok(image)
+        Ok(match image {
+            None => self.store().put_named(config, &layers, &missing)?,
+            Some(image) => {
+                for tag in missing {
+                    self.store().tag(&image, tag)?;
+                }
+                image
+            }
+        })
     }
 
     /// Returns overlay lower directories, top first.

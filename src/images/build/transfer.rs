@@ -109,14 +109,9 @@ impl Build<'_> {
             expanded,
             unpacks,
         };
-        let steady = self.fill(state, &work)?;
-        let (staging, steady) = steady;
-        self.commit(
-            state,
-            staging,
-            steady.then_some(key.as_str()),
-            expanded.by.clone(),
-        )?;
+        let (staging, steady) = self.fill(state, &work)?;
+        let by = expanded.by.clone();
+        self.commit(state, staging, steady.then_some(key), by)?;
         Ok(Cached::No)
     }
 
@@ -160,7 +155,8 @@ impl Build<'_> {
             unpacks: false,
         };
         let (staging, _) = self.fill(state, &work)?;
-        self.commit(state, staging, Some(&second), expanded.by.clone())?;
+        self.commit(state, staging, Some(second), expanded.by.clone())?;
+        self.settle(state)?;
         self.alias(state, &first)?;
         Ok(Cached::No)
     }

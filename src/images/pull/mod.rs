@@ -22,7 +22,8 @@ use super::reference::{Digest, Reference};
 use super::registry::client::{check_digest, check_size};
 use super::registry::config::Endpoint;
 use super::registry::error::chain;
-use super::registry::{Client, RegistryError};
+use super::registry::transport::Http;
+use super::registry::{Client, ClientEnvironment, RegistryError};
 use super::store::{Image, LayerLock, LayerRecord, Staging, Store, StoreError};
 use super::unpack::pipeline::{Chunks, Outcome, run};
 
@@ -83,8 +84,32 @@ pub(super) async fn pull(
         layers: found.config.rootfs.diff_ids.clone(),
         config: found.config,
     };
-    store.adopt(&image, Some(reference), Some(&found.source))?;
+    store.adopt(&image, &[reference], Some(&found.source))?;
     Ok(image)
+}
+
+/// Asks the registry which digest a name has now: that of the index, where there is one. Nothing is stored.
+pub async fn remote_digest(
+    environment: &ClientEnvironment,
+    reference: &Reference,
+) -> Result<Digest, ImageError> {
+    let failed = |source| ImageError::Pull {
+        reference: reference.familiar(),
+        source: Box::new(source),
+    };
+    let http = Http::default();
+    let client = Client::new(&http, environment).map_err(failed)?;
+    let asked = reference.tag_or_digest();
+    let endpoints = client.endpoints(reference).map_err(failed)?;
+    let mut attempts = Vec::new();
+    for endpoint in &endpoints {
+        match client.manifest(endpoint, &asked, reference.digest()).await {
+            Ok((bytes, _)) => return Ok(Digest::of(&bytes)),
+            Err(error) if endpoints.len() == 1 => return Err(failed(error)),
+            Err(error) => attempts.push(chain(&error)),
+        }
+    }
+    Err(failed(RegistryError::Everywhere { attempts }))
 }
 
 /// What the registry has.
@@ -311,7 +336,7 @@ impl Pull<'_> {
         blob.annotations.clear();
         let record = LayerRecord::new(unpacked.diff_id, blob, unpacked.report);
         let path = staging.directory().join("blob");
-        self.store.place_layer(staging, &path, record)?;
+        self.store.place_layer(staging, Some(&path), record)?;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::import::Change;
-use super::super::registry::{ClientEnvironment, Retry};
+use super::super::registry::Retry;
 use super::super::{Images, Silent};
 use super::*;
 

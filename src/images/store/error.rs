@@ -94,6 +94,15 @@ pub enum StoreError {
         #[source]
         source: UnpackError,
     },
+    /// A tree that cannot be made a tar.
+    #[error("pack `{}`", path.display())]
+    Pack {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: UnpackError,
+    },
     /// A document that cannot be written as JSON.
     #[error("write the {what}")]
     Write {

@@ -71,11 +71,11 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(|source| StoreError::Record { path, source })
     }
 
-    /// Makes `image` known, under `reference` if there is one, and synced.
+    /// Makes `image` known, under `names` if there are any, and synced.
     pub(super) fn name(
         &self,
         image: &Image,
-        reference: Option<&Reference>,
+        names: &[&Reference],
         source: Option<&Digest>,
     ) -> Result<(), StoreError> {
         let mut entry = self.descriptor(image)?;
@@ -90,10 +90,11 @@ impl Store {
                     .annotations
                     .insert(SOURCE.to_owned(), source.to_string());
             }
-            match reference {
-                Some(reference) => point(index, entry, &reference_name(reference)),
-                None if known.is_none() => index.manifests.push(entry),
-                None => {}
+            if names.is_empty() && known.is_none() {
+                index.manifests.push(entry.clone());
+            }
+            for name in names {
+                point(index, entry.clone(), &reference_name(name));
             }
         })
     }

@@ -16,6 +16,7 @@ use sha2::Digest as _;
 
 use super::super::manifest::{Descriptor, OCI_LAYER};
 use super::super::reference::Digest;
+use super::super::unpack::UnpackError;
 use super::super::unpack::extract::{OPAQUE_XATTR, Report};
 use super::super::unpack::writer::write_layer;
 use super::{Staging, Store, StoreError, document_bytes};
@@ -29,6 +30,9 @@ pub struct LayerRecord {
     pub size_bytes: u64,
     /// The blobs that unpack to it, all present in the store.
     pub blobs: Vec<Descriptor>,
+    /// Bytes of the uncompressed tar of a layer that was made here: its blob is made of the tree when it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tar_bytes: Option<u64>,
     /// Directories it has without saying what they are: they take their owner and mode from the layers below.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<PathBuf>,
@@ -41,12 +45,20 @@ pub struct LayerRecord {
 }
 
 impl LayerRecord {
+    /// Returns the blob that a manifest names for it.
+    pub(crate) fn descriptor(&self) -> Option<Descriptor> {
+        let tar = |bytes| Descriptor::new(OCI_LAYER, self.diff_id.clone(), bytes);
+        let kept = self.blobs.first().cloned();
+        kept.or_else(|| self.tar_bytes.map(tar))
+    }
+
     /// Describes a layer that was just unpacked from `blob`.
     pub(crate) fn new(diff_id: Digest, blob: Descriptor, report: Report) -> Self {
         Self {
             diff_id,
             size_bytes: report.size_bytes,
             blobs: vec![blob],
+            tar_bytes: None,
             implied: report.implied,
             lower_links: report.lower_links,
             boot: None,
@@ -85,46 +97,73 @@ impl Store {
         Ok(record.filter(|record| record.boot.as_ref().is_none_or(|boot| *boot == self.boot)))
     }
 
-    /// Makes a layer of an overlay upper directory: its tar is hashed and kept as an uncompressed blob (compressing would take
-    /// longer than the step that made it), and the directory itself becomes the layer. Not synced before
-    /// [`Store::put_image`].
+    /// Makes a layer of an overlay upper directory: the directory itself becomes the layer, and its tar is only hashed
+    /// ([`Store::layer_blob`] writes it where somebody wants it). Not synced before [`Store::put_image`].
+    pub fn commit_layer(&self, staging: Staging) -> Result<LayerRecord, StoreError> {
+        let measured = Measured::of(&staging.diff())?;
+        self.commit_measured(staging, measured)
+    }
+
+    /// As [`Store::commit_layer`], with the tree's measures taken before.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a staging directory is used up by this"
     )]
-    pub fn commit_layer(&self, staging: Staging) -> Result<LayerRecord, StoreError> {
-        let path = staging.directory().join("blob");
+    pub(crate) fn commit_measured(
+        &self,
+        staging: Staging,
+        measured: Measured,
+    ) -> Result<LayerRecord, StoreError> {
+        let record = LayerRecord {
+            diff_id: measured.diff_id,
+            size_bytes: measured.size_bytes,
+            blobs: Vec::new(),
+            tar_bytes: Some(measured.tar_bytes),
+            implied: Vec::new(),
+            lower_links: Vec::new(),
+            boot: None,
+        };
+        self.place_layer(&staging, None, record)
+    }
+
+    /// Returns the blob of a layer that is here: one that came with it, or its tar, which is written, checked and synced now
+    /// unless somebody has asked for it before.
+    pub fn layer_blob(&self, diff_id: &Digest) -> Result<Descriptor, StoreError> {
+        let missing = || StoreError::NoLayer {
+            diff_id: diff_id.clone(),
+        };
+        let _hold = self.hold()?;
+        let record = self.layer(diff_id)?.ok_or_else(missing)?;
+        let blob = record.descriptor().ok_or_else(missing)?;
+        let to = self.blob_path(&blob.digest);
+        if !record.blobs.is_empty() || to.exists() {
+            return Ok(blob);
+        }
+        let path = self.scratch()?.next_path();
         let file = fs_err::File::create(&path).map_err(StoreError::io("make", &path))?;
-        let mut sink = HashWriter {
-            sink: io::BufWriter::with_capacity(256 << 10, file),
-            hash: sha2::Sha256::new(),
-            size_bytes: 0,
-        };
-        let unpack = |source| StoreError::Unpack {
-            layer: staging.diff().display().to_string(),
-            source,
-        };
-        let size_bytes = write_layer(&staging.diff(), &mut sink).map_err(unpack)?;
-        sink.flush().map_err(StoreError::io("write", &path))?;
-        let diff_id = Digest::from_hash(&sink.hash.finalize());
-        let blob = Descriptor::new(OCI_LAYER, diff_id.clone(), sink.size_bytes);
-        let report = Report {
-            size_bytes,
-            ..Report::default()
-        };
-        let record = LayerRecord::new(diff_id, blob, report);
-        self.place_layer(&staging, &path, record)
+        let diff = self.layer_path(diff_id).join("diff");
+        let measured = Measured::writing(&diff, io::BufWriter::with_capacity(256 << 10, &file))?;
+        if measured.diff_id != *diff_id {
+            return Err(StoreError::Damaged {
+                expected: diff_id.clone(),
+                found: measured.diff_id,
+            });
+        }
+        // Under its name it counts as whole, also after a crash of the machine.
+        file.sync_all().map_err(StoreError::io("sync", &path))?;
+        fs_err::rename(&path, &to).map_err(StoreError::io("write", &to))?;
+        Ok(blob)
     }
 
     /// Moves `diff` of `staging` and the file `blob` to where `record` says. A layer that is here already only learns of the blob.
     pub(crate) fn place_layer(
         &self,
         staging: &Staging,
-        blob: &Path,
+        blob: Option<&Path>,
         mut record: LayerRecord,
     ) -> Result<LayerRecord, StoreError> {
         let _locked = self.lock()?;
-        for descriptor in &record.blobs {
+        if let (Some(blob), Some(descriptor)) = (blob, record.blobs.first()) {
             let to = self.blob_path(&descriptor.digest);
             fs_err::rename(blob, &to).map_err(StoreError::io("write", &to))?;
         }
@@ -420,6 +459,75 @@ fn copy_attributes(from: &Path, to: &Path, kept: impl Fn(&[u8]) -> bool) -> Resu
     };
     rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(StoreError::io("set the time of", to))
+}
+
+/// What a tree is as a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// Of its tar.
+    diff_id: Digest,
+    /// Bytes of the tar.
+    tar_bytes: u64,
+    /// Bytes of the regular files.
+    size_bytes: u64,
+}
+
+impl Measured {
+    /// Hashes the tar of the tree `diff`, which must hold still meanwhile.
+    pub(crate) fn of(diff: &Path) -> Result<Self, StoreError> {
+        Self::writing(diff, io::sink())
+    }
+
+    /// The same, if the tar has no more than `limit` bytes.
+    pub(crate) fn within(diff: &Path, limit: u64) -> Result<Option<Self>, StoreError> {
+        let mut room = Room { left: limit };
+        match Self::writing(diff, &mut room) {
+            Err(_) if room.left == 0 => Ok(None),
+            measured => measured.map(Some),
+        }
+    }
+
+    /// The same, with the tar going to `sink`.
+    fn writing(diff: &Path, sink: impl Write) -> Result<Self, StoreError> {
+        let mut sink = HashWriter {
+            sink,
+            hash: sha2::Sha256::new(),
+            size_bytes: 0,
+        };
+        let failed = |source| StoreError::Pack {
+            path: diff.to_owned(),
+            source,
+        };
+        let size_bytes = write_layer(diff, &mut sink).map_err(failed)?;
+        let flushed = sink
+            .flush()
+            .map_err(UnpackError::io("pack", Path::new("/")));
+        flushed.map_err(failed)?;
+        Ok(Self {
+            diff_id: Digest::from_hash(&sink.hash.finalize()),
+            tar_bytes: sink.size_bytes,
+            size_bytes,
+        })
+    }
+}
+
+/// Takes so many bytes.
+struct Room {
+    left: u64,
+}
+
+impl Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        if self.left == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Hashes what passes.

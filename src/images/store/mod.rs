@@ -219,13 +219,22 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Makes an image without a name: `config.rootfs` is set to `layers` (diff ids of layers that are here, bottom first),
-    /// configuration and manifest are written, and everything is synced.
-    pub fn put_image(
+    /// Makes an image without a name: as [`Store::put_named`] with none.
+    pub fn put_image(&self, config: ImageConfig, layers: &[Digest]) -> Result<Image, StoreError> {
+        self.put_named(config, layers, &[])
+    }
+
+    /// Makes an image: `config.rootfs` is set to `layers` (diff ids of layers that are here, bottom first), configuration and
+    /// manifest are written, everything is synced, and `names` point to it.
+    pub fn put_named(
         &self,
         mut config: ImageConfig,
         layers: &[Digest],
+        names: &[&Reference],
     ) -> Result<Image, StoreError> {
+        for name in names {
+            check_tag(name)?;
+        }
         config.rootfs.diff_ids = layers.to_vec();
         "layers".clone_into(&mut config.rootfs.kind);
         let bytes = document_bytes("image configuration", &config)?;
@@ -243,7 +252,7 @@ impl Store {
                 diff_id: diff_id.clone(),
             };
             let record = self.layer(diff_id)?.ok_or_else(missing)?;
-            let blob = record.blobs.first().cloned().ok_or_else(missing)?;
+            let blob = record.descriptor().ok_or_else(missing)?;
             manifest.layers.push(blob);
         }
         let bytes = document_bytes("manifest", &manifest)?;
@@ -253,31 +262,27 @@ impl Store {
             config,
             layers: layers.to_vec(),
         };
-        self.adopt(&image, None, None)?;
+        self.adopt(&image, names, None)?;
         Ok(image)
     }
 
-    /// Makes an image whose blobs and layers are all here known, synced and, with `reference`, named. `source` is the digest
-    /// that the registry's name stood for.
+    /// Makes an image whose blobs and layers are all here known, synced and named. `source` is the digest that the
+    /// registry's name stood for.
     pub(crate) fn adopt(
         &self,
         image: &Image,
-        reference: Option<&Reference>,
+        names: &[&Reference],
         source: Option<&Digest>,
     ) -> Result<(), StoreError> {
         self.stand(&image.layers)?;
         self.seal(&image.layers)?;
-        self.name(image, reference, source)
+        self.name(image, names, source)
     }
 
     /// Points `reference` to `image`; the image it pointed to before stays, without that name.
     pub fn tag(&self, image: &Image, reference: &Reference) -> Result<(), StoreError> {
-        if reference.digest().is_some() {
-            return Err(StoreError::TagDigest {
-                reference: reference.familiar(),
-            });
-        }
-        self.name(image, Some(reference), None)
+        check_tag(reference)?;
+        self.name(image, &[reference], None)
     }
 
     /// Finds the image of a name or of a digest (of its manifest, or of what its registry's name pointed to).
@@ -383,6 +388,16 @@ impl Store {
             extra: Extra::new(),
         });
         Ok(descriptor)
+    }
+}
+
+/// Refuses a digest as a name: it says what it is already.
+fn check_tag(name: &Reference) -> Result<(), StoreError> {
+    match name.digest() {
+        None => Ok(()),
+        Some(_) => Err(StoreError::TagDigest {
+            reference: name.familiar(),
+        }),
     }
 }
 

@@ -540,7 +540,8 @@ fn orphans<'a>(inputs: &Inputs<'a>) -> (Vec<Removal<'a>>, Vec<Warning>) {
     }
     let mut names: Vec<String> = found.into_iter().map(|c| c.name.clone()).collect();
     names.sort();
-    let warning = (!names.is_empty()).then(|| Warning::Orphans {
+    let is_told = !names.is_empty() && !inputs.options.ignore_orphans;
+    let warning = is_told.then(|| Warning::Orphans {
         project: stack.name.to_string(),
         containers: names,
     });

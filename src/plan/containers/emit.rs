@@ -8,6 +8,7 @@ use crate::plan::action::{Action, AnonymousVolumes, ContainerRef, ContainerSpec,
 use crate::plan::cause::Cause;
 use crate::plan::draft::Draft;
 use crate::plan::error::PlanError;
+use crate::plan::fingerprint;
 use crate::plan::graph::{self, ServiceGraph};
 use crate::plan::naming;
 use crate::plan::networks::{self, NetworkSteps};
@@ -36,6 +37,8 @@ struct Emitter<'a, 'd> {
     renamed: BTreeMap<ContainerId, StepId>,
     /// Names that steps need to be free, and for whom.
     names: Vec<Naming<'a>>,
+    /// Starts of containers that publish ports: the ports, and the container that the started one replaces or is.
+    publishing: Vec<(StepId, BTreeSet<String>, Option<ContainerId>)>,
 }
 
 /// A step that needs a name to be free.
@@ -65,6 +68,7 @@ pub(super) fn emit<'a>(inputs: &Inputs<'a>, decisions: Decisions<'a>) -> Result<
         removed: BTreeMap::new(),
         renamed: BTreeMap::new(),
         names: Vec::new(),
+        publishing: Vec::new(),
     };
     emitter.resources(&services, &orphans)?;
     for orphan in &orphans {
@@ -80,6 +84,7 @@ pub(super) fn emit<'a>(inputs: &Inputs<'a>, decisions: Decisions<'a>) -> Result<
     emitter.order_sharing();
     emitter.order_names()?;
     emitter.order_networks();
+    emitter.order_ports();
     let Emitter {
         mut draft,
         starts,
@@ -155,7 +160,17 @@ impl<'a> Emitter<'a, '_> {
                         container: placed.reference.clone(),
                         name: member.name.clone(),
                     };
-                    Some(self.draft.add(action, cause, &placed.after))
+                    let start = self.draft.add(action, cause, &placed.after);
+                    let own = match &member.fate {
+                        Fate::Keep { container, .. } => Some(container.id.clone()),
+                        Fate::Recreate { old, .. } | Fate::Resume { old, .. } => {
+                            Some(old.id.clone())
+                        }
+                        Fate::Create => None,
+                    };
+                    let ports = fingerprint::host_ports(&decision.asked);
+                    self.publishing.push((start, ports, own));
+                    Some(start)
                 }
                 _ => None,
             };
@@ -167,6 +182,21 @@ impl<'a> Emitter<'a, '_> {
                 undisturbed: placed.undisturbed,
             };
             self.starts.place(decision.name.as_str(), placed);
+        }
+    }
+
+    /// Lets a container that publishes a port wait for the end of whoever has it until then.
+    fn order_ports(&mut self) {
+        for container in &self.inputs.observed.containers {
+            let Some(stop) = self.stopped.get(&container.id) else {
+                continue;
+            };
+            let held = fingerprint::host_ports(&container.asked);
+            for (start, wanted, own) in &self.publishing {
+                if own.as_ref() != Some(&container.id) && !held.is_disjoint(wanted) {
+                    self.draft.order(*start, After::End(*stop));
+                }
+            }
         }
     }
 

@@ -41,6 +41,7 @@ pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, S
     let alone = SingleThreaded::check().map_err(failed("count the threads"))?;
     let direct = launch.join.is_empty() && launch.userns.is_none();
     let process = child.process;
+    let groups = launch.cgroup.open_legacy()?;
     let made = match alone {
         Some(proof) if direct => {
             let unified = launch.cgroup.open_unified()?;
@@ -50,21 +51,20 @@ pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, S
                 unified.as_ref().map(AsFd::as_fd),
             );
             match cloned.map_err(failed("clone"))? {
-                Cloned::Child => run_child(child, child_end, launch.steps),
+                Cloned::Child => run_child(child, child_end, groups, launch.steps),
                 Cloned::Parent { pid, pidfd } => {
                     drop((child, child_end));
-                    let made = Made { pid, pidfd };
-                    abandon_on_error(&made, launch.cgroup.enter_legacy(pid).map_err(Into::into))?;
-                    made
+                    Made { pid, pidfd }
                 }
             }
         }
         _ => match clone::fork().map_err(failed("fork"))? {
-            Forked::Child(proof) => between(&proof, launch, child, child_end),
+            Forked::Child(proof) => between(&proof, launch, child, (child_end, groups)),
             Forked::Parent(between) => {
                 drop((child, child_end));
                 let made = receive_sibling(&caller_end, between)?;
-                abandon_on_error(&made, launch.cgroup.enter(made.pid).map_err(Into::into))?;
+                let entered = launch.cgroup.enter_unified(made.pid);
+                abandon_on_error(&made, entered.map_err(Into::into))?;
                 made
             }
         },
@@ -89,13 +89,25 @@ fn failed(step: &str) -> impl FnOnce(io::Error) -> StartError + use<'_> {
     }
 }
 
-/// The child: waits, performs, executes.
-fn run_child(mut child: Child<'_>, socket: ChildEnd, steps: &[InitStep]) -> ! {
+/// The child: enters its control groups, waits, performs, executes.
+fn run_child(
+    mut child: Child<'_>,
+    socket: ChildEnd,
+    groups: Vec<OwnedFd>,
+    steps: &[InitStep],
+) -> ! {
     let _guard = process::ExitOnDrop(2);
     process::reset_signals();
     let hidden = process::forbid_tracing();
+    let entered = groups
+        .iter()
+        .try_for_each(|group| rustix::io::write(group, b"0").map(drop));
+    drop(groups);
     let waited = hidden.and_then(|()| socket.wait_for_go());
     child.socket = Some(socket);
+    if let Err(errno) = entered {
+        child.fail(&report("enter the control group", &errno.into()));
+    }
     match waited {
         Ok(true) => child.run(steps),
         // The caller has given up or died.
@@ -114,11 +126,16 @@ fn report(step: &str, error: &io::Error) -> Failure {
 }
 
 /// The process between: enters namespaces and clones the child as its sibling.
-fn between(proof: &SingleThreaded, launch: &Launch<'_>, child: Child<'_>, socket: ChildEnd) -> ! {
+fn between(
+    proof: &SingleThreaded,
+    launch: &Launch<'_>,
+    child: Child<'_>,
+    (socket, groups): (ChildEnd, Vec<OwnedFd>),
+) -> ! {
     let _guard = process::ExitOnDrop(2);
     process::reset_signals();
     match enter_and_clone(proof, launch) {
-        Ok(Cloned::Child) => run_child(child, socket, launch.steps),
+        Ok(Cloned::Child) => run_child(child, socket, groups, launch.steps),
         Ok(Cloned::Parent { pid, pidfd: _ }) => {
             // If this fails the caller sees the end of the socket and the child, without a caller, ends too.
             process::exit_now(if socket.send_pid(pid).is_ok() { 0 } else { 2 })

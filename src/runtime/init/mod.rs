@@ -5,7 +5,7 @@
 //!   steps::plan   pure: config -> Prepare, Vec<InitStep>
 //!   prepare       overlay, host trees: detached mounts
 //!   clone3 ────────────────────────────────────────────▶  waits
-//!   cgroup, id maps, oom_score_adj
+//!   v2 cgroup, id maps, oom_score_adj                       enters its v1 cgroups
 //!   `Go` ──────────────────────────────────────────────▶  performs each InitStep, decides nothing
 //!         ◀──────────────── `Terminal`, `Warning`* ──────
 //!         ◀──────────────── `Ready` or `Failed` ─────────  execve: the socket closes
@@ -32,6 +32,7 @@ mod facts;
 mod handshake;
 pub(crate) mod launch;
 pub(crate) mod mounts;
+pub(crate) mod overlay;
 pub(crate) mod perform;
 pub(crate) mod seccomp;
 pub(crate) mod steps;

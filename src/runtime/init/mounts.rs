@@ -3,29 +3,19 @@
 //! All of it stays detached: it is in no mount namespace until the child attaches it, and gone when the last descriptor closes.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, openat};
 
+use crate::runtime::init::overlay;
 use crate::runtime::init::steps::{Fill, HostTree};
 use crate::runtime::init::{RootFs, StartError};
-use crate::sys::mount::{self, Attributes, Depth, Filesystem};
+use crate::sys::mount::{self, Attributes, Depth};
 use crate::sys::paths;
 
 /// The kernel's name for a file that is written while a volume is being filled, beside the volume.
 const FILL_MARK: &str = ".filling";
-
-/// How lower directories are given to overlayfs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ladder {
-    /// `lowerdir+` by descriptor (Linux 6.13).
-    Descriptors,
-    /// `lowerdir+`, one string each (Linux 6.7).
-    Strings,
-    /// `lowerdir=a:b`, one string of at most 255 bytes.
-    OneString,
-}
 
 /// Returns an error that names the step.
 fn step<'a>(text: impl FnOnce() -> String + 'a) -> impl FnOnce(io::Error) -> StartError + 'a {
@@ -87,22 +77,9 @@ pub(crate) fn mount_root(root: &RootFs, userns: Option<&Mapping>) -> Result<Owne
             format!("give `{}` to {uid}:{gid}", root.upper.display())
         }))?;
     }
-    let mut last = None;
-    for ladder in [Ladder::Descriptors, Ladder::Strings, Ladder::OneString] {
-        match mount_overlay(&lowers, Some((&upper, &work)), ladder) {
-            Ok(mounted) => return Ok(mounted),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => last = Some(error),
-            Err(error) => {
-                last = Some(error);
-                break;
-            }
-        }
-    }
-    let source = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
-    Err(StartError::Step {
-        step: format!("mount the root file system over `{}`", root.upper.display()),
-        source,
-    })
+    overlay::mount(&lowers, Some((&upper, &work))).map_err(step(|| {
+        format!("mount the root file system over `{}`", root.upper.display())
+    }))
 }
 
 /// Shows only the lower directories, with their own owners.
@@ -121,55 +98,7 @@ pub(crate) fn mount_lowers(root: &RootFs) -> Result<OwnedFd, StartError> {
             .pop()
             .ok_or_else(|| StartError::Config("no layers".to_owned()));
     }
-    mount_overlay(&lowers, None, Ladder::Descriptors)
-        .map_err(step(|| "mount the layers".to_owned()))
-}
-
-/// Mounts an overlay in one way.
-pub(crate) fn mount_overlay(
-    lowers: &[OwnedFd],
-    upper_and_work: Option<(&OwnedFd, &OwnedFd)>,
-    ladder: Ladder,
-) -> io::Result<OwnedFd> {
-    // Names short enough for one string, whatever the depth of the directories.
-    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let overlay = Filesystem::open("overlay")?;
-    overlay.set("source", Some("overlay"))?;
-    match ladder {
-        Ladder::Descriptors => {
-            for lower in lowers {
-                overlay.set_fd("lowerdir+", lower.as_fd())?;
-            }
-        }
-        Ladder::Strings => {
-            for lower in lowers {
-                overlay.set("lowerdir+", Some(&name(lower)))?;
-            }
-        }
-        Ladder::OneString => {
-            let joined = lowers.iter().map(name).collect::<Vec<_>>().join(":");
-            overlay.set("lowerdir", Some(&joined))?;
-        }
-    }
-    if let Some((upper, work)) = upper_and_work {
-        if ladder == Ladder::Descriptors {
-            overlay.set_fd("upperdir", upper.as_fd())?;
-            overlay.set_fd("workdir", work.as_fd())?;
-        } else {
-            overlay.set("upperdir", Some(&name(upper)))?;
-            overlay.set("workdir", Some(&name(work)))?;
-        }
-    }
-    // Whatever the module's defaults are: layers are shared, and must stay readable as plain directories.
-    for (key, value) in [
-        ("index", "off"),
-        ("metacopy", "off"),
-        ("redirect_dir", "off"),
-        ("xino", "off"),
-    ] {
-        overlay.set(key, Some(value))?;
-    }
-    overlay.mount(Attributes::empty())
+    overlay::mount(&lowers, None).map_err(step(|| "mount the layers".to_owned()))
 }
 
 /// Takes a detached copy of a tree of the caller's mount namespace.

@@ -27,6 +27,10 @@ use crate::sys::{caps, clone, pidfd, process, pty};
 pub(crate) const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// A directory of the host's that is covered, in the container's mount namespace alone, until the root is changed; nothing
+/// is looked up in it meanwhile.
+const OLD_ROOT_PLACE: &str = "/sys";
+
 /// Why a step did not work.
 enum Fault {
     /// The kernel's reason.
@@ -317,7 +321,7 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// Writes a file into a tmpfs that is mounted nowhere, and binds it read-only.
+    /// Writes a file into a tmpfs that the container does not see, and binds it read-only.
     fn inject(
         &mut self,
         target: &str,
@@ -329,7 +333,10 @@ impl Child<'_> {
         } else {
             let tmpfs = Filesystem::open("tmpfs")?;
             tmpfs.set("mode", Some("700"))?;
-            (tmpfs.mount(inert())?, 0)
+            let files = tmpfs.mount(inert())?;
+            // Before 6.15 only what is mounted somewhere can be bound; the old root goes when the new one takes its place.
+            mount::attach_at(files.as_fd(), Path::new(OLD_ROOT_PLACE))?;
+            (files, 0)
         };
         let name = number.to_string();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -388,7 +395,11 @@ impl Child<'_> {
                 let tmpfs = Filesystem::open("tmpfs")?;
                 tmpfs.set("mode", Some("555"))?;
                 let attributes = inert() | Attributes::MOUNT_ATTR_RDONLY;
-                self.opened.empty = Some(tmpfs.mount(attributes)?);
+                // The first one is mounted itself: before 6.15 only what is mounted somewhere can be bound elsewhere.
+                let empty = tmpfs.mount(attributes)?;
+                mount::attach(empty.as_fd(), target.as_fd())?;
+                self.opened.empty = Some(empty);
+                return Ok(());
             }
             &self.opened.empty
         } else {

@@ -283,6 +283,7 @@ impl fmt::Display for InitStep {
             Self::ConnectStdio => write!(f, "connect the standard streams"),
             Self::JoinKeyring => write!(f, "join a session keyring"),
             Self::SetLimit { limit, .. } => write!(f, "set the limit `{}`", limit.name),
+            Self::FindUser { user, .. } if user.is_empty() => write!(f, "find the user `root`"),
             Self::FindUser { user, .. } => write!(f, "find the user `{user}`"),
             Self::EnterDirectory { path, .. } => write!(f, "enter the working directory `{path}`"),
             Self::DropPrivileges { .. } => write!(f, "drop privileges"),

@@ -522,7 +522,7 @@ fn a_plan_is_a_list_of_steps() {
         "change the root",
         "connect the standard streams",
         "join a session keyring",
-        "find the user ``",
+        "find the user `root`",
         "enter the working directory `/`",
         "drop privileges",
     ];

@@ -232,11 +232,21 @@ impl Logs {
     }
 }
 
+/// Where a log ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The newest file.
+    pub inode: u64,
+    /// Its size, bytes.
+    pub size: u64,
+}
+
 /// Appends records and rotates.
 #[derive(Debug)]
 pub struct LogWriter {
     path: PathBuf,
     file: fs_err::File,
+    inode: u64,
     size: u64,
     config: LogConfig,
     buffer: Vec<u8>,
@@ -245,25 +255,47 @@ pub struct LogWriter {
 impl LogWriter {
     /// Opens the log at `path` for appending; finishes a record that a killed writer left half.
     pub fn open(path: &Path, config: LogConfig) -> Result<Self, LogError> {
-        let mut file = open_append(path)?;
-        let wrap = at("open", path);
-        let mut size = file.metadata().map_err(&wrap)?.len();
-        if size > 0 {
-            let mut last = [0_u8];
-            file.seek(SeekFrom::End(-1)).map_err(&wrap)?;
-            file.read_exact(&mut last).map_err(&wrap)?;
-            if last != [b'\n'] {
-                file.write_all(b"\n").map_err(&wrap)?;
-                size += 1;
-            }
-        }
+        let mut writer = Self::open_unfinished(path, config)?;
+        writer.finish_record()?;
+        Ok(writer)
+    }
+
+    /// Opens it as it is, for one who calls [`append_once`](Self::append_once) or [`finish_record`](Self::finish_record) next.
+    pub(crate) fn open_unfinished(path: &Path, config: LogConfig) -> Result<Self, LogError> {
+        let file = open_append(path)?;
+        let metadata = file.metadata().map_err(at("open", path))?;
         Ok(Self {
             path: path.to_owned(),
             file,
-            size,
+            inode: metadata.ino(),
+            size: metadata.len(),
             config,
             buffer: Vec::new(),
         })
+    }
+
+    /// Finishes a record that a killed writer left half.
+    pub(crate) fn finish_record(&mut self) -> Result<(), LogError> {
+        if self.size == 0 {
+            return Ok(());
+        }
+        let wrap = at("open", &self.path);
+        let mut last = [0_u8];
+        self.file.seek(SeekFrom::End(-1)).map_err(&wrap)?;
+        self.file.read_exact(&mut last).map_err(&wrap)?;
+        if last != [b'\n'] {
+            self.file.write_all(b"\n").map_err(&wrap)?;
+            self.size += 1;
+        }
+        Ok(())
+    }
+
+    /// Returns where it ends.
+    pub(crate) fn position(&self) -> Position {
+        Position {
+            inode: self.inode,
+            size: self.size,
+        }
     }
 
     /// Appends what was read from `stream` at `at`, all of it or nothing.
@@ -273,9 +305,35 @@ impl LogWriter {
         stream: Stream,
         bytes: &[u8],
     ) -> Result<(), LogError> {
+        self.append_once(self.position(), at_time, stream, bytes)
+    }
+
+    /// Appends as [`append`](Self::append) does, what a killed writer may have begun to append when the log ended at `before`.
+    pub(crate) fn append_once(
+        &mut self,
+        before: Position,
+        at_time: Timestamp,
+        stream: Stream,
+        bytes: &[u8],
+    ) -> Result<(), LogError> {
         self.buffer.clear();
         render(&mut self.buffer, at_time, stream, bytes);
         let length = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+        if self.position() != before {
+            // Behind a rotation the file began empty. A time has the same width whenever it is.
+            let begun = if self.inode == before.inode {
+                before.size
+            } else {
+                0
+            };
+            if self.size == begun.saturating_add(length) {
+                return Ok(());
+            }
+            if self.size > begun {
+                self.file.set_len(begun).map_err(at("cut", &self.path))?;
+                self.size = begun;
+            }
+        }
         let limit = self.config.max_size_bytes;
         if limit > 0 && self.size > 0 && self.size.saturating_add(length) > limit {
             self.rotate()?;
@@ -319,6 +377,7 @@ impl LogWriter {
             fs_err::hard_link(&self.path, &first).map_err(at("rotate", &self.path))?;
         }
         fs_err::rename(&new, &self.path).map_err(at("rotate", &self.path))?;
+        self.inode = file.metadata().map_err(at("rotate", &new))?.ino();
         self.file = file;
         self.size = 0;
         Ok(())

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::runtime::attach::Answer as ClientAnswer;
+use crate::runtime::bundle::make_directory;
 use crate::runtime::cgroup::{Cgroup, DeviceAccess};
 use crate::runtime::config::{ContainerId, Namespace};
 use crate::runtime::init::{self, RootFs, SpawnRequest, Spawned, Stdio};
@@ -75,6 +76,9 @@ impl Monitor<'_> {
             key,
             started,
         });
+        if self.record.config.process.tty {
+            self.fetch_terminal(live.keeper)?;
+        }
         let health = live.health.as_ref().map(|health| health.status);
         self.probes
             .restore(live.health.map(|health| health.probes).unwrap_or_default());
@@ -125,6 +129,7 @@ impl Monitor<'_> {
         });
         if let Some(terminal) = spawned.terminal {
             self.take_terminal(terminal)?;
+            self.keep_terminal();
         }
         self.warnings = spawned.warnings;
         self.probes.forget();
@@ -157,6 +162,8 @@ impl Monitor<'_> {
             .map(|(id, fd)| (id.clone(), fd.as_fd()))
             .collect();
         let generation = self.layout.generation(id, self.record.generation);
+        let etc_directory = self.layout.etc(id);
+        make_directory(&etc_directory).map_err(|error| failed(&error))?;
         let ends = self
             .streams
             .container_ends()
@@ -173,12 +180,12 @@ impl Monitor<'_> {
         let spawned = init::spawn(&SpawnRequest {
             config,
             root: RootFs {
-                lowers: config.image.layers.clone(),
+                lowers: self.layout.lowers(config),
                 upper: generation.join("upper"),
                 work: generation.join("work"),
             },
             etc: &self.record.etc,
-            etc_directory: &self.layout.etc(id),
+            etc_directory: &etc_directory,
             netns: self.netns.as_ref().map(OwnedFd::as_fd),
             joined: &joined,
             stdio,
@@ -259,6 +266,7 @@ impl Monitor<'_> {
         });
         self.drain();
         self.drop_terminal()?;
+        self.end_keeper()?;
         let id = self.record.id.clone();
         let by_hand = record::read::<Record>(&self.layout.record(&id))?
             .is_none_or(|record| record.stopped_by_hand);
@@ -371,7 +379,7 @@ impl Monitor<'_> {
     }
 
     /// Writes the live state and answers whoever waits for it.
-    fn publish(&mut self) -> Result<(), MonitorError> {
+    pub(super) fn publish(&mut self) -> Result<(), MonitorError> {
         let phase = match (self.state.phase, &self.init, self.last) {
             (Phase::Waiting { until }, _, Some(last)) => {
                 let delay = until.saturating_sub(since_boot());
@@ -411,6 +419,7 @@ impl Monitor<'_> {
             },
             restarts: self.state.restarts,
             phase,
+            keeper: self.keeper.as_ref().map(|keeper| keeper.key),
             health: checked.then(|| Health {
                 status: self.state.health,
                 failing_streak: self.state.failing_streak,
@@ -480,29 +489,5 @@ impl Monitor<'_> {
                 self.trouble(&format!("end the sidecar: {error}"));
             }
         }
-    }
-
-    /// Reads from a new terminal, and writes to it what arrives at `stdin`.
-    fn take_terminal(&mut self, terminal: OwnedFd) -> Result<(), MonitorError> {
-        let wrap = |error| MonitorError::System("read the container's terminal", error);
-        self.poll.add(&terminal, token::TERMINAL).map_err(wrap)?;
-        if let Some(input) = &self.streams.input {
-            self.poll.add(input, token::INPUT).map_err(wrap)?;
-        }
-        self.streams.take_terminal(terminal).map_err(wrap)
-    }
-
-    /// Forgets the terminal of an init that has ended.
-    pub(super) fn drop_terminal(&mut self) -> Result<(), MonitorError> {
-        let wrap = |error| MonitorError::System("leave the container's terminal", error);
-        if let Some(terminal) = self.streams.terminal.take() {
-            if self.log_retry.is_none() {
-                self.poll.remove(&terminal).map_err(wrap)?;
-            }
-            if let Some(input) = &self.streams.input {
-                self.poll.remove(input).map_err(wrap)?;
-            }
-        }
-        Ok(())
     }
 }

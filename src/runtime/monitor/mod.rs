@@ -11,13 +11,17 @@
 //! At the end, in this order: exit record, log on the disk, [`Sandbox::released`], live state, then the process ends, which
 //! closes the control connections and so tells everyone who waits.
 //!
-//! Files in reading order: `policy` (decisions), `carry` (what follows from them), `streams`, `health`, `clients`.
+//! Files in reading order: `policy` (decisions), `carry` (what follows from them), `streams`, `journal`, `terminal`,
+//! `keeper`, `health`, `clients`.
 
 mod carry;
 mod clients;
 mod health;
+pub(crate) mod journal;
+pub(crate) mod keeper;
 pub mod policy;
 pub mod streams;
+mod terminal;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -33,6 +37,7 @@ use crate::runtime::config::ContainerId;
 use crate::runtime::logs::{LogError, LogWriter};
 use crate::runtime::monitor::clients::Clients;
 use crate::runtime::monitor::health::Probes;
+use crate::runtime::monitor::keeper::Keeper;
 use crate::runtime::monitor::policy::{Input, Settings, State};
 use crate::runtime::monitor::streams::{Source, StreamError, Streams};
 use crate::runtime::record::{self, Exit, ProcessKey, Record, RecordError, Timestamp};
@@ -144,6 +149,7 @@ mod token {
     pub(super) const SIDECAR: u64 = 9;
     pub(super) const PROBE: u64 = 10;
     pub(super) const PROBE_OUTPUT: u64 = 11;
+    pub(super) const KEEPER: u64 = 12;
 }
 
 /// Time after which a log that could not be written is tried again.
@@ -180,6 +186,8 @@ struct Monitor<'h> {
     probes: Probes,
     init: Option<Init>,
     sidecar: Option<Sidecar>,
+    /// Who else holds the terminal, where there is one.
+    keeper: Option<Keeper>,
     last: Option<Exit>,
     /// Why the last start failed: exit code, chain of causes.
     failure: Option<(i32, String)>,
@@ -192,11 +200,15 @@ struct Monitor<'h> {
     done: bool,
 }
 
-/// The body of the hidden command `stack monitor ID --root R --run N`, whose fd 0 is the sync socket ([`super::start`]).
+/// The body of the hidden command `stack monitor ID --root R --run N`, whose fd 0 is the sync socket and fd 1 a lock
+/// ([`super::start`]).
 ///
 /// Must be the first thing the process does: it closes every other descriptor. Returns when the container has ended for good.
 pub fn run(arguments: &MonitorArgs, hooks: &mut dyn Sandbox) -> Result<(), MonitorError> {
-    let sync = daemon::detach().map_err(|error| MonitorError::System("detach", error))?;
+    let daemon::Handed {
+        input: sync,
+        output: spawn_lock,
+    } = daemon::detach().map_err(|error| MonitorError::System("detach", error))?;
     let hello = start::receive_hello(&sync)
         .map_err(|error| MonitorError::System("receive what to start", error))?;
     let Some((hello, mut fds)) = hello else {
@@ -220,6 +232,8 @@ pub fn run(arguments: &MonitorArgs, hooks: &mut dyn Sandbox) -> Result<(), Monit
         }
     };
     drop(told);
+    // From here on others see this monitor by its own lock, and it hears them.
+    drop(spawn_lock);
     let ended = monitor.begin(adopt).and_then(|()| monitor.watch());
     if let Err(error) = &ended {
         monitor.trouble(&chain(error));
@@ -249,8 +263,7 @@ impl<'h> Monitor<'h> {
         cgroups.join_monitors()?;
         let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
             .map_err(system("block signals"))?;
-        let streams = Streams::open(&control, record.config.process.stdin_open)?;
-        let log = LogWriter::open(&layout.log(id), record.config.log.clone())?;
+        let (streams, log) = Streams::resume(&control, &layout.log(id), &record.config)?;
         let clients = Clients::listen(&control).map_err(system("listen on the control socket"))?;
         let monitor = Self {
             _lock: lock,
@@ -272,6 +285,7 @@ impl<'h> Monitor<'h> {
             probes: Probes::default(),
             init: None,
             sidecar: None,
+            keeper: None,
             last: None,
             failure: None,
             sync: Some(sync),
@@ -349,6 +363,7 @@ impl<'h> Monitor<'h> {
                 .accept(&self.poll)
                 .map_err(system("accept a connection")),
             token::SIDECAR => self.sidecar_ended(),
+            token::KEEPER => self.keeper_ended(),
             token::PROBE => match self.probes.take_end() {
                 Some(code) => self.feed(Input::ProbeEnded { code: Some(code) }),
                 None => Ok(()),

@@ -1,8 +1,10 @@
 //! From the container's standard streams to its log.
 //!
 //! Each stream is a named pipe in `<run>/c/<id12>`, opened read-write by the monitor and by the container: neither ever sees
-//! the other's end close. What is in the pipe waits for the next monitor if this one is killed. Reading is bounded: one chunk
-//! at a time, and none while the log cannot be written, so that a full disk stops the writers instead of losing lines.
+//! the other's end close. What is in the pipe waits for the next monitor if this one is killed, and so does what has left it
+//! ([`journal`](super::journal)). A terminal's output is moved into the pipe of standard output first, which its keeper holds.
+//! Reading is bounded: one chunk at a time, and none while the log cannot be written, so that a full disk stops the writers
+//! instead of losing lines.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,12 +12,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode};
+use rustix::pipe::SpliceFlags;
 
-use crate::runtime::logs::{LogError, LogWriter, Stream};
+use crate::runtime::config::ContainerConfig;
+use crate::runtime::logs::{LogError, LogWriter, Position, Stream};
+use crate::runtime::monitor::journal::{CHUNK_BYTES, Journal};
 use crate::runtime::record::Timestamp;
-
-/// Bytes read at once.
-const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Chunks read from one stream before others have their turn.
 const CHUNKS: usize = 8;
@@ -23,12 +25,20 @@ const CHUNKS: usize = 8;
 /// Room of a pipe, bytes: what a container can write while its monitor is busy or gone.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// A stream that cannot be made.
+/// A stream that cannot be made, or what was left of one that cannot be copied.
 #[derive(Debug, thiserror::Error)]
-#[error("open the pipe `{}`", path.display())]
-pub struct StreamError {
-    path: PathBuf,
-    source: io::Error,
+pub enum StreamError {
+    /// The pipe.
+    #[error("open the pipe `{}`", path.display())]
+    Pipe {
+        /// Its path.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The log, or what is on its way there.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// The monitor's ends, and what was read and not yet written.
@@ -42,9 +52,11 @@ pub struct Streams {
     pub input: Option<OwnedFd>,
     /// Master end of the terminal.
     pub terminal: Option<OwnedFd>,
+    pub(super) journal: Journal,
     directory: PathBuf,
     chunk: Vec<u8>,
-    held: Option<(Timestamp, Stream)>,
+    /// Whether what is read comes from a terminal, which puts a carriage return before each newline.
+    returns: bool,
     ended: bool,
 }
 
@@ -60,8 +72,12 @@ pub enum Source {
 }
 
 impl Streams {
-    /// Opens the pipes in `directory`, made if missing.
-    pub fn open(directory: &Path, keep_input: bool) -> Result<Self, StreamError> {
+    /// Opens the pipes in `directory`, made if missing; `end` is where the log ends.
+    pub fn open(
+        directory: &Path,
+        (keep_input, terminal): (bool, bool),
+        end: Position,
+    ) -> Result<Self, StreamError> {
         let open_input = || open(&directory.join("stdin"), libc::O_NONBLOCK);
         let input = keep_input.then(open_input).transpose()?;
         Ok(Self {
@@ -69,11 +85,28 @@ impl Streams {
             err: open(&directory.join("stderr"), libc::O_NONBLOCK)?,
             input,
             terminal: None,
+            journal: Journal::open(directory, end)?,
             directory: directory.to_owned(),
             chunk: Vec::new(),
-            held: None,
+            returns: terminal,
             ended: false,
         })
+    }
+
+    /// Opens the pipes in `directory` and the log, and brings into the log what a monitor that was killed had taken out of the
+    /// pipes.
+    pub fn resume(
+        directory: &Path,
+        log: &Path,
+        config: &ContainerConfig,
+    ) -> Result<(Self, LogWriter), StreamError> {
+        let mut log = LogWriter::open_unfinished(log, config.log.clone())?;
+        let process = &config.process;
+        let kinds = (process.stdin_open, process.tty);
+        let mut streams = Self::open(directory, kinds, log.position())?;
+        streams.retry(&mut log)?;
+        log.finish_record()?;
+        Ok((streams, log))
     }
 
     /// Opens the container's ends: standard input where it is kept, output, error. They wait where the monitor's do not.
@@ -83,68 +116,91 @@ impl Streams {
         Ok((input, open("stdout")?, open("stderr")?))
     }
 
-    /// Tells whether something was read that could not be written.
-    pub fn is_held(&self) -> bool {
-        self.held.is_some()
-    }
-
     /// Tells whether the terminal has no other end any more.
     pub fn terminal_ended(&self) -> bool {
         self.ended
     }
 
-    /// Writes what was held.
+    /// Writes what was taken and could not be written, or not by who took it.
     pub fn retry(&mut self, log: &mut LogWriter) -> Result<(), LogError> {
-        if let Some((at, stream)) = self.held {
-            log.append(at, stream, &self.chunk)?;
-            self.held = None;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if self.journal.is_pending(stream) {
+                self.write(stream, log)?;
+            }
         }
         Ok(())
     }
 
     /// Copies what is there, at most 128 KiB. Returns whether there may be more.
     ///
-    /// Error: the log; what was read is held, and is written by [`retry`](Self::retry) first.
+    /// Error: the log; what was taken is held, and is written by [`retry`](Self::retry) first.
     pub fn copy(&mut self, source: Source, log: &mut LogWriter) -> Result<bool, LogError> {
         self.retry(log)?;
-        let (fd, stream) = match source {
-            Source::Out => (Some(&self.out), Stream::Stdout),
-            Source::Err => (Some(&self.err), Stream::Stderr),
-            Source::Terminal => (self.terminal.as_ref(), Stream::Stdout),
-        };
-        let Some(fd) = fd else {
-            return Ok(false);
-        };
+        match source {
+            Source::Out => self.copy_pipe(Stream::Stdout, log),
+            Source::Err => self.copy_pipe(Stream::Stderr, log),
+            Source::Terminal => {
+                let moved = self.move_from_terminal();
+                Ok(self.copy_pipe(Stream::Stdout, log)? || moved)
+            }
+        }
+    }
+
+    /// Copies from a pipe.
+    fn copy_pipe(&mut self, stream: Stream, log: &mut LogWriter) -> Result<bool, LogError> {
         for _ in 0..CHUNKS {
-            self.chunk.resize(CHUNK_BYTES, 0);
-            let count =
-                match rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut self.chunk[..])) {
-                    Ok(count) => count,
-                    Err(rustix::io::Errno::AGAIN) => 0,
-                    // EIO: a terminal that no process has open any more.
-                    Err(_) => {
-                        self.ended = true;
-                        0
-                    }
-                };
-            self.chunk.truncate(count);
-            if count == 0 {
+            let pipe = match stream {
+                Stream::Stdout => &self.out,
+                Stream::Stderr => &self.err,
+            };
+            if !self.journal.take(stream, pipe.as_fd())? {
+                self.journal.rest(stream)?;
                 return Ok(false);
             }
-            if source == Source::Terminal {
-                self.chunk = without_returns(&self.chunk);
-            }
-            let now = Timestamp::now();
-            self.held = Some((now, stream));
-            log.append(now, stream, &self.chunk)?;
-            self.held = None;
+            self.write(stream, log)?;
         }
         Ok(true)
     }
 
+    /// Appends what was taken from a pipe to the log, unless it is there already.
+    fn write(&mut self, stream: Stream, log: &mut LogWriter) -> Result<(), LogError> {
+        let before = self.journal.pending(stream, &mut self.chunk)?;
+        if self.returns {
+            self.chunk = without_returns(&self.chunk);
+        }
+        log.append_once(before, Timestamp::now(), stream, &self.chunk)?;
+        self.journal.commit(stream, log.position())
+    }
+
+    /// Moves what the container has written to its terminal into the pipe; returns whether there was anything.
+    fn move_from_terminal(&mut self) -> bool {
+        let mut moved = false;
+        for _ in 0..CHUNKS {
+            let Some(terminal) = &self.terminal else {
+                return moved;
+            };
+            let flags = SpliceFlags::NONBLOCK;
+            let splice = || {
+                let pipe = &self.out;
+                rustix::pipe::splice(terminal, None, pipe, None, CHUNK_BYTES, flags)
+            };
+            match rustix::io::retry_on_intr(splice) {
+                // Nothing there, or no room: the pipe is emptied next.
+                Ok(0) | Err(rustix::io::Errno::AGAIN) => return moved,
+                Ok(_) => moved = true,
+                // EIO: no process has it open any more.
+                Err(_) => {
+                    self.ended = true;
+                    return moved;
+                }
+            }
+        }
+        moved
+    }
+
     /// Copies all that is there.
     pub fn drain(&mut self, log: &mut LogWriter) -> Result<(), LogError> {
-        for source in [Source::Out, Source::Err, Source::Terminal] {
+        for source in [Source::Terminal, Source::Out, Source::Err] {
             while self.copy(source, log)? {}
         }
         Ok(())
@@ -194,6 +250,12 @@ impl Streams {
     }
 }
 
+/// Opens the pipes of output in `directory`, so that what is in them outlives the container.
+pub(crate) fn hold(directory: &Path) -> Result<[OwnedFd; 2], StreamError> {
+    let open = |name| open(&directory.join(name), libc::O_NONBLOCK);
+    Ok([open("stdout")?, open("stderr")?])
+}
+
 /// Drops the carriage return that a terminal puts before each newline.
 fn without_returns(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
@@ -208,7 +270,7 @@ fn without_returns(bytes: &[u8]) -> Vec<u8> {
 /// Opens a named pipe read-write, made if missing. Its directory keeps other users out; its mode lets the container's users
 /// open `/dev/stdout` anew, whoever they are.
 fn open(path: &Path, flags: i32) -> Result<OwnedFd, StreamError> {
-    let wrap = |source| StreamError {
+    let wrap = |source| StreamError::Pipe {
         path: path.to_owned(),
         source,
     };

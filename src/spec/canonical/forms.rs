@@ -200,6 +200,10 @@ impl Canonicalizer<'_> {
     }
 
     fn port(&mut self, item: &Arc<Node>, canonical: &mut Vec<Arc<Node>>) {
+        if self.is_kept(item) {
+            canonical.push(Arc::clone(item));
+            return;
+        }
         if item.as_mapping().is_some() {
             canonical.extend(self.long_port(item));
             return;
@@ -425,6 +429,10 @@ impl Canonicalizer<'_> {
     }
 
     fn extra_host(&mut self, item: &Arc<Node>, hosts: &mut Vec<Arc<Node>>) {
+        if self.is_kept(item) {
+            hosts.push(Arc::clone(item));
+            return;
+        }
         let Some(text) = item.as_str() else {
             self.must_be(item, "a string");
             return;

@@ -14,6 +14,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, nearest};
 use super::merge;
 use super::schema::{self, Attribute, Bare, Shape, Status, Unique};
 use super::source::Span;
+use super::template;
 use super::tree::{Entry, Mapping, Node, Tag, Value};
 use super::units;
 use super::yaml::resolve::go_float;
@@ -31,6 +32,8 @@ pub(crate) struct Canonicalizer<'a> {
     paths: PathBase<'a>,
     diagnostics: &'a mut Diagnostics,
     way: Vec<Step>,
+    /// Whether values that name a variable stay as they are written.
+    keeps_variables: bool,
 }
 
 /// A canonical node; `None` where it was reported: it is left out of a list, and is [`Value::Invalid`] in a map.
@@ -43,7 +46,32 @@ impl<'a> Canonicalizer<'a> {
             paths,
             diagnostics,
             way: Vec::new(),
+            keeps_variables: false,
         }
+    }
+
+    /// Leaves values that name a variable as they are written, since what they are is not known yet.
+    pub(crate) fn keep_variables(mut self, keeps: bool) -> Self {
+        self.keeps_variables = keeps;
+        self
+    }
+
+    /// Whether `node` stays as it is written: `${DIR}` may be absolute, and `${PORTS}` anything.
+    fn is_kept(&self, node: &Node) -> bool {
+        self.keeps_variables && node.as_str().is_some_and(template::names_variable)
+    }
+
+    /// Whether a value of this shape stays as it is written. One text that stands for a list of one is not taken apart,
+    /// and can be made a list all the same; so can what only stands before a slash.
+    fn is_kept_as(&self, node: &Node, shape: &Shape) -> bool {
+        self.is_kept(node)
+            && match shape {
+                Shape::OneOrMany(_) | Shape::HealthTest | Shape::EnvFiles => false,
+                Shape::Path | Shape::Context | Shape::Build => {
+                    node.as_str().is_some_and(|text| text.starts_with('$'))
+                }
+                _ => true,
+            }
     }
 
     /// Makes a whole file canonical; `None` where it is not a map.
@@ -105,7 +133,11 @@ impl<'a> Canonicalizer<'a> {
 
     /// Makes `node` canonical. Nulls pass: whether one may stay is known only when everything is merged.
     fn shape(&mut self, node: &Arc<Node>, shape: &Shape) -> Canonical {
-        if node.tag == Tag::Reset || node.is_null() || self.diagnostics.is_full() {
+        if node.tag == Tag::Reset
+            || node.is_null()
+            || self.is_kept_as(node, shape)
+            || self.diagnostics.is_full()
+        {
             return Some(Arc::clone(node));
         }
         let canonical = match shape {
@@ -274,6 +306,10 @@ impl<'a> Canonicalizer<'a> {
                 changed = true;
                 continue;
             }
+            if self.is_kept(item) {
+                canonical.push(Arc::clone(item));
+                continue;
+            }
             self.way.push(Step::Index(index));
             match each(self, item) {
                 Some(new) => {
@@ -314,6 +350,9 @@ impl<'a> Canonicalizer<'a> {
                     None => this.must_be(&entry.value, "a boolean, null, number or string"),
                 }
             })),
+            Value::Sequence(items) if items.iter().any(|item| self.has_kept_key(item)) => {
+                Some(Arc::clone(node))
+            }
             Value::Sequence(items) => {
                 let mut entries = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
@@ -327,6 +366,12 @@ impl<'a> Canonicalizer<'a> {
             }
             _ => self.must_be(node, "a mapping or a list"),
         }
+    }
+
+    /// Whether the key of `KEY=VALUE` names a variable that stays: only as a list item is it filled in.
+    fn has_kept_key(&self, item: &Node) -> bool {
+        let key = item.as_str().and_then(|text| text.split('=').next());
+        self.keeps_variables && key.is_some_and(template::names_variable)
     }
 
     fn key_value(&mut self, item: &Arc<Node>, bare: Bare) -> Option<Entry> {

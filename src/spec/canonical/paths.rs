@@ -9,11 +9,16 @@ pub(crate) struct PathBase<'a> {
     pub(crate) directory: &'a Path,
     /// What `~` stands for; it stays where unknown.
     pub(crate) home: Option<&'a str>,
+    /// Whether relative paths become absolute at all.
+    pub(crate) resolves: bool,
 }
 
 impl PathBase<'_> {
     /// Makes `text` absolute. One that is absolute already stays as it is written.
     pub(crate) fn resolve(&self, text: &str) -> String {
+        if !self.resolves {
+            return text.to_owned();
+        }
         match (text.strip_prefix('~'), self.home) {
             (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
                 clean(&format!("{home}{rest}"))
@@ -72,6 +77,7 @@ mod tests {
         let base = PathBase {
             directory: Path::new("/project/sub"),
             home: Some("/home/user"),
+            resolves: true,
         };
         let rows = [
             (".", "/project/sub"),

@@ -101,9 +101,10 @@ impl Decoder<'_> {
             privileged: boolean(node, "privileged").unwrap_or_default(),
             read_only: boolean(node, "read_only").unwrap_or_default(),
             security_opt: texts(node, "security_opt"),
-            secrets: grants(node, "secrets"),
-            configs: grants(node, "configs"),
+            secrets: self.grants(node, "secrets", &place),
+            configs: self.grants(node, "configs", &place),
             scale: unsigned(node, "scale").or(replicas),
+            attach: boolean(node, "attach"),
             profiles: texts(node, "profiles"),
             watch: self.watch(node),
         }
@@ -507,29 +508,48 @@ fn capabilities(node: &Node, key: &str) -> Vec<String> {
         .collect()
 }
 
-fn grants(node: &Node, key: &str) -> Vec<FileGrant> {
-    let directory = if key == "secrets" {
-        "/run/secrets/"
-    } else {
-        "/"
-    };
-    let decoded = items(node, key).filter_map(|grant| {
-        let source = text(grant, "source")?;
-        let target = text(grant, "target").unwrap_or_else(|| source.clone());
-        let target = if target.starts_with('/') {
-            target
+impl Decoder<'_> {
+    /// Decodes `secrets` or `configs` of a service.
+    fn grants(&mut self, node: &Node, key: &str, place: &str) -> Vec<FileGrant> {
+        let directory = if key == "secrets" {
+            "/run/secrets/"
         } else {
-            format!("{directory}{target}")
+            "/"
         };
-        Some(FileGrant {
-            source,
-            target,
-            uid: text(grant, "uid").and_then(|uid| uid.parse().ok()),
-            gid: text(grant, "gid").and_then(|gid| gid.parse().ok()),
-            mode: text(grant, "mode").and_then(|mode| units::parse_mode(&mode)),
-        })
-    });
-    decoded.collect()
+        let mut grants = Vec::new();
+        for (index, grant) in items(node, key).enumerate() {
+            let Some(source) = text(grant, "source") else {
+                continue;
+            };
+            let target = text(grant, "target").unwrap_or_else(|| source.clone());
+            let target = if target.starts_with('/') {
+                target
+            } else {
+                format!("{directory}{target}")
+            };
+            let mut number = |field: &str| {
+                let written = text(grant, field)?;
+                let number = written.parse().ok();
+                if number.is_none() {
+                    let message =
+                        format!("{place}.{key}.{index}.{field}: `{written}` is not a number");
+                    let hint = "names of the container's users and groups are not known here";
+                    self.diagnostics
+                        .push(Diagnostic::error(span_at(grant, field), message).hint(hint));
+                }
+                number
+            };
+            let (uid, gid) = (number("uid"), number("gid"));
+            grants.push(FileGrant {
+                source,
+                target,
+                uid,
+                gid,
+                mode: text(grant, "mode").and_then(|mode| units::parse_mode(&mode)),
+            });
+        }
+        grants
+    }
 }
 
 /// The places of a service's fields, of the items of its lists and of the fields of its maps.

@@ -153,6 +153,9 @@ pub struct Service {
     /// Number of containers: `scale` or `deploy.replicas`; 1 where unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<u32>,
+    /// Whether `up` and `logs` show its output where it is not named; they do where unset. It is about commands, not containers.
+    #[serde(skip)]
+    pub attach: Option<bool>,
     /// Profiles that enable it; always enabled where empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<String>,

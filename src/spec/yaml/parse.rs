@@ -476,9 +476,8 @@ impl<'a> Builder<'a> {
             }
             Err(message) => format!("failed to parse YAML: {message}"),
         };
-        self.diagnostics.push(
-            Diagnostic::error(span, message).hint(format!("put it in quotes: \"{text}\"")),
-        );
+        self.diagnostics
+            .push(Diagnostic::error(span, message).hint(format!("put it in quotes: \"{text}\"")));
         Ok(PendingKey::Unusable)
     }
 
@@ -509,9 +508,7 @@ impl<'a> Builder<'a> {
         }
         if self.expects_key() {
             let key = match node.as_str() {
-                Some(text) if text.len() <= MAX_KEY => {
-                    PendingKey::Text(self.keys.get(text), span)
-                }
+                Some(text) if text.len() <= MAX_KEY => PendingKey::Text(self.keys.get(text), span),
                 _ => self.unusable_key(span),
             };
             self.set_key(key);

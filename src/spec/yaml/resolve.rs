@@ -25,8 +25,7 @@ pub(crate) fn resolve(
     plain: bool,
     tag: Option<&str>,
 ) -> Result<Scalar, String> {
-    let string =
-        |text: Cow<'_, str>| Ok(Scalar::Value(Value::String(text.into_owned().into())));
+    let string = |text: Cow<'_, str>| Ok(Scalar::Value(Value::String(text.into_owned().into())));
     let Some(tag) = tag.filter(|tag| *tag != "!") else {
         return if !plain {
             string(text)
@@ -71,8 +70,8 @@ fn binary(text: &str) -> Result<Scalar, String> {
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(digits)
         .map_err(|_| "!!binary value contains invalid base64 data".to_owned())?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| "!!binary value is no text in UTF-8".to_owned())?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| "!!binary value is no text in UTF-8".to_owned())?;
     Ok(Scalar::Value(Value::String(text.into())))
 }
 
@@ -407,7 +406,12 @@ mod tests {
             ("<<", quoted, standard("merge"), Ok(Scalar::MergeKey)),
             ("x", plain, standard("merge"), text("x")),
             ("3", quoted, standard("int"), value(Value::Integer(3))),
-            ("0644", quoted, standard("int"), value(Value::Integer(0o644))),
+            (
+                "0644",
+                quoted,
+                standard("int"),
+                value(Value::Integer(0o644)),
+            ),
             ("3", plain, standard("float"), value(Value::Integer(3))),
             (".5", plain, standard("float"), value(Value::Float(0.5))),
             ("true", quoted, standard("bool"), value(Value::Bool(true))),
@@ -430,7 +434,11 @@ mod tests {
         ];
         for (written, plain, tag, expected) in rows {
             let tag = Some(tag.as_str()).filter(|tag| !tag.is_empty());
-            assert_eq!(resolve(written.into(), plain, tag), expected, "{tag:?} {written}");
+            assert_eq!(
+                resolve(written.into(), plain, tag),
+                expected,
+                "{tag:?} {written}"
+            );
         }
         let wrong = [
             ("abc", "int", "cannot decode !!str `abc` as a !!int"),
@@ -439,7 +447,11 @@ mod tests {
             ("yes", "bool", "cannot decode !!str `yes` as a !!bool"),
             ("x", "null", "cannot decode !!str `x` as a !!null"),
             ("x", "timestamp", "cannot decode !!str `x` as a !!timestamp"),
-            ("x!", "binary", "!!binary value contains invalid base64 data"),
+            (
+                "x!",
+                "binary",
+                "!!binary value contains invalid base64 data",
+            ),
             ("/w==", "binary", "!!binary value is no text in UTF-8"),
         ];
         for (written, tag, message) in wrong {
