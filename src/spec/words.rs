@@ -9,17 +9,32 @@ pub(crate) struct Words {
     pub(crate) cut: Option<usize>,
 }
 
-/// Splits `line`; `None` where a quote or an escape is left open.
+/// What is open at a place of a line; quotes within `$(…)` are text, those within backquotes are not.
+#[derive(Default)]
+struct Open {
+    single: bool,
+    double: bool,
+    back: bool,
+    dollar: bool,
+}
+
+impl Open {
+    fn any(&self) -> bool {
+        self.single || self.double || self.back || self.dollar
+    }
+}
+
+/// Splits `line`; `None` where a quote, an escape or a parenthesis is left open.
 pub(crate) fn split(line: &str) -> Option<Words> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut in_word = false;
-    let mut quote: Option<char> = None;
+    let mut open = Open::default();
     let mut characters = line.char_indices();
     let mut cut = None;
     while let Some((at, c)) = characters.next() {
-        match (c, quote) {
-            ('\\', None | Some('"' | '`')) => {
+        match c {
+            '\\' if !open.single => {
                 let (_, escaped) = characters.next()?;
                 word.push(match escaped {
                     't' => '\t',
@@ -27,24 +42,33 @@ pub(crate) fn split(line: &str) -> Option<Words> {
                     other => other,
                 });
                 in_word = true;
+                continue;
             }
-            (c, None) if is_space(c) => {
+            c if is_space(c) && !open.any() => {
                 if std::mem::take(&mut in_word) {
                     words.push(std::mem::take(&mut word));
                 }
+                continue;
             }
-            ('"' | '\'', None) => {
-                quote = Some(c);
-                in_word = true;
+            '"' if !open.single && !open.dollar => {
+                in_word |= open.double;
+                open.double = !open.double;
+                continue;
             }
-            ('"' | '\'', Some(open)) if open == c => quote = None,
-            ('`', None | Some('`')) => {
-                quote = if quote.is_none() { Some('`') } else { None };
-                word.push(c);
-                in_word = true;
+            '\'' if !open.double && !open.dollar => {
+                in_word |= open.single;
+                open.single = !open.single;
+                continue;
             }
-            ('(', None) => return None,
-            (';' | '&' | '|' | '<' | '>', None) => {
+            '`' if !open.single && !open.double && !open.dollar => open.back = !open.back,
+            ')' if !open.single && !open.double && !open.back => open.dollar = !open.dollar,
+            '(' if !open.single && !open.double && !open.back => {
+                if open.dollar || !word.ends_with('$') {
+                    return None;
+                }
+                open.dollar = true;
+            }
+            ';' | '&' | '|' | '<' | '>' if !open.any() => {
                 // `2>file`: the number belongs to the redirection.
                 if c == '>' && word.starts_with(|c: char| c.is_ascii_digit()) {
                     in_word = false;
@@ -52,13 +76,12 @@ pub(crate) fn split(line: &str) -> Option<Words> {
                 cut = Some(at);
                 break;
             }
-            _ => {
-                word.push(c);
-                in_word = true;
-            }
+            _ => {}
         }
+        word.push(c);
+        in_word = true;
     }
-    if quote.is_some() {
+    if open.any() {
         return None;
     }
     if in_word {
@@ -77,7 +100,7 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        let rows: [(&str, Option<&[&str]>); 19] = [
+        let rows: [(&str, Option<&[&str]>); 32] = [
             ("", Some(&[])),
             ("  ", Some(&[])),
             ("top", Some(&["top"])),
@@ -97,6 +120,19 @@ mod tests {
             ("say 'unfinished", None),
             ("end\\", None),
             ("f(x)", None),
+            ("(x)", None),
+            ("x)", None),
+            ("$(a b) c", Some(&["$(a b)", "c"])),
+            ("$(a 'b; c)", Some(&["$(a 'b; c)"])),
+            ("$(a (b))", None),
+            ("'(a)' \"(b)\"", Some(&["(a)", "(b)"])),
+            ("`a 'b c'`", Some(&["`a b c`"])),
+            ("`a", None),
+            ("a # b", Some(&["a", "#", "b"])),
+            ("\ta\r\n", Some(&["a"])),
+            ("a\\\\ b", Some(&["a\\", "b"])),
+            ("a 2>b", Some(&["a"])),
+            ("'a;b' \\; c", Some(&["a;b", ";", "c"])),
         ];
         for (line, expected) in rows {
             let words = split(line).map(|split| split.words);

@@ -20,7 +20,8 @@ pub(crate) struct PortSpec {
 /// Reads the short form; ranges of one length are unrolled, several host ports for one target stay a range.
 pub(crate) fn parse(text: &str) -> Result<Vec<PortSpec>, String> {
     let (ports, protocol) = match text.rsplit_once('/') {
-        Some((ports, protocol)) => (ports, protocol.to_ascii_lowercase()),
+        Some((ports, protocol)) if !protocol.is_empty() => (ports, protocol.to_ascii_lowercase()),
+        Some((ports, _)) => (ports, "tcp".to_owned()),
         None => (text, "tcp".to_owned()),
     };
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
@@ -61,7 +62,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<PortSpec>, String> {
     let hosts =
         range(published).ok_or_else(|| format!("invalid host port `{published}`: {RULE}"))?;
     if count == 0 {
-        return Ok(vec![spec(0, Some(published.to_owned()))]);
+        let published = match hosts {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        return Ok(vec![spec(0, Some(published))]);
     }
     if hosts.1 - hosts.0 != count {
         return Err(format!(
@@ -89,16 +94,19 @@ pub(crate) fn range(text: &str) -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
-/// Checks an address, taking the brackets off an IPv6 one.
+/// Checks an address, taking the brackets off an IPv6 one, which must have them.
 fn address(text: &str) -> Result<String, String> {
-    let bare = text
+    let inner = text
         .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    if bare.is_empty() || bare.parse::<std::net::IpAddr>().is_ok() {
-        return Ok(bare.to_owned());
+        .and_then(|rest| rest.strip_suffix(']'));
+    let bare = inner.unwrap_or(text);
+    match bare.parse() {
+        Ok(std::net::IpAddr::V6(_)) if inner.is_none() => Err(format!(
+            "invalid ip address: {bare}: an IPv6 address stands in brackets"
+        )),
+        Err(_) if !bare.is_empty() => Err(format!("invalid ip address: {bare}")),
+        _ => Ok(bare.to_owned()),
     }
-    Err(format!("invalid ip address: {bare}"))
 }
 
 #[cfg(test)]
@@ -134,7 +142,17 @@ mod tests {
             ("127.0.0.1:8080:80", "127.0.0.1|8080|80/tcp"),
             ("127.0.0.1::80", "127.0.0.1|-|80/tcp"),
             ("[::1]:8080:80", "::1|8080|80/tcp"),
-            ("::1:8080:80", "::1|8080|80/tcp"),
+            ("::80", "-|-|80/tcp"),
+            ("80/", "-|-|80/tcp"),
+            ("080:80", "-|80|80/tcp"),
+            ("0:80", "-|0|80/tcp"),
+            ("80:80/sctp", "-|80|80/sctp"),
+            ("127.0.0.1:8000-8001:80", "127.0.0.1|8000-8001|80/tcp"),
+            (
+                "::1:8080:80",
+                "invalid ip address: ::1: an IPv6 address stands in brackets",
+            ),
+            ("80:80:80", "invalid ip address: 80"),
             ("3000-3002", "-|-|3000/tcp -|-|3001/tcp -|-|3002/tcp"),
             ("9000-9001:80-81", "-|9000|80/tcp -|9001|81/tcp"),
             ("9000-9010:80", "-|9000-9010|80/tcp"),
