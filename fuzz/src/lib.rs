@@ -73,7 +73,13 @@ pub fn stack_file(data: &[u8]) {
     };
     match load(&options, &again) {
         Ok(again) => assert_eq!(model(&again), model(&loaded), "{printed}"),
-        Err(failure) => panic!("{:?}\n{printed}", failure.diagnostics),
+        // A default that is written out may be of an attribute that is not supported yet.
+        Err(failure) => {
+            let mut rest = failure.diagnostics.iter();
+            let is_told = |message: &str| message.contains("not supported yet");
+            let other = rest.find(|diagnostic| !is_told(&diagnostic.message));
+            assert_eq!(other, None, "{printed}");
+        }
     }
 }
 
