@@ -44,4 +44,4 @@ rust:
 
 packages:
 	@examples/need.sh build-essential busybox-static mmdebstrap docker-registry skopeo nftables iptables iproute2 curl \
-	  procps git strace python3
+	  procps git strace python3 python3-jsonschema

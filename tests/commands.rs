@@ -456,3 +456,96 @@ fn a_build_is_cached_and_its_change_recreates() {
     );
     finish(&machine);
 }
+
+#[test]
+fn config_prints_the_hash_that_containers_are_labelled_with() {
+    let machine = Machine::project(
+        "name: demo
+services:
+  web:
+    image: busybox
+    command: sleep infinity
+    init: true
+    environment: {A: b}
+    secrets: [token]
+secrets: {token: {file: ./token.txt}}
+",
+    );
+    machine.write("p/token.txt", "first");
+    machine.ok("p", &["up", "-d"]);
+    let hash = || {
+        let line = machine.ok("p", &["config", "--hash", "web"]);
+        line.trim().strip_prefix("web ").unwrap().to_owned()
+    };
+    let labelled = machine.sh("cat root/containers/*/record.json");
+    let before = hash();
+    assert!(labelled.contains(&before), "{before} is not in {labelled}");
+    machine.write("p/token.txt", "second");
+    assert_ne!(hash(), before, "what the secret holds is compared too");
+    finish(&machine);
+}
+
+#[test]
+fn config_pins_images_to_what_their_registry_has() {
+    let machine = Machine::new();
+    machine.write(
+        "registry.yml",
+        "version: 0.1\nstorage: {filesystem: {rootdirectory: registry}}\nhttp: {addr: 127.0.0.1:5000}\n",
+    );
+    let mut registry = machine
+        .command(".", "docker-registry")
+        .args(["serve", "registry.yml"])
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    machine.sh("timeout 60 sh -c 'until curl -s http://127.0.0.1:5000/v2/; do :; done'");
+    // A manifest is all that is asked for; what it names need not be there, but the registry looks.
+    let digest = machine.sh(
+        r#"set -e
+put() { # FILE -> its digest, stored as a blob
+  digest=sha256:$(sha256sum "$1" | cut -d' ' -f1)
+  where=$(curl -s -i -X POST http://127.0.0.1:5000/v2/team/web/blobs/uploads/ | tr -d '\r' | sed -n 's/^Location: //p')
+  curl -s -X PUT -H 'Content-Type: application/octet-stream' --data-binary "@$1" "$where&digest=$digest" >/dev/null
+  echo "$digest"
+}
+printf '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{}}' > config.json
+digest=$(put config.json)
+printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%s},"layers":[]}' \
+  "$digest" "$(wc -c < config.json)" > manifest.json
+curl -s -f -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @manifest.json \
+  http://127.0.0.1:5000/v2/team/web/manifests/1
+sha256sum manifest.json | cut -d' ' -f1"#,
+    );
+    machine.write(
+        "p/compose.yaml",
+        "name: demo\nservices:\n  a: {image: \"localhost:5000/team/web:1\", tty: true}\n  b: {build: .}\n",
+    );
+    let locked = machine.ok("p", &["config", "--lock-image-digests"]);
+    let resolved = machine.ok(
+        "p",
+        &["config", "--resolve-image-digests", "--format", "json"],
+    );
+    registry.kill().unwrap();
+    registry.wait().unwrap();
+    let pinned = format!("localhost:5000/team/web:1@sha256:{}", digest.trim());
+    assert_eq!(locked, format!("services:\n  a:\n    image: {pinned}\n"));
+    let resolved: Value = serde_json::from_str(&resolved).unwrap();
+    assert_eq!(resolved["services"]["a"]["image"], pinned);
+    assert_eq!(resolved["services"]["a"]["tty"], true);
+    assert_eq!(resolved["services"]["b"]["image"], Value::Null);
+    // What is locked merges onto the file.
+    machine.write("p/lock.yaml", &locked);
+    let merged = machine.ok(
+        "p",
+        &[
+            "-f",
+            "compose.yaml",
+            "-f",
+            "lock.yaml",
+            "config",
+            "--images",
+        ],
+    );
+    assert!(merged.contains(&pinned), "{merged}");
+}

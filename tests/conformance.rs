@@ -3,19 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers")]
 #![expect(clippy::print_stdout, reason = "says that it skips, and counts")]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use stack::spec::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, Severity, load, render};
-
-/// Cases that are refused only for a key that is `not supported yet`, with that key.
-const NOT_YET: &[(&str, &str)] = &[
-    ("awesome-wasmedge-kafka-mysql", "runtime"),
-    ("awesome-wasmedge-mysql-nginx", "runtime"),
-    ("loader-compose-test-with-version", "volumes_from"),
-    ("loader-extends-depends_on", "volumes_from"),
-];
 
 #[derive(serde::Deserialize)]
 struct Case {
@@ -115,23 +106,13 @@ fn public_cases_agree_with_the_reference() {
     };
     let root = root.canonicalize().unwrap();
     let cases: Vec<Case> = serde_json::from_str(&cases).unwrap();
-    let not_yet: BTreeMap<&str, &str> = NOT_YET.iter().copied().collect();
-    let mut unexpected = Vec::new();
-    for case in &cases {
-        match (disagreement(&root, case), not_yet.get(&*case.name)) {
-            (None, None) => {}
-            (Some(why), Some(key))
-                if why.lines().all(|line| line.contains("not supported yet"))
-                    && why.contains(key) => {}
-            (Some(why), _) => unexpected.push(format!("{}: {why}", case.name)),
-            (None, Some(_)) => {
-                unexpected.push(format!("{}: agrees now; take it out of NOT_YET", case.name));
-            }
-        }
-    }
+    let unexpected: Vec<String> = cases
+        .iter()
+        .filter_map(|case| Some(format!("{}: {}", case.name, disagreement(&root, case)?)))
+        .collect();
     println!(
         "{} of {} cases agree",
-        cases.len() - not_yet.len(),
+        cases.len() - unexpected.len(),
         cases.len()
     );
     assert!(unexpected.is_empty(), "\n{}", unexpected.join("\n"));

@@ -66,13 +66,7 @@ pub(crate) struct Global {
     )]
     pub(crate) ansi: Option<AnsiArg>,
     /// Most operations at once; -1 is no limit [default: no limit, but for pulls and builds]
-    #[arg(
-        long,
-        value_name = "N",
-        global = true,
-        allow_negative_numbers = true,
-        help_heading = "Global options"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) parallel: Option<i64>,
     /// Show what would be done, and do nothing
     #[arg(long, global = true, help_heading = "Global options")]

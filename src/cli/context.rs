@@ -15,7 +15,8 @@ use super::render::progress::{Progress, ProgressMode, Shown};
 use crate::engine::Engine;
 use crate::engine::roots::Roots;
 use crate::spec::names::ProjectName;
-use crate::spec::{LoadOptions, Loaded, ReadError, ReadFile, Steps, load};
+use crate::spec::source::Sources;
+use crate::spec::{Diagnostic, LoadOptions, Loaded, ReadError, ReadFile, Steps, load};
 
 /// Names under which a Compose file is found (compose-spec 03-compose-file.md), best first.
 pub(crate) const FILE_NAMES: [&str; 4] = [
@@ -121,10 +122,14 @@ impl Context {
 
     /// Says what a load warns of.
     pub(crate) fn warn_of(&self, loaded: &Loaded) {
-        if !loaded.warnings.is_empty() {
+        self.warn_with(&loaded.warnings, &loaded.sources);
+    }
+
+    /// Shows warnings with their places.
+    pub(crate) fn warn_with(&self, warnings: &[Diagnostic], sources: &Sources) {
+        if !warnings.is_empty() {
             let drawing = Drawing::on(&self.printer);
-            self.printer
-                .err(render_all(&loaded.warnings, &loaded.sources, drawing));
+            self.printer.err(render_all(warnings, sources, drawing));
         }
     }
 

@@ -25,6 +25,7 @@ use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
 use crate::plan::{self, Plan, naming};
 use crate::runtime::Adoption;
+use crate::runtime::record::Exit;
 use crate::runtime::status::{Container, Status, Watch};
 use crate::spec::model::Stack;
 use crate::spec::names::ProjectName;
@@ -187,6 +188,13 @@ impl Engine {
         let starting = self.lock_instance(Mode::Shared)?;
         let applied = self.run(&containers, &host, events, cancel).await;
         drop(starting);
+        if containers
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, Action::RemoveContainer { .. }))
+        {
+            self.prune_logs(&stack.name, events);
+        }
         self.runtime.sync()?;
         applied
     }
@@ -225,14 +233,27 @@ impl Engine {
             .run(&plan, &host, events, cancel)
             .await
             .and(host.settle());
-        let mut swept = Ok(());
+        let (mut recorded, mut swept) = (Ok(()), Ok(()));
         if options.services.is_empty() {
-            self.record_down(project)?;
+            recorded = self.record_down(project);
             swept = self.sweep_sources();
         }
         let cleaned = self.clean_up().await;
-        self.runtime.sync()?;
-        applied.and(cleaned).and(swept)
+        self.prune_logs(project, events);
+        let synced = self.runtime.sync().map_err(EngineError::from);
+        // The first failure is the one to tell; none keeps the rest from being done.
+        applied.and(recorded).and(cleaned).and(swept).and(synced)
+    }
+
+    /// Removes logs of containers that are gone beyond what is kept of them. What cannot be is a warning: all that was asked
+    /// for is done.
+    fn prune_logs(&self, project: &ProjectName, events: &dyn EventSink) {
+        if let Err(error) = self.runtime.prune_logs() {
+            events.emit(Event {
+                subject: Subject::Project(project.to_string()),
+                kind: EventKind::Warning(format!("old logs were not removed: {}", chain(&error))),
+            });
+        }
     }
 
     /// Stops services, dependents first.
@@ -589,14 +610,14 @@ impl Engine {
         for container in self.of_project(project)? {
             let container = self.await_monitor(container).await?;
             self.await_start(&container).await?;
-            if container.watch == Watch::Missing {
-                self.adopt(&container).await?;
-                let subject = Subject::Container(container.config().name.clone());
-                events.emit(Event {
-                    subject,
-                    kind: EventKind::Finished("Adopted"),
-                });
-            }
+            let name = &container.config().name;
+            let kind = match self.adopt(&container).await? {
+                Adopted::NotNeeded => continue,
+                Adopted::Runs => EventKind::Finished("Adopted"),
+                Adopted::HadEnded(exit) => EventKind::Warning(had_ended(name, exit)),
+            };
+            let subject = Subject::Container(name.clone());
+            events.emit(Event { subject, kind });
         }
         Ok(())
     }
@@ -653,9 +674,9 @@ impl Engine {
     }
 
     /// Gives a container whose monitor died a new one; does nothing for any other.
-    pub(crate) async fn adopt(&self, container: &Container) -> Result<(), EngineError> {
+    pub(crate) async fn adopt(&self, container: &Container) -> Result<Adopted, EngineError> {
         if container.watch != Watch::Missing {
-            return Ok(());
+            return Ok(Adopted::NotNeeded);
         }
         let id = container.id();
         // Its ports were held by the dead monitor and its child; the same ones are taken again.
@@ -674,19 +695,23 @@ impl Engine {
             attempted: format!("adopt container {}", id.short()),
             source,
         };
-        match self.runtime.adopt(id, &sockets)? {
-            Adoption::NotNeeded => Ok(()),
-            Adoption::Adopting(starting) => {
-                readable(&starting).await.map_err(failed)?;
-                match starting.finish() {
-                    Ok(_) => Ok(()),
-                    // It ended after it was looked at: then there is nothing left to adopt.
-                    Err(_) if self.runtime.get(id)?.pid().is_none() => self.release(id),
-                    Err(error) => Err(failed(std::io::Error::other(chain(&error)))),
-                }
+        let mut adoption = self.runtime.adopt(id, &sockets)?;
+        if let Adoption::Adopting(starting) = adoption {
+            readable(&starting).await.map_err(failed)?;
+            adoption = match starting.finish() {
+                Ok(_) => return Ok(Adopted::Runs),
+                // It ended after it was looked at: then there is nothing left to adopt.
+                Err(_) if self.runtime.get(id)?.pid().is_none() => self.runtime.adopt(id, &[])?,
+                Err(error) => return Err(failed(std::io::Error::other(chain(&error)))),
+            };
+        }
+        match adoption {
+            // What the plan does about its end is the plan's.
+            Adoption::Ended { exit, .. } => {
+                self.release(id)?;
+                Ok(Adopted::HadEnded(exit))
             }
-            // It has ended unseen: what the plan does about it is the plan's.
-            Adoption::Ended { .. } => self.release(id),
+            Adoption::NotNeeded | Adoption::Adopting(_) => Ok(Adopted::NotNeeded),
         }
     }
 
@@ -734,6 +759,27 @@ impl Engine {
         );
         several(messages)
     }
+}
+
+/// What became of a container whose monitor may have died.
+#[derive(Debug)]
+pub(crate) enum Adopted {
+    /// It has a monitor, or needs none.
+    NotNeeded,
+    /// It runs and has a new one.
+    Runs,
+    /// It had ended, which nobody saw.
+    HadEnded(Exit),
+}
+
+/// Says that a container has ended without anybody seeing it.
+fn had_ended(name: &str, exit: Exit) -> String {
+    let code = if exit.unknown {
+        "its exit code is unknown".to_owned()
+    } else {
+        format!("exit code {}", exit.code)
+    };
+    format!("container {name} had ended after its monitor was killed; {code}")
 }
 
 /// Ports being reserved.

@@ -29,21 +29,17 @@ pub async fn pin(
     asked.try_collect().await
 }
 
-async fn pinned(
-    image: &String,
-    client: &ClientEnvironment,
-) -> Result<(String, String), EngineError> {
+async fn pinned(image: &str, client: &ClientEnvironment) -> Result<(String, String), EngineError> {
     let reference = Reference::parse(image)?;
     let repository = reference.repository();
-    let whole = match reference.digest() {
-        Some(digest) => format!("{repository}@{digest}"),
-        None => {
-            let digest = remote_digest(client, &reference).await?;
-            let tag = reference.tag().unwrap_or("latest");
-            format!("{repository}:{tag}@{digest}")
-        }
+    let whole = if let Some(digest) = reference.digest() {
+        format!("{repository}@{digest}")
+    } else {
+        let digest = remote_digest(client, &reference).await?;
+        let tag = reference.tag().unwrap_or("latest");
+        format!("{repository}:{tag}@{digest}")
     };
-    Ok((image.clone(), whole))
+    Ok((image.to_owned(), whole))
 }
 
 /// Returns the hash of each enabled service: the digest of all that its containers are compared by, which their label

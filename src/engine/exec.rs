@@ -100,7 +100,7 @@ impl Engine {
             cgroup: &cgroups.existing(container.id().as_str()),
         };
         let mut child = exec::run(&request).map_err(|error| EngineError::Start {
-            code: error.exit_code(),
+            code: error.exec_exit_code(),
             message: crate::engine::chain(&error),
         })?;
         let terminal = child.terminal.take();

@@ -231,7 +231,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         let words = error.to_string();
         let (path, reason) = split_path(&words);
         let words = match path {
-            Some(path) if message.contains(path) => reason,
+            Some(path) if message.contains(path) || is_temporary(path) => reason,
             _ => &words,
         };
         if !message.ends_with(words) {
@@ -250,6 +250,12 @@ fn split_path(words: &str) -> (Option<&str>, &str) {
     let named = words.strip_prefix("failed to ");
     let named = named.and_then(|rest| rest.split_once('`')?.1.split_once("`: "));
     named.map_or((None, words), |(path, reason)| (Some(path), reason))
+}
+
+/// Whether a path is that of a file on its way to another name (`sys::atomic`), which the message names.
+fn is_temporary(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with('.') && name.ends_with(".tmp")
 }
 
 /// Returns the system's reason alone.

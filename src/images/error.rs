@@ -19,6 +19,15 @@ pub enum ImageError {
         #[source]
         source: Box<RegistryError>,
     },
+    /// An image whose registry does not say what it has under the name.
+    #[error("find the digest of image `{reference}`")]
+    Digest {
+        /// As people write it.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// A root file system that is to become an image.
     #[error("import the root file system")]
     Import(#[source] UnpackError),

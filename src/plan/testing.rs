@@ -41,6 +41,7 @@ pub(crate) fn stack(text: &str) -> Stack {
         volumes: BTreeMap::new(),
         secrets: BTreeMap::new(),
         configs: BTreeMap::new(),
+        obstacles: Vec::new(),
         document: crate::spec::tree::Node::default(),
     };
     for line in text.lines() {

@@ -3,21 +3,14 @@
 //! `gen/<n>/config.json` is the generation as an OCI runtime configuration (OCI runtime-spec 1.2, config.md): what another
 //! OCI runtime would be given, and what people read. Our own init starts from the [`ContainerConfig`] in `record.json`.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
-use oci_spec::runtime::{
-    LinuxBuilder, LinuxCpuBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemoryBuilder,
-    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
-    LinuxResourcesBuilder, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-};
 
-use crate::runtime::config::{
-    ContainerConfig, ContainerId, FileOrigin, IdMap, MountSource, Namespace, UserNamespace,
-};
+use crate::runtime::config::{ContainerConfig, ContainerId};
+use crate::runtime::oci;
 use crate::runtime::record::{self, Record, RecordError};
 use crate::sys::atomic::{self, Durability};
 
@@ -262,13 +255,11 @@ impl Layout {
         // The root of the container as its processes see it: everybody may pass.
         make(&directory.join("upper"), 0o755)?;
         make(&directory.join("work"), 0o700)?;
-        let spec = oci(config, &format!("/stack-{}/{id}", self.instance))
+        let value = oci::render(config, &format!("/stack-{}/{id}", self.instance))
             .map_err(|error| BundleError::Render(config.name.clone(), error))?;
         let path = directory.join("config.json");
-        // Through a value, whose maps are ordered.
-        let bytes = serde_json::to_value(&spec)
-            .and_then(|value| serde_json::to_vec(&value))
-            .map_err(|error| RecordError::Parse(path.clone(), error))?;
+        let bytes =
+            serde_json::to_vec(&value).map_err(|error| RecordError::Parse(path.clone(), error))?;
         atomic::write(&path, &bytes, 0o600, durability)
             .map_err(|error| BundleError::Make(path, error))
     }
@@ -283,145 +274,6 @@ pub fn is_name(name: &str) -> bool {
             .first()
             .is_some_and(u8::is_ascii_alphanumeric)
         && name.bytes().all(plain)
-}
-
-/// Renders the OCI configuration of a generation. Pure. `root.path` is relative to the generation's directory.
-pub fn oci(config: &ContainerConfig, cgroup: &str) -> Result<Spec, OciSpecError> {
-    let process = ProcessBuilder::default()
-        .terminal(config.process.tty)
-        .args(config.process.args.clone())
-        .env(config.process.env.clone())
-        .cwd(config.process.cwd.clone())
-        .no_new_privileges(config.process.no_new_privileges)
-        .build()?;
-    let mut mounts = Vec::new();
-    for mount in &config.mounts {
-        let builder = MountBuilder::default().destination(mount.target.clone());
-        let access = if mount.read_only { "ro" } else { "rw" }.to_owned();
-        let builder = match &mount.source {
-            MountSource::Bind { path, propagation } => builder
-                .typ("bind")
-                .source(path)
-                .options(vec!["rbind".to_owned(), propagation.clone(), access]),
-            MountSource::Volume { path, .. } => builder
-                .typ("bind")
-                .source(path)
-                .options(vec!["rbind".to_owned(), access]),
-            MountSource::Tmpfs { size_bytes, mode } => {
-                let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), access];
-                options.extend(size_bytes.map(|bytes| format!("size={bytes}")));
-                options.extend(mode.map(|mode| format!("mode={mode:o}")));
-                builder.typ("tmpfs").source("tmpfs").options(options)
-            }
-        };
-        mounts.push(builder.build()?);
-    }
-    for file in &config.files {
-        // The content of the others is not shown: they are secrets.
-        if let FileOrigin::HostFile(path) = &file.origin {
-            let builder = MountBuilder::default()
-                .destination(file.target.clone())
-                .typ("bind")
-                .source(path)
-                .options(vec!["bind".to_owned(), "ro".to_owned()]);
-            mounts.push(builder.build()?);
-        }
-    }
-    let root = RootBuilder::default()
-        .path("rootfs")
-        .readonly(config.read_only)
-        .build()?;
-    let mut spec = SpecBuilder::default()
-        .version("1.2.0")
-        .hostname(config.hostname.clone())
-        .root(root)
-        .process(process)
-        .mounts(mounts)
-        .annotations(unordered(&config.labels))
-        .linux(linux(config, cgroup)?)
-        .build()?;
-    spec.set_domainname(config.domainname.clone());
-    Ok(spec)
-}
-
-/// Renders the part that is Linux's.
-fn linux(config: &ContainerConfig, cgroup: &str) -> Result<oci_spec::runtime::Linux, OciSpecError> {
-    let mut resources = LinuxResourcesBuilder::default();
-    if let Some(bytes) = config.resources.memory_bytes {
-        let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
-        resources = resources.memory(LinuxMemoryBuilder::default().limit(limit).build()?);
-    }
-    if let Some(milli) = config.resources.cpu_milli {
-        let quota = i64::try_from(milli.saturating_mul(100)).unwrap_or(i64::MAX);
-        let cpu = LinuxCpuBuilder::default().period(100_000_u64).quota(quota);
-        resources = resources.cpu(cpu.build()?);
-    }
-    if let Some(pids) = config.resources.pids {
-        let limit = i64::try_from(pids).unwrap_or(i64::MAX);
-        resources = resources.pids(LinuxPidsBuilder::default().limit(limit).build()?);
-    }
-    let builder = LinuxBuilder::default()
-        .cgroups_path(cgroup)
-        .resources(resources.build()?)
-        .namespaces(namespaces(config)?)
-        .sysctl(unordered(&config.sysctls));
-    match &config.namespaces.user {
-        UserNamespace::Host => builder.build(),
-        UserNamespace::Mapped { uids, gids } => builder
-            .uid_mappings(id_mappings(uids)?)
-            .gid_mappings(id_mappings(gids)?)
-            .build(),
-    }
-}
-
-/// Lists the namespaces that are not the host's. One shared with another container has no path while nothing runs; an
-/// annotation-free `config.json` lists it as its own.
-fn namespaces(config: &ContainerConfig) -> Result<Vec<LinuxNamespace>, OciSpecError> {
-    let wanted: BTreeMap<&str, (&Namespace, LinuxNamespaceType)> = BTreeMap::from([
-        (
-            "network",
-            (&config.namespaces.network, LinuxNamespaceType::Network),
-        ),
-        ("pid", (&config.namespaces.pid, LinuxNamespaceType::Pid)),
-        ("ipc", (&config.namespaces.ipc, LinuxNamespaceType::Ipc)),
-        ("uts", (&config.namespaces.uts, LinuxNamespaceType::Uts)),
-        (
-            "cgroup",
-            (&config.namespaces.cgroup, LinuxNamespaceType::Cgroup),
-        ),
-    ]);
-    let mut kinds = vec![LinuxNamespaceType::Mount];
-    for (namespace, kind) in wanted.into_values() {
-        if !matches!(namespace, Namespace::Host) {
-            kinds.push(kind);
-        }
-    }
-    if matches!(config.namespaces.user, UserNamespace::Mapped { .. }) {
-        kinds.push(LinuxNamespaceType::User);
-    }
-    let build = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
-    kinds.into_iter().map(build).collect()
-}
-
-/// Renders one id map.
-fn id_mappings(maps: &[IdMap]) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
-    let build = |map: &IdMap| {
-        LinuxIdMappingBuilder::default()
-            .container_id(map.inside)
-            .host_id(map.outside)
-            .size(map.count)
-            .build()
-    };
-    maps.iter().map(build).collect()
-}
-
-/// Copies a map into the type that oci-spec has.
-#[expect(
-    clippy::disallowed_types,
-    reason = "oci-spec's field; its order is mended when the value is written"
-)]
-fn unordered(map: &BTreeMap<String, String>) -> std::collections::HashMap<String, String> {
-    map.clone().into_iter().collect()
 }
 
 /// Makes a directory and its parents, mode 0700.

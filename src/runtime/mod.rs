@@ -13,7 +13,7 @@
 //! ```text
 //! <root>/containers/<id>/record.json        what it is and what is wanted of it (record.rs)
 //! <root>/containers/<id>/exit.json          how it ended (record.rs)
-//! <root>/containers/<id>/gen/<n>/config.json  the generation as an OCI runtime configuration (bundle.rs)
+//! <root>/containers/<id>/gen/<n>/config.json  the generation as an OCI runtime configuration (oci.rs)
 //! <root>/containers/<id>/gen/<n>/upper, work  the writable overlay layer
 //! <root>/mount-points/{proc,sys,dev,etc/…}  the lowest layer of every root file system: empty, mounted on
 //! <root>/containers/.new-<id>, .gone-<id>   being made, being removed; swept by the next creation or removal
@@ -64,6 +64,7 @@ pub mod exec;
 pub mod init;
 pub mod logs;
 pub mod monitor;
+pub mod oci;
 pub mod record;
 mod remove;
 mod rename;
@@ -283,6 +284,14 @@ impl Runtime {
     /// Returns the logs, also of containers that are gone.
     pub fn logs(&self) -> Logs {
         Logs::new(self.layout.root.join("logs"))
+    }
+
+    /// Removes logs of containers that are gone, beyond what is kept of them ([`Logs::prune`]).
+    pub fn prune_logs(&self) -> Result<(), RuntimeError> {
+        // Nobody begins or forgets one meanwhile.
+        let _lock = self.lock_containers()?;
+        let ids = self.layout.ids()?;
+        Ok(self.logs().prune(&|id| ids.binary_search(id).is_ok())?)
     }
 
     /// Brings everything that was written to the disk: one `syncfs`.

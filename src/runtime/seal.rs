@@ -1,7 +1,8 @@
 //! The sealed executable: the running program seen through a mount that nobody can write through (CVE-2019-5736).
 //!
 //! ```text
-//! <run>/exe/.empty/                        second lower directory, always empty
+//! <run>/exe/.empty/                        second lower directory, always empty; a tmpfs where the program's directory holds <run>,
+//!                                          as one lower directory must not be beneath another
 //! <run>/exe/<device>-<inode>-<mtime ns>/   read-only overlay of the executable's directory, one for each build of the program
 //! ```
 //!
@@ -19,7 +20,7 @@ use rustix::mount::UnmountFlags;
 
 use crate::runtime::init::overlay;
 use crate::sys::lock::{self, Lock};
-use crate::sys::mount::{self, Attributes};
+use crate::sys::mount::{self, Attributes, Filesystem};
 
 /// `OVERLAYFS_SUPER_MAGIC` (`linux/magic.h`).
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
@@ -158,18 +159,17 @@ fn seal_by_mount(
     let lock =
         Lock::acquire(&lock_path, lock::Mode::Exclusive).map_err(failed("lock", &lock_path))?;
     if !is_overlay(place) {
-        let open = |path: &Path| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(path, flags, Mode::empty())
-                .map_err(io::Error::from)
-                .map_err(failed("open", path))
-        };
-        let lowers = [open(directory)?, open(&empty)?];
         let attributes = Attributes::MOUNT_ATTR_RDONLY
             | Attributes::MOUNT_ATTR_NODEV
             | Attributes::MOUNT_ATTR_NOSUID;
-        let mounted =
-            overlay::mount(&lowers, None).map_err(failed("mount an overlay of", directory))?;
+        let mounted = match overlay_of(directory, &empty)? {
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                mount_empty(&empty).map_err(failed("mount a tmpfs on", &empty))?;
+                overlay_of(directory, &empty)?
+            }
+            mounted => mounted,
+        };
+        let mounted = mounted.map_err(failed("mount an overlay of", directory))?;
         mount::set_attributes(mounted.as_fd(), attributes, 0, mount::Depth::One)
             .and_then(|()| mount::attach_at(mounted.as_fd(), place))
             .map_err(failed("mount on", place))?;
@@ -179,6 +179,43 @@ fn seal_by_mount(
         path: place.join(name),
         memory: None,
     })
+}
+
+/// Makes an overlay of two directories, not mounted anywhere yet; the kernel's answer where it makes none.
+fn overlay_of(directory: &Path, empty: &Path) -> Result<io::Result<OwnedFd>, SealError> {
+    let open = |path: &Path| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .map_err(io::Error::from)
+            .map_err(failed("open", path))
+    };
+    let lowers = [open(directory)?, open(empty)?];
+    Ok(overlay::mount(&lowers, None))
+}
+
+/// Mounts a file system of its own, which nothing can be written to, on an empty directory.
+fn mount_empty(empty: &Path) -> io::Result<()> {
+    let tmpfs = Filesystem::open("tmpfs")?;
+    tmpfs.set("size", Some("4k"))?;
+    let attributes = Attributes::MOUNT_ATTR_RDONLY
+        | Attributes::MOUNT_ATTR_NODEV
+        | Attributes::MOUNT_ATTR_NOSUID
+        | Attributes::MOUNT_ATTR_NOEXEC;
+    mount::attach_at(tmpfs.mount(attributes)?.as_fd(), empty)
+}
+
+/// Whether something is mounted on a path.
+fn is_mount(path: &Path) -> io::Result<bool> {
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    let found = rustix::fs::statx(
+        rustix::fs::CWD,
+        path,
+        flags,
+        rustix::fs::StatxFlags::empty(),
+    )?;
+    Ok(found
+        .stx_attributes
+        .contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
 }
 
 /// Copies the program into memory and forbids every change.
@@ -236,7 +273,7 @@ pub fn unseal(run: &Path) -> Result<(), SealError> {
         if !place.is_dir() {
             continue;
         }
-        while is_overlay(&place) && !is_overlay(&top) {
+        while is_mount(&place).map_err(failed("look at", &place))? {
             rustix::mount::unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
                 .map_err(io::Error::from)
                 .map_err(failed("unmount", &place))?;
@@ -275,6 +312,22 @@ mod tests {
             unseal(run.path()).unwrap();
             assert_eq!(fs_err::read_dir(run.path()).unwrap().count(), 0);
             unseal(run.path()).unwrap();
+        });
+    }
+
+    #[test]
+    fn the_program_may_lie_above_the_run_directory() {
+        in_private_mounts(|| {
+            let top = tempfile::tempdir().unwrap();
+            let (own, run) = (top.path().join("program"), top.path().join("root/run"));
+            fs_err::copy("/bin/busybox", &own).unwrap();
+            fs_err::create_dir_all(&run).unwrap();
+            let sealed = seal(&run, &own).unwrap();
+            assert!(!sealed.in_memory());
+            assert_eq!(write_error(sealed.path()), Some(rustix::io::Errno::ROFS));
+            assert_eq!(seal(&run, &own).unwrap().path(), sealed.path());
+            unseal(&run).unwrap();
+            assert_eq!(fs_err::read_dir(&run).unwrap().count(), 0);
         });
     }
 

@@ -29,10 +29,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime::bundle::make_directory;
 use crate::runtime::config::{ContainerId, EtcFiles};
-use crate::runtime::record::{self, Desired, Exit};
+use crate::runtime::record::{self, Desired, Exit, Live};
 use crate::runtime::status::{self, Container, Status, Watch};
 use crate::runtime::{Runtime, RuntimeError, remove};
 use crate::sys::atomic::Durability;
+use crate::sys::ending;
 use crate::sys::lock::{Lock, Mode};
 use crate::sys::packets::{self, Received};
 
@@ -274,7 +275,9 @@ impl Runtime {
             let starting = self.start_monitor(id, true, (None, fds), lock)?;
             return Ok(Adoption::Adopting(starting));
         }
-        let exit = self.record_unseen_end(id, None)?;
+        let init = self.live(id)?.as_ref().and_then(Live::init);
+        let code = init.and_then(|key| ending::unreaped(key.pid, key.start_time));
+        let exit = self.record_unseen_end(id, code)?;
         Ok(Adoption::Ended {
             exit,
             restart: status::wants_restart(&container.record, exit, container.restarts),

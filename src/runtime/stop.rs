@@ -84,9 +84,13 @@ enum By {
 
 impl Runtime {
     /// Stops a container for good: notes that first (`stopped by hand`), then has the signal sent. One that does not run is
-    /// only noted.
+    /// only noted. On a full disk it is not noted, and stopped all the same: its monitor is told, and what fills the disk must be
+    /// able to end.
     pub fn stop(&self, id: &ContainerId, options: StopOptions) -> Result<Stopping, RuntimeError> {
-        let config = self.mark_stopped(id, options.durability)?;
+        let config = match self.mark_stopped(id, options.durability) {
+            Err(error) if is_full_disk(&error) => self.record(id)?.config,
+            marked => marked?,
+        };
         let timeout = options.timeout.unwrap_or(config.stop_timeout);
         let request = Request::Stop {
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -181,6 +185,22 @@ impl Runtime {
         }
         Ok(stopping)
     }
+}
+
+/// Whether an error comes from a file system, or a share of one, that has no room left.
+fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(
+            kind,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        ) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl Stopping {
@@ -339,10 +359,15 @@ fn record_unseen_end(
         },
         (Some(Phase::Failed { .. }) | None, _) => status::unseen(now, restarts),
     };
-    record::write(&layout.exit(id), &exit, durability)?;
-    finish_log(layout, id)?;
-    settle(layout, id, exit)?;
-    Ok(exit)
+    let written = record::write(&layout.exit(id), &exit, durability)
+        .map_err(RuntimeError::from)
+        .and_then(|()| finish_log(layout, id))
+        .and_then(|()| settle(layout, id, exit));
+    match written {
+        // Whoever looks next finds it ended all the same, with an unknown code; a removal must go on.
+        Err(error) if is_full_disk(&error) => Ok(exit),
+        written => written.map(|()| exit),
+    }
 }
 
 /// Brings into the log what a monitor that was killed had taken out of the container's pipes.

@@ -5,10 +5,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schema::{self, Attribute, Shape};
+use super::schema::{self, Attribute, Shape, Status};
 
 /// What a value with a variable in it looks like.
 const VARIABLE: &str = r"\$";
+
+/// Words for truth values, in any case: the regular expressions of editors (ECMA 262) have no flag for that.
+const TRUTH: &str = "^([tTyYfFnN10]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[yY][eE][sS]|[nN][oO]|[oO][nN]|[oO][fF][fF])$";
 
 /// Names of services, networks and the like (compose-spec).
 const NAME: &str = "^[a-zA-Z0-9._-]+$";
@@ -108,24 +111,41 @@ impl Definitions {
     }
 
     fn attribute(&mut self, attribute: &'static Attribute) -> Value {
-        let schema = self.shape(attribute.name, &attribute.shape);
+        let mut schema = self.shape(attribute.name, &attribute.shape);
         if attribute.shape.null_refused().is_none() {
-            return or_null(schema);
+            schema = or_null(schema);
+        }
+        let note = match attribute.status {
+            Status::Supported => return schema,
+            Status::Later => "Not supported yet where it would be used.".to_owned(),
+            Status::LaterUnless(values) => {
+                format!(
+                    "Supported yet where it would be used: {}.",
+                    values.join(", ")
+                )
+            }
+            Status::Ignored(_) => "Ignored: it is for Windows or a swarm.".to_owned(),
+        };
+        if let Value::Object(fields) = &mut schema {
+            fields.insert("description".to_owned(), note.into());
         }
         schema
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm a shape, so that none is forgotten"
+    )]
     fn shape(&mut self, name: &str, shape: &'static Shape) -> Value {
         match shape {
             Shape::Any => json!({}),
-            Shape::Text | Shape::Context | Shape::Path => json!({ "type": "string" }),
+            Shape::Text | Shape::TextOrNull | Shape::Context | Shape::Path => text(),
+            Shape::TextOrBoolean => json!({ "type": ["string", "boolean"] }),
             Shape::TextOrNumber => json!({ "type": ["string", "number"] }),
             Shape::Word(words) => any_of([json!({ "enum": words }), text_like(VARIABLE)]),
             Shape::Boolean => any_of([
                 json!({ "type": "boolean" }),
-                text_like(&format!(
-                    "(?i)^(true|false|1|0|t|f|y|n|yes|no|on|off)$|{VARIABLE}"
-                )),
+                text_like(&format!("{TRUTH}|{VARIABLE}")),
             ]),
             Shape::Integer(low, high) => any_of([
                 integer(*low, *high),
@@ -136,9 +156,9 @@ impl Definitions {
                 text_like(&format!(r"^\+?[0-9.eE+-]+$|{VARIABLE}")),
             ]),
             Shape::Bytes => any_of([
-                json!({ "type": "number", "minimum": -1 }),
+                json!({ "type": "number" }),
                 text_like(&format!(
-                    r"^-1$|^[0-9.]+ ?([kKmMgGtTpP][iI]?)?[bB]?$|{VARIABLE}"
+                    r"^-\d+$|^[0-9.]+ ?([kKmMgGtTpP][iI]?)?[bB]?$|{VARIABLE}"
                 )),
             ]),
             Shape::Duration => text_like(&format!(
@@ -155,18 +175,27 @@ impl Definitions {
             Shape::Map(values) => self.map(name, values),
             Shape::Object(attributes) => self.reference(name, attributes),
             Shape::NullOrObject(attributes) => or_null(self.reference(name, attributes)),
-            Shape::OneOrMany(_) => any_of([text(), list_of(text())]),
-            Shape::KeyValues(_) => any_of([
+            Shape::OneOrMany(_) | Shape::Paths | Shape::Command | Shape::HealthTest => {
+                any_of([text(), list_of(text())])
+            }
+            Shape::Options => map_of(json!({ "type": ["string", "number", "null"] })),
+            Shape::MultiOptions => {
+                let scalar = || json!({ "type": ["string", "number", "boolean"] });
+                map_of(any_of([scalar(), list_of(scalar())]))
+            }
+            Shape::KeyValues(_) | Shape::Contexts | Shape::Ssh => any_of([
                 json!({
                     "type": "object",
                     "additionalProperties": { "type": ["string", "number", "boolean", "null"] },
                 }),
                 list_of(text()),
             ]),
-            Shape::Command | Shape::HealthTest => any_of([text(), list_of(text())]),
             Shape::Build => any_of([text(), self.reference("build", schema::BUILD)]),
             Shape::Extends => any_of([text(), self.reference("extends", schema::EXTENDS)]),
-            Shape::External => json!({ "type": ["boolean", "string"] }),
+            Shape::External => any_of([
+                json!({ "type": ["boolean", "string"] }),
+                self.reference("external", schema::EXTERNAL),
+            ]),
             Shape::DependsOn => {
                 let dependency = self.reference("dependency", schema::DEPENDENCY);
                 any_of([list_of(text()), map_of(dependency)])
@@ -183,7 +212,28 @@ impl Definitions {
                 let mount = self.reference("mount", schema::MOUNT);
                 list_of(any_of([text(), mount]))
             }
-            Shape::Grants(_) => {
+            Shape::ServiceModels => {
+                let model = self.reference("model_use", schema::MODEL_USE);
+                any_of([list_of(text()), map_of(or_null(model))])
+            }
+            Shape::Logging => self.reference("logging", schema::LOGGING),
+            Shape::Devices => {
+                let device = self.reference("device", schema::DEVICE);
+                list_of(any_of([text(), device]))
+            }
+            Shape::Gpus => {
+                let gpu = self.reference("gpu", schema::GPU);
+                any_of([
+                    json!({ "enum": ["all"] }),
+                    text_like(VARIABLE),
+                    list_of(gpu),
+                ])
+            }
+            Shape::DeviceCount => any_of([
+                integer(i64::MIN, i64::MAX),
+                text_like(&format!(r"^all$|^[+-]?\d+$|{VARIABLE}")),
+            ]),
+            Shape::Grants(_) | Shape::BuildSecrets => {
                 let grant = self.reference("grant", schema::GRANT);
                 list_of(any_of([text(), grant]))
             }
@@ -218,10 +268,11 @@ impl Definitions {
 
 /// What the long forms must have, which is checked where they are read.
 fn must_have(attributes: &'static [Attribute]) -> &'static [&'static str] {
-    let rows: [(&[Attribute], &[&str]); 6] = [
+    let rows: [(&[Attribute], &[&str]); 7] = [
         (schema::PORT, &["target"]),
         (schema::MOUNT, &["type", "target"]),
         (schema::GRANT, &["source"]),
+        (schema::DEVICE, &["source", "target"]),
         (schema::ENV_FILE, &["path"]),
         (schema::ULIMIT, &["soft", "hard"]),
         (schema::INCLUDE, &["path"]),
@@ -250,16 +301,24 @@ fn integer(low: i64, high: i64) -> Value {
     schema
 }
 
+fn keyword(name: &str, value: Value) -> Value {
+    Value::Object(Map::from_iter([(name.to_owned(), value)]))
+}
+
 fn any_of<const N: usize>(schemas: [Value; N]) -> Value {
-    json!({ "anyOf": schemas.to_vec() })
+    keyword("anyOf", Value::Array(schemas.into()))
 }
 
 fn list_of(items: Value) -> Value {
-    json!({ "type": "array", "items": items })
+    let mut list = keyword("items", items);
+    list["type"] = "array".into();
+    list
 }
 
 fn map_of(values: Value) -> Value {
-    json!({ "type": "object", "additionalProperties": values })
+    let mut map = keyword("additionalProperties", values);
+    map["type"] = "object".into();
+    map
 }
 
 fn or_null(schema: Value) -> Value {

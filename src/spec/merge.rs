@@ -66,6 +66,11 @@ fn merged(base: Arc<Node>, over: &Arc<Node>, shape: &Shape) -> Arc<Node> {
     }
     let replaces = matches!(shape, Shape::Command | Shape::HealthTest);
     match (&base.value, &over.value) {
+        (Value::Mapping(_), Value::Mapping(_))
+            if matches!(shape, Shape::Logging) && !same_driver(&base, over) =>
+        {
+            settled(over).unwrap_or(base)
+        }
         (Value::Mapping(_), Value::Mapping(mapping)) => mappings(base, over, mapping, shape),
         (Value::Sequence(_), Value::Sequence(items)) if !replaces => {
             lists(base, over, items, shape.unique())
@@ -74,8 +79,18 @@ fn merged(base: Arc<Node>, over: &Arc<Node>, shape: &Shape) -> Arc<Node> {
     }
 }
 
+/// Whether the options of two loggings are for one driver: equal, or not said on either side.
+fn same_driver(base: &Node, over: &Node) -> bool {
+    match (base.get("driver"), over.get("driver")) {
+        (Some(base), Some(over)) => base == over,
+        _ => true,
+    }
+}
+
 static DEPENDENCY: Shape = Shape::Object(schema::DEPENDENCY);
 static ATTACHMENT: Shape = Shape::NullOrObject(schema::ATTACHMENT);
+static POOL: Shape = Shape::Object(schema::SUBNET);
+static MODEL_USE: Shape = Shape::NullOrObject(schema::MODEL_USE);
 
 /// How the values of a map merge.
 enum Values<'a> {
@@ -98,6 +113,8 @@ impl Shape {
             Self::Map(values) => Values::Alike(values),
             Self::DependsOn => Values::Alike(&DEPENDENCY),
             Self::ServiceNetworks => Values::Alike(&ATTACHMENT),
+            Self::ServiceModels => Values::Alike(&MODEL_USE),
+            Self::Logging => Values::Attributes(schema::LOGGING),
             Self::KeyValues(_) | Self::Ulimits => Values::Replaced,
             _ => Values::Alike(&Self::Any),
         }
@@ -154,11 +171,26 @@ fn lists(base: Arc<Node>, over: &Arc<Node>, additions: &[Arc<Node>], unique: Uni
     let Value::Sequence(mut items) = take_value(base) else {
         return Arc::clone(over);
     };
-    items.extend(additions.iter().filter_map(settled));
-    Arc::new(Node::new(
-        span,
-        Value::Sequence(deduplicated(items, unique)),
-    ))
+    let additions = additions.iter().filter_map(settled);
+    if unique == Unique::Subnet {
+        additions.for_each(|pool| merge_pool(&mut items, pool));
+    } else {
+        items.extend(additions);
+        items = deduplicated(items, unique);
+    }
+    Arc::new(Node::new(span, Value::Sequence(items)))
+}
+
+/// Merges a pool of addresses onto the one of its subnet, or adds it.
+fn merge_pool(pools: &mut Vec<Arc<Node>>, pool: Arc<Node>) {
+    let key = item_key(&pool, Unique::Subnet);
+    let same = pools
+        .iter_mut()
+        .find(|known| item_key(known, Unique::Subnet) == key);
+    match same {
+        Some(known) => *known = merged(std::mem::take(known), &pool, &POOL),
+        None => pools.push(pool),
+    }
 }
 
 /// Lets each item stand at the place of the first one with its key, with the value of the last one.
@@ -192,7 +224,7 @@ fn item_key(item: &Node, unique: Unique) -> Option<String> {
     };
     match unique {
         Unique::Appended => None,
-        Unique::Whole => super::canonical::scalar_text(item),
+        Unique::Whole | Unique::Once => super::canonical::scalar_text(item),
         Unique::BeforeEquals => {
             let text = item.as_str()?;
             Some(text.split_once('=').map_or(text, |(key, _)| key).to_owned())

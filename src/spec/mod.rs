@@ -28,6 +28,7 @@ pub(crate) mod merge;
 pub mod model;
 pub mod names;
 pub(crate) mod normalize;
+pub mod obstacle;
 pub mod origin;
 pub mod render;
 pub(crate) mod schema;
@@ -43,4 +44,5 @@ pub(crate) mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, Steps, environment, load};
+pub use obstacle::Phase;
 pub use session::MAX_FILE as MAX_FILE_BYTES;

@@ -79,6 +79,9 @@ pub(crate) fn normalize(
         Path::new(".")
     };
     let mut project = into_mapping(default_contexts(project, own_directory));
+    if steps.resolve_paths {
+        resolve_devices(&mut project, setting);
+    }
     let (services_key, services_span, services) = take(&mut project, "services", span);
     let mut enabled = Vec::new();
     let mut disabled = Vec::new();
@@ -108,6 +111,7 @@ pub(crate) fn normalize(
         drop_absent(service, &disabled);
         if steps.resolve_environment && steps.interpolate {
             resolve_environment(session, service, setting);
+            resolve_labels(session, service, setting);
         }
     }
     let default_used = enabled
@@ -124,6 +128,46 @@ pub(crate) fn normalize(
     Normalized {
         project: Node::new(span, Value::Mapping(project)),
         disabled,
+    }
+}
+
+/// Makes the device of a local volume that is really a bind mount absolute.
+fn resolve_devices(project: &mut Mapping, setting: &Setting) {
+    let home = setting.environment.get("HOME").map(String::as_str);
+    let Some(volumes) = project.get_mut("volumes") else {
+        return;
+    };
+    let Value::Mapping(volumes) = &mut Arc::make_mut(volumes).value else {
+        return;
+    };
+    for volume in volumes.entries_mut() {
+        let text_of = |key: &str| {
+            volume
+                .value
+                .get("driver_opts")?
+                .get(key)?
+                .as_str()
+                .map(str::to_owned)
+        };
+        let is_local = volume.value.get("driver").and_then(Node::as_str) == Some("local");
+        let Some(device) =
+            text_of("device").filter(|_| is_local && text_of("o").as_deref() == Some("bind"))
+        else {
+            continue;
+        };
+        let resolved = super::canonical::paths::PathBase {
+            directory: &setting.directory,
+            home,
+            resolves: true,
+        }
+        .resolve(&device);
+        if let Value::Mapping(volume) = &mut Arc::make_mut(&mut volume.value).value
+            && let Some(options) = volume.get_mut("driver_opts")
+            && let Value::Mapping(options) = &mut Arc::make_mut(options).value
+            && let Some(device) = options.get_mut("device")
+        {
+            *device = text(device.span, resolved);
+        }
     }
 }
 
@@ -197,7 +241,15 @@ fn service(
     }
     if let Some(deploy) = service.get_mut("deploy") {
         super::canonical::forms::set_default(deploy, "placement", empty);
+        super::canonical::forms::set_default(deploy, "resources", empty);
     }
+    drop_empty_servers(&mut service);
+    if let Some(policy) = service.get_mut("pull_policy")
+        && policy.as_str() == Some("if_not_present")
+    {
+        *policy = text(policy.span, "missing");
+    }
+    inherit_image(&mut service);
     dependencies(&mut service);
     let networks = service.get("networks").and_then(Node::as_mapping);
     let has_networks = networks.is_some_and(|networks| !networks.is_empty());
@@ -227,7 +279,7 @@ fn build(node: Arc<Node>, setting: &Setting, diagnostics: &mut Diagnostics) -> A
         build.insert(entry("dockerfile", span, text(span, "Dockerfile")));
     }
     if let Some(args) = build.get_mut("args") {
-        *args = from_environment(args, &setting.environment, diagnostics);
+        *args = without_nulls(from_environment(args, &setting.environment, diagnostics));
     }
     mapping_node(span, build)
 }
@@ -255,34 +307,119 @@ fn from_environment(
     mapping_node(node.span, mapping)
 }
 
-/// Completes `depends_on`, and adds what `network_mode: service:…` implies.
+/// Leaves out the arguments that have no value anywhere: the Dockerfile's default stands for them.
+fn without_nulls(node: Arc<Node>) -> Arc<Node> {
+    let is_null = |entry: &&Entry| entry.value.is_null();
+    let Some(mapping) = node
+        .as_mapping()
+        .filter(|mapping| mapping.entries().iter().any(|entry| is_null(&entry)))
+    else {
+        return node;
+    };
+    let kept = mapping
+        .entries()
+        .iter()
+        .filter(|entry| !is_null(entry))
+        .cloned();
+    mapping_node(node.span, Mapping::from_entries(kept.collect()).0)
+}
+
+/// Leaves out the name servers that an unset variable left empty.
+fn drop_empty_servers(service: &mut Mapping) {
+    let is_empty = |server: &Arc<Node>| server.as_str() == Some("");
+    let Some(servers) = service.get("dns").and_then(Node::as_sequence) else {
+        return;
+    };
+    if !servers.iter().any(is_empty) {
+        return;
+    }
+    let kept: Vec<Arc<Node>> = servers
+        .iter()
+        .filter(|server| !is_empty(server))
+        .cloned()
+        .collect();
+    if let Some(dns) = service.get_mut("dns") {
+        *dns = Arc::new(Node::new(dns.span, Value::Sequence(kept)));
+    }
+}
+
+/// Gives each container that runs before the service's own the service's image, unless it names one.
+fn inherit_image(service: &mut Mapping) {
+    let Some(image) = service.entry("image").map(|image| Arc::clone(&image.value)) else {
+        return;
+    };
+    if let Some(hooks) = service.get_mut("pre_start")
+        && let Value::Sequence(hooks) = &mut Arc::make_mut(hooks).value
+    {
+        for hook in hooks {
+            super::canonical::forms::set_default(hook, "image", |_| Arc::clone(&image));
+        }
+    }
+}
+
+/// Returns the services that other attributes than `depends_on` refer to, each with whether this service restarts with it.
+fn implied_dependencies(service: &Mapping) -> Vec<(String, Span, bool)> {
+    let texts = |key: &str| {
+        let items = service
+            .get(key)
+            .and_then(Node::as_sequence)
+            .unwrap_or_default();
+        items
+            .iter()
+            .filter_map(|item| Some((item.as_str()?, item.span)))
+            .collect::<Vec<_>>()
+    };
+    let mut implied = Vec::new();
+    for (link, span) in texts("links") {
+        let name = link.split_once(':').map_or(link, |(name, _)| name);
+        implied.push((name.to_owned(), span, true));
+    }
+    for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
+        if let Some(entry) = service.entry(key)
+            && let Some(name) = entry
+                .value
+                .as_str()
+                .and_then(|text| text.strip_prefix("service:"))
+        {
+            implied.push((name.to_owned(), entry.value.span, true));
+        }
+    }
+    for (source, span) in texts("volumes_from") {
+        if !source.starts_with("container:") {
+            let name = source.split_once(':').map_or(source, |(name, _)| name);
+            implied.push((name.to_owned(), span, false));
+        }
+    }
+    implied
+}
+
+/// Completes `depends_on`, and adds what other attributes imply.
 fn dependencies(service: &mut Mapping) {
-    let implied = service.entry("network_mode").and_then(|mode| {
-        let target = mode.value.as_str()?.strip_prefix("service:")?;
-        Some((target.to_owned(), mode.value.span))
-    });
-    if implied.is_none() && service.get("depends_on").is_none() {
+    let implied = implied_dependencies(service);
+    if implied.is_empty() && service.get("depends_on").is_none() {
         return;
     }
     let span = service.entry("depends_on").map(|entry| entry.key_span);
     let span = span
-        .or(implied.as_ref().map(|(_, span)| *span))
+        .or(implied.first().map(|(_, span, _)| *span))
         .unwrap_or_default();
     let (key_span, span, mut dependencies) = take(service, "depends_on", span);
+    let boolean = |span, value| Arc::new(Node::new(span, Value::Bool(value)));
     for dependency in dependencies.entries_mut() {
         super::canonical::forms::set_default(&mut dependency.value, "required", |span| {
-            Arc::new(Node::new(span, Value::Bool(true)))
+            boolean(span, true)
         });
     }
-    if let Some((target, span)) = implied
-        && dependencies.entry(&target).is_none()
-    {
+    for (target, span, restart) in implied {
+        if dependencies.entry(&target).is_some() {
+            continue;
+        }
         let value = super::canonical::object(
             span,
             [
                 ("condition", text(span, "service_started")),
-                ("required", Arc::new(Node::new(span, Value::Bool(true)))),
-                ("restart", Arc::new(Node::new(span, Value::Bool(true)))),
+                ("required", boolean(span, true)),
+                ("restart", boolean(span, restart)),
             ],
         );
         dependencies.insert(entry(&target, span, value));
@@ -341,14 +478,7 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
     let mut all: BTreeMap<String, (Span, Arc<Node>)> = BTreeMap::new();
     for file in &files {
         let read = env_file(session, file, setting, &own, &all);
-        let sizes = read
-            .iter()
-            .map(|(key, variable)| key.len() + variable.value.len());
-        let bytes = sizes.sum();
-        let diagnostics = &mut session.diagnostics;
-        if !diagnostics.take(Resource::Nodes, read.len(), Some(file.span))
-            || !diagnostics.take(Resource::Filled, bytes, Some(file.span))
-        {
+        if !is_granted(&read, file.span, &mut session.diagnostics) {
             continue;
         }
         for (key, variable) in read {
@@ -369,6 +499,60 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
             mapping_node(span, variables),
         ));
     }
+}
+
+/// Whether a load may take what a file gives a service: any number of services can read one file.
+fn is_granted(read: &Provided, span: Span, diagnostics: &mut Diagnostics) -> bool {
+    let sizes = read
+        .iter()
+        .map(|(key, variable)| key.len() + variable.value.len());
+    diagnostics.take(Resource::Nodes, read.len(), Some(span))
+        && diagnostics.take(Resource::Filled, sizes.sum(), Some(span))
+}
+
+/// Reads the label files of a service and puts `labels` above them.
+fn resolve_labels(session: &mut Session<'_>, service: &mut Entry, setting: &Setting) {
+    let files = service
+        .value
+        .get("label_file")
+        .and_then(Node::as_sequence)
+        .unwrap_or_default()
+        .to_vec();
+    let mut all: BTreeMap<String, (Span, String)> = BTreeMap::new();
+    for file in &files {
+        // Absolute already, unless paths are left as they are.
+        let path = &setting.directory.join(file.as_str().unwrap_or_default());
+        let Some(id) = session.open(path, Some(file.span), "label file") else {
+            continue;
+        };
+        session.trace.dotenv(id, Dotenv::Service);
+        let lookup = |name: &str| all.get(name).map(|(_, value)| value.as_str());
+        let read = session
+            .dotenv(path, id, Format::Dotenv, &lookup)
+            .unwrap_or_default();
+        if !is_granted(&read, file.span, &mut session.diagnostics) {
+            continue;
+        }
+        all.extend(
+            read.into_iter()
+                .map(|(key, read)| (key, (read.span, read.value))),
+        );
+    }
+    let Value::Mapping(fields) = &mut Arc::make_mut(&mut service.value).value else {
+        return;
+    };
+    if all.is_empty() {
+        return;
+    }
+    let (key_span, span, labels) = take(fields, "labels", service.key_span);
+    // Of entries with one key the first is kept.
+    let mut labels = labels.into_entries();
+    labels.extend(
+        all.into_iter()
+            .map(|(key, (span, value))| entry(&key, span, text(span, value))),
+    );
+    let labels = Mapping::from_entries(labels).0;
+    fields.insert(entry("labels", key_span, mapping_node(span, labels)));
 }
 
 /// Reads one env file of a service.
@@ -395,8 +579,20 @@ fn env_file(
         return Provided::new();
     };
     session.trace.dotenv(id, Dotenv::Service);
-    let raw = file.get("format").and_then(Node::as_str) == Some("raw");
-    let format = if raw { Format::Raw } else { Format::Dotenv };
+    let format = match file
+        .get("format")
+        .and_then(|format| Some((format.as_str()?, format.span)))
+    {
+        None | Some(("" | "dotenv", _)) => Format::Dotenv,
+        Some(("raw", _)) => Format::Raw,
+        Some((other, span)) => {
+            session.diagnostics.push(
+                Diagnostic::error(span, format!("unsupported env_file format \"{other}\""))
+                    .suggest(other, ["raw", "dotenv"]),
+            );
+            return Provided::new();
+        }
+    };
     let lookup = |name: &str| {
         let own = || own.get(name).and_then(Node::as_str);
         let earlier = || earlier.get(name).and_then(|(_, value)| value.as_str());
@@ -498,7 +694,7 @@ impl<'n> Completeness<'n, '_> {
                         _ if child.is_nested() => self.node(&entry.value, child),
                         _ => {}
                     }
-                    if let (Shape::Object(attributes), Shape::DependsOn) = (child, shape) {
+                    if let Shape::Object(attributes) | Shape::NullOrObject(attributes) = child {
                         self.require(&entry.value, attributes, &self.way.join("."));
                     }
                     self.way.pop();
@@ -549,6 +745,7 @@ fn invalidate_nulls(node: &mut Arc<Node>, shape: &'static Shape) {
 
 static DEPENDENCY: Shape = Shape::Object(schema::DEPENDENCY);
 static ATTACHMENT: Shape = Shape::NullOrObject(schema::ATTACHMENT);
+static MODEL_USE: Shape = Shape::NullOrObject(schema::MODEL_USE);
 
 /// Returns the shape of the value of `key`.
 fn child(shape: &'static Shape, key: &str) -> Option<&'static Shape> {
@@ -560,6 +757,8 @@ fn child(shape: &'static Shape, key: &str) -> Option<&'static Shape> {
         Shape::Map(values) => Some(values),
         Shape::DependsOn => Some(&DEPENDENCY),
         Shape::ServiceNetworks => Some(&ATTACHMENT),
+        Shape::ServiceModels => Some(&MODEL_USE),
+        Shape::Logging => attribute(schema::LOGGING),
         _ => None,
     }
 }
@@ -568,20 +767,39 @@ impl Shape {
     /// Returns what must stand there, for shapes that a null is not (in the words of an error).
     pub(crate) fn null_refused(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Any | Self::Command | Self::HealthTest | Self::NullOrObject(_) => return None,
+            Self::Any | Self::Command | Self::NullOrObject(_) | Self::TextOrNull => return None,
             Self::Text | Self::Word(_) | Self::Path | Self::Context | Self::Duration => "a string",
             Self::TextOrNumber => "a string or a number",
+            Self::TextOrBoolean => "a string or a boolean",
+            Self::DeviceCount => "an integer or `all`",
             Self::Boolean | Self::External => "a boolean",
             Self::Integer(..) => "an integer",
             Self::Number => "a number",
             Self::Bytes => "a number of bytes",
             Self::Mode => "permission bits in octal",
-            Self::List(..) | Self::Ports | Self::Mounts | Self::Grants(_) => "a list",
-            Self::OneOrMany(_) | Self::EnvFiles => "a string or a list",
-            Self::KeyValues(_) | Self::DependsOn | Self::ServiceNetworks | Self::ExtraHosts => {
-                "a mapping or a list"
+            Self::List(..)
+            | Self::Ports
+            | Self::Mounts
+            | Self::Grants(_)
+            | Self::BuildSecrets
+            | Self::Devices => "a list",
+            Self::Gpus => "`all` or a list",
+            Self::OneOrMany(_) | Self::Paths | Self::EnvFiles | Self::HealthTest => {
+                "a string or a list"
             }
-            Self::Map(_) | Self::Object(_) | Self::Ulimits => "a mapping",
+            Self::KeyValues(_)
+            | Self::Contexts
+            | Self::Ssh
+            | Self::DependsOn
+            | Self::ServiceNetworks
+            | Self::ServiceModels
+            | Self::ExtraHosts => "a mapping or a list",
+            Self::Map(_)
+            | Self::Object(_)
+            | Self::Ulimits
+            | Self::Options
+            | Self::MultiOptions
+            | Self::Logging => "a mapping",
             Self::Build | Self::Extends => "a string or a mapping",
         })
     }
@@ -596,6 +814,8 @@ impl Shape {
                 | Self::Build
                 | Self::DependsOn
                 | Self::ServiceNetworks
+                | Self::ServiceModels
+                | Self::Logging
                 | Self::List(Self::Object(_), _)
         )
     }

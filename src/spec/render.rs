@@ -96,8 +96,40 @@ pub fn render_json(stack: &Stack) -> Json {
         fields
             .entry("services")
             .or_insert_with(|| Json::Object(Map::new()));
+        fields
+            .iter_mut()
+            .for_each(|(key, value)| complete(key, value));
     }
     project
+}
+
+/// Fills in what is the same with or without normalizing: resources without attributes are objects, networks have an
+/// address management, dependencies say whether they are required.
+fn complete(section: &str, value: &mut Json) {
+    let Json::Object(entries) = value else {
+        return;
+    };
+    for entry in entries.values_mut() {
+        match section {
+            "networks" | "volumes" | "configs" | "secrets" if entry.is_null() => {
+                *entry = Json::Object(Map::new());
+            }
+            "services" => {
+                let dependencies = entry.get_mut("depends_on").and_then(Json::as_object_mut);
+                for dependency in dependencies.into_iter().flat_map(Map::values_mut) {
+                    if let Json::Object(fields) = dependency {
+                        fields.entry("required").or_insert(Json::Bool(true));
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let ("networks", Json::Object(fields)) = (section, entry) {
+            fields
+                .entry("ipam")
+                .or_insert_with(|| Json::Object(Map::new()));
+        }
+    }
 }
 
 /// Doubles the dollar signs of every text but keys.
@@ -141,7 +173,13 @@ fn is_zero(value: &Json, shape: &Shape) -> bool {
         Json::Null => true,
         Json::Bool(value) => !value,
         Json::Number(number) => number.as_f64() == Some(0.0),
-        Json::String(text) => text.is_empty(),
+        Json::String(text) => {
+            text.is_empty()
+                || matches!(
+                    (&**text, shape),
+                    ("0", Shape::Bytes) | ("0s", Shape::Duration)
+                )
+        }
         Json::Array(items) => items.is_empty(),
         Json::Object(map) => {
             map.is_empty()

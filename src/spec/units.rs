@@ -94,10 +94,14 @@ pub(crate) fn format_duration(duration: Duration) -> String {
 }
 
 /// Reads a size in bytes: a number, decimals allowed, with `b k kb m mb g gb t tb p pb`, any case, an `i` between
-/// allowed; 1 k is 1024. `-1` is for "no limit" where an attribute has that.
+/// allowed; 1 k is 1024. A negative number of bytes is for "no limit" where an attribute has that.
 pub(crate) fn parse_bytes(text: &str) -> Option<i64> {
-    if text == "-1" {
-        return Some(-1);
+    if let Some(digits) = text.strip_prefix('-') {
+        return digits
+            .parse::<i64>()
+            .ok()
+            .filter(|_| !digits.starts_with(['-', '+']))
+            .map(|bytes| -bytes);
     }
     let number_end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -203,7 +207,9 @@ mod tests {
             ("1t", Some(1 << 40)),
             ("1p", Some(1 << 50)),
             ("-1", Some(-1)),
-            ("-2", None),
+            ("-2", Some(-2)),
+            ("--2", None),
+            ("-2k", None),
             ("1ib", Some(1)),
             ("1ki", Some(1024)),
             ("1 ", Some(1)),

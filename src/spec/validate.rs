@@ -20,6 +20,7 @@ struct Project<'a> {
     volumes: &'a Mapping,
     secrets: &'a Mapping,
     configs: &'a Mapping,
+    models: &'a Mapping,
 }
 
 fn map_at<'a>(node: &'a Node, key: &str) -> &'a Mapping {
@@ -35,6 +36,7 @@ pub(crate) fn validate(normalized: &Normalized, diagnostics: &mut Diagnostics) {
         volumes: map_at(&normalized.project, "volumes"),
         secrets: map_at(&normalized.project, "secrets"),
         configs: map_at(&normalized.project, "configs"),
+        models: map_at(&normalized.project, "models"),
     };
     let services = project.services.entries().iter();
     for service in services.filter(|service| service.value.as_mapping().is_some()) {
@@ -52,10 +54,8 @@ pub(crate) fn validate(normalized: &Normalized, diagnostics: &mut Diagnostics) {
             check_origin(kind, object, diagnostics);
         }
     }
-    for kind in ["networks", "volumes"] {
-        for resource in map_at(&normalized.project, kind).entries() {
-            check_external(kind, resource, diagnostics);
-        }
+    for volume in project.volumes.entries() {
+        check_external("volumes", volume, diagnostics);
     }
     check_container_names(&project, diagnostics);
     check_cycles(project.services, diagnostics);
@@ -72,10 +72,11 @@ struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     fn check(&mut self) {
-        if !["image", "build", "provider"]
-            .iter()
-            .any(|key| self.service.get(key).is_some())
-        {
+        let is_given = |key: &str| {
+            let value = self.service.get(key);
+            value.is_some_and(|value| value.as_str() != Some(""))
+        };
+        if !["image", "build", "provider"].into_iter().any(is_given) {
             self.diagnostics.push(
                 Diagnostic::error(
                     self.span,
@@ -137,6 +138,70 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+        for model in self.entries("models") {
+            self.defined("model", &model.key, model.key_span, self.project.models);
+        }
+        self.build();
+    }
+
+    /// What a build refers to.
+    fn build(&mut self) {
+        let Some(build) = self.service.get("build") else {
+            return;
+        };
+        for grant in build
+            .get("secrets")
+            .and_then(Node::as_sequence)
+            .unwrap_or_default()
+        {
+            if let Some((name, span)) = text_at(grant, "source") {
+                self.defined("build secret", name, span, self.project.secrets);
+            }
+        }
+        for context in map_at(build, "additional_contexts").entries() {
+            let Some(target) = context
+                .value
+                .as_str()
+                .and_then(|text| text.strip_prefix("service:"))
+            else {
+                continue;
+            };
+            let services = [self.project.services, self.project.disabled];
+            let found = services.iter().find_map(|services| services.get(target));
+            if found.is_some_and(|service| service.get("build").is_some()) {
+                continue;
+            }
+            let diagnostic = Diagnostic::error(
+                context.value.span,
+                format!(
+                    "service \"{}\" declares unknown (or non-buildable) service \"{target}\" as additional contexts {}",
+                    self.name, context.key
+                ),
+            );
+            let buildable = self.project.services.entries().iter();
+            let buildable = buildable.filter(|service| service.value.get("build").is_some());
+            self.diagnostics
+                .push(diagnostic.suggest(target, buildable.map(|service| &*service.key)));
+        }
+        let platforms = build
+            .get("platforms")
+            .and_then(Node::as_sequence)
+            .unwrap_or_default();
+        if let (Some((platform, span)), Some(first)) = (
+            text_at(self.service, "platform").filter(|(platform, _)| !platform.is_empty()),
+            platforms.first(),
+        ) && !platforms
+            .iter()
+            .any(|built| built.as_str() == Some(platform))
+        {
+            self.diagnostics.push(
+                Diagnostic::error(
+                    span,
+                    format!("service.build.platforms MUST include service.platform \"{platform}\": invalid compose project"),
+                )
+                .note(first.span, "built for these"),
+            );
+        }
     }
 
     fn defined(&mut self, what: &str, name: &str, span: Span, defined: &Mapping) {
@@ -152,7 +217,8 @@ impl<'a> Checker<'a> {
         );
         diagnostic = diagnostic.suggest(name, keys(defined));
         if diagnostic.hints.is_empty() {
-            diagnostic = diagnostic.hint(format!("add `{name}:` beneath the top-level `{what}s:`"));
+            let kind = what.rsplit(' ').next().unwrap_or(what);
+            diagnostic = diagnostic.hint(format!("add `{name}:` beneath the top-level `{kind}s:`"));
         }
         self.diagnostics.push(diagnostic);
     }
@@ -182,10 +248,11 @@ impl<'a> Checker<'a> {
                 dependency.value.get("required").map(|node| &node.value),
                 Some(Value::Bool(false))
             );
-            if !required {
+            let disabled = self.project.disabled.entry(name);
+            if !required && disabled.is_some() {
                 continue;
             }
-            let diagnostic = match self.project.disabled.entry(name) {
+            let diagnostic = match disabled {
                 Some(disabled) => {
                     let profiles = disabled.value.get("profiles").and_then(Node::as_sequence).unwrap_or_default();
                     let profiles: Vec<&str> = profiles.iter().filter_map(|profile| profile.as_str()).collect();
@@ -248,10 +315,15 @@ impl<'a> Checker<'a> {
             (text_at(self.service, "container_name"), scale)
             && scale > 1
         {
+            let attribute = if self.service.get("scale").is_some() {
+                "scale"
+            } else {
+                "deploy.replicas"
+            };
             self.diagnostics.error(
                 span,
                 format!(
-                    "services.{}: can't set container_name and scale as container name must be unique",
+                    "services.{}: can't set container_name and {attribute} as container name must be unique",
                     self.name
                 ),
             );
@@ -273,38 +345,55 @@ impl<'a> Checker<'a> {
     /// Limits that can be written at two places must say the same at both.
     fn limits(&mut self) {
         let deploy = self.service.get("deploy");
-        let limits = deploy.and_then(|deploy| deploy.get("resources")?.get("limits"));
+        let resources = deploy.and_then(|deploy| deploy.get("resources"));
+        let limits = resources.and_then(|resources| resources.get("limits"));
+        let reservations = resources.and_then(|resources| resources.get("reservations"));
         let pairs = [
-            ("scale", deploy, "replicas", "deploy.replicas"),
-            ("cpus", limits, "cpus", "deploy.resources.limits.cpus"),
-            (
-                "mem_limit",
-                limits,
-                "memory",
-                "deploy.resources.limits.memory",
-            ),
-            ("pids_limit", limits, "pids", "deploy.resources.limits.pids"),
+            ("cpus", limits, "cpus", "limits"),
+            ("mem_limit", limits, "memory", "limits"),
+            ("mem_reservation", reservations, "memory", "reservations"),
+            ("pids_limit", limits, "pids", "limits"),
         ];
-        for (key, parent, other_key, other_name) in pairs {
-            let (Some(one), Some(other)) = (
-                self.service.get(key),
-                parent.and_then(|parent| parent.get(other_key)),
-            ) else {
+        if let (Some(one), Some(other)) = (
+            self.service.get("scale"),
+            deploy.and_then(|deploy| deploy.get("replicas")),
+        ) {
+            self.equal(("scale", one), "deploy.replicas", other);
+        }
+        for (key, parent, other_key, kind) in pairs {
+            let other_name = format!("deploy.resources.{kind}.{other_key}");
+            let one = self.service.get(key).filter(|one| !is_zero(one));
+            let (Some(one), Some(parent)) = (one, parent) else {
                 continue;
             };
-            if scalar_text(one) != scalar_text(other) {
-                self.diagnostics.push(
-                    Diagnostic::error(
-                        one.span,
-                        format!(
-                            "services.{}: can't set distinct values on '{key}' and '{other_name}': invalid compose project",
-                            self.name
-                        ),
-                    )
-                    .note(other.span, "set to something else here"),
-                );
-            }
+            // What the object does not say is 0 there, which is something else.
+            self.equal(
+                (key, one),
+                &other_name,
+                parent.get(other_key).unwrap_or(parent),
+            );
         }
+    }
+
+    fn equal(&mut self, (key, one): (&str, &Node), other_name: &str, other: &Node) {
+        if scalar_text(one).is_some() && scalar_text(one) == scalar_text(other) {
+            return;
+        }
+        let words = if other.as_mapping().is_some() {
+            "not set here"
+        } else {
+            "set to something else here"
+        };
+        self.diagnostics.push(
+            Diagnostic::error(
+                one.span,
+                format!(
+                    "services.{}: can't set distinct values on '{key}' and '{other_name}': invalid compose project",
+                    self.name
+                ),
+            )
+            .note(other.span, words),
+        );
     }
 
     /// No two mounts may have one target.
@@ -357,6 +446,15 @@ impl<'a> Checker<'a> {
             .and_then(|develop| develop.get("watch")?.as_sequence());
         for rule in rules.unwrap_or_default() {
             let action = text_at(rule, "action").map(|(action, _)| action);
+            if let Some(("", span)) = text_at(rule, "path") {
+                self.diagnostics.error(
+                    span,
+                    format!(
+                        "services.{}.develop.watch: path: value can't be blank",
+                        self.name
+                    ),
+                );
+            }
             if action.is_some_and(|action| action.contains("sync")) && rule.get("target").is_none()
             {
                 self.diagnostics.error(
@@ -369,6 +467,10 @@ impl<'a> Checker<'a> {
             }
         }
     }
+}
+
+fn is_zero(node: &Node) -> bool {
+    matches!(scalar_text(node).as_deref(), Some("0" | ""))
 }
 
 fn text_at<'a>(node: &'a Node, key: &str) -> Option<(&'a str, Span)> {

@@ -28,12 +28,17 @@ nix::ioctl_readwrite!(pidfd_get_info, 0xff, 11, PidfdInfo);
 /// does from 6.15 on. `None` where neither knows.
 pub fn ended(pidfd: BorrowedFd<'_>, pid: i32, started: u64) -> Option<Exit> {
     exit_info(pidfd)
-        .or_else(|| {
-            let status = procfs::zombie_status(pid, started).ok().flatten();
-            status.map(of_status)
-        })
+        .or_else(|| unreaped(pid, started))
         // Reaped between the two.
         .or_else(|| exit_info(pidfd))
+}
+
+/// Returns how the process `pid`, which started at `started`, ended, if it has and nobody has reaped it yet (root only).
+pub fn unreaped(pid: i32, started: u64) -> Option<Exit> {
+    procfs::zombie_status(pid, started)
+        .ok()
+        .flatten()
+        .map(of_status)
 }
 
 /// Asks the kernel about a process that has been reaped.

@@ -286,6 +286,7 @@ fn variables_can_stay_as_they_are() {
         deploy:
           placement: {}
           replicas: ${N:-2}
+          resources: {}
         env_file:
           - path: /DIR/demo/x.env
         environment:
@@ -404,6 +405,7 @@ fn steps_can_be_left_out() {
         deploy:
           placement: {}
           replicas: 2
+          resources: {}
         environment:
           BAR: b
           E: "1"
@@ -464,6 +466,7 @@ fn steps_can_be_left_out() {
         deploy:
           placement: {}
           replicas: 2
+          resources: {}
         env_file:
           - path: /DIR/demo/x.env
         environment:

@@ -37,6 +37,8 @@ fn whole() {
           --env-file <FILE>          File of variables instead of `.env`; may be repeated
           --project-directory <DIR>  Directory that relative paths start from [default: that of the
                                      first Compose file]
+          --parallel <N>             Most operations at once; -1 is no limit [default: no limit, but for
+                                     pulls and builds]
       -v, --version                  Show the version
 
     Global options:

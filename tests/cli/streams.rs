@@ -69,7 +69,7 @@ fn a_full_disk_is_an_error() {
     assert_snapshot!(shown(&mut command), @r"
     exit 1
     --- stderr
-    error: write to standard output: No space left on device (os error 28)
+    error: write to standard output: No space left on device
     ");
 }
 

@@ -75,10 +75,9 @@ fn options_that_contradict_each_other_are_refused() {
 
 #[test]
 fn what_docker_compose_has_beyond_is_not_supported_yet() {
-    let rows: [&[&str]; 8] = [
-        &["--parallel", "3", "ps"],
+    let rows: [&[&str]; 7] = [
+        &["--compatibility", "ps"],
         &["up", "--menu"],
-        &["up", "--menu=false"],
         &["down", "--rmi", "local"],
         &["build", "-m", "1g"],
         &["run", "--rm", "web", "sh"],
@@ -90,13 +89,10 @@ fn what_docker_compose_has_beyond_is_not_supported_yet() {
         .map(|arguments| format!("{}: {}", arguments.join(" "), run(arguments)))
         .collect();
     assert_snapshot!(shown, @r"
-    --parallel 3 ps: exit 2
+    --compatibility ps: exit 2
     --- stderr
-    error: option `--parallel`: not supported yet
+    error: option `--compatibility`: not supported yet
     up --menu: exit 2
-    --- stderr
-    error: option `--menu` of `up`: not supported yet
-    up --menu=false: exit 2
     --- stderr
     error: option `--menu` of `up`: not supported yet
     down --rmi local: exit 2

@@ -76,9 +76,9 @@ fn each_kind_of_attribute_merges_by_its_rule() {
             r#"{"ports":[{"mode":"ingress","protocol":"tcp","published":"80","target":80},{"mode":"ingress","protocol":"tcp","published":"81","target":81},{"mode":"ingress","protocol":"tcp","published":"82","target":81}]}"#,
         ),
         (
-            "volumes: ['v:/d', /e]",
+            "volumes: ['v:/d', /ee]",
             "volumes: ['w:/d:ro']",
-            r#"{"volumes":[{"read_only":true,"source":"w","target":"/d","type":"volume","volume":{}},{"target":"/e","type":"volume","volume":{}}]}"#,
+            r#"{"volumes":[{"read_only":true,"source":"w","target":"/d","type":"volume","volume":{}},{"target":"/ee","type":"volume","volume":{}}]}"#,
         ),
         (
             "build: ctx",

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use stack::spec::source::Sources;
 use stack::spec::{
-    Diagnostic, LoadFailure, LoadOptions, Loaded, ReadError, ReadFile, Severity, load, render,
+    Diagnostic, LoadFailure, LoadOptions, Loaded, Phase, ReadError, ReadFile, Severity, load,
+    render,
 };
 
 /// Files by absolute path.
@@ -81,6 +82,23 @@ pub(crate) fn said(result: &Result<Loaded, LoadFailure>) -> String {
     diagnostics
         .iter()
         .map(|diagnostic| show(diagnostic, sources))
+        .collect()
+}
+
+/// What stands in the way of running all services of `text`, or a warning for each thing ignored.
+pub(crate) fn blocked(text: &str, phase: Phase) -> String {
+    let loaded = match load_text(text) {
+        Ok(loaded) => loaded,
+        Err(failure) => return said(&Err(failure)),
+    };
+    let services: Vec<_> = loaded.stack.services.keys().cloned().collect();
+    let diagnostics = match loaded.usable(&services, phase) {
+        Ok(warnings) => warnings,
+        Err(failure) => failure.diagnostics,
+    };
+    diagnostics
+        .iter()
+        .map(|diagnostic| show(diagnostic, &loaded.sources))
         .collect()
 }
 

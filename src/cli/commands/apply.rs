@@ -26,8 +26,9 @@ use crate::cli::signals::Interrupts;
 use crate::engine::cancel::Cancel;
 use crate::engine::source::{Checkout, Source, SourceError};
 use crate::engine::{Engine, EngineError};
+use crate::plan::graph::Dependencies;
 use crate::plan::options::{BuildImages, UpOptions};
-use crate::spec::Loaded;
+use crate::spec::{Loaded, Phase};
 
 /// Exit code of `--detailed-exitcode` where there are changes.
 const CHANGED: u8 = 4;
@@ -242,6 +243,10 @@ impl Apply<'_> {
         round.set_project(loaded.stack.name.as_str());
         if round.tells_unchanged() {
             self.context.warn_of(&loaded);
+        }
+        let ignored = super::usable(&loaded, &[], Dependencies::Follow, Phase::Run)?;
+        if round.tells_unchanged() {
+            self.context.warn_with(&ignored, &loaded.sources);
         }
         let options = self.options(engine, &loaded, checkout.as_ref())?;
         if self.context.global.dry_run {

@@ -9,6 +9,8 @@ use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::BuildOptions;
 use crate::engine::cancel::Cancel;
+use crate::plan::graph::Dependencies;
+use crate::spec::Phase;
 
 /// Builds the images of services.
 pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliError> {
@@ -16,6 +18,12 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
     context.refuse_dry_run("build")?;
     let loaded = context.load_with(&args.services)?;
     super::check_services(&loaded.stack, &args.services)?;
+    let dependencies = if args.with_dependencies {
+        Dependencies::Follow
+    } else {
+        Dependencies::Leave
+    };
+    super::check_usable(context, &loaded, &args.services, dependencies, Phase::Build)?;
     let build_args = build_args(&args.build_arg, &loaded.environment);
     let options = BuildOptions {
         services: args.services,

@@ -23,7 +23,9 @@ use super::args::{Command, ImageCommand};
 use super::context::Context;
 use super::failure::CliError;
 use crate::plan::error::PlanError;
+use crate::plan::graph::{Dependencies, Selection};
 use crate::spec::model::Stack;
+use crate::spec::{Diagnostic, Loaded, Phase};
 
 /// Runs one command.
 pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
@@ -74,4 +76,30 @@ fn check_services(stack: &Stack, names: &[String]) -> Result<(), CliError> {
         None => Ok(()),
         Some(name) => Err(PlanError::NoSuchService { name: name.clone() }.into()),
     }
+}
+
+/// Checks that the named services, or all, and what they depend on can be built or run, and warns of what is ignored.
+fn check_usable(
+    context: &Context,
+    loaded: &Loaded,
+    names: &[String],
+    dependencies: Dependencies,
+    phase: Phase,
+) -> Result<(), CliError> {
+    let warnings = usable(loaded, names, dependencies, phase)?;
+    context.warn_with(&warnings, &loaded.sources);
+    Ok(())
+}
+
+/// As [`check_usable`], but returns what to warn of.
+fn usable(
+    loaded: &Loaded,
+    names: &[String],
+    dependencies: Dependencies,
+    phase: Phase,
+) -> Result<Vec<Diagnostic>, CliError> {
+    let selection = Selection::new(&loaded.stack, names, dependencies)?;
+    let services = selection.services.iter().map(|(name, _)| *name);
+    let warnings = loaded.usable(services, phase);
+    warnings.map_err(|failure| CliError::Load(Box::new(failure)))
 }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use super::attached::{self, Attached};
-use super::{check_services, timeout};
+use super::{check_services, check_usable, timeout};
 use crate::cli::args::{PullArg, UpArgs};
 use crate::cli::context::{Context, is_on};
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::{Shown, render_plans};
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
+use crate::plan::graph::Dependencies;
 use crate::plan::options::{BuildImages, Recreate, UpOptions};
-use crate::spec::Loaded;
 use crate::spec::model::service::PullPolicy;
+use crate::spec::{Loaded, Phase};
 
 /// Creates and starts containers, and stays with them unless told otherwise.
 pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError> {
@@ -23,6 +24,12 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
     check_services(stack, &args.attach)?;
     check_services(stack, &args.no_attach)?;
     check_services(stack, args.exit_code_from.as_slice())?;
+    let dependencies = if args.no_deps {
+        Dependencies::Leave
+    } else {
+        Dependencies::Follow
+    };
+    check_usable(context, &loaded, &args.services, dependencies, Phase::Run)?;
     let options = options(args, &loaded);
     if options.remove_orphans && options.ignore_orphans {
         return Err(CliError::usage(

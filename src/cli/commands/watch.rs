@@ -1,6 +1,6 @@
 //! `stack watch`, and what `stack up --watch` shows of it.
 
-use super::check_services;
+use super::{check_services, check_usable};
 use crate::cli::args::WatchArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
@@ -10,7 +10,9 @@ use crate::cli::render::watch::WatchPainter;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
 use crate::engine::watch::Watcher;
+use crate::plan::graph::Dependencies;
 use crate::plan::options::UpOptions;
+use crate::spec::Phase;
 
 /// Acts on changes of source files, the containers left running at the end.
 pub(super) async fn run(context: &Context, args: WatchArgs) -> Result<(), CliError> {
@@ -18,6 +20,13 @@ pub(super) async fn run(context: &Context, args: WatchArgs) -> Result<(), CliErr
     let loaded = context.load()?;
     let stack = &loaded.stack;
     check_services(stack, &args.services)?;
+    check_usable(
+        context,
+        &loaded,
+        &args.services,
+        Dependencies::Follow,
+        Phase::Run,
+    )?;
     let engine = context.engine()?;
     let options = UpOptions {
         services: args.services.clone(),

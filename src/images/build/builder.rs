@@ -190,7 +190,11 @@ impl Build<'_> {
             let instruction = &step.instruction;
             let done = if step.makes_layer() {
                 number += 1;
-                let label = label(number, &instruction.text);
+                let shown = state.shown(&instruction.text);
+                let label = StepLabel {
+                    text: &shown,
+                    ..label(number, "")
+                };
                 self.layer_step(&mut state, step, label).await
             } else {
                 let applied = state.apply(&instruction.kind, &self.given);

@@ -5,6 +5,9 @@
 //!                                                         └─ else copy | run ──> staging/diff ─commit─> layer, cache entry
 //! ```
 //!
+//! The upper directory of a step is its layer: no tar is written (see the store for who gets one). A layer's digest is that of the
+//! tar all the same; the digest of a large one is found out by a thread beside the next `RUN`, and always before the build ends.
+//!
 //! This room decides and copies; it never runs a container. `RUN` steps go to a [`StepRunner`], which the engine
 //! implements.
 
@@ -126,7 +129,7 @@ pub struct StepLabel<'a> {
     pub total: usize,
     /// The stage's name, or its number from 0; empty where the build has one stage.
     pub stage: &'a str,
-    /// The instruction, on one line.
+    /// The instruction, on one line, with its variables' values.
     pub text: &'a str,
 }
 

@@ -22,6 +22,20 @@ const PROXIES: [&str; 5] = [
     "ALL_PROXY",
 ];
 
+/// Parts of names whose values are not for everybody (BuildKit's rule `SecretsUsedInArgOrEnv`).
+const SECRETS: [&str; 10] = [
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "passwd",
+    "password",
+    "pword",
+    "secret",
+    "token",
+];
+
 /// An instruction that says something impossible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StageError {
@@ -105,6 +119,48 @@ impl StageState {
     /// Returns what variables mean now.
     pub fn variables(&self) -> Variables {
         self.environment.iter().cloned().collect()
+    }
+
+    /// Returns an instruction as it is shown: with the values of its variables, as BuildKit shows it, but for those whose names speak of
+    /// secrets. What is quoted, unknown or more than a name stays as written.
+    pub fn shown(&self, text: &str) -> String {
+        let mut shown = String::new();
+        let mut rest = text;
+        let mut is_quoted = false;
+        while let Some(character) = rest.chars().next() {
+            let (kept, after) = rest.split_at(character.len_utf8());
+            match character {
+                '$' if !is_quoted => {
+                    let (name, beyond) = variable_name(after);
+                    if let Some(value) = self.shown_value(name) {
+                        shown.push_str(value);
+                        rest = beyond;
+                        continue;
+                    }
+                }
+                '\\' if !is_quoted && after.starts_with('$') => {
+                    shown.push_str("\\$");
+                    rest = after.get(1..).unwrap_or_default();
+                    continue;
+                }
+                '\'' => is_quoted = !is_quoted,
+                _ => {}
+            }
+            shown.push_str(kept);
+            rest = after;
+        }
+        shown
+    }
+
+    /// Returns the value of a variable that may be shown, if it fits on a line.
+    fn shown_value(&self, name: &str) -> Option<&str> {
+        let is_secret = name
+            .to_ascii_lowercase()
+            .split('_')
+            .any(|part| SECRETS.contains(&part));
+        let mut known = self.environment.iter();
+        let (_, value) = known.find(|(known, _)| known == name && !is_secret)?;
+        (!value.contains('\n')).then_some(value)
     }
 
     /// Returns the environment of a `RUN`, `NAME=value`.
@@ -475,6 +531,19 @@ fn is_signal(text: &str) -> bool {
     real_time || NAMES.contains(&name)
 }
 
+/// Splits what follows a `$` into the name of a plain `$NAME` or `${NAME}`, empty where it is neither, and what comes after.
+fn variable_name(text: &str) -> (&str, &str) {
+    let inner = text.strip_prefix('{').unwrap_or(text);
+    let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let end = inner.find(|c| !is_part(c)).unwrap_or(inner.len());
+    let (name, beyond) = inner.split_at(end);
+    match (inner.len() < text.len(), beyond.strip_prefix('}')) {
+        (false, _) => (name, beyond),
+        (true, Some(beyond)) => (name, beyond),
+        (true, None) => ("", text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -506,6 +575,30 @@ mod tests {
             }
         }
         state
+    }
+
+    #[test]
+    fn headings_show_what_variables_are() {
+        let mut state = StageState::of_scratch(&manifest::Platform::host());
+        state.set_env("D", "/dst");
+        state.set_env("API_KEY", "hush");
+        state.set_env("LINES", "a\nb");
+        let table = [
+            ("COPY $D ${D}/x", "COPY /dst /dst/x"),
+            (
+                "RUN a $D$D \\$D '$D' \"$D\"",
+                "RUN a /dst/dst \\$D '$D' \"/dst\"",
+            ),
+            (
+                "RUN for i in $LIST; do echo ${i:-$D} $1 $$; done",
+                "RUN for i in $LIST; do echo ${i:-/dst} $1 $$; done",
+            ),
+            ("RUN use $API_KEY ${LINES} $", "RUN use $API_KEY ${LINES} $"),
+            ("RUN é${D", "RUN é${D"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(state.shown(text), expected);
+        }
     }
 
     #[test]

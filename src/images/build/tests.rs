@@ -276,6 +276,53 @@ fn a_failing_step_is_named_with_place_code_and_output_and_leaves_nothing() {
 }
 
 #[test]
+fn a_large_layer_is_hashed_beside_the_next_step() {
+    let place = Place::new();
+    fs_err::write(place.context.join("large"), vec![7; 9 << 20]).unwrap();
+    let dockerfile = "FROM busybox\nCOPY large /large\nENV E=1\nRUN cat /large /large > /two\nRUN test -s /two && echo end > /end\nCOPY large /more\n";
+    let (first, _) = place.built(dockerfile);
+    assert_eq!(
+        (place.read(&first, "/end").as_str(), first.layers.len()),
+        ("end\n", 5)
+    );
+    let history: Vec<_> = first.config.history.iter().skip(1).collect();
+    let told: Vec<_> = history
+        .iter()
+        .map(|entry| {
+            (
+                entry.created_by.as_deref().unwrap_or_default(),
+                entry.empty_layer,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("COPY large /large # buildkit", false),
+            ("ENV E=1", true),
+            ("RUN /bin/sh -c cat /large /large > /two # buildkit", false),
+            (
+                "RUN /bin/sh -c test -s /two && echo end > /end # buildkit",
+                false
+            ),
+            ("COPY large /more # buildkit", false),
+        ]
+    );
+    let (again, told) = place.built(dockerfile);
+    assert_eq!(again, first);
+    let cached = told
+        .iter()
+        .filter(|line| line.ends_with("(cached)"))
+        .count();
+    assert_eq!(cached, 4, "{told:?}");
+    // What is below a step that fails is kept all the same.
+    let (failed, _) = place.build(&place.request("FROM busybox\nRUN cat /bin/busybox /bin/busybox /bin/busybox /bin/busybox /bin/busybox > /x; cat /x /x > /y\nRUN false\n"));
+    failed.unwrap_err();
+    let (_, told) = place.built("FROM busybox\nRUN cat /bin/busybox /bin/busybox /bin/busybox /bin/busybox /bin/busybox > /x; cat /x /x > /y\n");
+    assert!(told[1].ends_with("(cached)"), "{told:?}");
+}
+
+#[test]
 fn mount_points_of_the_container_are_not_in_the_layer() {
     let place = Place::new();
     let (image, _) = place.built("FROM busybox\nRUN echo x > /etc/own\n");

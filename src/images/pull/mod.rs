@@ -93,7 +93,7 @@ pub async fn remote_digest(
     environment: &ClientEnvironment,
     reference: &Reference,
 ) -> Result<Digest, ImageError> {
-    let failed = |source| ImageError::Pull {
+    let failed = |source| ImageError::Digest {
         reference: reference.familiar(),
         source: Box::new(source),
     };
@@ -348,7 +348,9 @@ fn start_pipeline(
     max_bytes: u64,
 ) -> Result<oneshot::Receiver<(Staging, Outcome)>, StoreError> {
     let path = staging.directory().join("blob");
-    let mut blob = fs_err::File::create(&path).map_err(StoreError::io("make", &path))?;
+    let blob = fs_err::File::create(&path).map_err(StoreError::io("make", &path))?;
+    // Whoever reports an error of writing names the path.
+    let mut blob = blob.into_parts().0;
     let (sender, result) = oneshot::channel();
     std::thread::spawn(move || {
         let chunks = ChannelChunks {

@@ -1,7 +1,7 @@
 //! The image store on disk: the layout is the specification.
 //!
 //! ```text
-//! <root>/images/            an OCI image layout (image-spec 1.1, image-layout.md); `skopeo … oci:<root>/images:<ref.name>` reads it
+//! <root>/images/            an OCI image layout (image-spec 1.1, image-layout.md); `skopeo inspect oci:<root>/images:<ref.name>` reads it
 //!        ├─ VERSION         `1`; another number is refused
 //!        ├─ lock            flock: held while index.json, a layer's record or a lease changes; never across a download
 //!        ├─ oci-layout      {"imageLayoutVersion":"1.0.0"}
@@ -9,7 +9,7 @@
 //!        │                  org.opencontainers.image.ref.name  docker.io/library/busybox:latest
 //!        │                  stack.image.id                     the digest of the configuration
 //!        │                  stack.source.digest                what the registry's name pointed to: the index, or the manifest
-//!        └─ blobs/sha256/<hex>   manifests, indexes, configurations, layers as they came (verbatim, never changed)
+//!        └─ blobs/sha256/<hex>   manifests, indexes, configurations, layers as they came (verbatim, never changed), tars that were asked for
 //! <root>/layers/<diffID hex>/
 //!        ├─ diff/           unpacked, an overlay lower directory: whiteouts are char 0:0, opaque is trusted.overlay.opaque=y
 //!        └─ layer.json      LayerRecord: its size, its blobs, what it lacks to stand alone, and the boot that it is not synced since
@@ -20,6 +20,11 @@
 //! <root>/tmp/lock           flock, shared: held while such a directory is made
 //! <root>/tmp/layer-<hex>    flock: who downloads that layer; others wait for it instead of doing the same
 //! ```
+//!
+//! A layer that was built here has no blob: its directory is the layer. Index, manifest and configuration are complete and name its
+//! uncompressed tar by digest and size, which is all that `skopeo inspect` reads; what copies an image out asks [`Store::layer_blob`]
+//! for each layer first, which writes the very tar of that digest (`unpack::writer` gives the same bytes for the same tree) and keeps
+//! it among the blobs.
 //!
 //! A layer counts only with a readable `layer.json`. That one names the current boot until the file system has been synced
 //! (once a pull, import or build); after a crash of the machine such a layer is of an earlier boot and no longer counts, so a half-written one

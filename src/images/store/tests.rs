@@ -160,6 +160,8 @@ fn commits_layers_that_unpack_to_the_same_again() {
             &[base.diff_id, top.diff_id.clone()],
         )
         .unwrap();
+    assert!(!store.blob_path(&top.diff_id).exists());
+    ask_for_blobs(&store, &image);
     let blob = fs_err::File::open(store.blob_path(&top.diff_id)).unwrap();
     let again = import(&store, blob, None, &[]).unwrap();
     assert_eq!(again.layers, std::slice::from_ref(&top.diff_id));
@@ -180,6 +182,39 @@ fn commits_layers_that_unpack_to_the_same_again() {
     assert_eq!((stat.uid(), stat.nlink()), (4_000_000, 2));
     assert_eq!(store.commit_layer(staging).unwrap().diff_id, top.diff_id);
     assert_eq!(store.layer_directories(&image.layers).len(), 2);
+}
+
+/// The manifest names blobs that are written only where somebody asks for them.
+fn ask_for_blobs(store: &Store, image: &Image) {
+    let manifest = store.read_blob(&image.manifest).unwrap().unwrap();
+    let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
+    for descriptor in &manifest.layers {
+        for _ in ["made", "kept"] {
+            let blob = store.layer_blob(&descriptor.digest).unwrap();
+            assert_eq!(blob, *descriptor);
+        }
+        let written = fs_err::metadata(store.blob_path(&descriptor.digest)).unwrap();
+        assert_eq!(written.len(), descriptor.size);
+    }
+}
+
+#[test]
+fn the_tar_of_a_tree_that_changed_is_refused() {
+    let (root, store) = store();
+    let record = layer(&store, |diff| {
+        fs_err::write(diff.join("file"), "as it was").unwrap();
+    });
+    let file = root
+        .path()
+        .join("layers")
+        .join(record.diff_id.hex())
+        .join("diff/file");
+    fs_err::write(&file, "as it is!").unwrap();
+    match store.layer_blob(&record.diff_id) {
+        Err(StoreError::Damaged { expected, .. }) => assert_eq!(expected, record.diff_id),
+        other => panic!("{other:?}"),
+    }
+    assert!(!store.blob_path(&record.diff_id).exists());
 }
 
 impl super::super::unpack::pipeline::Outcome {

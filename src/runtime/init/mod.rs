@@ -160,6 +160,14 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Returns the exit code of a command that was to join a container: 127 not found, 126 any other failure (`docker exec`).
+    pub fn exec_exit_code(&self) -> i32 {
+        match self.exit_code() {
+            127 => 127,
+            _ => 126,
+        }
+    }
+
     /// Returns the exit code to record: 127 not found, 126 not executable, 128 any other failure (as Docker's).
     pub fn exit_code(&self) -> i32 {
         match self {

@@ -1,4 +1,7 @@
+use super::reader::parse;
+use super::writer::render;
 use super::*;
+use crate::runtime::config::LogConfig;
 
 const START: i64 = 1_000_000_000_000_000_000;
 
@@ -205,4 +208,38 @@ fn a_follower_loses_nothing_through_rotations_and_old_files_go() {
     );
     logs.forget(&id()).unwrap();
     assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn logs_of_gone_containers_are_kept_within_bounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let logs = Logs::new(directory.path().to_owned());
+    let id = |number: u8| ContainerId::new(&format!("{number:064x}")).unwrap();
+    // Ten bytes each, the fourth thirty of which some are rotated; 1 to 6 in order of time, two names.
+    for number in 1..=6 {
+        let index = LogIndex {
+            version: VERSION,
+            id: id(number),
+            name: ["a", "b"][usize::from(number == 2 || number == 5)].to_owned(),
+            created: Timestamp(number.into()),
+            labels: BTreeMap::new(),
+        };
+        record::write(&logs.index(&id(number)), &index, Durability::Cached).unwrap();
+        fs_err::write(logs.newest(&id(number)), [b'x'; 10]).unwrap();
+    }
+    fs_err::write(numbered(&logs.newest(&id(4)), 1), [b'x'; 20]).unwrap();
+    let left = |bounds| {
+        logs.prune_to(bounds, &|found| *found == id(1)).unwrap();
+        let found = logs.list().unwrap();
+        (1..=6)
+            .filter(|number| found.iter().any(|index| index.id == id(*number)))
+            .collect::<Vec<u8>>()
+    };
+    assert_eq!(left((3, 100)), [1, 2, 3, 4, 5, 6]);
+    // One that is there counts for nothing and stays.
+    assert_eq!(left((2, 100)), [1, 2, 4, 5, 6]);
+    assert_eq!(left((2, 50)), [1, 4, 5, 6]);
+    assert_eq!(left((2, 49)), [1, 5, 6]);
+    let files = fs_err::read_dir(directory.path()).unwrap().count();
+    assert_eq!(files, 6, "an index and a log each");
 }

@@ -209,9 +209,7 @@ impl Canonicalizer<'_> {
             return;
         }
         let text = match &item.value {
-            Value::String(_) | Value::Integer(_) | Value::Unsigned(_) | Value::Float(_) => {
-                scalar_text(item)
-            }
+            Value::String(_) | Value::Integer(_) => scalar_text(item),
             _ => None,
         };
         let Some(text) = text else {
@@ -248,15 +246,6 @@ impl Canonicalizer<'_> {
             self.error(span, message);
             return None;
         }
-        if let Some(published) = port.get("published")
-            && let Some(text) = published.as_str()
-            && !text.is_empty()
-            && ports::range(text).is_none()
-        {
-            let message = format!("invalid host port `{text}`");
-            self.error(published.span, message);
-            return None;
-        }
         set_default(&mut port, "protocol", |span| text_at(span, "tcp"));
         set_default(&mut port, "mode", |span| text_at(span, "ingress"));
         Some(port)
@@ -278,25 +267,29 @@ impl Canonicalizer<'_> {
         };
         let span = item.span;
         let is_path = spec.source.is_some_and(mounts::is_path);
-        let mut options: Vec<(&str, Arc<Node>)> = Vec::new();
-        if is_path {
-            options.extend(
-                spec.propagation
-                    .map(|value| ("propagation", text_at(span, value))),
-            );
-            options.extend(spec.selinux.map(|value| ("selinux", text_at(span, value))));
-        } else if spec.no_copy {
-            options.push(("nocopy", bool_at(span, true)));
-        }
+        let mut bind: Vec<(&str, Arc<Node>)> = Vec::new();
+        bind.extend(
+            spec.propagation
+                .map(|value| ("propagation", text_at(span, value))),
+        );
+        bind.extend(spec.selinux.map(|value| ("selinux", text_at(span, value))));
+        let mut volume: Vec<(&str, Arc<Node>)> = Vec::new();
+        volume.extend(spec.no_copy.then(|| ("nocopy", bool_at(span, true))));
         let kind = if is_path { "bind" } else { "volume" };
         let mut entries = vec![
             ("type", text_at(span, kind)),
-            (kind, node_of(span, options)),
             ("target", text_at(span, &paths::clean(spec.target))),
         ];
+        // An option of the other kind stays, though it means nothing; two characters are taken for a target as they are.
+        if is_path || !bind.is_empty() {
+            entries.push(("bind", node_of(span, bind)));
+        }
+        if (!is_path && text.len() > 2) || !volume.is_empty() {
+            entries.push(("volume", node_of(span, volume)));
+        }
         if let Some(source) = spec.source {
             let source = if is_path {
-                self.paths.resolve(source)
+                self.paths.resolve_bind(source)
             } else {
                 source.to_owned()
             };
@@ -316,11 +309,6 @@ impl Canonicalizer<'_> {
             }
             return None;
         };
-        if matches!(kind.as_str(), "cluster" | "npipe" | "image") {
-            let span = mount.get("type").map_or(item.span, |node| node.span);
-            self.error(span, format!("a mount of type {kind} is not supported yet"));
-            return None;
-        }
         let source = mount
             .get("source")
             .and_then(Node::as_str)
@@ -333,7 +321,7 @@ impl Canonicalizer<'_> {
             return None;
         }
         if let (Some(source), "bind") = (source, kind.as_str()) {
-            let resolved = self.paths.resolve(&source);
+            let resolved = self.paths.resolve_bind(&source);
             replace_text(&mut mount, "source", &resolved);
         }
         let Some(target) = mount.get("target").and_then(Node::as_str).map(paths::clean) else {
@@ -457,10 +445,8 @@ impl Canonicalizer<'_> {
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
             .unwrap_or(address);
-        if host.is_empty() || host.contains([':', '=', ' ']) {
+        if host.is_empty() || host.contains([':', '=']) {
             self.error(span, format!("bad host name '{host}'"));
-        } else if bare != "host-gateway" && bare.parse::<std::net::IpAddr>().is_err() {
-            self.error(span, format!("invalid additional host, bad IP: {address}"));
         } else {
             hosts.push(text_at(span, &format!("{host}={bare}")));
         }
@@ -484,15 +470,12 @@ impl Canonicalizer<'_> {
         }))
     }
 
+    /// A truth value, or an object that [`Self::completed`] makes one.
     pub(super) fn external(&mut self, node: &Arc<Node>) -> Canonical {
         if node.as_mapping().is_none() {
             return self.shape(node, &Shape::Boolean);
         }
-        self.error(
-            node.span,
-            "a name beneath `external` is obsolete: write `external: true`, and `name` beside it",
-        );
-        None
+        self.shape(node, &Shape::Object(schema::EXTERNAL))
     }
 }
 

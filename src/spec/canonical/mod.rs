@@ -3,8 +3,10 @@
 //! What is not valid is reported and left out, so that the rest is still checked. Nodes that are canonical already are
 //! shared, not copied.
 
+mod devices;
 pub(crate) mod forms;
 pub(crate) mod mounts;
+mod options;
 pub(crate) mod paths;
 pub(crate) mod ports;
 
@@ -12,7 +14,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Diagnostics, nearest};
 use super::merge;
-use super::schema::{self, Attribute, Bare, Shape, Status, Unique};
+use super::schema::{self, Attribute, Bare, Shape, Unique};
 use super::source::Span;
 use super::template;
 use super::tree::{Entry, Mapping, Node, Tag, Value};
@@ -150,10 +152,22 @@ impl<'a> Canonicalizer<'a> {
                 self.list(node, "a list", |this, item| this.shape(item, items))
             }
             Shape::OneOrMany(_) => self.one_or_many(node),
+            Shape::Paths => self.path_list(node),
+            Shape::Options => self.options(node),
+            Shape::MultiOptions => self.multi_options(node),
+            Shape::BuildSecrets => self.list(node, "a list", |this, item| this.grant(item, false)),
+            Shape::Contexts => self.contexts(node),
+            Shape::Ssh => self.ssh(node),
+            Shape::Devices => self.list(node, "a list", Self::device),
+            Shape::Gpus => self.gpus(node),
+            Shape::DeviceCount => self.device_count(node),
+            Shape::Logging => self.object(node, schema::LOGGING),
             Shape::KeyValues(bare) => self.key_values(node, *bare),
             Shape::Command => self.command(node),
             Shape::Build | Shape::Extends => self.text_or_object(node, shape),
-            Shape::DependsOn | Shape::ServiceNetworks => self.list_or_map(node, shape),
+            Shape::DependsOn | Shape::ServiceNetworks | Shape::ServiceModels => {
+                self.list_or_map(node, shape)
+            }
             Shape::Ports => self.ports(node),
             Shape::Mounts => self.list(node, "a list", Self::mount),
             Shape::Grants(secrets) => {
@@ -166,7 +180,14 @@ impl<'a> Canonicalizer<'a> {
             Shape::External => self.external(node),
             scalar => self.scalar(node, scalar),
         };
+        if shape.unique() == Unique::Once {
+            self.refuse_repeats(canonical.as_ref());
+        }
         let canonical = canonical.map(|list| without_repeats(list, shape));
+        let canonical = match canonical {
+            Some(_) if self.keeps_variables && stays_as_text(node, shape) => Some(Arc::clone(node)),
+            canonical => canonical,
+        };
         match canonical {
             Some(new) if new.tag != node.tag => {
                 let mut new = Arc::unwrap_or_clone(new);
@@ -177,10 +198,37 @@ impl<'a> Canonicalizer<'a> {
         }
     }
 
+    /// Reports the items that a list has twice.
+    fn refuse_repeats(&mut self, list: Option<&Arc<Node>>) {
+        let mut first = std::collections::BTreeMap::new();
+        for item in list.and_then(|list| list.as_sequence()).unwrap_or_default() {
+            let Some(text) = scalar_text(item) else {
+                continue;
+            };
+            if let Some(span) = first.get(&text) {
+                let place = self.place();
+                self.diagnostics.push(
+                    Diagnostic::error(
+                        item.span,
+                        format!("{place} items must be unique: `{text}` is repeated"),
+                    )
+                    .note(*span, "first listed here"),
+                );
+            } else {
+                first.insert(text, item.span);
+            }
+        }
+    }
+
     fn scalar(&mut self, node: &Arc<Node>, shape: &Shape) -> Canonical {
         match shape {
-            Shape::Text if node.as_str().is_some() => Some(Arc::clone(node)),
-            Shape::Text => self.must_be(node, "a string"),
+            Shape::Text | Shape::TextOrNull if node.as_str().is_some() => Some(Arc::clone(node)),
+            Shape::Text | Shape::TextOrNull => self.must_be(node, "a string"),
+            Shape::TextOrBoolean => match &node.value {
+                Value::String(_) => Some(Arc::clone(node)),
+                Value::Bool(value) => Some(text_node(node, value.to_string())),
+                _ => self.must_be(node, "a string or a boolean"),
+            },
             Shape::TextOrNumber => self.text_or_number(node),
             Shape::Word(words) => self.word(node, words),
             Shape::Boolean => self.boolean(node),
@@ -194,6 +242,7 @@ impl<'a> Canonicalizer<'a> {
                     return self.must_be(node, "a string");
                 };
                 let resolved = match shape {
+                    Shape::Path if text.is_empty() => String::new(),
                     Shape::Context => self.paths.resolve_context(text),
                     _ => self.paths.resolve(text),
                 };
@@ -209,10 +258,6 @@ impl<'a> Canonicalizer<'a> {
         };
         let object = self.entries(node, mapping, |this, entry| {
             match schema::find(attributes, &entry.key) {
-                Some(attribute) if attribute.status == Status::Later => {
-                    this.not_yet(entry);
-                    Some(Arc::clone(&entry.value))
-                }
                 Some(attribute) => this.shape(&entry.value, &attribute.shape),
                 None if entry.key.starts_with("x-") => Some(Arc::clone(&entry.value)),
                 None => {
@@ -221,15 +266,7 @@ impl<'a> Canonicalizer<'a> {
                 }
             }
         });
-        Some(standing_for(object, mapping, attributes))
-    }
-
-    fn not_yet(&mut self, entry: &Entry) {
-        let place = self.place();
-        self.diagnostics.push(
-            Diagnostic::error(entry.key_span, format!("{place}: not supported yet"))
-                .label("valid, but nothing acts on it yet"),
-        );
+        Some(self.completed(standing_for(object, mapping, attributes), attributes))
     }
 
     fn unknown_key(&mut self, entry: &Entry, attributes: &'static [Attribute]) {
@@ -341,6 +378,10 @@ impl<'a> Canonicalizer<'a> {
                 if entry.value.tag == Tag::Reset {
                     return Some(Arc::clone(&entry.value));
                 }
+                if entry.key.is_empty() {
+                    this.error(entry.key_span, "a name must not be empty");
+                    return None;
+                }
                 if entry.value.is_null() {
                     return Some(bare_value(&entry.value, bare));
                 }
@@ -383,10 +424,10 @@ impl<'a> Canonicalizer<'a> {
             Some((key, value)) => (key, Arc::new(Node::string(item.span, value))),
             None => (text, bare_value(&Node::new(item.span, Value::Null), bare)),
         };
-        if bare == Bare::FromEnvironment && (key.is_empty() || key.ends_with(char::is_whitespace)) {
+        if bare == Bare::FromEnvironment && key.ends_with(char::is_whitespace) {
             self.error(
                 item.span,
-                format!("variable name `{key}` must not be empty nor end with a space"),
+                format!("environment variable `{key}` is declared with a trailing space"),
             );
             return None;
         }
@@ -498,7 +539,7 @@ impl<'a> Canonicalizer<'a> {
             Value::String(text) => units::parse_bytes(text),
             _ => return self.must_be(node, "a number of bytes"),
         };
-        let Some(bytes) = bytes.filter(|bytes| *bytes >= -1) else {
+        let Some(bytes) = bytes else {
             let place = self.place();
             self.diagnostics.push(
                 Diagnostic::error(node.span, format!("{place}: invalid size"))
@@ -537,6 +578,24 @@ impl<'a> Canonicalizer<'a> {
             None => self.must_be(node, "permission bits in octal, such as 0440"),
         }
     }
+}
+
+/// Whether a valid value stays in its own spelling where variables stay too, as nothing but its decoding asks for another.
+fn stays_as_text(node: &Node, shape: &Shape) -> bool {
+    let is_scalar = !matches!(node.value, Value::Mapping(_) | Value::Sequence(_));
+    is_scalar
+        && matches!(
+            shape,
+            Shape::Command
+                | Shape::HealthTest
+                | Shape::Duration
+                | Shape::Bytes
+                | Shape::Boolean
+                | Shape::Integer(..)
+                | Shape::Number
+                | Shape::Mode
+                | Shape::TextOrNumber
+        )
 }
 
 /// Lets an unknown key stand for the one that was probably meant, so that this one is not said to be missing.

@@ -76,11 +76,15 @@ fn sections(text: &str) -> Vec<&str> {
 
 /// Whether a source is a path.
 pub(crate) fn is_path(source: &str) -> bool {
-    let drive = source
-        .as_bytes()
-        .get(..3)
-        .is_some_and(|head| head[0].is_ascii_alphabetic() && head[1] == b':' && head[2] == b'\\');
-    source.starts_with(['.', '/', '~']) || drive
+    source.starts_with(['.', '/', '~']) || source.starts_with("\\\\") || has_drive(source)
+}
+
+/// Whether a path begins with a drive letter.
+pub(crate) fn has_drive(source: &str) -> bool {
+    let head = source.as_bytes().get(..3);
+    head.is_some_and(|head| {
+        head[0].is_ascii_alphabetic() && head[1] == b':' && matches!(head[2], b'\\' | b'/')
+    })
 }
 
 #[cfg(test)]

@@ -28,6 +28,15 @@ impl PathBase<'_> {
         }
     }
 
+    /// Makes the source of a bind mount absolute; one of another system stays.
+    pub(crate) fn resolve_bind(&self, text: &str) -> String {
+        if text.starts_with("\\\\") || super::mounts::has_drive(text) {
+            text.to_owned()
+        } else {
+            self.resolve(text)
+        }
+    }
+
     /// Makes `text` absolute unless it is a URL.
     pub(crate) fn resolve_context(&self, text: &str) -> String {
         if is_remote(text) {

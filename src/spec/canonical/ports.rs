@@ -99,14 +99,14 @@ fn address(text: &str) -> Result<String, String> {
     let inner = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
-    let bare = inner.unwrap_or(text);
-    match bare.parse() {
-        Ok(std::net::IpAddr::V6(_)) if inner.is_none() => Err(format!(
-            "invalid ip address: {bare}: an IPv6 address stands in brackets"
-        )),
-        Err(_) if !bare.is_empty() => Err(format!("invalid ip address: {bare}")),
-        _ => Ok(bare.to_owned()),
+    if inner.is_none() && text.contains(':') {
+        return Err(format!("invalid ip address: {text}: put it in brackets"));
     }
+    let bare = inner.unwrap_or(text);
+    if bare.is_empty() || bare.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(bare.to_owned());
+    }
+    Err(format!("invalid ip address: {bare}"))
 }
 
 #[cfg(test)]
@@ -148,10 +148,7 @@ mod tests {
             ("0:80", "-|0|80/tcp"),
             ("80:80/sctp", "-|80|80/sctp"),
             ("127.0.0.1:8000-8001:80", "127.0.0.1|8000-8001|80/tcp"),
-            (
-                "::1:8080:80",
-                "invalid ip address: ::1: an IPv6 address stands in brackets",
-            ),
+            ("::1:8080:80", "invalid ip address: ::1: put it in brackets"),
             ("80:80:80", "invalid ip address: 80"),
             ("3000-3002", "-|-|3000/tcp -|-|3001/tcp -|-|3002/tcp"),
             ("9000-9001:80-81", "-|9000|80/tcp -|9001|81/tcp"),

@@ -1,7 +1,7 @@
 //! A normalized tree into the typed model.
 //!
-//! The tree is canonical: a field that is there has its type. What can still be wrong is the grammar of some texts, and
-//! what is valid but not supported here; both are reported.
+//! The tree is canonical: a field that is there has its type. What can still be wrong is the grammar of some texts that
+//! Docker Compose reads only when it creates containers, and what is valid but not supported here: both are obstacles.
 
 mod resources;
 mod service;
@@ -14,12 +14,18 @@ use super::model::Stack;
 use super::model::service::Service;
 use super::names::{NameError, ProjectName, ServiceName};
 use super::normalize::Normalized;
+use super::obstacle::{self, Obstacle, Phase, Subject};
 use super::source::Span;
 use super::tree::{Entry, Mapping, Node, Value};
 
 /// Reads fields and reports what is wrong with them.
 struct Decoder<'a> {
+    /// What keeps the project from loading.
     diagnostics: &'a mut Diagnostics,
+    /// What keeps a part of it from being run.
+    obstacles: Vec<Obstacle>,
+    /// The part in hand.
+    subject: Subject,
 }
 
 /// Makes the model of a project; where something is wrong, it is reported and left out.
@@ -30,8 +36,12 @@ pub(crate) fn decode(
     files: Vec<PathBuf>,
     diagnostics: &mut Diagnostics,
 ) -> Stack {
-    let mut decoder = Decoder { diagnostics };
     let project = normalized.project;
+    let mut decoder = Decoder {
+        diagnostics,
+        obstacles: obstacle::unsupported(&project),
+        subject: Subject::Service(String::new()),
+    };
     let services = decoder.services(mapping(&project, "services"));
     let disabled = decoder.services(Some(&normalized.disabled));
     let used = Used::of(&services);
@@ -49,6 +59,7 @@ pub(crate) fn decode(
         volumes,
         secrets,
         configs,
+        obstacles: decoder.obstacles,
         document: project,
     }
 }
@@ -143,15 +154,21 @@ fn span_at(node: &Node, key: &str) -> Span {
 }
 
 impl Decoder<'_> {
+    /// Takes note of what keeps the part in hand from being run.
+    fn obstacle(&mut self, diagnostic: Diagnostic) {
+        self.obstacles.push(Obstacle {
+            subject: self.subject.clone(),
+            phase: Phase::Run,
+            diagnostic,
+        });
+    }
+
     fn error(&mut self, span: Span, message: impl Into<String>) {
-        self.diagnostics.error(span, message);
+        self.obstacle(Diagnostic::error(span, message));
     }
 
     fn not_yet(&mut self, span: Span, what: impl std::fmt::Display) {
-        self.diagnostics.push(
-            Diagnostic::error(span, format!("{what}: not supported yet"))
-                .label("valid, but nothing acts on it yet"),
-        );
+        self.obstacle(obstacle::not_yet(span, what));
     }
 
     /// Reports a name that breaks its rule.
@@ -159,19 +176,21 @@ impl Decoder<'_> {
         match name {
             Ok(name) => Some(name),
             Err(error) => {
-                self.error(span, error.to_string());
+                self.diagnostics.error(span, error.to_string());
                 None
             }
         }
     }
 
-    /// Reads a number of bytes that is not negative.
+    /// Reads a number of bytes that is not negative; -1, like 0, is no limit.
     fn bytes(&mut self, node: &Node, key: &str, place: &str) -> Option<u64> {
         let value = node.get(key)?;
         let bytes: i64 = value.as_str()?.parse().ok()?;
         match u64::try_from(bytes) {
             Ok(0) => None,
             Ok(bytes) => Some(bytes),
+            // No limit.
+            Err(_) if bytes == -1 => None,
             Err(_) => {
                 self.error(
                     value.span,
@@ -199,6 +218,7 @@ impl Decoder<'_> {
         let mut decoded = BTreeMap::new();
         for entry in entries(services) {
             let name = self.named(entry.key_span, ServiceName::new(&entry.key));
+            self.subject = Subject::Service(entry.key.to_string());
             let service = self.service(entry);
             if let Some(name) = name {
                 decoded.insert(name, service);

@@ -6,6 +6,7 @@ use super::{Decoder, boolean, entries, items, span_at, text, text_map};
 use crate::spec::model::network::{Network, Subnet};
 use crate::spec::model::volume::{FileObject, Volume};
 use crate::spec::names::{NetworkKey, VolumeKey};
+use crate::spec::obstacle::Subject;
 use crate::spec::tree::{Entry, Mapping, Node};
 
 impl Decoder<'_> {
@@ -16,7 +17,12 @@ impl Decoder<'_> {
     ) -> BTreeMap<NetworkKey, Network> {
         let mut decoded = BTreeMap::new();
         for entry in entries(networks) {
+            // The schema lets any key through that no service uses.
+            if !used.contains(&*entry.key) && NetworkKey::new(&entry.key).is_err() {
+                continue;
+            }
             let key = self.named(entry.key_span, NetworkKey::new(&entry.key));
+            self.subject = Subject::Network(entry.key.to_string());
             let network = self.network(entry);
             if let Some(key) = key.filter(|key| used.contains(key.as_str())) {
                 decoded.insert(key, network);
@@ -90,6 +96,7 @@ impl Decoder<'_> {
     ) -> BTreeMap<VolumeKey, Volume> {
         let mut decoded = BTreeMap::new();
         for entry in entries(volumes) {
+            self.subject = Subject::Volume(entry.key.to_string());
             self.only_driver("volumes", entry, &["local"]);
             let key = self.named(entry.key_span, VolumeKey::new(&entry.key));
             let volume = Volume {

@@ -62,7 +62,7 @@ impl Decoder<'_> {
             container_name: self.container_name(node, &place),
             command: command(node, "command"),
             entrypoint: command(node, "entrypoint"),
-            environment: text_map(node, "environment"),
+            environment: self.environment(node, &place),
             working_dir: text(node, "working_dir"),
             user: text(node, "user"),
             group_add: texts(node, "group_add"),
@@ -77,7 +77,7 @@ impl Decoder<'_> {
             volumes,
             network_mode: self.network_mode(node, &place),
             networks: self.attachments(node, &place),
-            extra_hosts: extra_hosts(node),
+            extra_hosts: self.extra_hosts(node, &place),
             dns: self.name_servers(node, &place),
             dns_search: texts(node, "dns_search"),
             dns_opt: texts(node, "dns_opt"),
@@ -92,7 +92,8 @@ impl Decoder<'_> {
                 .filter(|cpus| *cpus > 0.0),
             pids_limit: integer(node, "pids_limit")
                 .or_else(|| integer(limits?, "pids"))
-                .filter(|pids| *pids != 0),
+                .filter(|pids| *pids != 0)
+                .map(|pids| pids.max(-1)),
             shm_size: self.bytes(node, "shm_size", &place),
             ulimits: ulimits(node),
             sysctls: text_map(node, "sysctls"),
@@ -110,6 +111,28 @@ impl Decoder<'_> {
         }
     }
 
+    /// Reads the variables; a name with `=` in it would name another one.
+    fn environment(&mut self, node: &Node, place: &str) -> BTreeMap<String, String> {
+        for entry in entries(mapping(node, "environment")) {
+            if entry.key.is_empty() {
+                self.error(
+                    entry.key_span,
+                    format!("{place}.environment: a variable has no name"),
+                );
+            }
+            if entry.key.contains('=') {
+                self.error(
+                    entry.key_span,
+                    format!(
+                        "{place}.environment: the name `{}` must not have a `=` in it",
+                        entry.key
+                    ),
+                );
+            }
+        }
+        text_map(node, "environment")
+    }
+
     fn pull_policy(&mut self, node: &Node, place: &str) -> Option<PullPolicy> {
         const WORDS: [&str; 5] = ["always", "never", "missing", "if_not_present", "build"];
         let policy = text(node, "pull_policy")?;
@@ -121,7 +144,9 @@ impl Decoder<'_> {
             "build" => PullPolicy::Build,
             later
                 if matches!(later, "daily" | "weekly" | "refresh")
-                    || later.starts_with("every_") =>
+                    || later
+                        .strip_prefix("every_")
+                        .is_some_and(|every| units::parse_duration(every).is_some()) =>
             {
                 self.not_yet(span, format!("{place}.pull_policy {policy}"));
                 return None;
@@ -141,16 +166,18 @@ impl Decoder<'_> {
 
     fn container_name(&mut self, node: &Node, place: &str) -> Option<String> {
         let name = text(node, "container_name")?;
-        let fits = name.len() > 1
-            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
-        if !fits {
-            self.error(
-                span_at(node, "container_name"),
-                format!("{place}.container_name does not match [a-zA-Z0-9][a-zA-Z0-9_.-]+"),
-            );
+        let may_follow = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+        let starts = |pair: &[u8]| pair[0].is_ascii_alphanumeric() && may_follow(pair[1]);
+        let fits =
+            name.bytes().all(may_follow) && name.as_bytes().windows(2).next().is_some_and(starts);
+        // The schema's pattern may match anywhere; only the engine asks for the whole.
+        let loads = name.as_bytes().windows(2).any(starts);
+        let message = format!("{place}.container_name does not match [a-zA-Z0-9][a-zA-Z0-9_.-]+");
+        let span = span_at(node, "container_name");
+        match (fits, loads) {
+            (true, _) => {}
+            (false, true) => self.error(span, message),
+            (false, false) => self.diagnostics.error(span, message),
         }
         Some(name)
     }
@@ -170,8 +197,22 @@ impl Decoder<'_> {
                     continue;
                 }
             };
-            let published = text(port, "published").and_then(|text| ports::range(&text));
-            decoded.extend(unsigned(port, "target").map(|target| {
+            let written = text(port, "published").filter(|text| !text.is_empty());
+            let published = written.as_deref().and_then(ports::range);
+            if let (Some(written), None) = (&written, published) {
+                self.error(
+                    span_at(port, "published"),
+                    format!("{place}.ports: invalid host port `{written}`"),
+                );
+            }
+            let target = unsigned::<u16>(port, "target").filter(|target| *target > 0);
+            if target.is_none() && port.get("target").is_some() {
+                self.error(
+                    span_at(port, "target"),
+                    format!("{place}.ports: invalid container port: it must be 1 to 65535"),
+                );
+            }
+            decoded.extend(target.map(|target| {
                 Port {
                     host_ip: text(port, "host_ip").and_then(|address| address.parse().ok()),
                     // Port 0 lets the host choose, as does none.
@@ -235,6 +276,23 @@ impl Decoder<'_> {
             }
         }
         decoded
+    }
+
+    fn extra_hosts(&mut self, node: &Node, place: &str) -> Vec<(String, String)> {
+        let mut hosts = Vec::new();
+        for line in items(node, "extra_hosts") {
+            let Some((host, address)) = line.as_str().and_then(|text| text.split_once('=')) else {
+                continue;
+            };
+            if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
+                self.error(
+                    line.span,
+                    format!("{place}.extra_hosts: invalid additional host, bad IP: {address}"),
+                );
+            }
+            hosts.push((host.to_owned(), address.to_owned()));
+        }
+        hosts
     }
 
     fn name_servers(&mut self, node: &Node, place: &str) -> Vec<String> {
@@ -303,7 +361,7 @@ impl Decoder<'_> {
                 max_retries: Some(retries).filter(|retries| *retries > 0),
             }),
             _ => {
-                self.diagnostics.push(
+                self.obstacle(
                     Diagnostic::error(
                         span_at(node, "restart"),
                         format!(
@@ -328,13 +386,21 @@ impl Decoder<'_> {
         }
         let kind = text(mount, "type")?;
         let options = mount.get(&kind);
+        if !matches!(kind.as_str(), "bind" | "volume" | "tmpfs") {
+            let what = format!("{place}: a mount of type {kind}");
+            self.not_yet(span_at(mount, "type"), what);
+            return None;
+        }
+        self.propagation(mount, place);
         let source = match kind.as_str() {
             "bind" => MountSource::Bind {
                 source: text(mount, "source")?.into(),
                 create_host_path: options
                     .and_then(|bind| boolean(bind, "create_host_path"))
                     .unwrap_or(true),
-                propagation: options.and_then(|bind| text(bind, "propagation")),
+                propagation: options
+                    .and_then(|bind| text(bind, "propagation"))
+                    .filter(|propagation| !propagation.is_empty()),
             },
             "volume" => MountSource::Volume {
                 source: match text(mount, "source").filter(|source| !source.is_empty()) {
@@ -357,6 +423,29 @@ impl Decoder<'_> {
             target,
             read_only: boolean(mount, "read_only").unwrap_or_default(),
         })
+    }
+
+    /// Reports a propagation that is none.
+    fn propagation(&mut self, mount: &Node, place: &str) {
+        const WORDS: [&str; 6] = [
+            "private", "rprivate", "shared", "rshared", "slave", "rslave",
+        ];
+        let Some(written) = mount.get("bind").and_then(|bind| bind.get("propagation")) else {
+            return;
+        };
+        let word = written.as_str().unwrap_or_default();
+        if !word.is_empty() && !WORDS.contains(&word) {
+            self.obstacle(
+                Diagnostic::error(
+                    written.span,
+                    format!(
+                        "{place}: invalid propagation `{word}`: it must be one of {}",
+                        WORDS.join(", ")
+                    ),
+                )
+                .suggest(word, WORDS),
+            );
+        }
     }
 
     /// `tmpfs: /target[:option,…]`.
@@ -450,13 +539,6 @@ fn build(node: &Node) -> Build {
             .collect(),
         target: text(node, "target"),
     }
-}
-
-fn extra_hosts(node: &Node) -> Vec<(String, String)> {
-    let lines = items(node, "extra_hosts").filter_map(|line| line.as_str()?.split_once('='));
-    lines
-        .map(|(host, address)| (host.to_owned(), address.to_owned()))
-        .collect()
 }
 
 fn dependencies(node: &Node) -> BTreeMap<ServiceName, Dependency> {

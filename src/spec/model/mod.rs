@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::names::{NetworkKey, ProjectName, ServiceName, VolumeKey};
+use super::obstacle::Obstacle;
 use super::tree::Node;
 use network::Network;
 use service::Service;
@@ -45,6 +46,9 @@ pub struct Stack {
     /// Configs by key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub configs: BTreeMap<String, FileObject>,
+    /// What stands in the way of building or running parts of it.
+    #[serde(skip)]
+    pub obstacles: Vec<Obstacle>,
     /// The canonical tree that all this was decoded from, of the enabled services; what `render` prints.
     #[serde(skip)]
     pub document: Node,

@@ -97,8 +97,8 @@ pub struct Overridden {
     pub at: Span,
 }
 
-/// Variables that the loader sets where nobody else does.
-const OWN_VARIABLES: [&str; 2] = ["COMPOSE_PROJECT_NAME", "PWD"];
+/// The variable that the loader sets to the project's name, wherever that comes from.
+const NAME_VARIABLE: &str = "COMPOSE_PROJECT_NAME";
 
 /// What a short form says although it is not written in it.
 const IMPLIED: [&str; 10] = [
@@ -311,18 +311,17 @@ impl Explainer<'_> {
 
     /// Returns what sets a variable.
     fn set_in(&self, scope: &Scope, name: &str) -> VariableSource {
+        if name == NAME_VARIABLE && self.trace.name != NameFrom::Environment {
+            return VariableSource::Project;
+        }
         if let Some(place) = scope.places.get(name) {
             let why = self.trace.dotenv.get(&place.source).copied();
             return VariableSource::Dotenv(*place, why.unwrap_or(Dotenv::Found));
         }
-        if !scope.environment.contains_key(name) {
-            return VariableSource::Unset;
-        }
-        let is_own = OWN_VARIABLES.contains(&name) && self.trace.name != NameFrom::Environment;
-        if is_own {
-            VariableSource::Project
-        } else {
+        if scope.environment.contains_key(name) {
             VariableSource::Environment
+        } else {
+            VariableSource::Unset
         }
     }
 
@@ -338,8 +337,7 @@ impl Explainer<'_> {
             }
         };
         if let (NameFrom::Environment, Some(scope)) = (self.trace.name, self.trace.scopes.first()) {
-            let name = "COMPOSE_PROJECT_NAME";
-            if let Some(place) = scope.places.get(name) {
+            if let Some(place) = scope.places.get(NAME_VARIABLE) {
                 leaf.place = Some(*place);
             }
         }

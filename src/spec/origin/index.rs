@@ -25,7 +25,7 @@ pub(super) struct Index {
     spans: BTreeMap<Span, Written>,
     /// Documents by their file, in the order of reading.
     documents: Vec<(SourceId, Arc<Node>)>,
-    /// Top-level keys, and those of the sections beneath: span of the value and dotted path.
+    /// Top-level keys, and those of the sections beneath: span of the value and dotted path; sorted.
     parts: Vec<(Span, String)>,
 }
 
@@ -45,6 +45,7 @@ impl Index {
                 index.documents.push((id, document));
             }
         }
+        index.parts.sort();
         index
     }
 
@@ -60,10 +61,14 @@ impl Index {
 
     /// Returns the part of a file that `span` lies in: `services.web`, or `x-common`.
     pub(super) fn part(&self, span: Span) -> Option<&str> {
-        let around = |part: &&(Span, String)| {
-            part.0.source == span.source && part.0.start <= span.start && span.end <= part.0.end
-        };
-        let around = self.parts.iter().filter(around);
+        // Parts lie beside each other: the last one that begins before it has it, or none; a section begins with the first
+        // of its own.
+        let begin = |part: &Span| (part.source, part.start);
+        let after = self
+            .parts
+            .partition_point(|(part, _)| begin(part) <= begin(&span));
+        let before = self.parts.get(..after)?.iter().rev().take(2);
+        let around = before.filter(|(part, _)| part.source == span.source && span.end <= part.end);
         around
             .min_by_key(|(part, _)| part.end - part.start)
             .map(|(_, path)| path.as_str())

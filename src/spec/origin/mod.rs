@@ -27,6 +27,9 @@ pub(crate) type Places = BTreeMap<String, Span>;
 /// How many steps of a chain are drawn.
 const MAX_SHOWN: usize = 8;
 
+/// How many services that extend the same one are asked whether a message is about them.
+const MAX_LOOKED_AT: usize = 100;
+
 /// What a load keeps to answer where a value came from.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
@@ -194,6 +197,7 @@ impl Trace {
         let other_file = |link: &&Link| link.at.source != span.source;
         let links = || self.links.iter().filter(takes);
         links()
+            .take(MAX_LOOKED_AT)
             .find(named)
             .or_else(|| {
                 links()

@@ -124,14 +124,13 @@ fn comment(leaf: &Leaf, sources: &Sources) -> String {
             .iter()
             .map(|over| format!("over {}", shown(over.at))),
     );
-    parts.join(", ")
+    // A comment is one line, whatever a file or a key is called.
+    parts.join(", ").replace(char::is_control, "?")
 }
 
 fn shown(span: Span, sources: &Sources) -> String {
     let place = sources.place(span).map(|place| place.to_string());
-    let place = place.unwrap_or_default();
-    // A comment is one line, whatever a file is called.
-    place.replace(char::is_control, "?")
+    place.unwrap_or_default()
 }
 
 fn source_words(variable: &Variable, sources: &Sources) -> String {

@@ -28,6 +28,10 @@ pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<(), CliError> 
     let loaded = context.load_steps(&args.names, steps(args))?;
     let text = match lists::listing(context, args, &loaded)? {
         Some(text) => text,
+        None if args.quiet && !asks_registries(args) => {
+            selected(args, &loaded)?;
+            return Ok(());
+        }
         None => document(context, args, &loaded)?,
     };
     if args.quiet {
@@ -46,10 +50,16 @@ fn steps(args: &ConfigArgs) -> Steps {
     }
 }
 
+fn asks_registries(args: &ConfigArgs) -> bool {
+    args.resolve_image_digests || args.lock_image_digests
+}
+
 /// Renders the project, or what was asked for of it.
 fn document(context: &Context, args: &ConfigArgs, loaded: &Loaded) -> Result<String, CliError> {
     let mut project = render::render_json(&loaded.stack);
-    if !args.no_interpolate {
+    if args.no_interpolate {
+        project = document::as_yaml(&project);
+    } else {
         let selected = selected(args, loaded)?;
         document::keep_services(&mut project, selected.as_deref());
         document::drop_unused(&mut project);
@@ -57,7 +67,7 @@ fn document(context: &Context, args: &ConfigArgs, loaded: &Loaded) -> Result<Str
             document::drop_read_files(&mut project);
         }
     }
-    if args.resolve_image_digests || args.lock_image_digests {
+    if asks_registries(args) {
         let digests = digests::resolve(context, &project)?;
         document::pin_images(&mut project, &digests);
     }

@@ -94,12 +94,29 @@ const ARGUMENTS: u32 = 16;
 /// What a call gets that does not exist.
 const ENOSYS: Action = Action::errno(38);
 
-/// Compiles the filter of a process; empty where it has none.
+/// The profile of a process on this machine.
+pub(crate) struct Local {
+    /// What happens to which calls.
+    pub(crate) profile: Profile,
+}
+
+impl Local {
+    /// Returns libseccomp's names of the architectures that it allows: the machine's own first.
+    pub(crate) fn architectures(&self) -> Vec<&'static str> {
+        let mut names = vec![MACHINE.names.libseccomp];
+        if self.profile.compatibility {
+            names.push(MACHINE.names.companion);
+        }
+        names
+    }
+}
+
+/// Returns the profile of a process; `None` where it has none.
 ///
 /// Errors: a sentence on what a profile of the user's says wrong.
-pub(crate) fn compile(process: &Process) -> Result<Vec<Instruction>, String> {
+pub(crate) fn profile_of(process: &Process) -> Result<Option<Local>, String> {
     let profile = match &process.seccomp {
-        Seccomp::Unconfined => return Ok(Vec::new()),
+        Seccomp::Unconfined => return Ok(None),
         Seccomp::Default => profile::docker_default(process.capabilities, MACHINE.names.go),
         Seccomp::Profile(text) => {
             let release = rustix::system::uname()
@@ -109,6 +126,16 @@ pub(crate) fn compile(process: &Process) -> Result<Vec<Instruction>, String> {
             let kernel = profile::parse_kernel(&release)?;
             profile::parse(text, process.capabilities, &MACHINE.names, kernel)?
         }
+    };
+    Ok(Some(Local { profile }))
+}
+
+/// Compiles the filter of a process; empty where it has none.
+///
+/// Errors: a sentence on what a profile of the user's says wrong.
+pub(crate) fn compile(process: &Process) -> Result<Vec<Instruction>, String> {
+    let Some(Local { profile }) = profile_of(process)? else {
+        return Ok(Vec::new());
     };
     let program = compile_profile(&profile, &MACHINE);
     if program.len() > 4096 {

@@ -1,0 +1,220 @@
+//! The directories and files of a hierarchy.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+
+use crate::runtime::cgroup::{CgroupError, Placed, Version};
+
+/// v2 controllers that are enabled for containers, where the host has them.
+const ENABLED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
+/// Longest wait for the last process to go, in seconds: SIGKILL takes as long as the slowest device.
+const EMPTY_TIMEOUT_S: i64 = 10;
+
+/// Makes a group's directory and those above it, with what they need to be entered.
+pub(super) fn make_directory(placed: &Placed) -> Result<(), CgroupError> {
+    let Some(top) = placed.directory.parent() else {
+        return Err(CgroupError::NotMounted);
+    };
+    let made_top = make_one(top)?;
+    if made_top && placed.hierarchy.version == Version::V2 {
+        for above in [placed.hierarchy.mount.as_path(), top] {
+            enable_controllers(above, &placed.hierarchy.controllers)?;
+        }
+    }
+    let made = make_one(&placed.directory)?;
+    let cpuset = placed
+        .hierarchy
+        .controllers
+        .iter()
+        .any(|controller| controller == "cpuset");
+    if placed.hierarchy.version == Version::V1 && cpuset && made {
+        // A new cpuset has no CPU and no memory, and takes no process (ENOSPC).
+        for directory in [top, placed.directory.as_path()] {
+            fill_cpuset(directory)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes one directory; `false` if it was there.
+fn make_one(directory: &Path) -> Result<bool, CgroupError> {
+    match rustix::fs::mkdir(directory, rustix::fs::Mode::from_raw_mode(0o755)) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(errno) => Err(failed("make", directory)(errno.into())),
+    }
+}
+
+/// Lets the groups below `directory` use the controllers that the host has.
+fn enable_controllers(directory: &Path, available: &[String]) -> Result<(), CgroupError> {
+    let wanted = ENABLED
+        .iter()
+        .filter(|name| available.iter().any(|own| own == *name));
+    let words: Vec<String> = wanted.map(|name| format!("+{name}")).collect();
+    if words.is_empty() {
+        return Ok(());
+    }
+    write(&directory.join("cgroup.subtree_control"), &words.join(" "))
+}
+
+/// Gives a cpuset what its parent has.
+fn fill_cpuset(directory: &Path) -> Result<(), CgroupError> {
+    let Some(parent) = directory.parent() else {
+        return Ok(());
+    };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if read(&directory.join(file))?.trim().is_empty() {
+            let value = read(&parent.join(file))?;
+            write(&directory.join(file), value.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for `populated 0` in `cgroup.events`, whose changes are `POLLPRI`.
+pub(super) fn wait_until_unpopulated(directory: &Path) -> Result<(), CgroupError> {
+    let path = directory.join("cgroup.events");
+    let mut file = match fs_err::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("open", &path)(error)),
+    };
+    loop {
+        let mut text = String::new();
+        let read = io::Seek::rewind(&mut file).and_then(|()| file.read_to_string(&mut text));
+        match read {
+            Ok(_) if text.lines().any(|line| line == "populated 0") => return Ok(()),
+            Ok(_) => {}
+            // Somebody else has removed it.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+            Err(error) => return Err(failed("read", &path)(error)),
+        }
+        wait_for(file.file().as_fd(), PollFlags::PRI, directory)?;
+    }
+}
+
+/// Waits for an event, not for ever.
+pub(super) fn wait_for(
+    fd: BorrowedFd<'_>,
+    event: PollFlags,
+    path: &Path,
+) -> Result<(), CgroupError> {
+    let limit = Timespec {
+        tv_sec: EMPTY_TIMEOUT_S,
+        tv_nsec: 0,
+    };
+    let mut watched = [PollFd::from_borrowed_fd(fd, event)];
+    match rustix::io::retry_on_intr(|| poll(&mut watched, Some(&limit))) {
+        Ok(0) => Err(CgroupError::Busy {
+            path: path.to_owned(),
+        }),
+        Ok(_) => Ok(()),
+        Err(errno) => Err(failed("wait for", path)(errno.into())),
+    }
+}
+
+/// Removes a group and the groups that its processes made in it.
+pub(super) fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
+    match rustix::fs::rmdir(directory) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(rustix::io::Errno::BUSY | rustix::io::Errno::NOTEMPTY) => {}
+        Err(errno) => return Err(failed("remove", directory)(errno.into())),
+    }
+    for below in children(directory)? {
+        remove_tree(&below)?;
+    }
+    match rustix::fs::rmdir(directory) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(rustix::io::Errno::BUSY) => Err(CgroupError::Busy {
+            path: directory.to_owned(),
+        }),
+        Err(errno) => Err(failed("remove", directory)(errno.into())),
+    }
+}
+
+/// Lists the processes of a group and of the groups in it; none where it is not there.
+pub(super) fn list_tree(directory: &Path, pids: &mut Vec<i32>) -> Result<(), CgroupError> {
+    let text = match read(&directory.join("cgroup.procs")) {
+        Err(CgroupError::File { source, .. })
+            if source.kind() == io::ErrorKind::NotFound
+                || source.raw_os_error() == Some(libc::ENODEV) =>
+        {
+            return Ok(());
+        }
+        result => result?,
+    };
+    // 0 is a process of another pid namespace.
+    pids.extend(
+        text.lines()
+            .filter_map(|line| line.parse::<i32>().ok())
+            .filter(|pid| *pid > 0),
+    );
+    for below in children(directory)? {
+        list_tree(&below, pids)?;
+    }
+    Ok(())
+}
+
+/// Returns the groups directly in a group.
+fn children(directory: &Path) -> Result<Vec<PathBuf>, CgroupError> {
+    let entries = match fs_err::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("read", directory)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("read", directory))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Reads a file of a hierarchy.
+pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
+    fs_err::read_to_string(path).map_err(failed("read", path))
+}
+
+/// Writes a value in one call, as the kernel wants it.
+pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let written = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+        .and_then(|file| rustix::io::retry_on_intr(|| rustix::io::write(&file, value.as_bytes())));
+    written.map(drop).map_err(|errno| CgroupError::File {
+        action: format!("write `{value}` to"),
+        path: path.to_owned(),
+        source: errno.into(),
+    })
+}
+
+/// A group that is gone needs nothing done to it.
+pub(super) fn absent_is_fine(result: Result<(), CgroupError>) -> Result<(), CgroupError> {
+    match result {
+        Err(CgroupError::File { source, .. })
+            if source.kind() == io::ErrorKind::NotFound
+                || source.raw_os_error() == Some(libc::ENODEV) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Names what failed.
+pub(super) fn failed<'a>(
+    action: &'a str,
+    path: &'a Path,
+) -> impl Fn(io::Error) -> CgroupError + use<'a> {
+    move |source| CgroupError::File {
+        action: action.to_owned(),
+        path: path.to_owned(),
+        source,
+    }
+}

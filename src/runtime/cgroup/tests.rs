@@ -1,0 +1,151 @@
+use super::*;
+use crate::runtime::init::Stdio;
+use crate::runtime::testing::{Sandbox, pipe};
+
+/// Renders the writes for a host whose controllers are all of one version.
+fn check(resources: &Resources, version: Version, expected: &str) {
+    let found = settings(resources, |_| Some(version)).unwrap();
+    let shown: Vec<String> = found
+        .iter()
+        .map(|setting| format!("{}={}", setting.file, setting.value))
+        .collect();
+    assert_eq!(shown.join(" "), expected);
+}
+
+#[test]
+fn limits_become_writes() {
+    let all = Resources {
+        memory_bytes: Some(1 << 20),
+        cpu_milli: Some(1500),
+        pids: Some(7),
+    };
+    check(
+        &all,
+        Version::V2,
+        "memory.max=1048576 memory.swap.max=1048576 cpu.max=150000 100000 pids.max=7",
+    );
+    check(
+        &all,
+        Version::V1,
+        "memory.limit_in_bytes=1048576 memory.memsw.limit_in_bytes=2097152 \
+         cpu.cfs_period_us=100000 cpu.cfs_quota_us=150000 pids.max=7",
+    );
+    let little = Resources {
+        cpu_milli: Some(5),
+        ..Resources::default()
+    };
+    check(&little, Version::V2, "cpu.max=5000 1000000");
+    check(&Resources::default(), Version::V1, "");
+}
+
+#[test]
+fn a_limit_without_its_controller_is_an_error() {
+    let resources = Resources {
+        pids: Some(7),
+        ..Resources::default()
+    };
+    let error = settings(&resources, |_| None).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "limit `pids` needs the `pids` controller, which this host does not offer"
+    );
+}
+
+#[test]
+fn hierarchies_are_read_from_mountinfo() {
+    let text = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+        32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+        33 31 0:29 / /other\\040place rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+        40 31 0:37 / /sys/fs/cgroup/systemd rw shared:9 - cgroup cgroup rw,xattr,name=systemd\n\
+        41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n";
+    let hierarchy = |mount: &str, version, controllers: &[&str]| Hierarchy {
+        mount: mount.into(),
+        version,
+        controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let expected = [
+        hierarchy(
+            "/sys/fs/cgroup/cpu,cpuacct",
+            Version::V1,
+            &["cpu", "cpuacct"],
+        ),
+        hierarchy("/sys/fs/cgroup/systemd", Version::V1, &["name=systemd"]),
+        hierarchy("/sys/fs/cgroup/unified", Version::V2, &[]),
+    ];
+    assert_eq!(parse_hierarchies(text), expected);
+    let own = "9:name=systemd:/session-1\n2:cpuacct,cpu:/a\n0::/b\n";
+    let places: Vec<_> = expected
+        .iter()
+        .map(|hierarchy| place_in(own, hierarchy))
+        .collect();
+    assert_eq!(places, [Some("/a"), Some("/session-1"), Some("/b")]);
+}
+
+#[test]
+fn limits_hold_and_everything_in_a_group_is_killed() {
+    let mut sandbox = Sandbox::new(
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max \
+         /sys/fs/cgroup/cpu/cpu.cfs_quota_us; sleep 1000 & sleep 1000 & echo ready; wait",
+    );
+    let resources = Resources {
+        memory_bytes: Some(64 << 20),
+        cpu_milli: Some(500),
+        pids: Some(10),
+    };
+    sandbox.cgroup = sandbox
+        .cgroups
+        .create("c", &resources, DeviceAccess::Default)
+        .unwrap();
+    let (read, write) = pipe();
+    let spawned = sandbox
+        .start(Stdio::Pipes {
+            out: write.as_fd(),
+            err: write.as_fd(),
+            input: None,
+        })
+        .unwrap();
+    let mut text = String::new();
+    while !text.contains("ready") {
+        let mut buffer = [0; 256];
+        let read = rustix::io::read(&read, &mut buffer).unwrap();
+        text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+    }
+    assert_eq!(text, "67108864\n10\n50000\nready\n");
+    assert_eq!(sandbox.cgroup.pids().unwrap().len(), 3);
+    sandbox.cgroup.kill_all().unwrap();
+    assert_eq!(
+        pidfd::wait(spawned.pidfd.as_fd()).unwrap(),
+        pidfd::Exit::Signal(9)
+    );
+    sandbox.cgroup.remove().unwrap();
+    sandbox.cgroup.remove().unwrap();
+    assert_eq!(sandbox.cgroup.pids().unwrap(), Vec::<i32>::new());
+}
+
+#[test]
+fn devices_that_are_not_listed_cannot_be_opened() {
+    // fuse may be made (`c *:* m`), not opened.
+    let sandbox = Sandbox::new("mknod /tmp/f c 10 229 && cat /tmp/f; cat /dev/null && echo fine");
+    fs_err::os::unix::fs::symlink("busybox", sandbox.image("bin/mknod")).unwrap();
+    let outcome = sandbox.run().unwrap();
+    assert_eq!(
+        (outcome.out.as_str(), outcome.err.as_str()),
+        (
+            "fine\n",
+            "cat: can't open '/tmp/f': Operation not permitted\n"
+        )
+    );
+    // The same by a program, on a host with v2 alone.
+    let unified = |own: &Hierarchy| own.version == Version::V2;
+    let mut cgroups = sandbox.cgroups.clone();
+    cgroups.hierarchies.retain(unified);
+    let Some(hierarchy) = cgroups.hierarchies.first().cloned() else {
+        return;
+    };
+    let group = cgroups
+        .create("v2", &Resources::default(), DeviceAccess::Default)
+        .unwrap();
+    assert_eq!(group.hierarchies().collect::<Vec<_>>(), [&hierarchy]);
+    group.kill_all().unwrap();
+    group.remove().unwrap();
+}
