@@ -34,7 +34,7 @@ bench: rust packages ## The budget table of the design, beside PEER="… docker 
 	cargo build --release --locked
 	tests/bench/run.sh "$(CURDIR)/$(STACK)"
 
-fuzz: rust ## The property tests with many cases (FUZZ_CASES).
+fuzz: rust packages ## Every fuzz target for FUZZ_SECONDS (600), then the property tests with many cases (FUZZ_CASES).
 	tests/fuzz.sh
 
 install: rust ## Puts the binary beneath $(PREFIX)/bin.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::budget::Resource;
 use super::canonical::Canonicalizer;
 use super::canonical::paths::{PathBase, is_remote};
 use super::diagnostic::Diagnostic;
@@ -261,6 +262,13 @@ impl<'s, 'a> Assembler<'s, 'a> {
             .get("project_directory")
             .and_then(Node::as_str)
             .map_or_else(first_directory, resolve);
+        let variables = setting.environment.len();
+        let diagnostics = &mut self.session.diagnostics;
+        if !diagnostics.take(Resource::Files, 1, Some(item.span))
+            || !diagnostics.take(Resource::Nodes, variables, Some(item.span))
+        {
+            return None;
+        }
         let mut environment = (*setting.environment).clone();
         let mut places = (*setting.places).clone();
         match listed("env_file") {
@@ -350,7 +358,7 @@ impl<'s, 'a> Assembler<'s, 'a> {
         let Some(id) = self.session.open(path, Some(span), "env file") else {
             return;
         };
-        let lookup = |name: &str| environment.get(name).cloned();
+        let lookup = |name: &str| environment.get(name).map(String::as_str);
         self.session.trace.dotenv(id, Dotenv::Found);
         if let Some(variables) = self.session.dotenv(path, id, Format::Dotenv, &lookup) {
             add_missing(environment, places, variables);
@@ -455,7 +463,15 @@ impl<'s, 'a> Assembler<'s, 'a> {
         let base = self.resolved(target.0, &base, &base_scope, chain);
         chain.pop();
         let own = without(Arc::clone(service), &["extends"]);
-        Some(merge::service(base?, &own))
+        let base = base?;
+        // Any number of services can take over all that one has.
+        let left = self.session.diagnostics.left(Resource::Nodes);
+        let weight = base.weight(left.saturating_add(1));
+        let diagnostics = &mut self.session.diagnostics;
+        if !diagnostics.take(Resource::Nodes, weight, Some(target.1)) {
+            return None;
+        }
+        Some(merge::service(base, &own))
     }
 
     fn report_cycle(&mut self, chain: &[Link], span: Span) {
@@ -493,6 +509,9 @@ impl<'s, 'a> Assembler<'s, 'a> {
         } else {
             format!(" in {}", base.name)
         };
+        if self.session.diagnostics.is_full() {
+            return;
+        }
         let projects = base
             .projects
             .iter()

@@ -1,5 +1,6 @@
 //! What is wrong with a file, and where: collected, never thrown, so that one run shows everything.
 
+use super::budget::{Budget, Resource, Taken};
 use super::source::Span;
 
 /// How bad it is.
@@ -96,33 +97,82 @@ impl Diagnostic {
     }
 }
 
-/// How many are kept: a hostile file must not fill the memory with what is wrong with it.
+impl Diagnostic {
+    /// Cuts what is too long for anybody to read.
+    fn shorten(&mut self) {
+        self.notes.truncate(MAX_NOTES);
+        let notes = self.notes.iter_mut().map(|(_, text)| text);
+        let texts = std::iter::once(&mut self.message).chain(&mut self.label);
+        for text in texts.chain(notes).chain(&mut self.hints) {
+            if text.len() > MAX_TEXT {
+                text.truncate(text.floor_char_boundary(MAX_TEXT));
+                text.push('…');
+                text.shrink_to_fit();
+            }
+        }
+    }
+}
+
+/// How many errors, and how many warnings, are kept: a hostile file must not fill the memory with what is wrong with it.
 const MAX_KEPT: usize = 2_000;
 
-/// Everything that is to be said about one load.
+/// How many characters of one text are kept: names and values in it may be as long as the file.
+const MAX_TEXT: usize = 2_000;
+
+/// How many further places of one diagnostic are kept.
+const MAX_NOTES: usize = 50;
+
+/// Everything that is to be said about one load, and what the load may still take.
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostics {
     list: Vec<Diagnostic>,
     errors: usize,
-    dropped: usize,
+    warnings: usize,
+    budget: Budget,
 }
 
 impl Diagnostics {
     /// Adds one.
-    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        if diagnostic.severity == Severity::Error {
-            self.errors += 1;
-        }
-        if self.list.len() < MAX_KEPT {
+    pub(crate) fn push(&mut self, mut diagnostic: Diagnostic) {
+        let count = match diagnostic.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MAX_KEPT {
+            diagnostic.shorten();
             self.list.push(diagnostic);
-        } else {
-            self.dropped += 1;
         }
+    }
+
+    /// Whether no further error is kept, so that looking for more is in vain.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors > MAX_KEPT
     }
 
     /// Adds an error at `span`.
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) {
         self.push(Diagnostic::error(span, message));
+    }
+
+    /// Takes `amount` of what the load may take; false where that is too much, which is reported once, at `span`.
+    pub(crate) fn take(&mut self, what: Resource, amount: usize, span: Option<Span>) -> bool {
+        match self.budget.take(what, amount) {
+            Taken::Granted => true,
+            Taken::Refused => false,
+            Taken::FirstRefusal => {
+                self.push(match span {
+                    Some(span) => Diagnostic::error(span, what.exceeded()),
+                    None => Diagnostic::error_without_place(what.exceeded()),
+                });
+                false
+            }
+        }
+    }
+
+    /// Returns how much of `what` the load may still take.
+    pub(crate) fn left(&self, what: Resource) -> usize {
+        self.budget.left(what)
     }
 
     /// Number of errors so far.
@@ -136,15 +186,21 @@ impl Diagnostics {
             (a.span, a.severity, &a.message).cmp(&(b.span, b.severity, &b.message))
         });
         self.list.dedup();
-        if self.dropped > 0 {
-            self.list.push(Diagnostic::error_without_place(format!(
-                "{} further problems are not shown",
-                self.dropped
-            )));
+        if self.errors > MAX_KEPT {
+            self.list.push(Diagnostic::error_without_place(
+                "further problems are not shown",
+            ));
+        } else if self.warnings > MAX_KEPT {
+            self.list.push(Diagnostic::warning_without_place(
+                "further warnings are not shown",
+            ));
         }
         self.list
     }
 }
+
+/// How many pairs of letters one search for the nearest word may compare: a project may have any number of names.
+const MAX_COMPARED: usize = 1 << 17;
 
 /// Returns the one of `candidates` nearest to `written`, where it is near enough to be what was meant: a third of the
 /// letters may differ, two at least for words of five letters.
@@ -152,43 +208,53 @@ pub(crate) fn nearest<'a>(
     written: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let length = written.chars().count();
-    if length > 100 {
+    if written.len() > 400 {
         return None;
     }
-    let limit = match length {
-        0 | 1 => return None,
+    let letters: Vec<char> = written.to_lowercase().chars().collect();
+    let limit = match letters.len() {
+        0 | 1 | 101.. => return None,
         2..=4 => 1,
         5 => 2,
-        _ => length / 3,
+        length => length / 3,
     };
-    candidates
-        .into_iter()
-        .filter(|candidate| candidate.len().abs_diff(written.len()) <= limit * 4)
-        .map(|candidate| (edit_distance(written, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
+    let mut compared = 0;
+    let mut best: Option<(usize, &str)> = None;
+    for candidate in candidates {
+        if candidate.len().abs_diff(written.len()) > limit * 4 {
+            continue;
+        }
+        compared += (candidate.len() + 1) * letters.len();
+        if compared > MAX_COMPARED {
+            break;
+        }
+        let found = (edit_distance(&letters, candidate), candidate);
+        if found.0 <= limit && best.is_none_or(|best| found < best) {
+            best = Some(found);
+        }
+    }
+    best.map(|(_, candidate)| candidate)
 }
 
-/// Returns how many letters must be inserted, removed, replaced or swapped with their neighbour to make `b` of `a`
-/// (optimal string alignment), letters compared without case.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.to_lowercase().chars().collect();
+/// Returns how many letters must be inserted, removed, replaced or swapped with their neighbour to make `b` of `a`, which
+/// is in lower case (optimal string alignment); letters are compared without case.
+fn edit_distance(a: &[char], b: &str) -> usize {
     let b: Vec<char> = b.to_lowercase().chars().collect();
     let mut before = vec![0; b.len() + 1];
     let mut above: Vec<usize> = (0..=b.len()).collect();
+    let mut row = above.clone();
     for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
+        row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
             let replaced = above[j] + usize::from(x != y);
             let mut best = replaced.min(above[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
                 best = best.min(before[j - 1] + 1);
             }
-            row.push(best);
+            row[j + 1] = best;
         }
-        before = std::mem::replace(&mut above, row);
+        std::mem::swap(&mut before, &mut above);
+        std::mem::swap(&mut above, &mut row);
     }
     above[b.len()]
 }

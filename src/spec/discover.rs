@@ -159,7 +159,10 @@ fn read_env_files(
         };
         session.trace.dotenv(id, Dotenv::Given);
         let own = |name: &str| read.get(name).map(|variable| &variable.value);
-        let lookup = |name: &str| environment.get(name).or_else(|| own(name)).cloned();
+        let lookup = |name: &str| {
+            let value = environment.get(name).or_else(|| own(name));
+            value.map(String::as_str)
+        };
         if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
             read.extend(variables);
         }
@@ -193,7 +196,7 @@ pub(crate) fn default_env_file(
         return;
     };
     session.trace.dotenv(id, Dotenv::Found);
-    let lookup = |name: &str| environment.get(name).cloned();
+    let lookup = |name: &str| environment.get(name).map(String::as_str);
     if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
         add_missing(environment, places, variables);
     }

@@ -43,18 +43,23 @@ pub(crate) struct DotenvError {
 }
 
 /// Looks a variable of the environment up; it stands above what the file says.
-pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
 
-/// Reads a file. Where a key repeats, the last one counts.
-pub(crate) fn parse(
+/// The most variables that a file may set.
+const MAX_VARIABLES: usize = 100_000;
+
+/// Reads a file, the values of which may have `room` bytes in all. Where a key repeats, the last one counts.
+pub(crate) fn parse<'e>(
     text: &str,
     format: Format,
-    environment: &Lookup<'_>,
+    environment: &'e Lookup<'e>,
+    room: usize,
 ) -> Result<BTreeMap<String, Variable>, DotenvError> {
     let mut parser = Parser {
         text,
         at: 0,
         environment,
+        room,
         variables: BTreeMap::new(),
     };
     match format {
@@ -64,10 +69,12 @@ pub(crate) fn parse(
     Ok(parser.variables)
 }
 
-struct Parser<'a> {
+struct Parser<'a, 'e> {
     text: &'a str,
     at: usize,
-    environment: &'a Lookup<'a>,
+    environment: &'e Lookup<'e>,
+    /// Bytes that further values may have.
+    room: usize,
     variables: BTreeMap<String, Variable>,
 }
 
@@ -78,7 +85,7 @@ fn error<T>(at: Range<usize>, message: impl Into<String>) -> Result<T, DotenvErr
     })
 }
 
-impl<'a> Parser<'a> {
+impl<'a> Parser<'a, '_> {
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
@@ -118,15 +125,32 @@ impl<'a> Parser<'a> {
         let inherited = !self.text[separator..].starts_with(['=', ':']);
         self.at = (separator + 1).min(self.text.len());
         let value = if inherited {
-            (self.environment)(key)
+            (self.environment)(key).map(str::to_owned)
         } else {
             Some(self.value()?)
         };
         if let Some(value) = value {
-            self.variables
-                .insert(key.to_owned(), Variable { value, at: start });
+            self.set(key, value, start)?;
         }
         Ok(true)
+    }
+
+    /// Sets a variable whose statement begins at byte `at`.
+    fn set(&mut self, key: &str, value: String, at: usize) -> Result<(), DotenvError> {
+        let span = at..at + key.len();
+        self.room = match self.room.checked_sub(value.len()) {
+            Some(room) => room,
+            None => return error(span, TOO_LONG),
+        };
+        if self.variables.len() >= MAX_VARIABLES {
+            return error(
+                span,
+                format!("more than {MAX_VARIABLES} variables are set here"),
+            );
+        }
+        self.variables
+            .insert(key.to_owned(), Variable { value, at });
+        Ok(())
     }
 
     fn skip_whitespace(&mut self) {
@@ -204,12 +228,11 @@ impl<'a> Parser<'a> {
     }
 
     fn expand(&mut self, text: &str, at: Range<usize>) -> Result<String, DotenvError> {
-        let mut found = Expansion {
-            text,
-            values: BTreeMap::new(),
+        let mut known = Known {
+            environment: self.environment,
+            variables: &self.variables,
         };
-        found.look_up(&self.variables, self.environment);
-        match template::substitute(text, &mut found).map(Cow::into_owned) {
+        match template::substitute(text, &mut known, self.room).map(Cow::into_owned) {
             Ok(value) => Ok(value),
             Err(error) => {
                 let message = match error.kind {
@@ -221,6 +244,7 @@ impl<'a> Parser<'a> {
                     }
                     TemplateErrorKind::Invalid => "invalid interpolation format".to_owned(),
                     TemplateErrorKind::TooDeep => "interpolation nested too deep".to_owned(),
+                    TemplateErrorKind::TooLong => TOO_LONG.to_owned(),
                 };
                 self::error(at, message)
             }
@@ -237,7 +261,7 @@ impl<'a> Parser<'a> {
                 continue;
             }
             let (key, value) = match statement.split_once('=') {
-                Some((key, value)) => (key, Some(value.to_owned())),
+                Some((key, value)) => (key, Some(value)),
                 None => (
                     statement.trim_end(),
                     (self.environment)(statement.trim_end()),
@@ -250,42 +274,29 @@ impl<'a> Parser<'a> {
                 );
             }
             if let Some(value) = value {
-                self.variables
-                    .insert(key.to_owned(), Variable { value, at });
+                self.set(key, value.to_owned(), at)?;
             }
         }
         Ok(())
     }
 }
 
-/// The variables that one value may name: the environment first, then the file so far.
-struct Expansion<'a> {
-    text: &'a str,
-    values: BTreeMap<String, String>,
+const TOO_LONG: &str = "the values of the file are too long, with what they name filled in";
+
+/// The variables that a value may name: the environment first, then the file so far.
+struct Known<'e, 'v> {
+    environment: &'e Lookup<'e>,
+    variables: &'v BTreeMap<String, Variable>,
 }
 
-impl Expansion<'_> {
-    /// Looks up every name in the text.
-    fn look_up(&mut self, variables: &BTreeMap<String, Variable>, environment: &Lookup<'_>) {
-        if !self.text.contains('$') {
-            return;
-        }
-        let names = self
-            .text
-            .split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
-        for name in names.filter(|name| !name.is_empty()) {
-            let value = environment(name)
-                .or_else(|| variables.get(name).map(|variable| variable.value.clone()));
-            if let Some(value) = value {
-                self.values.insert(name.to_owned(), value);
-            }
-        }
-    }
-}
-
-impl Variables for Expansion<'_> {
+impl Variables for Known<'_, '_> {
     fn value(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        let own = || {
+            self.variables
+                .get(name)
+                .map(|variable| variable.value.as_str())
+        };
+        (self.environment)(name).or_else(own)
     }
 
     fn unset(&mut self, _name: &str, _at: Range<usize>) {}
@@ -338,16 +349,16 @@ fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn environment(name: &str) -> Option<String> {
+    fn environment(name: &str) -> Option<&'static str> {
         match name {
-            "SHELL_SET" => Some("from shell".to_owned()),
-            "EMPTY" => Some(String::new()),
+            "SHELL_SET" => Some("from shell"),
+            "EMPTY" => Some(""),
             _ => None,
         }
     }
 
     fn read(text: &str, format: Format) -> String {
-        match parse(text, format, &environment) {
+        match parse(text, format, &environment, 1000) {
             Ok(variables) => {
                 let pairs = variables
                     .iter()

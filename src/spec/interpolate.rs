@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::source::{Sources, Span};
 use super::template::{self, TemplateErrorKind, Variables};
@@ -40,9 +41,13 @@ impl std::fmt::Display for Step<'_> {
     }
 }
 
+/// How many variables that are not set are told of, how many of one text, and how many places of each are counted.
+const MAX_UNSET: usize = 2_000;
+
 /// The variables of one text.
 struct Text<'a> {
     environment: &'a BTreeMap<String, String>,
+    /// The ones that are not set, from the first to the last.
     unset: Vec<(String, Range<usize>)>,
 }
 
@@ -52,7 +57,9 @@ impl Variables for Text<'_> {
     }
 
     fn unset(&mut self, name: &str, at: Range<usize>) {
-        self.unset.push((name.to_owned(), at));
+        if self.unset.len() < MAX_UNSET {
+            self.unset.push((name.to_owned(), at));
+        }
     }
 }
 
@@ -110,22 +117,28 @@ impl Interpolator<'_> {
             environment: self.environment,
             unset: Vec::new(),
         };
-        let filled = template::substitute(text, &mut variables);
-        for (name, at) in variables.unset {
-            let place = self.within(span, text, at);
-            self.unset.entry(name).or_default().insert(place);
-        }
+        let room = self.diagnostics.left(Resource::Filled);
+        let filled = template::substitute(text, &mut variables, room);
+        self.note_unset(span, text, variables.unset);
         match filled {
             Ok(Cow::Borrowed(_)) => None,
-            Ok(Cow::Owned(filled)) => Some(filled),
+            Ok(Cow::Owned(filled)) => {
+                self.diagnostics
+                    .take(Resource::Filled, filled.len(), Some(span));
+                Some(filled)
+            }
             Err(error) => {
                 let place = way
                     .iter()
                     .map(ToString::to_string)
                     .collect::<Vec<_>>()
                     .join(".");
-                let span = self.within(span, text, error.at);
+                let span = Locator::new(self.sources, span, text).find(error.at);
                 self.diagnostics.push(match error.kind {
+                    TemplateErrorKind::TooLong => {
+                        self.diagnostics.take(Resource::Filled, usize::MAX, Some(span));
+                        return None;
+                    }
                     TemplateErrorKind::Invalid => {
                         Diagnostic::error(span, format!("invalid interpolation format for {place}"))
                             .hint("you may need to escape any $ with another $")
@@ -148,24 +161,75 @@ impl Interpolator<'_> {
         }
     }
 
-    /// Returns the place of the bytes `at` of `text`, which was read from `span`: exact where the file has them as they
-    /// are, else the whole span.
-    fn within(&self, span: Span, text: &str, at: Range<usize>) -> Span {
-        let exact = || {
-            let source = self.sources.get(span.source)?;
-            let written = source
+    /// Takes note of the places of variables that are not set.
+    fn note_unset(&mut self, span: Span, text: &str, unset: Vec<(String, Range<usize>)>) {
+        let mut locator = Locator::new(self.sources, span, text);
+        for (name, at) in unset {
+            let place = locator.find(at);
+            if self.unset.len() >= MAX_UNSET && !self.unset.contains_key(&name) {
+                continue;
+            }
+            let places = self.unset.entry(name).or_default();
+            if places.len() < MAX_UNSET {
+                places.insert(place);
+            }
+        }
+    }
+}
+
+/// Finds pieces of a value where its file has them, from the first to the last: a text of megabytes may name any number
+/// of variables, and is gone over once.
+struct Locator<'a> {
+    /// The place of the value.
+    span: Span,
+    /// The value.
+    text: &'a str,
+    /// What the file has there: the same, but for quotes, escapes and folded lines.
+    written: Option<&'a str>,
+    /// How far both have been gone over.
+    text_at: usize,
+    written_at: usize,
+}
+
+impl<'a> Locator<'a> {
+    fn new(sources: &'a Sources, span: Span, text: &'a str) -> Self {
+        let written = || {
+            let bytes = usize::try_from(span.start).ok()?..usize::try_from(span.end).ok()?;
+            sources.get(span.source)?.text.get(bytes)
+        };
+        Self {
+            span,
+            text,
+            written: written(),
+            text_at: 0,
+            written_at: 0,
+        }
+    }
+
+    /// Returns the place of the bytes `at` of the value, which lie behind those asked for before: exact where the file has
+    /// them as they are, else that of the whole value.
+    fn find(&mut self, at: Range<usize>) -> Span {
+        let mut exact = || {
+            let rest = self.written?.get(self.written_at..)?;
+            let fragment = self.text.get(at.clone())?;
+            let earlier = self
                 .text
-                .get(usize::try_from(span.start).ok()?..usize::try_from(span.end).ok()?)?;
-            let fragment = text.get(at.clone())?;
-            let earlier = text.get(..at.start)?.matches(fragment).count();
-            let (offset, _) = written.match_indices(fragment).nth(earlier)?;
-            let start = span.start + u32::try_from(offset).ok()?;
+                .get(self.text_at..at.start)?
+                .matches(fragment)
+                .count();
+            let Some((offset, _)) = rest.match_indices(fragment).nth(earlier) else {
+                self.written = None;
+                return None;
+            };
+            self.text_at = at.end;
+            self.written_at += offset + fragment.len();
+            let end = self.span.start + u32::try_from(self.written_at).ok()?;
             Some(Span {
-                source: span.source,
-                start,
-                end: start + u32::try_from(fragment.len()).ok()?,
+                start: end - u32::try_from(fragment.len()).ok()?,
+                end,
+                ..self.span
             })
         };
-        exact().unwrap_or(span)
+        exact().unwrap_or(self.span)
     }
 }

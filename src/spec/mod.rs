@@ -15,6 +15,7 @@
 //! the environment, a process or a thread.
 
 pub(crate) mod assemble;
+pub(crate) mod budget;
 pub(crate) mod canonical;
 pub(crate) mod decode;
 pub mod diagnostic;

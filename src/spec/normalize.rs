@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::assemble::Setting;
+use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dotenv::Format;
 use super::origin::Dotenv;
@@ -59,6 +60,9 @@ fn take(mapping: &mut Mapping, key: &str, span: Span) -> (Span, Span, Mapping) {
     }
 }
 
+/// What a service of no attributes is counted as.
+const SERVICE_NODES: usize = 30;
+
 /// Writes out all that `project` implies, `name` being the project's name.
 pub(crate) fn normalize(
     session: &mut Session<'_>,
@@ -82,8 +86,18 @@ pub(crate) fn normalize(
     let mut enabled = Vec::new();
     let mut disabled = Vec::new();
     for mut service in services.into_entries() {
+        // What is implied, and the model, take as much of each, however little is written of it.
+        let diagnostics = &mut session.diagnostics;
+        if !diagnostics.take(Resource::Nodes, SERVICE_NODES, Some(service.key_span)) {
+            break;
+        }
         if steps.normalize {
-            service.value = Arc::new(self::service(service.key_span, service.value, setting));
+            service.value = Arc::new(self::service(
+                service.key_span,
+                service.value,
+                setting,
+                &mut session.diagnostics,
+            ));
         }
         let is_enabled = is_enabled(&service.value, profiles);
         if is_enabled {
@@ -208,7 +222,12 @@ fn is_enabled(service: &Node, profiles: &[String]) -> bool {
             .any(|active| active == "*" || own.iter().any(|own| own.as_str() == Some(active)))
 }
 
-fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
+fn service(
+    key_span: Span,
+    node: Arc<Node>,
+    setting: &Setting,
+    diagnostics: &mut Diagnostics,
+) -> Node {
     if node.as_mapping().is_none() {
         return Arc::unwrap_or_clone(node);
     }
@@ -216,7 +235,7 @@ fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
     let mut service = into_mapping(node);
     if let Some(build) = service.remove("build") {
         service.insert(Entry {
-            value: self::build(build.value, setting),
+            value: self::build(build.value, setting, diagnostics),
             ..build
         });
     }
@@ -250,7 +269,7 @@ fn service(key_span: Span, node: Arc<Node>, setting: &Setting) -> Node {
     Node::new(span, Value::Mapping(service))
 }
 
-fn build(node: Arc<Node>, setting: &Setting) -> Arc<Node> {
+fn build(node: Arc<Node>, setting: &Setting, diagnostics: &mut Diagnostics) -> Arc<Node> {
     if node.as_mapping().is_none() {
         return node;
     }
@@ -260,13 +279,17 @@ fn build(node: Arc<Node>, setting: &Setting) -> Arc<Node> {
         build.insert(entry("dockerfile", span, text(span, "Dockerfile")));
     }
     if let Some(args) = build.get_mut("args") {
-        *args = without_nulls(from_environment(args, &setting.environment));
+        *args = without_nulls(from_environment(args, &setting.environment, diagnostics));
     }
     mapping_node(span, build)
 }
 
 /// Gives the nulls of a map the values of the environment.
-fn from_environment(node: &Arc<Node>, environment: &Environment) -> Arc<Node> {
+fn from_environment(
+    node: &Arc<Node>,
+    environment: &Environment,
+    diagnostics: &mut Diagnostics,
+) -> Arc<Node> {
     let Some(mapping) = node.as_mapping() else {
         return Arc::clone(node);
     };
@@ -275,7 +298,9 @@ fn from_environment(node: &Arc<Node>, environment: &Environment) -> Arc<Node> {
     }
     let mut mapping = mapping.clone();
     for entry in mapping.entries_mut().filter(|entry| entry.value.is_null()) {
-        if let Some(value) = environment.get(&*entry.key) {
+        if let Some(value) = environment.get(&*entry.key)
+            && diagnostics.take(Resource::Filled, value.len(), Some(entry.key_span))
+        {
             entry.value = text(entry.value.span, value.as_str());
         }
     }
@@ -414,21 +439,14 @@ fn drop_absent(service: &mut Entry, disabled: &Mapping) {
             && disabled.entry(&dependency.key).is_some()
     };
     let dependencies = service.value.get("depends_on").and_then(Node::as_mapping);
-    let dropped: Vec<Arc<str>> = dependencies
-        .into_iter()
-        .flat_map(Mapping::entries)
-        .filter(|dependency| optional(dependency))
-        .map(|dependency| Arc::clone(&dependency.key))
-        .collect();
-    if dropped.is_empty() {
+    if !dependencies.is_some_and(|mapping| mapping.entries().iter().any(optional)) {
         return;
     }
     if let Value::Mapping(mapping) = &mut Arc::make_mut(&mut service.value).value
         && let Some(dependencies) = mapping.get_mut("depends_on")
+        && let Value::Mapping(dependencies) = &mut Arc::make_mut(dependencies).value
     {
-        for key in dropped {
-            super::canonical::forms::remove(dependencies, &key);
-        }
+        dependencies.retain(|dependency| !optional(dependency));
     }
 }
 
@@ -448,23 +466,32 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
     };
     let (key_span, span, own) = match fields.remove("environment") {
         Some(environment) => {
-            let resolved = from_environment(&environment.value, &setting.environment);
+            let resolved = from_environment(
+                &environment.value,
+                &setting.environment,
+                &mut session.diagnostics,
+            );
             (environment.key_span, resolved.span, into_mapping(resolved))
         }
         None => (service.key_span, service.key_span, Mapping::default()),
     };
     let mut all: BTreeMap<String, (Span, Arc<Node>)> = BTreeMap::new();
     for file in &files {
-        for (key, variable) in env_file(session, file, setting, &own, &all) {
+        let read = env_file(session, file, setting, &own, &all);
+        if !is_granted(&read, file.span, &mut session.diagnostics) {
+            continue;
+        }
+        for (key, variable) in read {
             all.insert(key, (file.span, text(variable.span, variable.value)));
         }
     }
-    let mut variables = own;
-    for (key, (span, value)) in all {
-        if variables.entry(&key).is_none() {
-            variables.insert(entry(&key, span, value));
-        }
-    }
+    // Of entries with one key the first is kept.
+    let mut variables = own.into_entries();
+    variables.extend(
+        all.into_iter()
+            .map(|(key, (span, value))| entry(&key, span, value)),
+    );
+    let variables = Mapping::from_entries(variables).0;
     if !variables.is_empty() {
         fields.insert(entry(
             "environment",
@@ -472,6 +499,15 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
             mapping_node(span, variables),
         ));
     }
+}
+
+/// Whether a load may take what a file gives a service: any number of services can read one file.
+fn is_granted(read: &Provided, span: Span, diagnostics: &mut Diagnostics) -> bool {
+    let sizes = read
+        .iter()
+        .map(|(key, variable)| key.len() + variable.value.len());
+    diagnostics.take(Resource::Nodes, read.len(), Some(span))
+        && diagnostics.take(Resource::Filled, sizes.sum(), Some(span))
 }
 
 /// Reads the label files of a service and puts `labels` above them.
@@ -490,10 +526,13 @@ fn resolve_labels(session: &mut Session<'_>, service: &mut Entry, setting: &Sett
             continue;
         };
         session.trace.dotenv(id, Dotenv::Service);
-        let lookup = |name: &str| all.get(name).map(|(_, value)| value.clone());
+        let lookup = |name: &str| all.get(name).map(|(_, value)| value.as_str());
         let read = session
             .dotenv(path, id, Format::Dotenv, &lookup)
             .unwrap_or_default();
+        if !is_granted(&read, file.span, &mut session.diagnostics) {
+            continue;
+        }
         all.extend(
             read.into_iter()
                 .map(|(key, read)| (key, (read.span, read.value))),
@@ -505,12 +544,14 @@ fn resolve_labels(session: &mut Session<'_>, service: &mut Entry, setting: &Sett
     if all.is_empty() {
         return;
     }
-    let (key_span, span, mut labels) = take(fields, "labels", service.key_span);
-    for (key, (span, value)) in all {
-        if labels.entry(&key).is_none() {
-            labels.insert(entry(&key, span, text(span, value)));
-        }
-    }
+    let (key_span, span, labels) = take(fields, "labels", service.key_span);
+    // Of entries with one key the first is kept.
+    let mut labels = labels.into_entries();
+    labels.extend(
+        all.into_iter()
+            .map(|(key, (span, value))| entry(&key, span, text(span, value))),
+    );
+    let labels = Mapping::from_entries(labels).0;
     fields.insert(entry("labels", key_span, mapping_node(span, labels)));
 }
 
@@ -553,17 +594,12 @@ fn env_file(
         }
     };
     let lookup = |name: &str| {
-        let own = || own.get(name).and_then(Node::as_str).map(str::to_owned);
-        let earlier = || {
-            earlier
-                .get(name)
-                .and_then(|(_, value)| value.as_str())
-                .map(str::to_owned)
-        };
+        let own = || own.get(name).and_then(Node::as_str);
+        let earlier = || earlier.get(name).and_then(|(_, value)| value.as_str());
         setting
             .environment
             .get(name)
-            .cloned()
+            .map(String::as_str)
             .or_else(own)
             .or_else(earlier)
     };

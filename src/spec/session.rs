@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dotenv::{self, Format};
 use super::load::{LoadOptions, ReadError, ReadFile};
@@ -15,7 +16,7 @@ use super::yaml::parse;
 /// How many further places of an unset variable are shown.
 const MAX_PLACES: usize = 3;
 
-/// The largest file that is read, in bytes.
+/// The largest file that is read, in bytes; nothing more of a file need be handed in than a byte beyond it.
 pub const MAX_FILE: usize = 32 << 20;
 
 /// Variables by name.
@@ -115,28 +116,19 @@ impl<'a> Session<'a> {
                 )));
             return None;
         }
-        let (text, bad_byte) = match String::from_utf8(bytes) {
-            Ok(text) => (text, None),
-            Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                (text, u32::try_from(at).ok())
-            }
-        };
-        let (text, mark) = match text.strip_prefix('\u{feff}') {
-            Some(rest) => (rest.to_owned(), 3),
-            None => (text, 0),
-        };
+        if !self.diagnostics.take(Resource::Read, bytes.len(), None) {
+            return None;
+        }
+        let (text, fault) = decoded(bytes);
         let id = self.sources.add(shown, text);
-        if let Some(at) = bad_byte {
-            let start = at.saturating_sub(mark);
+        if let Some((start, encoding)) = fault {
             let span = Span {
                 source: id,
                 start,
                 end: start + 3,
             };
             self.diagnostics.push(
-                Diagnostic::error(span, "invalid UTF-8")
+                Diagnostic::error(span, format!("invalid {encoding}"))
                     .hint("save the file in the encoding UTF-8"),
             );
             return None;
@@ -151,30 +143,40 @@ impl<'a> Session<'a> {
             diagnostics,
             ..
         } = self;
-        let text = &sources.get(id)?.text;
+        let start = Span {
+            source: id,
+            start: 0,
+            end: 0,
+        };
+        let source = sources.get_mut(id)?;
+        if !diagnostics.take(Resource::Parsed, source.text.len(), Some(start)) {
+            return None;
+        }
+        source.end_lines_with_newlines();
+        let text = &source.text;
         let documents = parse::parse(text, id, diagnostics)?;
         Some(Parsed {
             path: path.to_owned(),
             documents,
             has_variables: text.contains('$'),
-            start: Span {
-                source: id,
-                start: 0,
-                end: 0,
-            },
+            start,
         })
     }
 
     /// Reads a dotenv file's variables; errors in it are reported.
-    pub(crate) fn dotenv(
+    pub(crate) fn dotenv<'l>(
         &mut self,
         path: &Path,
         id: SourceId,
         format: Format,
-        lookup: &dotenv::Lookup<'_>,
+        lookup: &'l dotenv::Lookup<'l>,
     ) -> Option<Provided> {
-        let parsed = dotenv::parse(&self.sources.get(id)?.text, format, lookup);
-        match parsed {
+        let text = &self.sources.get(id)?.text;
+        if !self.diagnostics.take(Resource::Parsed, text.len(), None) {
+            return None;
+        }
+        let room = self.diagnostics.left(Resource::Filled);
+        match dotenv::parse(text, format, lookup, room) {
             Ok(variables) => {
                 let pairs = variables.into_iter().map(|(key, variable)| {
                     let start = u32::try_from(variable.at).unwrap_or(u32::MAX);
@@ -232,6 +234,82 @@ impl<'a> Session<'a> {
                 });
                 None
             }
+        }
+    }
+}
+
+/// Returns the text of a file: UTF-8, or UTF-16 where a byte order mark says so, which is what Docker Compose's parser
+/// reads. The mark is no part of the text. Where the bytes are no text, tells the first byte at fault of what is returned
+/// and the encoding that it breaks.
+fn decoded(bytes: Vec<u8>) -> (String, Option<(u32, &'static str)>) {
+    match bytes.as_slice() {
+        [0xff, 0xfe, rest @ ..] => from_utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => from_utf16(rest, u16::from_be_bytes),
+        _ => from_utf8(bytes),
+    }
+}
+
+fn from_utf8(bytes: Vec<u8>) -> (String, Option<(u32, &'static str)>) {
+    let (mut text, fault) = match String::from_utf8(bytes) {
+        Ok(text) => (text, None),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            (text, u32::try_from(at).ok())
+        }
+    };
+    let mark = if text.starts_with('\u{feff}') { 3 } else { 0 };
+    text.drain(..mark);
+    let fault = fault.map(|at| at.saturating_sub(u32::try_from(mark).unwrap_or(0)));
+    (text, fault.map(|at| (at, "UTF-8")))
+}
+
+fn from_utf16(
+    bytes: &[u8],
+    unit: impl Fn([u8; 2]) -> u16,
+) -> (String, Option<(u32, &'static str)>) {
+    let units = bytes
+        .chunks(2)
+        .map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    let mut text = String::with_capacity(bytes.len());
+    let mut fault = None;
+    for character in char::decode_utf16(units) {
+        if character.is_err() && fault.is_none() {
+            fault = u32::try_from(text.len()).ok();
+        }
+        text.push(character.unwrap_or(char::REPLACEMENT_CHARACTER));
+    }
+    if bytes.len() % 2 == 1 && fault.is_none() {
+        text.pop();
+        fault = u32::try_from(text.len()).ok();
+    }
+    (text, fault.map(|at| (at, "UTF-16")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_in_utf_8_and_utf_16_are_read_and_others_told_where_they_are_wrong() {
+        let rows: [(&[u8], &str, Option<(u32, &str)>); 10] = [
+            (b"", "", None),
+            (b"a: \xc3\xa9", "a: é", None),
+            (b"\xef\xbb\xbfa", "a", None),
+            (b"a\xffb", "a\u{fffd}b", Some((1, "UTF-8"))),
+            (b"\xef\xbb\xbfa\xff", "a\u{fffd}", Some((1, "UTF-8"))),
+            (b"\xff\xfea\0\xe9\0", "aé", None),
+            (b"\xfe\xff\0a\xd8\x3e\xdd\x80", "a🦀", None),
+            (b"\xff\xfea\0\0\xd8b\0", "a\u{fffd}b", Some((1, "UTF-16"))),
+            (b"\xff\xfea\0b", "a", Some((1, "UTF-16"))),
+            (b"\xff\xfe", "", None),
+        ];
+        for (bytes, text, fault) in rows {
+            assert_eq!(
+                decoded(bytes.to_vec()),
+                (text.to_owned(), fault),
+                "{bytes:?}"
+            );
         }
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum TemplateErrorKind {
     Invalid,
     /// More than [`MAX_DEPTH`] in each other.
     TooDeep,
+    /// What it comes to is longer than there is room for.
+    TooLong,
     /// `:?` or `?`, and there is no value.
     Required {
         /// The variable.
@@ -105,17 +107,41 @@ pub(crate) fn names_variable(text: &str) -> bool {
     text.contains('$') && !uses(text).is_empty()
 }
 
-/// Fills `text` in.
+/// Fills `text` in; what that comes to may have `room` bytes.
 pub(crate) fn substitute<'a>(
     text: &'a str,
     variables: &mut dyn Variables,
+    room: usize,
 ) -> Result<Cow<'a, str>, TemplateError> {
     if !text.contains('$') {
         return Ok(text.into());
     }
-    let mut out = String::with_capacity(text.len());
+    let mut out = Filled {
+        text: String::new(),
+        room,
+    };
     fill(text, 0, 0, variables, &mut out)?;
-    Ok(out.into())
+    Ok(out.text.into())
+}
+
+/// A text that grows no further than there is room for it.
+struct Filled {
+    text: String,
+    room: usize,
+}
+
+impl Filled {
+    /// Adds what the bytes `at` of the template come to.
+    fn push(&mut self, text: &str, at: impl FnOnce() -> Range<usize>) -> Result<(), TemplateError> {
+        if self.text.len() + text.len() > self.room {
+            return Err(TemplateError {
+                at: at(),
+                kind: TemplateErrorKind::TooLong,
+            });
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
 }
 
 /// Fills the part of the text that begins at byte `offset` of the whole.
@@ -124,21 +150,21 @@ fn fill(
     offset: usize,
     depth: usize,
     variables: &mut dyn Variables,
-    out: &mut String,
+    out: &mut Filled,
 ) -> Result<(), TemplateError> {
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
-        out.push_str(&rest[..dollar]);
         let start = offset + (text.len() - rest.len()) + dollar;
+        out.push(&rest[..dollar], || start - dollar..start)?;
         let after = &rest[dollar + 1..];
         let name_length = name_length(after);
         if let Some(literal) = after.strip_prefix('$') {
-            out.push('$');
+            out.push("$", || start..start + 2)?;
             rest = literal;
         } else if name_length > 0 {
             let name = &after[..name_length];
             match variables.value(name) {
-                Some(value) => out.push_str(value),
+                Some(value) => out.push(value, || start..start + 1 + name_length)?,
                 None => variables.unset(name, start..start + 1 + name_length),
             }
             rest = &after[name_length..];
@@ -159,12 +185,12 @@ fn fill(
             braced.fill(start, depth, variables, out)?;
             rest = &after[close + 1..];
         } else {
-            out.push('$');
+            out.push("$", || start..start + 1)?;
             rest = after;
         }
     }
-    out.push_str(rest);
-    Ok(())
+    let end = offset + text.len();
+    out.push(rest, || end - rest.len()..end)
 }
 
 /// Returns the length of the variable's name that `text` starts with.
@@ -229,12 +255,12 @@ impl<'a> Braced<'a> {
         start: usize,
         depth: usize,
         variables: &mut dyn Variables,
-        out: &mut String,
+        out: &mut Filled,
     ) -> Result<(), TemplateError> {
         let value = variables.value(self.name);
         let Some((operator, colon)) = self.operator else {
             match value {
-                Some(value) => out.push_str(value),
+                Some(value) => out.push(value, || start..start + self.name.len() + 3)?,
                 None => variables.unset(self.name, start..start + self.name.len() + 3),
             }
             return Ok(());
@@ -246,7 +272,10 @@ impl<'a> Braced<'a> {
                 fill(self.argument, argument_start, depth + 1, variables, out)
             }
             (b'?', false) => {
-                let mut message = String::new();
+                let mut message = Filled {
+                    text: String::new(),
+                    room: out.room,
+                };
                 fill(
                     self.argument,
                     argument_start,
@@ -258,14 +287,13 @@ impl<'a> Braced<'a> {
                     at: start..argument_start + self.argument.len() + 1,
                     kind: TemplateErrorKind::Required {
                         name: self.name.to_owned(),
-                        message,
+                        message: message.text,
                     },
                 })
             }
-            _ => {
-                out.push_str(value.unwrap_or_default());
-                Ok(())
-            }
+            _ => out.push(value.unwrap_or_default(), || {
+                start..argument_start + self.argument.len() + 1
+            }),
         }
     }
 }
@@ -334,7 +362,7 @@ mod tests {
         for (text, expected) in rows {
             let mut variables = Fixed::default();
             assert_eq!(
-                substitute(text, &mut variables).unwrap(),
+                substitute(text, &mut variables, 1000).unwrap(),
                 expected,
                 "{text}"
             );
@@ -347,6 +375,7 @@ mod tests {
         substitute(
             "x$UNSET ${NONE} ${FOO:-$NO} ${UNSET2:-${DEEP}}",
             &mut variables,
+            1000,
         )
         .unwrap();
         assert_eq!(variables.0, ["UNSET@1..7", "NONE@8..15", "DEEP@38..45"]);
@@ -372,11 +401,11 @@ mod tests {
             ("${UNSET?}", 0..9, required("UNSET", "")),
         ];
         for (text, at, kind) in rows {
-            let error = substitute(text, &mut Fixed::default()).unwrap_err();
+            let error = substitute(text, &mut Fixed::default(), 1000).unwrap_err();
             assert_eq!(error, TemplateError { at, kind }, "{text}");
         }
         let deep = format!("{}{}", "${A:-".repeat(200), "}".repeat(200));
-        let error = substitute(&deep, &mut Fixed::default()).unwrap_err();
+        let error = substitute(&deep, &mut Fixed::default(), 1000).unwrap_err();
         assert_eq!(error.kind, TemplateErrorKind::TooDeep);
     }
 }

@@ -112,6 +112,23 @@ impl Node {
         self.as_mapping()?.get(key)
     }
 
+    /// Counts the values in it and itself, up to `limit`.
+    pub(crate) fn weight(&self, limit: usize) -> usize {
+        let children: &mut dyn Iterator<Item = &Arc<Self>> = match &self.value {
+            Value::Sequence(items) => &mut items.iter(),
+            Value::Mapping(mapping) => &mut mapping.entries.iter().map(|entry| &entry.value),
+            _ => return 1,
+        };
+        let mut weight = 1;
+        for child in children {
+            if weight >= limit {
+                break;
+            }
+            weight += child.weight(limit - weight);
+        }
+        weight
+    }
+
     /// Whether it is null.
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
@@ -238,6 +255,11 @@ impl Mapping {
             Ok(index) => self.entries[index] = entry,
             Err(index) => self.entries.insert(index, entry),
         }
+    }
+
+    /// Keeps the entries that `keeps` says so of.
+    pub fn retain(&mut self, keeps: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(keeps);
     }
 
     /// Takes the entry of `key` out.

@@ -19,6 +19,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
+    let text = text.strip_prefix('+').unwrap_or(text);
     let mut rest = text;
     let mut total: u128 = 0;
     while !rest.is_empty() {
@@ -108,11 +109,7 @@ pub(crate) fn parse_bytes(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at(number_end);
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
     let unit = unit.strip_suffix('b').unwrap_or(&unit);
-    let unit = match unit.strip_suffix('i') {
-        Some("") => return None,
-        Some(unit) => unit,
-        None => unit,
-    };
+    let unit = unit.strip_suffix('i').unwrap_or(unit);
     let power = match unit {
         "" => 0,
         "k" => 1,
@@ -178,6 +175,15 @@ mod tests {
             ("0.3333333333s", Some("333.333333ms")),
             ("0s", Some("0s")),
             ("0", Some("0s")),
+            ("+5s", Some("5s")),
+            ("1.s", Some("1s")),
+            ("1h1h", Some("2h0m0s")),
+            ("1m1h", Some("1h1m0s")),
+            ("1us", Some("1µs")),
+            ("1h30", None),
+            ("1y", None),
+            ("+", None),
+            ("+-5s", None),
             ("5", None),
             ("", None),
             ("s", None),
@@ -213,8 +219,19 @@ mod tests {
             ("-2", Some(-2)),
             ("--2", None),
             ("-2k", None),
+            ("1ib", Some(1)),
+            ("1ki", Some(1024)),
+            ("1 ", Some(1)),
+            ("1K", Some(1024)),
+            ("1.0000001k", Some(1024)),
+            ("100KiB", Some(102_400)),
             ("1x", None),
-            ("1i", None),
+            ("1bb", None),
+            ("1 k b", None),
+            (" 1m", None),
+            ("+1m", None),
+            ("1,5g", None),
+            ("0x10", None),
             ("", None),
             ("k", None),
             ("1.5.2k", None),

@@ -205,7 +205,7 @@ impl<'a> Checker<'a> {
     }
 
     fn defined(&mut self, what: &str, name: &str, span: Span, defined: &Mapping) {
-        if defined.entry(name).is_some() {
+        if defined.entry(name).is_some() || self.diagnostics.is_full() {
             return;
         }
         let mut diagnostic = Diagnostic::error(
@@ -238,7 +238,10 @@ impl<'a> Checker<'a> {
         for dependency in self.entries("depends_on") {
             let name = &*dependency.key;
             let is_shared = shared.is_some_and(|(target, _)| target == name);
-            if self.project.services.entry(name).is_some() || is_shared {
+            if self.project.services.entry(name).is_some()
+                || is_shared
+                || self.diagnostics.is_full()
+            {
                 continue;
             }
             let required = !matches!(
@@ -557,8 +560,12 @@ fn check_container_names(project: &Project<'_>, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// How many cycles are reported: a few services can have millions.
+const MAX_CYCLES: usize = 100;
+
 /// Reports each service that waits for itself, once a cycle.
 fn check_cycles(services: &Mapping, diagnostics: &mut Diagnostics) {
+    let mut cycles = 0;
     let mut done: BTreeSet<&str> = BTreeSet::new();
     for start in services.entries() {
         // The way from `start`: each service with those of its dependencies that are still to be followed.
@@ -577,7 +584,10 @@ fn check_cycles(services: &Mapping, diagnostics: &mut Diagnostics) {
             };
             let next = &*dependency.key;
             if on_way.contains(next) {
-                report_cycle(services, &way, next, diagnostics);
+                if cycles < MAX_CYCLES {
+                    report_cycle(services, &way, next, diagnostics);
+                }
+                cycles += 1;
             } else if !done.contains(next) && services.entry(next).is_some() {
                 on_way.insert(next);
                 way.push((next, dependencies(services, next)));

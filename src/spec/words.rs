@@ -9,28 +9,32 @@ pub(crate) struct Words {
     pub(crate) cut: Option<usize>,
 }
 
-/// What is open where a line is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Quote {
-    None,
-    Single,
-    Double,
-    Back,
-    /// `$(`: nothing runs it, but it is one word.
-    Dollar,
+/// What is open at a place of a line; quotes within `$(…)` are text, those within backquotes are not.
+#[derive(Default)]
+struct Open {
+    single: bool,
+    double: bool,
+    back: bool,
+    dollar: bool,
 }
 
-/// Splits `line`; `None` where a quote or an escape is left open.
+impl Open {
+    fn any(&self) -> bool {
+        self.single || self.double || self.back || self.dollar
+    }
+}
+
+/// Splits `line`; `None` where a quote, an escape or a parenthesis is left open.
 pub(crate) fn split(line: &str) -> Option<Words> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut in_word = false;
-    let mut quote = Quote::None;
+    let mut open = Open::default();
     let mut characters = line.char_indices();
     let mut cut = None;
     while let Some((at, c)) = characters.next() {
-        match (c, quote) {
-            ('\\', Quote::None | Quote::Double | Quote::Back | Quote::Dollar) => {
+        match c {
+            '\\' if !open.single => {
                 let (_, escaped) = characters.next()?;
                 word.push(match escaped {
                     't' => '\t',
@@ -38,45 +42,33 @@ pub(crate) fn split(line: &str) -> Option<Words> {
                     other => other,
                 });
                 in_word = true;
+                continue;
             }
-            (c, Quote::None) if is_space(c) => {
+            c if is_space(c) && !open.any() => {
                 if std::mem::take(&mut in_word) {
                     words.push(std::mem::take(&mut word));
                 }
+                continue;
             }
-            ('"' | '\'', Quote::None) => {
-                quote = if c == '"' {
-                    Quote::Double
-                } else {
-                    Quote::Single
-                };
-                in_word = true;
+            '"' if !open.single && !open.dollar => {
+                in_word |= open.double;
+                open.double = !open.double;
+                continue;
             }
-            ('"', Quote::Double) | ('\'', Quote::Single) => quote = Quote::None,
-            ('`', Quote::None | Quote::Back) => {
-                quote = if quote == Quote::None {
-                    Quote::Back
-                } else {
-                    Quote::None
-                };
-                word.push(c);
-                in_word = true;
+            '\'' if !open.double && !open.dollar => {
+                in_word |= open.single;
+                open.single = !open.single;
+                continue;
             }
-            ('(', Quote::None) if word.ends_with('$') => {
-                quote = Quote::Dollar;
-                word.push(c);
+            '`' if !open.single && !open.double && !open.dollar => open.back = !open.back,
+            ')' if !open.single && !open.double && !open.back => open.dollar = !open.dollar,
+            '(' if !open.single && !open.double && !open.back => {
+                if open.dollar || !word.ends_with('$') {
+                    return None;
+                }
+                open.dollar = true;
             }
-            ('(', Quote::None | Quote::Dollar) => return None,
-            (')', Quote::None | Quote::Dollar) => {
-                quote = if quote == Quote::None {
-                    Quote::Dollar
-                } else {
-                    Quote::None
-                };
-                word.push(c);
-                in_word = true;
-            }
-            (';' | '&' | '|' | '<' | '>', Quote::None) => {
+            ';' | '&' | '|' | '<' | '>' if !open.any() => {
                 // `2>file`: the number belongs to the redirection.
                 if c == '>' && word.starts_with(|c: char| c.is_ascii_digit()) {
                     in_word = false;
@@ -84,13 +76,12 @@ pub(crate) fn split(line: &str) -> Option<Words> {
                 cut = Some(at);
                 break;
             }
-            _ => {
-                word.push(c);
-                in_word = true;
-            }
+            _ => {}
         }
+        word.push(c);
+        in_word = true;
     }
-    if quote != Quote::None {
+    if open.any() {
         return None;
     }
     if in_word {
@@ -109,7 +100,7 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        let rows: [(&str, Option<&[&str]>); 24] = [
+        let rows: [(&str, Option<&[&str]>); 36] = [
             ("", Some(&[])),
             ("  ", Some(&[])),
             ("top", Some(&["top"])),
@@ -132,8 +123,20 @@ mod tests {
             ("a $(b c) d", Some(&["a", "$(b c)", "d"])),
             ("a $(b | \"c", None),
             ("a $(b | c)", Some(&["a", "$(b | c)"])),
-            ("a)", None),
             ("\"a (b)\"", Some(&["a (b)"])),
+            ("(x)", None),
+            ("x)", None),
+            ("$(a b) c", Some(&["$(a b)", "c"])),
+            ("$(a 'b; c)", Some(&["$(a 'b; c)"])),
+            ("$(a (b))", None),
+            ("'(a)' \"(b)\"", Some(&["(a)", "(b)"])),
+            ("`a 'b c'`", Some(&["`a b c`"])),
+            ("`a", None),
+            ("a # b", Some(&["a", "#", "b"])),
+            ("\ta\r\n", Some(&["a"])),
+            ("a\\\\ b", Some(&["a\\", "b"])),
+            ("a 2>b", Some(&["a"])),
+            ("'a;b' \\; c", Some(&["a;b", ";", "c"])),
         ];
         for (line, expected) in rows {
             let words = split(line).map(|split| split.words);

@@ -93,3 +93,5 @@ awk -v kb="$memory" -v n="$containers" -v p="$count" \
 . "$here/build.sh"
 # shellcheck source=tests/bench/pull.sh
 . "$here/pull.sh"
+# shellcheck source=tests/bench/load.sh
+. "$here/load.sh"

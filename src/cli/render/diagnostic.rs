@@ -17,13 +17,17 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 
 use super::text::{visible, without_numbers};
 use super::{Printer, paint};
 use crate::spec::source::{Source, SourceId, Sources, Span};
 use crate::spec::{Diagnostic, Severity};
+
+/// Bytes of a line from which on only a part of it is drawn, and how many are drawn on each side of the place.
+const LONG_LINE: usize = 2_000;
+const AROUND: usize = 120;
 
 /// Lines between two places of one file that are still drawn as one excerpt.
 const NEAR_LINES: usize = 20;
@@ -152,7 +156,12 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, drawing: Drawing) -> Strin
     }
     let mut group =
         Group::with_title(level.primary_title(visible(&without_numbers(&diagnostic.message))));
-    group = group.elements(frames.iter().map(Frame::snippet));
+    for frame in &frames {
+        if let Some(origin) = frame.origin() {
+            group = group.element(origin);
+        }
+        group = group.element(frame.snippet());
+    }
     group = group.elements(
         diagnostic
             .hints
@@ -173,8 +182,10 @@ struct Mark<'a> {
     source: &'a Source,
     /// Bytes of the text, on character boundaries, within one line.
     range: Range<usize>,
-    /// Bytes of the text that its line has.
+    /// Bytes of the text that its line has, or of the part of it that is drawn.
     line: Range<usize>,
+    /// Its first character's place in its line, from 0, where only a part of the line is drawn.
+    column: Option<usize>,
     /// Number of that line, from 0.
     number: usize,
     label: Option<&'a str>,
@@ -198,23 +209,28 @@ impl<'a> Mark<'a> {
         let source = sources.get(span.source)?;
         let text = source.text.as_str();
         let start = text.floor_char_boundary(usize::try_from(span.start).ok()?);
-        let before = text.get(..start)?;
-        let line_start = before.rfind('\n').map_or(0, |index| index + 1);
-        let rest = text.get(start..)?;
-        let line_end = start + rest.find('\n').unwrap_or(rest.len());
-        let line_end = match text.get(start..line_end) {
-            Some(line) => start + line.trim_end_matches('\r').len(),
-            None => line_end,
-        };
+        let line = source.line(start);
+        let mut drawn = line.range.clone();
+        if let Some(rest) = text.get(start..drawn.end) {
+            drawn.end = start + rest.trim_end_matches('\r').len();
+        }
+        let mut column = None;
+        if line.range.len() > LONG_LINE {
+            column = Some(source.characters(line.range.start..start));
+            let after = text.ceil_char_boundary(start + AROUND);
+            let before = text.floor_char_boundary(start.saturating_sub(AROUND));
+            drawn = before.max(drawn.start)..after.min(drawn.end);
+        }
         let end = text
             .ceil_char_boundary(usize::try_from(span.end).ok()?)
-            .clamp(start, line_end);
+            .clamp(start, drawn.end);
         Some(Self {
             id: span.source,
             source,
             range: start..end,
-            line: line_start..line_end,
-            number: before.matches('\n').count(),
+            line: drawn,
+            column,
+            number: line.number,
             label,
             primary,
         })
@@ -228,11 +244,30 @@ impl<'a> Frame<'a> {
 
     fn is_near(&self, mark: &Mark<'_>) -> bool {
         let mut others = self.marks.iter();
-        others.any(|other| other.id == mark.id && other.number.abs_diff(mark.number) <= NEAR_LINES)
+        let is_cut = others
+            .clone()
+            .chain([mark])
+            .any(|mark| mark.column.is_some());
+        !is_cut
+            && others.any(|other| {
+                other.id == mark.id && other.number.abs_diff(mark.number) <= NEAR_LINES
+            })
     }
 
     fn add(&mut self, mark: Mark<'a>) {
         self.marks.push(mark);
+    }
+
+    /// Returns the place of a part of a line: the excerpt cannot tell it.
+    fn origin(&self) -> Option<Origin<'static>> {
+        let mark = self.marks.first()?;
+        let column = mark.column?;
+        let path = visible(&mark.source.path.display().to_string());
+        Some(
+            Origin::path(path)
+                .line(mark.number + 1)
+                .char_column(column + 1),
+        )
     }
 
     /// Cuts the window of lines out of the file and moves the marks into it.
@@ -249,6 +284,7 @@ impl<'a> Frame<'a> {
         let path = self
             .marks
             .first()
+            .filter(|mark| mark.column.is_none())
             .map(|mark| visible(&mark.source.path.display().to_string()));
         let annotations = self.marks.iter().map(|mark| {
             let kind = if mark.primary {
@@ -420,6 +456,7 @@ mod tests {
         );
         assert!(shown.len() < 1000, "{}", shown.len());
         assert!(shown.contains("bad"), "{shown}");
+        assert!(shown.contains("compose.yaml:1:240002"), "{shown}");
     }
 
     /// Draws an error at `part` of `text`, in so many columns.

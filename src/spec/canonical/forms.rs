@@ -6,6 +6,7 @@ use super::{
     Canonical, Canonicalizer, Step, list_of, mapping_node, mounts, object, paths, ports,
     scalar_text, text_node,
 };
+use crate::spec::budget::Resource;
 use crate::spec::diagnostic::Diagnostic;
 use crate::spec::schema::{self, Shape};
 use crate::spec::source::Span;
@@ -216,7 +217,14 @@ impl Canonicalizer<'_> {
             return;
         };
         match ports::parse(&text) {
-            Ok(specs) => canonical.extend(specs.iter().map(|spec| port_node(item.span, spec))),
+            Ok(specs) => {
+                // A range of few letters is up to 65,535 of these, each of a few nodes.
+                let span = Some(item.span);
+                let count = 4 * (specs.len() - 1);
+                if self.diagnostics.take(Resource::Nodes, count, span) {
+                    canonical.extend(specs.iter().map(|spec| port_node(item.span, spec)));
+                }
+            }
             Err(message) => self.error(item.span, message),
         }
     }

@@ -135,7 +135,11 @@ impl<'a> Canonicalizer<'a> {
 
     /// Makes `node` canonical. Nulls pass: whether one may stay is known only when everything is merged.
     fn shape(&mut self, node: &Arc<Node>, shape: &Shape) -> Canonical {
-        if node.tag == Tag::Reset || node.is_null() || self.is_kept_as(node, shape) {
+        if node.tag == Tag::Reset
+            || node.is_null()
+            || self.is_kept_as(node, shape)
+            || self.diagnostics.is_full()
+        {
             return Some(Arc::clone(node));
         }
         let canonical = match shape {
@@ -612,11 +616,16 @@ fn standing_for(
     written: &Mapping,
     attributes: &'static [Attribute],
 ) -> Arc<Node> {
-    for entry in written.entries() {
-        if schema::find(attributes, &entry.key).is_some() || entry.key.starts_with("x-") {
-            continue;
-        }
-        forms::remove(&mut object, &entry.key);
+    let is_unknown = |key: &str| schema::find(attributes, key).is_none() && !key.starts_with("x-");
+    if !written.entries().iter().any(|entry| is_unknown(&entry.key)) {
+        return object;
+    }
+    if let Value::Mapping(mapping) = &mut Arc::make_mut(&mut object).value {
+        mapping.retain(|entry| !is_unknown(&entry.key));
+    }
+    // More than these are not shown either.
+    let unknown = written.entries().iter();
+    for entry in unknown.filter(|entry| is_unknown(&entry.key)).take(100) {
         if let Some(meant) = nearest(
             &entry.key,
             attributes.iter().map(|attribute| attribute.name),

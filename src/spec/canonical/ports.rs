@@ -94,7 +94,7 @@ pub(crate) fn range(text: &str) -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
-/// Checks an address, taking the brackets off an IPv6 one.
+/// Checks an address, taking the brackets off an IPv6 one, which must have them.
 fn address(text: &str) -> Result<String, String> {
     let inner = text
         .strip_prefix('[')
@@ -144,7 +144,14 @@ mod tests {
             ("127.0.0.1:8080:80", "127.0.0.1|8080|80/tcp"),
             ("127.0.0.1::80", "127.0.0.1|-|80/tcp"),
             ("[::1]:8080:80", "::1|8080|80/tcp"),
+            ("::80", "-|-|80/tcp"),
+            ("80/", "-|-|80/tcp"),
+            ("080:80", "-|80|80/tcp"),
+            ("0:80", "-|0|80/tcp"),
+            ("80:80/sctp", "-|80|80/sctp"),
+            ("127.0.0.1:8000-8001:80", "127.0.0.1|8000-8001|80/tcp"),
             ("::1:8080:80", "invalid ip address: ::1: put it in brackets"),
+            ("80:80:80", "invalid ip address: 80"),
             ("3000-3002", "-|-|3000/tcp -|-|3001/tcp -|-|3002/tcp"),
             ("9000-9001:80-81", "-|9000|80/tcp -|9001|81/tcp"),
             ("9000-9010:80", "-|9000-9010|80/tcp"),

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::index::{Index, Written};
 use super::{Dotenv, LinkKind, MAX_SHOWN, NameFrom, Scope, Trace};
+use crate::spec::budget::Resource;
 use crate::spec::canonical::scalar_text;
 use crate::spec::load::Loaded;
 use crate::spec::source::{SourceId, Sources, Span};
@@ -450,7 +451,7 @@ impl Scope {
             }
             fn unset(&mut self, _name: &str, _at: std::ops::Range<usize>) {}
         }
-        let filled = template::substitute(text, &mut Silent(self));
+        let filled = template::substitute(text, &mut Silent(self), Resource::Filled.limit());
         filled.map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
     }
 }

@@ -5,7 +5,8 @@
 //! it lengthened), and a tag directly followed by a comma (looked for in a copy first, see [`tag_before_comma`]).
 //!
 //! Aliases share the anchor's node. What they would expand to is counted when they are met, so that a file that
-//! means billions of nodes is refused while it is read.
+//! means billions of nodes is refused while it is read. Every node counts against [`Resource::Nodes`], the more the deeper
+//! it lies, as every level indents what is printed of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,15 +14,27 @@ use std::sync::Arc;
 use libyaml_safer::{Event, EventData, Parser, ScalarStyle};
 
 use super::resolve::{Scalar, resolve};
+use crate::spec::budget::Resource;
 use crate::spec::diagnostic::{Diagnostic, Diagnostics};
 use crate::spec::source::{SourceId, Span};
 use crate::spec::tree::{Entry, Mapping, Node, Tag, Value};
 
 /// How deep lists and maps may lie in each other.
-const MAX_DEPTH: usize = 200;
+const MAX_DEPTH: usize = 1000;
 
 /// How many nodes all aliases of a file may stand for.
 const MAX_ALIASED: usize = 500_000;
+
+/// The longest key, in bytes.
+const MAX_KEY: usize = 4096;
+
+/// How many directives (`%TAG`) a text may have, and how long each may be: the parser goes over all of them for every
+/// tag.
+const MAX_DIRECTIVES: usize = 100;
+const MAX_DIRECTIVE: usize = 1024;
+
+/// The text cannot be gone on with; why was reported.
+struct Stopped;
 
 /// Reads every document of `text`, which has no byte order mark and is less than 4 GiB long.
 ///
@@ -32,21 +45,19 @@ pub(crate) fn parse(
     source: SourceId,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<Arc<Node>>> {
-    match build(text, source, diagnostics) {
-        Ok(documents) => Some(documents),
-        Err(diagnostic) => {
-            diagnostics.push(*diagnostic);
-            None
-        }
+    let checked = directives(text, source).and_then(|()| tag_before_comma(text, source));
+    if let Err(diagnostic) = checked {
+        diagnostics.push(*diagnostic);
+        return None;
     }
+    build(text, source, diagnostics).ok()
 }
 
 fn build(
     text: &str,
     source: SourceId,
     diagnostics: &mut Diagnostics,
-) -> Result<Vec<Arc<Node>>, Box<Diagnostic>> {
-    tag_before_comma(text, source)?;
+) -> Result<Vec<Arc<Node>>, Stopped> {
     let lengthened;
     let (input, added) = if text.ends_with('\n') || text.is_empty() {
         (text, false)
@@ -59,9 +70,10 @@ fn build(
     parser.set_input_string(&mut bytes);
     let mut builder = Builder::new(source, diagnostics);
     loop {
-        let mut event = parser
-            .parse()
-            .map_err(|error| syntax_error(&error, text, source))?;
+        let mut event = match parser.parse() {
+            Ok(event) => event,
+            Err(error) => return builder.stop(*syntax_error(&error, text, source)),
+        };
         if added {
             shorten(&mut event, input.len());
         }
@@ -146,6 +158,28 @@ fn syntax_error(error: &libyaml_safer::Error, text: &str, source: SourceId) -> B
 fn is_printable(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{A0}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}'
         | '\u{10000}'..='\u{10FFFF}')
+}
+
+/// Refuses more, and longer, directives than anybody writes.
+fn directives(text: &str, source: SourceId) -> Result<(), Box<Diagnostic>> {
+    if !text.contains('%') {
+        return Ok(());
+    }
+    let mut at = 0;
+    let mut count = 0;
+    for line in text.split_inclusive('\n') {
+        count += usize::from(line.starts_with('%'));
+        if line.starts_with('%') && (count > MAX_DIRECTIVES || line.len() > MAX_DIRECTIVE) {
+            return Err(Box::new(Diagnostic::error(
+                character(text, at as u64, source),
+                format!(
+                    "failed to parse YAML: more than {MAX_DIRECTIVES} directives, or one longer than {MAX_DIRECTIVE} bytes"
+                ),
+            )));
+        }
+        at += line.len();
+    }
+    Ok(())
 }
 
 /// Refuses a tag that is directly followed by a comma (`[!!str, a]`), on which the parser panics.
@@ -249,9 +283,31 @@ struct Builder<'a> {
     source: SourceId,
     diagnostics: &'a mut Diagnostics,
     frames: Vec<Frame>,
+    /// They outlive their document, as in go-yaml.
     anchors: BTreeMap<String, (Arc<Node>, usize)>,
     aliased: usize,
+    keys: Keys,
     documents: Vec<Arc<Node>>,
+}
+
+/// Keys met before: a file has few that differ, and they are shared.
+struct Keys(Vec<Option<Arc<str>>>);
+
+impl Keys {
+    /// A power of two.
+    const SLOTS: usize = 1024;
+
+    fn get(&mut self, text: &str) -> Arc<str> {
+        // FNV-1a; a key whose slot another one took is only not shared.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        let slot = &mut self.0[hash as usize & (Self::SLOTS - 1)];
+        match slot {
+            Some(known) if **known == *text => Arc::clone(known),
+            _ => Arc::clone(slot.insert(text.into())),
+        }
+    }
 }
 
 impl<'a> Builder<'a> {
@@ -262,12 +318,13 @@ impl<'a> Builder<'a> {
             frames: Vec::new(),
             anchors: BTreeMap::new(),
             aliased: 0,
+            keys: Keys(vec![None; Keys::SLOTS]),
             documents: Vec::new(),
         }
     }
 
     /// Takes one event in; returns false at the end of the stream.
-    fn take(&mut self, event: Event) -> Result<bool, Box<Diagnostic>> {
+    fn take(&mut self, event: Event) -> Result<bool, Stopped> {
         let span = Span {
             source: self.source,
             start: offset(event.start_mark.index),
@@ -275,7 +332,7 @@ impl<'a> Builder<'a> {
         };
         match event.data {
             EventData::StreamEnd => return Ok(false),
-            EventData::DocumentStart { .. } => self.anchors.clear(),
+            EventData::DocumentStart { .. } => self.charge(Resource::Files, 1, span)?,
             EventData::Scalar {
                 anchor,
                 tag,
@@ -286,9 +343,9 @@ impl<'a> Builder<'a> {
                 span,
                 anchor,
                 tag.as_deref(),
-                &value,
+                value,
                 style == ScalarStyle::Plain,
-            ),
+            )?,
             EventData::SequenceStart { anchor, tag, .. } => {
                 self.open(span, tag, anchor, FrameKind::Sequence(Vec::new()))?;
             }
@@ -309,21 +366,41 @@ impl<'a> Builder<'a> {
         Ok(true)
     }
 
+    fn stop<T>(&mut self, diagnostic: Diagnostic) -> Result<T, Stopped> {
+        self.diagnostics.push(diagnostic);
+        Err(Stopped)
+    }
+
+    fn charge(&mut self, what: Resource, amount: usize, span: Span) -> Result<(), Stopped> {
+        if self.diagnostics.take(what, amount, Some(span)) {
+            Ok(())
+        } else {
+            Err(Stopped)
+        }
+    }
+
+    /// Counts nodes that stand in the open collections.
+    fn charge_nodes(&mut self, count: usize, span: Span) -> Result<(), Stopped> {
+        let indented = count.saturating_mul(1 + self.frames.len() / 8);
+        self.charge(Resource::Nodes, indented, span)
+    }
+
     fn open(
         &mut self,
         span: Span,
         tag: Option<String>,
         anchor: Option<String>,
         kind: FrameKind,
-    ) -> Result<(), Box<Diagnostic>> {
+    ) -> Result<(), Stopped> {
         if self.frames.len() >= MAX_DEPTH {
-            return Err(Box::new(Diagnostic::error(
+            return self.stop(Diagnostic::error(
                 span,
                 format!(
                     "nested too deep: the limit is {MAX_DEPTH} lists and mappings in each other"
                 ),
-            )));
+            ));
         }
+        self.charge_nodes(1, span)?;
         self.frames.push(Frame {
             span,
             tag,
@@ -339,54 +416,78 @@ impl<'a> Builder<'a> {
         span: Span,
         anchor: Option<String>,
         tag: Option<&str>,
-        text: &str,
+        text: String,
         plain: bool,
-    ) {
-        let resolved = resolve(text, plain, tag);
+    ) -> Result<(), Stopped> {
         if self.expects_key() {
-            let key = match resolved {
-                Scalar::MergeKey => PendingKey::Merge(span),
-                Scalar::Value(Value::String(key)) => PendingKey::Text(key.into(), span),
-                Scalar::Value(_) => {
-                    let place = self.path();
-                    let place = if place.is_empty() {
-                        "at top level".to_owned()
-                    } else {
-                        format!("in {place}")
-                    };
-                    self.diagnostics.push(
-                        Diagnostic::error(span, format!("non-string key {place}: {text}"))
-                            .hint(format!("put it in quotes: \"{text}\"")),
-                    );
-                    PendingKey::Unusable
-                }
-            };
+            let key = self.scalar_key(span, tag, &text, plain)?;
             if let (Some(anchor), PendingKey::Text(text, span)) = (anchor, &key) {
                 self.anchors
                     .insert(anchor, (Arc::new(Node::string(*span, &**text)), 1));
             }
             self.set_key(key);
-            return;
+            return Ok(());
         }
-        let value = match resolved {
-            Scalar::MergeKey => Value::String("<<".into()),
-            Scalar::Value(value) => value,
+        let value = match resolve(text.into(), plain, tag) {
+            Ok(Scalar::MergeKey) => Value::String("<<".into()),
+            Ok(Scalar::Value(value)) => value,
+            Err(message) => {
+                self.diagnostics
+                    .error(span, format!("failed to parse YAML: {message}"));
+                Value::Invalid
+            }
         };
+        self.charge_nodes(1, span)?;
         let node = Node {
             span,
             tag: merge_tag(tag),
             value,
         };
         self.push(Arc::new(node), 1, anchor);
+        Ok(())
     }
 
-    fn alias(&mut self, span: Span, name: &str) -> Result<(), Box<Diagnostic>> {
+    fn scalar_key(
+        &mut self,
+        span: Span,
+        tag: Option<&str>,
+        text: &str,
+        plain: bool,
+    ) -> Result<PendingKey, Stopped> {
+        if text.len() > MAX_KEY {
+            return self.stop(Diagnostic::error(
+                span,
+                format!("failed to parse YAML: a key is longer than {MAX_KEY} bytes"),
+            ));
+        }
+        let message = match resolve(text.into(), plain, tag) {
+            Ok(Scalar::MergeKey) => return Ok(PendingKey::Merge(span)),
+            // A date is text everywhere else.
+            Ok(Scalar::Value(Value::String(key))) if *key == *text || tag.is_some() => {
+                return Ok(PendingKey::Text(self.keys.get(&key), span));
+            }
+            Ok(Scalar::Value(_)) => {
+                let place = self.path();
+                if place.is_empty() {
+                    format!("non-string key at top level: {text}")
+                } else {
+                    format!("non-string key in {place}: {text}")
+                }
+            }
+            Err(message) => format!("failed to parse YAML: {message}"),
+        };
+        self.diagnostics
+            .push(Diagnostic::error(span, message).hint(format!("put it in quotes: \"{text}\"")));
+        Ok(PendingKey::Unusable)
+    }
+
+    fn alias(&mut self, span: Span, name: &str) -> Result<(), Stopped> {
         let Some((node, weight)) = self.anchors.get(name).cloned() else {
             let open = self
                 .frames
                 .iter()
                 .find(|frame| frame.anchor.as_deref() == Some(name));
-            return Err(Box::new(match open {
+            let diagnostic = match open {
                 Some(frame) => Diagnostic::error(
                     span,
                     format!("cycle detected: anchor `{name}` contains itself"),
@@ -394,23 +495,25 @@ impl<'a> Builder<'a> {
                 .note(frame.span, "the anchor"),
                 None => Diagnostic::error(span, format!("unknown anchor `{name}` referenced"))
                     .suggest(name, self.anchors.keys().map(String::as_str)),
-            }));
+            };
+            return self.stop(diagnostic);
         };
         self.aliased = self.aliased.saturating_add(weight);
         if self.aliased > MAX_ALIASED {
-            return Err(Box::new(
+            return self.stop(
                 Diagnostic::error(span, "document contains excessive aliasing").label(format!(
                     "with this, aliases stand for more than {MAX_ALIASED} nodes"
                 )),
-            ));
+            );
         }
         if self.expects_key() {
             let key = match node.as_str() {
-                Some(text) => PendingKey::Text(text.into(), span),
-                None => self.unusable_key(span),
+                Some(text) if text.len() <= MAX_KEY => PendingKey::Text(self.keys.get(text), span),
+                _ => self.unusable_key(span),
             };
             self.set_key(key);
         } else {
+            self.charge_nodes(weight, span)?;
             self.push(node, weight, None);
         }
         Ok(())
@@ -468,7 +571,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn close(&mut self, end: u32) -> Result<(), Box<Diagnostic>> {
+    fn close(&mut self, end: u32) -> Result<(), Stopped> {
         let Some(mut frame) = self.frames.pop() else {
             return Ok(());
         };
@@ -492,27 +595,29 @@ impl<'a> Builder<'a> {
         &mut self,
         entries: Vec<Entry>,
         merges: Vec<(Span, Arc<Node>)>,
-    ) -> Result<Mapping, Box<Diagnostic>> {
-        let (mut mapping, repeated) = Mapping::from_entries(entries);
+    ) -> Result<Mapping, Stopped> {
+        let (mapping, repeated) = Mapping::from_entries(entries);
         for (entry, first) in repeated {
             self.repeated(&entry.key, entry.key_span, first);
         }
         if let [first, second, ..] = merges.as_slice() {
             self.repeated("<<", second.0, first.0);
         }
+        if merges.is_empty() {
+            return Ok(mapping);
+        }
+        // Of entries with one key the first is kept: the map's own, then those of the earlier map.
+        let mut entries = mapping.into_entries();
         for (_, merged) in merges {
-            match &merged.value {
-                Value::Mapping(base) => merge_key(&mut mapping, base),
-                Value::Sequence(bases) => {
-                    for base in bases {
-                        let base = base.as_mapping().ok_or_else(|| not_mergeable(base))?;
-                        merge_key(&mut mapping, base);
-                    }
+            let one = [Arc::clone(&merged)];
+            for base in merged.as_sequence().unwrap_or(&one) {
+                match base.as_mapping() {
+                    Some(base) => entries.extend_from_slice(base.entries()),
+                    None => return self.stop(not_mergeable(base)),
                 }
-                _ => return Err(not_mergeable(&merged)),
             }
         }
-        Ok(mapping)
+        Ok(Mapping::from_entries(entries).0)
     }
 
     fn repeated(&mut self, key: &str, span: Span, first: Span) {
@@ -552,33 +657,12 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Adds those entries of `base` whose keys `mapping` has not.
-fn merge_key(mapping: &mut Mapping, base: &Mapping) {
-    let missing = base
-        .entries()
-        .iter()
-        .filter(|entry| mapping.entry(&entry.key).is_none());
-    let missing: Vec<Entry> = missing.cloned().collect();
-    if missing.is_empty() {
-        return;
-    }
-    let mut entries = std::mem::take(mapping).into_entries();
-    entries.extend(missing);
-    *mapping = Mapping::from_entries(entries).0;
-}
-
-#[expect(
-    clippy::unnecessary_box_returns,
-    reason = "it goes into a Result, which it would make large"
-)]
-fn not_mergeable(node: &Node) -> Box<Diagnostic> {
-    Box::new(
-        Diagnostic::error(
-            node.span,
-            "map merge requires map or sequence of maps as the value",
-        )
-        .label(format!("this is {}", node.kind())),
+fn not_mergeable(node: &Node) -> Diagnostic {
+    Diagnostic::error(
+        node.span,
+        "map merge requires map or sequence of maps as the value",
     )
+    .label(format!("this is {}", node.kind()))
 }
 
 fn merge_tag(tag: Option<&str>) -> Tag {

@@ -16,52 +16,92 @@ pub(crate) enum Scalar {
     Value(Value),
 }
 
-/// Returns the text of one of the standard tags, such as `int`.
-fn standard(tag: &str) -> Option<&str> {
-    tag.strip_prefix("tag:yaml.org,2002:")
+/// Resolves `text`, written `plain` or in quotes, with `tag` (in its long form) before it; an error where the text is not
+/// what the tag says.
+///
+/// The types that a tag can ask for are go-yaml's; with any other tag the text is text.
+pub(crate) fn resolve(
+    text: Cow<'_, str>,
+    plain: bool,
+    tag: Option<&str>,
+) -> Result<Scalar, String> {
+    let string = |text: Cow<'_, str>| Ok(Scalar::Value(Value::String(text.into_owned().into())));
+    let Some(tag) = tag.filter(|tag| *tag != "!") else {
+        return if !plain {
+            string(text)
+        } else if text == "<<" {
+            Ok(Scalar::MergeKey)
+        } else {
+            typed(&text).map_or_else(|| string(text), |value| Ok(Scalar::Value(value)))
+        };
+    };
+    match tag.strip_prefix("tag:yaml.org,2002:") {
+        Some("binary") => binary(&text),
+        Some("merge") if text == "<<" => Ok(Scalar::MergeKey),
+        Some(wanted @ ("int" | "float" | "bool" | "null" | "timestamp")) => {
+            let value = typed(&text);
+            let found = match &value {
+                Some(Value::Null) => "null",
+                Some(Value::Bool(_)) => "bool",
+                Some(Value::Integer(_) | Value::Unsigned(_)) => "int",
+                Some(Value::Float(_)) => "float",
+                Some(_) => "timestamp",
+                None => "str",
+            };
+            if let Some(value) = value
+                && (found == wanted || (found, wanted) == ("int", "float"))
+            {
+                return Ok(Scalar::Value(value));
+            }
+            Err(format!("cannot decode !!{found} `{text}` as a !!{wanted}"))
+        }
+        // A null that is to stand for something else is one all the same.
+        None if tag == "!override" && plain && typed(&text) == Some(Value::Null) => {
+            Ok(Scalar::Value(Value::Null))
+        }
+        _ => string(text),
+    }
 }
 
-/// Resolves `text`, written `plain` or in quotes, with `tag` (in its long form) before it.
-pub(crate) fn resolve(text: &str, plain: bool, tag: Option<&str>) -> Scalar {
-    let typed = tag.and_then(standard);
-    let is_text = match (tag, typed) {
-        (_, Some("str" | "binary")) => true,
-        (_, Some(_)) => false,
-        _ => !plain,
-    };
-    if is_text {
-        return Scalar::Value(Value::String(text.into()));
-    }
-    if text == "<<" {
-        return Scalar::MergeKey;
-    }
-    Scalar::Value(resolve_plain(text))
+/// Decodes what `!!binary` stands before.
+fn binary(text: &str) -> Result<Scalar, String> {
+    use base64::Engine as _;
+    let digits: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(digits)
+        .map_err(|_| "!!binary value contains invalid base64 data".to_owned())?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| "!!binary value is no text in UTF-8".to_owned())?;
+    Ok(Scalar::Value(Value::String(text.into())))
 }
 
 /// Whether `text`, written without quotes, would be read back as the same text.
 pub(crate) fn reads_as_text(text: &str) -> bool {
-    matches!(resolve(text, true, None), Scalar::Value(Value::String(read)) if *read == *text)
+    text != "<<" && typed(text).is_none()
 }
 
-fn resolve_plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" => return Value::Bool(true),
-        "false" | "False" | "FALSE" => return Value::Bool(false),
-        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
-            return Value::Float(f64::INFINITY);
-        }
-        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
-        "-0" | "-0.0" => return Value::Float(-0.0),
-        _ => {}
-    }
-    let number = match text.as_bytes().first() {
-        Some(b'.') => resolve_dotted(text),
-        Some(b'0'..=b'9' | b'+' | b'-') => resolve_number(text),
+/// Returns what a plain scalar is, where it is no text that stays as it is.
+fn typed(text: &str) -> Option<Value> {
+    // Most are text, which the first byte tells.
+    match text.as_bytes().first() {
+        None | Some(b'~' | b'n' | b'N' | b't' | b'T' | b'f' | b'F') => word(text),
+        Some(b'.') => word(text).or_else(|| resolve_dotted(text)),
+        Some(b'0'..=b'9' | b'+' | b'-') => word(text).or_else(|| resolve_number(text)),
         _ => None,
-    };
-    number.unwrap_or_else(|| Value::String(text.into()))
+    }
+}
+
+fn word(text: &str) -> Option<Value> {
+    Some(match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => Value::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Value::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => Value::Float(f64::NEG_INFINITY),
+        "-0" | "-0.0" => Value::Float(-0.0),
+        _ => return None,
+    })
 }
 
 fn resolve_dotted(text: &str) -> Option<Value> {
@@ -271,7 +311,7 @@ mod tests {
 
     /// What Docker makes of a plain scalar, as it would print it.
     fn printed(text: &str) -> String {
-        match resolve(text, true, None) {
+        match resolve(text.into(), true, None).unwrap() {
             Scalar::MergeKey => "merge".to_owned(),
             Scalar::Value(value) => match value {
                 Value::Null => "null".to_owned(),
@@ -354,13 +394,69 @@ mod tests {
 
     #[test]
     fn tags_and_quotes_choose_the_type() {
-        let text = |text: &str| Scalar::Value(Value::String(text.into()));
-        assert_eq!(resolve("3", false, None), text("3"));
-        assert_eq!(resolve("3", true, Some("tag:yaml.org,2002:str")), text("3"));
-        assert_eq!(resolve("<<", false, None), text("<<"));
-        assert_eq!(
-            resolve("3", false, Some("tag:yaml.org,2002:int")),
-            Scalar::Value(Value::Integer(3))
-        );
+        let standard = |tag: &str| format!("tag:yaml.org,2002:{tag}");
+        let text = |text: &str| Ok(Scalar::Value(Value::String(text.into())));
+        let value = |value| Ok(Scalar::Value(value));
+        let (plain, quoted) = (true, false);
+        let rows = [
+            ("3", quoted, String::new(), text("3")),
+            ("<<", quoted, String::new(), text("<<")),
+            ("3", plain, standard("str"), text("3")),
+            ("<<", plain, standard("str"), text("<<")),
+            ("<<", quoted, standard("merge"), Ok(Scalar::MergeKey)),
+            ("x", plain, standard("merge"), text("x")),
+            ("3", quoted, standard("int"), value(Value::Integer(3))),
+            (
+                "0644",
+                quoted,
+                standard("int"),
+                value(Value::Integer(0o644)),
+            ),
+            ("3", plain, standard("float"), value(Value::Integer(3))),
+            (".5", plain, standard("float"), value(Value::Float(0.5))),
+            ("true", quoted, standard("bool"), value(Value::Bool(true))),
+            ("", quoted, standard("null"), value(Value::Null)),
+            ("aGVs\nbG8=", plain, standard("binary"), text("hello")),
+            ("", plain, standard("binary"), text("")),
+            ("3", plain, "!".to_owned(), value(Value::Integer(3))),
+            ("3", quoted, "!".to_owned(), text("3")),
+            ("3", plain, "!mine".to_owned(), text("3")),
+            ("true", plain, "!override".to_owned(), text("true")),
+            ("~", plain, "!override".to_owned(), value(Value::Null)),
+            ("~", quoted, "!override".to_owned(), text("~")),
+            ("{}", plain, standard("set"), text("{}")),
+            (
+                "2001-01-01",
+                plain,
+                standard("timestamp"),
+                text("2001-01-01 00:00:00 +0000 UTC"),
+            ),
+        ];
+        for (written, plain, tag, expected) in rows {
+            let tag = Some(tag.as_str()).filter(|tag| !tag.is_empty());
+            assert_eq!(
+                resolve(written.into(), plain, tag),
+                expected,
+                "{tag:?} {written}"
+            );
+        }
+        let wrong = [
+            ("abc", "int", "cannot decode !!str `abc` as a !!int"),
+            ("1.5", "int", "cannot decode !!float `1.5` as a !!int"),
+            ("abc", "float", "cannot decode !!str `abc` as a !!float"),
+            ("yes", "bool", "cannot decode !!str `yes` as a !!bool"),
+            ("x", "null", "cannot decode !!str `x` as a !!null"),
+            ("x", "timestamp", "cannot decode !!str `x` as a !!timestamp"),
+            (
+                "x!",
+                "binary",
+                "!!binary value contains invalid base64 data",
+            ),
+            ("/w==", "binary", "!!binary value is no text in UTF-8"),
+        ];
+        for (written, tag, message) in wrong {
+            let error = resolve(written.into(), true, Some(&standard(tag))).unwrap_err();
+            assert_eq!(error, message);
+        }
     }
 }

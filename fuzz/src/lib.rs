@@ -1,0 +1,171 @@
+//! What the fuzz targets run: each takes any bytes, and panics where something that must hold does not.
+
+#[path = "../../src/spec/mod.rs"]
+#[allow(dead_code, unreachable_pub)]
+pub mod spec;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use spec::canonical::{mounts, ports};
+use spec::dotenv::{self, Format};
+use spec::template::{self, Variables};
+use spec::{LoadOptions, ReadError, ReadFile, load, render, units, words};
+
+/// One Compose file, and a dotenv file beside it that includes and extensions of the file can name.
+struct Files<'a> {
+    compose: &'a [u8],
+    dotenv: &'a [u8],
+}
+
+impl ReadFile for Files<'_> {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some("compose.yaml") => Ok(self.compose.to_vec()),
+            Some(".env") => Ok(self.dotenv.to_vec()),
+            _ => Err(ReadError::NotFound),
+        }
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        matches!(path.to_str(), Some("/w/compose.yaml" | "/w/.env"))
+    }
+}
+
+/// Loads a project; what loads is printed, and loads again to the same model.
+///
+/// Bytes after the first zero byte are the dotenv file.
+pub fn stack_file(data: &[u8]) {
+    let (compose, dotenv) = match data.iter().position(|byte| *byte == 0) {
+        Some(at) if !data.starts_with(&[0xff]) && !data.starts_with(&[0xfe]) => {
+            (&data[..at], &data[at + 1..])
+        }
+        _ => (data, &[][..]),
+    };
+    let options = LoadOptions {
+        working_directory: "/w".into(),
+        project_name: Some("fuzz".to_owned()),
+        environment: BTreeMap::from([
+            ("HOME".to_owned(), "/home/user".to_owned()),
+            ("A".to_owned(), "a value".to_owned()),
+        ]),
+        ..LoadOptions::default()
+    };
+    let loaded = match load(&options, &Files { compose, dotenv }) {
+        Ok(loaded) => loaded,
+        Err(failure) => {
+            assert!(!failure.diagnostics.is_empty(), "a failure that says nothing");
+            for diagnostic in &failure.diagnostics {
+                if let Some(span) = diagnostic.span {
+                    assert!(failure.sources.place(span).is_some());
+                }
+            }
+            return;
+        }
+    };
+    let printed = render::render_yaml(&loaded.stack);
+    let again = Files {
+        compose: printed.as_bytes(),
+        dotenv: &[],
+    };
+    match load(&options, &again) {
+        Ok(again) => assert_eq!(model(&again), model(&loaded), "{printed}"),
+        // A default that is written out may be of an attribute that is not supported yet.
+        Err(failure) => {
+            let mut rest = failure.diagnostics.iter();
+            let is_told = |message: &str| message.contains("not supported yet");
+            let other = rest.find(|diagnostic| !is_told(&diagnostic.message));
+            assert_eq!(other, None, "{printed}");
+        }
+    }
+}
+
+/// The model, which places are no part of.
+fn model(loaded: &spec::Loaded) -> serde_json::Value {
+    serde_json::to_value(&loaded.stack).unwrap_or_default()
+}
+
+struct Fixed;
+
+impl Variables for Fixed {
+    fn value(&self, name: &str) -> Option<&str> {
+        match name {
+            "A" => Some("a value"),
+            "B" => Some("$A ${"),
+            "E" => Some(""),
+            _ => None,
+        }
+    }
+
+    fn unset(&mut self, name: &str, at: Range<usize>) {
+        assert!(self.value(name).is_none(), "{name} is set");
+        assert!(at.start < at.end);
+    }
+}
+
+/// Fills a text in.
+pub fn interpolation(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    const ROOM: usize = 1 << 20;
+    match template::substitute(text, &mut Fixed, ROOM) {
+        Ok(Cow::Borrowed(same)) => assert_eq!(same, text),
+        Ok(Cow::Owned(filled)) => assert!(filled.len() <= ROOM),
+        Err(error) => assert!(text.get(error.at.clone()).is_some(), "{error:?}"),
+    }
+    let doubled = text.replace('$', "$$");
+    let literal = template::substitute(&doubled, &mut Fixed, ROOM);
+    assert_eq!(literal.as_deref(), Ok(text), "a doubled dollar is a dollar");
+}
+
+/// Reads a dotenv file in both formats.
+pub fn dotenv(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let environment = |name: &str| (name == "A").then_some("a value");
+    for format in [Format::Dotenv, Format::Raw] {
+        match dotenv::parse(text, format, &environment, 1 << 20) {
+            Ok(variables) => {
+                for (key, variable) in variables {
+                    assert!(text[variable.at..].starts_with(&key), "{key}");
+                }
+            }
+            Err(error) => assert!(text.get(error.at.clone()).is_some(), "{error:?}"),
+        }
+    }
+}
+
+/// Reads a text as everything that a scalar of a Compose file can be.
+pub fn grammars(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Some(split) = words::split(text) {
+        assert!(split.cut.is_none_or(|cut| text.is_char_boundary(cut)));
+    }
+    if let Some(duration) = units::parse_duration(text) {
+        let written = units::format_duration(duration);
+        let read = units::parse_duration(&written);
+        assert_eq!(read, Some(duration), "{text} {written}");
+        assert!(duration <= Duration::from_nanos(i64::MAX.unsigned_abs()));
+    }
+    if let Some(bytes) = units::parse_bytes(text) {
+        assert_eq!(units::parse_bytes(&bytes.to_string()), Some(bytes), "{text}");
+    }
+    if let Some(mode) = units::parse_mode(text) {
+        assert_eq!(units::parse_mode(&format!("0{mode:o}")), Some(mode), "{text}");
+    }
+    for spec in ports::parse(text).unwrap_or_default() {
+        assert_ne!(spec.target, 0, "{text}");
+        let published = spec.published.as_deref().map(ports::range);
+        assert_ne!(published, Some(None), "{text}");
+    }
+    if let Ok(mount) = mounts::parse(text) {
+        assert!(!mount.target.is_empty(), "{text}");
+    }
+}
