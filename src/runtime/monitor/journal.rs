@@ -17,7 +17,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
@@ -69,8 +69,8 @@ impl Journal {
         };
         let (out, err, noted) = known.unwrap_or((0, 0, end));
         let mut journal = Self {
-            out: Part::open(directory.join("stdout.part"), out)?,
-            err: Part::open(directory.join("stderr.part"), err)?,
+            out: Part::open(&directory.join("stdout.part"), out)?,
+            err: Part::open(&directory.join("stderr.part"), err)?,
             note,
             noted,
         };
@@ -191,9 +191,9 @@ impl Journal {
 }
 
 impl Part {
-    fn open(path: PathBuf, noted: u64) -> Result<Self, LogError> {
-        let file = open(&path)?;
-        let metadata = file.metadata().map_err(failed("read", &path))?;
+    fn open(path: &Path, noted: u64) -> Result<Self, LogError> {
+        let file = open(path)?;
+        let metadata = file.metadata().map_err(failed("read", path))?;
         let moved = metadata.len();
         Ok(Self {
             file,
