@@ -441,7 +441,8 @@ fn every_attribute_has_its_canonical_form() {
                 "command" | "entrypoint" => "null",
                 _ => "",
             };
-            value.to_string() != usual
+            let shown = value.to_string();
+            shown != usual
         });
         assert_eq!(service.to_string(), expected, "{attribute}");
         // What is printed loads to the same.
