@@ -477,6 +477,9 @@ fn resolve_environment(session: &mut Session<'_>, service: &mut Entry, setting: 
     };
     let mut all: BTreeMap<String, (Span, Arc<Node>)> = BTreeMap::new();
     for file in &files {
+        if session.diagnostics.left(Resource::Nodes) == 0 {
+            break;
+        }
         let read = env_file(session, file, setting, &own, &all);
         if !is_granted(&read, file.span, &mut session.diagnostics) {
             continue;

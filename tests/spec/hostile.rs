@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::support::{load_text, said};
-use stack::spec::render;
+use super::support::{Files, load_text, options, said};
+use stack::spec::{load, render};
 
 #[test]
 fn bombs_are_refused_at_once() {
@@ -22,7 +22,7 @@ fn bombs_are_refused_at_once() {
     assert!(said(&load_text(&laughs)).contains("document contains excessive aliasing"));
     let deep = "[".repeat(100_000);
     assert!(said(&load_text(&deep)).contains("nested too deep"));
-    let block = (0..1000).fold(String::new(), |text, depth| {
+    let block = (0..1100).fold(String::new(), |text, depth| {
         text + &" ".repeat(depth) + "a:\n"
     });
     assert!(said(&load_text(&block)).contains("nested too deep"));
@@ -67,6 +67,92 @@ fn line_ends_marks_and_missing_newlines_change_nothing() {
     }
     let last_line = load_text("services: {a: {image: x}}\nx-a: |\n  b").unwrap();
     assert_eq!(render::render_json(&last_line.stack)["x-a"], "b");
+}
+
+#[test]
+fn what_go_yaml_reads_is_read() {
+    let plain = render::render_json(&load_text("services: {a: {image: x}}").unwrap().stack);
+    let utf16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        let text = "\u{feff}services: {a: {image: x}}\n";
+        text.encode_utf16().flat_map(bytes).collect()
+    };
+    let texts = [
+        utf16(u16::to_le_bytes),
+        utf16(u16::to_be_bytes),
+        b"services:\r  a:\r    image: x\r".to_vec(),
+        b"%YAML 1.1\n---\nservices: {a: {image: x}}\n...\n".to_vec(),
+        b"services: {a: {image: !!binary eA==}}".to_vec(),
+        b"services: {a: {image: !mine x}}".to_vec(),
+        b"services: {a: {image: &i y}}\n---\nservices: {a: {image: &i x}}\n---\nservices: {a: {image: *i}}".to_vec(),
+    ];
+    for text in texts {
+        let mut files = Files::default();
+        files
+            .0
+            .insert("/work/app/compose.yaml".into(), text.clone());
+        let loaded = load(&options(), &files);
+        assert_eq!(said(&loaded), "", "{text:?}");
+        assert_eq!(
+            render::render_json(&loaded.unwrap().stack),
+            plain,
+            "{text:?}"
+        );
+    }
+    let deep = format!("x-a: {}1{}\n{}", "[".repeat(990), "]".repeat(990), SAMPLE);
+    assert_eq!(said(&load_text(&deep)), "");
+}
+
+#[test]
+fn what_go_yaml_refuses_is_refused_with_a_place() {
+    let rows = [
+        (
+            "services: {a: {image: x, labels: {2001-01-01: x}}}",
+            "1:34: error: non-string key in services.a.labels: 2001-01-01",
+        ),
+        (
+            "services: {a: {image: x, labels: {[a]: x}}}",
+            "1:34: error: a key must be a string",
+        ),
+        (
+            "services: {a: {image: x, labels: {k: !!int abc}}}",
+            "1:38: error: failed to parse YAML: cannot decode !!str `abc` as a !!int",
+        ),
+        (
+            "services: {a: {image: x, labels: {k: !!binary x!}}}",
+            "1:38: error: failed to parse YAML: !!binary value contains invalid base64 data",
+        ),
+        (
+            "services: {a: {image: x, image: y}}",
+            "1:26: error: mapping key \"image\" already defined",
+        ),
+        (
+            "services: {a: {image: x, <<: 3}}",
+            "1:30: error: map merge requires map or sequence of maps as the value",
+        ),
+        (
+            "services:\n\ta: {image: x}",
+            "2:1: error: failed to parse YAML",
+        ),
+        (
+            "%YAML 1.3\n---\nservices: {}",
+            "1:1: error: failed to parse YAML: found incompatible YAML document",
+        ),
+        (
+            "services: {a: {image: \u{0}x}}",
+            "1:23: error: failed to parse YAML: control character U+0000 is not allowed",
+        ),
+        (
+            "~\n---\nservices: {}",
+            "1:1: error: top-level object must be a mapping",
+        ),
+    ];
+    for (text, expected) in rows {
+        let shown = said(&load_text(text));
+        assert!(
+            shown.starts_with(&format!("compose.yaml:{expected}")),
+            "{text}: {shown}"
+        );
+    }
 }
 
 /// A file with something of everything.

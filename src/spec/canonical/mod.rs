@@ -270,6 +270,9 @@ impl<'a> Canonicalizer<'a> {
     }
 
     fn unknown_key(&mut self, entry: &Entry, attributes: &'static [Attribute]) {
+        if self.diagnostics.is_full() {
+            return;
+        }
         self.way.pop();
         let place = self.place();
         self.way.push(Step::Key(Arc::clone(&entry.key)));
