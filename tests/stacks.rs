@@ -1,5 +1,7 @@
 //! The real binary from outside, on a machine of the test's own: what a user does, and what is left afterwards.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
+
 mod support;
 
 use support::Machine;

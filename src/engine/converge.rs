@@ -346,8 +346,8 @@ fn optional_dependencies_and_pulls_with_a_build_only_warn() {
     // db has no health check, so that it is never healthy.
     let (events, result) = heard(&host, &plan.unwrap());
     result.unwrap();
-    let warning = "Container demo-db-1 warning: demo-db-1 is Running(Unchecked)".to_owned();
-    assert!(events.contains(&warning), "{events:?}");
+    let warning = "Container demo-db-1 warning: wait for demo-db-1 to be healthy: demo-db-1 is Running(Unchecked)";
+    assert!(events.iter().any(|event| event == warning), "{events:?}");
     assert!(
         events.contains(&"Container demo-web-1 Started".to_owned()),
         "{events:?}"
