@@ -321,6 +321,7 @@ fn variables_can_stay_as_they_are() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "what is printed, whole")]
 fn steps_can_be_left_out() {
     let shown: String = [
         "--no-normalize",
@@ -526,6 +527,7 @@ fn what_does_not_fit_together_can_be_shown() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "what is printed, whole")]
 fn variables_are_listed() {
     let shown: String = [
         &["--variables"][..],

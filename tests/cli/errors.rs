@@ -368,6 +368,7 @@ fn what_goes_round() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "what is printed, whole")]
 fn chains_of_files_are_drawn() {
     let extended = draw(
         &[
