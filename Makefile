@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 STACK := target/release/stack
 PREFIX ?= /usr/local
 
-.PHONY: demo check test bench fuzz install build rust packages
+.PHONY: demo check test vm bench fuzz install build rust packages
 
 demo: rust ## Builds, runs the first example, shows its page, takes it down.
 	@examples/need.sh build-essential busybox-static
@@ -23,6 +23,12 @@ test: rust packages ## Everything.
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo build --release --locked
 	tests/run.sh
+
+vm: rust ## What this machine cannot show, in a virtual machine (QEMU, no KVM): cgroups v2, systemd, Linux 6.1, reboots.
+	@examples/need.sh build-essential mmdebstrap e2fsprogs qemu-system-x86 qemu-utils
+	cargo build --release --locked
+	cargo test --locked --no-run --lib --test kernel_monitor
+	tests/vm/run.sh "$(CURDIR)/$(STACK)" lib kernel_monitor
 
 bench: rust packages ## The budget table of the design, beside PEER="… docker compose" where it is named.
 	cargo build --release --locked

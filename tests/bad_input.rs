@@ -242,6 +242,7 @@ fn a_build_killed_in_a_step_leaves_nothing_after_the_next_command() {
 
 /// What fails only when it is used is shown with the key that asked for it.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn failures_name_the_place_of_the_file_that_asked_for_it() {
     // The service's keys, further top-level keys, the place, what the message says, the exit code.
     let table: &[(&str, &str, &str, &str, i32)] = &[

@@ -477,7 +477,7 @@ secrets: {token: {file: ./token.txt}}
         let line = machine.ok("p", &["config", "--hash", "web"]);
         line.trim().strip_prefix("web ").unwrap().to_owned()
     };
-    let labelled = machine.sh("cat root/containers/*/record.json");
+    let labelled = machine.sh("find stack -name record.json -exec cat {} +");
     let before = hash();
     assert!(labelled.contains(&before), "{before} is not in {labelled}");
     machine.write("p/token.txt", "second");

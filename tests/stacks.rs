@@ -410,3 +410,204 @@ services:
     machine.ok("p", &["down", "-t", "0"]);
     machine.assert_clean();
 }
+
+#[test]
+fn a_dry_run_is_one_plan_in_lines_or_in_json() {
+    let machine = Machine::project(
+        "name: demo\nservices:\n  web: {image: mine, build: {context: ., dockerfile_inline: FROM busybox}}\n",
+    );
+    let plan = "[] -> #1 build image mine: --build\n[] -> #2 create network demo_default: does not exist yet\n\
+                [1,2] -> #3 create container demo-web-1: no container yet\n[3] -> #4 start container demo-web-1: not started yet\n";
+    assert_eq!(machine.ok("p", &["up", "--build", "--dry-run"]), plan);
+    let json = machine.ok("p", &["up", "--build", "--dry-run", "--progress", "json"]);
+    let lines: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 4);
+    let expected = serde_json::json!({
+        "dry-run": true, "id": "Container demo-web-1", "status": "Planned", "step": 3, "after": ["1", "2"],
+        "text": "create container demo-web-1", "cause": "no container yet",
+    });
+    assert_eq!(lines.get(2), Some(&expected));
+}
+
+#[test]
+fn variables_of_compose_count_also_from_the_dotenv_file() {
+    let machine = Machine::project(&sleeper(""));
+    machine.ok("p", &["up", "-d"]);
+    machine.write("p/compose.yaml", &sleeper("").replace("  web:", "  other:"));
+    let up = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = machine.stack("p", &[&["up", "-d"], args].concat());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        support::Ran::of(&output)
+    };
+    assert!(
+        up(&[], &[])
+            .stderr
+            .contains("found orphan containers (demo-web-1)")
+    );
+    machine.write(
+        "p/.env",
+        "COMPOSE_IGNORE_ORPHANS=true\nCOMPOSE_PROGRESS=json\nCOMPOSE_STATUS_STDOUT=1\n",
+    );
+    let quiet = up(&[], &[]);
+    assert_eq!(quiet.stderr, "");
+    assert_eq!(
+        quiet.stdout,
+        "{\"id\":\"Container demo-other-1\",\"status\":\"Done\",\"text\":\"Running\"}\n"
+    );
+    let both = up(&[("COMPOSE_PROGRESS", "plain")], &["--remove-orphans"]);
+    assert_eq!(both.code, 2, "{both:?}");
+    machine.write("p/.env", "");
+    for (name, value, code, words) in [
+        (
+            "COMPOSE_PARALLEL_LIMIT",
+            "none",
+            2,
+            "COMPOSE_PARALLEL_LIMIT",
+        ),
+        (
+            "COMPOSE_COMPATIBILITY",
+            "1",
+            2,
+            "COMPOSE_COMPATIBILITY: not supported yet",
+        ),
+        ("COMPOSE_MENU", "true", 0, "COMPOSE_MENU: not supported yet"),
+        (
+            "COMPOSE_PARALLEL_LIMIT",
+            "1",
+            0,
+            "Container demo-other-1  Running",
+        ),
+        (
+            "COMPOSE_REMOVE_ORPHANS",
+            "true",
+            0,
+            "Container demo-web-1  Removed",
+        ),
+    ] {
+        let ran = up(&[(name, value)], &[]);
+        assert!(
+            ran.code == code && ran.stderr.contains(words),
+            "{name} {ran:?}"
+        );
+    }
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn files_of_secrets_have_the_owner_and_mode_that_is_asked_for() {
+    let machine = Machine::project(
+        r#"
+name: demo
+services:
+  web:
+    image: busybox
+    init: true
+    command: sleep infinity
+    secrets: [{source: s, target: plain}, {source: s, target: own, uid: "65534", gid: "12", mode: 0440}, {source: d, mode: 0400}]
+secrets: {s: {file: ./s}, d: {file: ./d}}
+"#,
+    );
+    machine.write("p/s", "hidden\n");
+    machine.write("p/d/inner", "");
+    machine.sh("chmod 604 p/s");
+    let ran = machine.run("p", &["up", "-d"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("`uid`, `gid` and `mode` of `d` are not supported"),
+        "{}",
+        ran.stderr
+    );
+    let script = "cd /run/secrets && stat -c '%n %u %g %a' plain own && cat own && ls d";
+    assert_eq!(
+        machine.ok("p", &["exec", "-T", "web", "sh", "-c", script]),
+        "plain 0 0 604\nown 65534 12 440\nhidden\ninner\n"
+    );
+    assert_eq!(machine.sh("stat -c '%u %a' p/s"), "0 604\n");
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.write(
+        "p/compose.yaml",
+        &sleeper("secrets: [{source: s, uid: web}]\n")
+            .replace("name: demo", "name: demo\nsecrets: {s: {file: ./s}}"),
+    );
+    let ran = machine.run("p", &["up", "-d"]);
+    assert!(
+        ran.code == 1
+            && ran
+                .stderr
+                .contains("services.web.secrets.0.uid: `web` is not a number"),
+        "{ran:?}"
+    );
+    machine.assert_clean();
+}
+
+#[test]
+fn a_full_disk_is_said_and_what_was_there_can_be_stopped_and_goes_on_later() {
+    let machine = Machine::new();
+    machine.sh("mkdir stack && mount -t tmpfs -o size=24m tmpfs stack");
+    machine.import_busybox();
+    machine.write("p/compose.yaml", &sleeper(""));
+    let fill = || machine.sh("dd if=/dev/zero of=stack/filler bs=4k 2>/dev/null || true");
+    let full = |args: &[&str], subject: &str| {
+        let ran = machine.run("p", args);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        let error = ran.stderr.lines().find(|line| line.starts_with("error"));
+        let error = error.unwrap_or_default();
+        assert!(
+            error.contains(subject) && error.ends_with(": No space left on device"),
+            "{}",
+            ran.stderr
+        );
+    };
+    fill();
+    full(&["up", "-d"], "projects/demo.json");
+    assert_eq!(machine.ok("p", &["ps", "-a", "-q"]), "");
+    full(
+        &["image", "import", "../busybox.tar", "second"],
+        "import the root file system",
+    );
+    machine.sh("rm stack/filler");
+    machine.ok("p", &["up", "-d"]);
+    assert_eq!(machine.ok("p", &["image", "ls"]).lines().count(), 2);
+    fill();
+    machine.ok("p", &["down"]);
+    assert_eq!(machine.ok("p", &["ps", "-a", "-q"]), "");
+    machine.sh("rm stack/filler");
+    machine.ok("p", &["up", "-d"]);
+    machine.ok("p", &["down"]);
+    // The test's own mount of it apart.
+    machine.sh("umount -l stack");
+}
+
+/// A signal to the whole process group, as a terminal and `timeout` send it, at many moments of a start with a build.
+#[test]
+fn a_signal_to_the_group_ends_a_start_with_a_build_at_any_moment() {
+    let machine = Machine::new();
+    machine.import_busybox();
+    let build = "build:\n  context: .\n  dockerfile_inline: |\n    FROM busybox\n    RUN echo begun; sleep 1000";
+    machine.write(
+        "p/compose.yaml",
+        &sleeper(build).replace("    image: busybox\n", ""),
+    );
+    for hundredths in 3..25 {
+        // The number is where the signal falls, not a wait for anything.
+        let stack = format!(
+            "{} --root {}",
+            env!("CARGO_BIN_EXE_stack"),
+            machine.root().display()
+        );
+        let code = machine.sh(&format!(
+            "cd p && {{ timeout -k 20 --preserve-status -s TERM 0.{hundredths:02} {stack} up -d >/dev/null 2>&1; echo $?; }}"
+        ));
+        assert!(
+            ["130\n", "143\n"].contains(&code.as_str()),
+            "{hundredths}: {code}"
+        );
+    }
+    machine.ok("p", &["down"]);
+    machine.assert_clean();
+}

@@ -295,7 +295,9 @@ impl<'a> Walk<'a> {
                 }
                 if matches!(step.action, Action::StartContainer { .. }) {
                     let started = self.resolve(&step.action).unwrap_or_default();
-                    started.iter().for_each(|id| self.events.runs(id));
+                    for id in &started {
+                        self.events.runs(id);
+                    }
                 }
                 self.events.step(step, &StepEnd::Done);
                 Outcome::Succeeded

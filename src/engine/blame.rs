@@ -269,8 +269,7 @@ fn of_start(failure: &StepFailure, stack: &Stack, name: &ServiceName, service: &
     let one = |field: String| of_service(stack, name.as_str(), &field);
     if let Some(NetError::Address { address, .. }) = failure.source.downcast_ref::<NetError>() {
         let mut attachments = service.networks.iter();
-        let asks = attachments
-            .find(|(_, asked)| asked.ipv4_address.map(std::net::IpAddr::from) == Some(*address));
+        let asks = attachments.find(|(_, asked)| asked.ipv4_address == Some(*address));
         return asks.map_or_else(Vec::new, |(key, _)| one(format!("networks.{key}")));
     }
     let Some(StartError::Failed { code, message }) = failure.source.downcast_ref::<StartError>()

@@ -742,7 +742,16 @@ impl Engine {
         if !self.runtime.list()?.is_empty() {
             return several(messages);
         }
-        if let Err(errors) = self.net.remove_network(step::BUILD_NETWORK).await {
+        let mut removed = self.net.remove_network(step::BUILD_NETWORK).await;
+        if let Err(errors) = &removed
+            && let Some(NetError::InUse { holders, .. }) = errors.first()
+        {
+            // Steps that nobody runs any more: whoever runs one holds the instance.
+            let holders: Vec<&str> = holders.iter().map(String::as_str).collect();
+            self.net.forget(&holders)?;
+            removed = self.net.remove_network(step::BUILD_NETWORK).await;
+        }
+        if let Err(errors) = removed {
             messages.extend(errors.iter().map(|error| chain(error)));
         }
         let cgroups = crate::runtime::cgroup::Cgroups::detect(self.instance.as_str());

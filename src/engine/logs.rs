@@ -268,8 +268,7 @@ impl LogStream {
     /// Whether all containers that matter have ended, and none of them may come back.
     fn is_over(&self) -> bool {
         let until = &self.query.until;
-        let matters =
-            |source: &&Source| until.is_empty() || until.iter().any(|name| *name == source.service);
+        let matters = |source: &&Source| until.is_empty() || until.contains(&source.service);
         self.gate.is_none()
             && !self.is_held_open()
             && self

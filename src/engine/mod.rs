@@ -255,7 +255,10 @@ fn split_path(words: &str) -> (Option<&str>, &str) {
 /// Whether a path is that of a file on its way to another name (`sys::atomic`), which the message names.
 fn is_temporary(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    name.starts_with('.') && name.ends_with(".tmp")
+    let parts = name
+        .strip_prefix('.')
+        .and_then(|rest| rest.rsplit_once('.'));
+    parts.is_some_and(|(_, ending)| ending == "tmp")
 }
 
 /// Returns the system's reason alone.

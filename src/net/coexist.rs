@@ -1,12 +1,15 @@
 //! Other firewalls of the host. In nftables an accept is only for its own base chain, a drop is for good: where another table
 //! drops what is forwarded, ours cannot help. dockerd sets such a policy and has a chain for foreign rules, `DOCKER-USER`,
-//! which gets two plain rules of ours; any other firewall is its owner's to change, and a warning says how.
+//! which gets two plain rules of ours; any other firewall is its owner's to change, and a warning says how. The same for
+//! `iptables-legacy`, whose tables are beside nftables' and drop as finally.
 
 use std::io;
 
 use crate::net::error::Warning;
+use crate::net::legacy;
 use crate::net::nft::{self, Batch, ChainFound, Compare, Family, Meta, Verdict};
 use crate::sys::netlink::Socket;
+use crate::sys::xtables;
 
 /// `forward` among the hooks.
 const FORWARD: u32 = 2;
@@ -32,7 +35,9 @@ pub(crate) fn arrange(
             }
         }
     }
-    Ok(warnings(&chains, links, has_ipv6))
+    let mut warnings = warnings(&chains, links, has_ipv6);
+    warnings.extend(legacy_warnings(links, has_ipv6)?);
+    Ok(warnings)
 }
 
 /// Removes our rules.
@@ -102,6 +107,30 @@ fn warnings(chains: &[ChainFound], links: &str, has_ipv6: bool) -> Vec<Warning> 
         }
     }
     found
+}
+
+/// Returns the same of the older iptables.
+fn legacy_warnings(links: &str, has_ipv6: bool) -> io::Result<Vec<Warning>> {
+    let families = [
+        (xtables::Family::V4, "iptables-legacy"),
+        (xtables::Family::V6, "ip6tables-legacy"),
+    ];
+    let concerned = families.into_iter().take(if has_ipv6 { 2 } else { 1 });
+    let mut found = Vec::new();
+    for (family, program) in concerned {
+        let table = xtables::read(family, "filter")?;
+        if table.is_some_and(|table| legacy::drops(&table, family, links.trim_end_matches('*'))) {
+            let pattern = links.replace('*', "+");
+            found.push(Warning::ForwardDropped {
+                firewall: format!("chain `FORWARD` of {program}"),
+                remedy: format!(
+                    "{program} -I FORWARD -i {pattern} -j ACCEPT && {program} -I FORWARD -o {pattern} -j ACCEPT"
+                ),
+                links: pattern,
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// Returns whether dockerd's chain is there.

@@ -69,6 +69,7 @@ pub mod error;
 mod firewall;
 mod ipam;
 mod leases;
+mod legacy;
 mod link;
 mod networks;
 mod nft;

@@ -514,7 +514,7 @@ fn a_port_in_use_names_its_holder() {
     clippy::disallowed_methods,
     reason = "an independent reader of what we wrote"
 )]
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     let output = std::process::Command::new(program)
         .args(arguments)
         .output()
@@ -695,84 +695,9 @@ fn other_firewalls_are_told_apart() {
     });
 }
 
-/// `cargo test --release --lib net::tests::speed -- --ignored --nocapture`
+/// Beside a real dockerd, which `make vm` has; elsewhere `cargo test --lib net::tests::beside_dockerd -- --ignored`.
 #[test]
-#[ignore = "a measurement"]
-fn speed() {
-    on_host(|host| async move {
-        const COUNT: u32 = 50;
-        let mut lines = Vec::new();
-        let mut last = std::time::Instant::now();
-        let mut lap = |what: &str, count: u32| {
-            let now = std::time::Instant::now();
-            lines.push(format!(
-                "{what:40} {:8.3} ms each",
-                (now - last).as_secs_f64() * 1000.0 / f64::from(count)
-            ));
-            last = std::time::Instant::now();
-        };
-        host.net.ensure_network(&network("one")).await.unwrap();
-        lap("ensure_network, new", 1);
-        host.net.ensure_network(&network("one")).await.unwrap();
-        lap("ensure_network, again", 1);
-        let configs: Vec<_> = (0..COUNT)
-            .map(|n| {
-                let mut config = sandbox(&format!("c{n}"), &["one"]);
-                config.ports = vec![port(None, 80, Protocol::Tcp)];
-                config
-            })
-            .collect();
-        let leases = host.net.allocate(&configs).unwrap();
-        lap("allocate 50 in one call", COUNT);
-        let namespaces: Vec<_> = configs.iter().map(|_| netns::create().unwrap()).collect();
-        lap("network namespace", COUNT);
-        let attaching = configs
-            .iter()
-            .zip(&leases)
-            .zip(&namespaces)
-            .map(|((config, lease), netns)| host.net.attach(netns.as_fd(), config, lease));
-        let attachments = futures_util::future::try_join_all(attaching).await.unwrap();
-        lap("attach, 50 at a time", COUNT);
-        let reserved: Vec<_> = configs
-            .iter()
-            .map(|c| crate::net::ports::reserve(&c.ports).unwrap())
-            .collect();
-        lap("reserve a port", COUNT);
-        for ((config, attachment), reserved) in configs.iter().zip(&attachments).zip(&reserved) {
-            let ports: Vec<_> = reserved.iter().map(|r| r.port).collect();
-            host.net.publish(config, attachment, &ports).unwrap();
-        }
-        lap("publish", COUNT);
-        let ids: Vec<String> = configs.iter().map(|c| c.id.clone()).collect();
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        host.net.repair().unwrap();
-        lap("repair with nothing to repair", 1);
-        host.net.release(&ids[..10]).unwrap();
-        lap("release of 10 in one call", 10);
-        // As monitors do: each with a socket of its own, closed right after.
-        for id in &ids[10..15] {
-            open(&host.directory, "1a2b3c4d").release(&[id]).unwrap();
-        }
-        lap("release, one by one, new socket", 5);
-        std::thread::scope(|scope| {
-            for id in &ids[15..] {
-                scope.spawn(|| open(&host.directory, "1a2b3c4d").release(&[id]).unwrap());
-            }
-        });
-        lap("release of 35 at a time, new sockets", COUNT - 15);
-        host.net.forget(&ids).unwrap();
-        lap("forget 50 in one call", COUNT);
-        host.net.remove_network("one").await.unwrap();
-        lap("remove_network with 50 ports", 1);
-        drop(host);
-        lap("close", 1);
-        panic!("{}", lines.join("\n"));
-    });
-}
-
-/// Beside a real dockerd: `peers/up`, then `cargo test --lib net::tests::beside_dockerd -- --ignored`.
-#[test]
-#[ignore = "changes this machine's network, and needs a dockerd there"]
+#[ignore = "changes this machine's network, and needs a dockerd there: run by `make vm`"]
 fn beside_dockerd() {
     crate::net::testing::on_this_machine(|host| async move {
         let before = run("iptables-save", &[]);

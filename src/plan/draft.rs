@@ -177,6 +177,7 @@ fn topological(steps: &[Step]) -> Result<Vec<usize>, Vec<usize>> {
 
 impl Plan {
     /// Makes one plan of one for images and the one for containers that is applied after it: what is made of an image waits for it.
+    #[must_use]
     pub fn followed_by(mut self, mut next: Self) -> Self {
         let mut images: BTreeMap<String, StepId> = BTreeMap::new();
         for step in &self.steps {

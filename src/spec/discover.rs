@@ -82,8 +82,8 @@ pub(crate) fn discover(session: &mut Session<'_>) -> Option<Discovered> {
     let env_files = explicit_env_files(session, &environment);
     let disabled = environment
         .get("COMPOSE_DISABLE_ENV_FILE")
-        .and_then(|text| units::parse_boolean(text))
-        .is_some_and(|(disabled, _)| disabled);
+        .and_then(|text| units::parse_switch(text))
+        .unwrap_or_default();
     match &env_files {
         Some(files) => {
             let read = read_env_files(session, files, &environment);

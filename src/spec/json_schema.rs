@@ -11,7 +11,8 @@ use super::schema::{self, Attribute, Shape, Status};
 const VARIABLE: &str = r"\$";
 
 /// Words for truth values, in any case: the regular expressions of editors (ECMA 262) have no flag for that.
-const TRUTH: &str = "^([tTyYfFnN10]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[yY][eE][sS]|[nN][oO]|[oO][nN]|[oO][fF][fF])$";
+const TRUTH: &str =
+    "^([yYnN]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[yY][eE][sS]|[nN][oO]|[oO][nN]|[oO][fF][fF])$";
 
 /// Names of services, networks and the like (compose-spec).
 const NAME: &str = "^[a-zA-Z0-9._-]+$";

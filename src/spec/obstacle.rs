@@ -142,10 +142,13 @@ pub(crate) fn not_yet(span: Span, what: impl std::fmt::Display) -> Diagnostic {
         .label("valid, but nothing acts on it yet")
 }
 
+/// A part of a project: its key, its attributes, and the subject that each of its entries is.
+type Kind = (&'static str, &'static [Attribute], fn(String) -> Subject);
+
 /// Finds the attributes of a normalized project that nothing acts on.
 pub(crate) fn unsupported(project: &Node) -> Vec<Obstacle> {
     let mut found = Vec::new();
-    let kinds: [(&str, &'static [Attribute], fn(String) -> Subject); 5] = [
+    let kinds: [Kind; 5] = [
         ("services", schema::SERVICE, Subject::Service),
         ("networks", schema::NETWORK, Subject::Network),
         ("volumes", schema::VOLUME, Subject::Volume),
@@ -198,6 +201,13 @@ impl Search<'_> {
             }
             Shape::Build => self.object(node, schema::BUILD),
             Shape::Logging => self.object(node, schema::LOGGING),
+            Shape::Duration if node.as_str().is_some_and(|text| text.starts_with('-')) => {
+                let place = self.way.join(".");
+                self.push(Diagnostic::error(
+                    node.span,
+                    format!("{place} must not be negative"),
+                ));
+            }
             Shape::List(items, _) => self.items(node, |this, item| this.shape(item, items)),
             _ => {
                 let Some(attributes) = shape.items() else {

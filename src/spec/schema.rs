@@ -496,8 +496,8 @@ pub(crate) static ENV_FILE: &[Attribute] = &[
 
 /// The long form of a limit.
 pub(crate) static ULIMIT: &[Attribute] = &[
-    now("hard", Integer(-1, i64::MAX)),
-    now("soft", Integer(-1, i64::MAX)),
+    shown("hard", Integer(-1, i64::MAX)),
+    shown("soft", Integer(-1, i64::MAX)),
 ];
 
 /// The old form of `external`.
@@ -726,10 +726,9 @@ impl Shape {
             Self::ServiceNetworks => ATTACHMENT,
             Self::Ports => PORT,
             Self::Mounts => MOUNT,
-            Self::Grants(_) => GRANT,
+            Self::Grants(_) | Self::BuildSecrets => GRANT,
             Self::EnvFiles => ENV_FILE,
             Self::Ulimits => ULIMIT,
-            Self::BuildSecrets => GRANT,
             Self::Devices => DEVICE,
             Self::Gpus => GPU,
             Self::ServiceModels => MODEL_USE,

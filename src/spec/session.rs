@@ -292,7 +292,9 @@ mod tests {
 
     #[test]
     fn texts_in_utf_8_and_utf_16_are_read_and_others_told_where_they_are_wrong() {
-        let rows: [(&[u8], &str, Option<(u32, &str)>); 10] = [
+        /// Bytes, the text that is read, and where it is wrong for what encoding.
+        type Row<'a> = (&'a [u8], &'a str, Option<(u32, &'a str)>);
+        let rows: [Row<'_>; 10] = [
             (b"", "", None),
             (b"a: \xc3\xa9", "a: é", None),
             (b"\xef\xbb\xbfa", "a", None),

@@ -149,16 +149,15 @@ impl Source {
         let number = self.before(at, newlines, is_newline);
         // The newline before the line, and the one at its end, lie in the last block with fewer, and the block before
         // the first one with more, newlines before them.
-        let start = match number {
-            0 => 0,
-            _ => {
-                let block = newlines.partition_point(|&before| (before as usize) < number) - 1;
-                let end = at.min((block + 1) * BLOCK);
-                let newline = bytes[block * BLOCK..end]
-                    .iter()
-                    .rposition(|&b| is_newline(b));
-                newline.map_or(0, |offset| block * BLOCK + offset + 1)
-            }
+        let start = if number == 0 {
+            0
+        } else {
+            let block = newlines.partition_point(|&before| (before as usize) < number) - 1;
+            let end = at.min((block + 1) * BLOCK);
+            let newline = bytes[block * BLOCK..end]
+                .iter()
+                .rposition(|&b| is_newline(b));
+            newline.map_or(0, |offset| block * BLOCK + offset + 1)
         };
         let block = newlines
             .partition_point(|&before| before as usize <= number)

@@ -123,13 +123,22 @@ pub(crate) fn parse_bytes(text: &str) -> Option<i64> {
     i64::try_from(bytes).ok()
 }
 
+/// Reads a switch of the environment.
+pub(crate) fn parse_switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "t" => Some(true),
+        "0" | "f" => Some(false),
+        other => parse_boolean(other).map(|(on, _)| on),
+    }
+}
+
 /// Reads a truth value; the second is whether it is one of those that YAML 1.2 no longer has (`yes`, `on`, …).
 pub(crate) fn parse_boolean(text: &str) -> Option<(bool, bool)> {
     Some(match text.to_ascii_lowercase().as_str() {
         "true" => (true, false),
         "false" => (false, false),
-        "1" | "t" | "y" | "yes" | "on" => (true, true),
-        "0" | "f" | "n" | "no" | "off" => (false, true),
+        "y" | "yes" | "on" => (true, true),
+        "n" | "no" | "off" => (false, true),
         _ => return None,
     })
 }
@@ -241,8 +250,13 @@ mod tests {
             ("yes", Some((true, true))),
             ("off", Some((false, true))),
             ("maybe", None),
+            ("1", None),
             ("", None),
         ];
+        assert_eq!(
+            (parse_switch("1"), parse_switch("No")),
+            (Some(true), Some(false))
+        );
         for (text, expected) in booleans {
             assert_eq!(parse_boolean(text), expected, "{text}");
         }

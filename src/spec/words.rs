@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        let rows: [(&str, Option<&[&str]>); 32] = [
+        let rows: [(&str, Option<&[&str]>); 36] = [
             ("", Some(&[])),
             ("  ", Some(&[])),
             ("top", Some(&["top"])),
@@ -120,6 +120,10 @@ mod tests {
             ("say 'unfinished", None),
             ("end\\", None),
             ("f(x)", None),
+            ("a $(b c) d", Some(&["a", "$(b c)", "d"])),
+            ("a $(b | \"c", None),
+            ("a $(b | c)", Some(&["a", "$(b | c)"])),
+            ("\"a (b)\"", Some(&["a (b)"])),
             ("(x)", None),
             ("x)", None),
             ("$(a b) c", Some(&["$(a b)", "c"])),

@@ -68,6 +68,15 @@ mod tests {
     use crate::sys::pidfd;
     use crate::sys::poll::Poll;
 
+    /// Whether this is Linux 6.15 or later; older ones are in the virtual machine of `make vm`.
+    fn kernel_tells() -> bool {
+        let release = fs_err::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release
+            .split(['.', '-'])
+            .map_while(|n| n.parse::<u32>().ok());
+        (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+    }
+
     #[test]
     fn the_end_of_a_stranger_is_seen_before_and_after_it_is_reaped() {
         let cases = [
@@ -95,7 +104,7 @@ mod tests {
             poll.wait(&mut Vec::new()).unwrap();
             assert_eq!(stranger(), Some(expected));
             assert_eq!(pidfd::try_wait(process.as_fd()).unwrap(), Some(expected));
-            assert_eq!(stranger(), Some(expected));
+            assert_eq!(stranger(), kernel_tells().then_some(expected));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `flock`: one holder a file, released by the kernel when the holder dies.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -67,8 +68,8 @@ impl Lock {
     }
 
     /// Gives up the open file, which holds the lock until its last copy is closed, whoever has that.
-    pub fn into_file(self) -> std::fs::File {
-        self.file.into_file()
+    pub fn into_file(self) -> OwnedFd {
+        self.file.into_file().into()
     }
 
     /// Returns the open file, which holds the lock, for handing it to a child.

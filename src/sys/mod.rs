@@ -26,3 +26,4 @@ pub mod seccomp;
 pub mod signals;
 mod thread;
 pub mod timer;
+pub mod xtables;

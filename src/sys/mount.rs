@@ -83,7 +83,7 @@ pub fn mount_at_once(
     /// Any directory that every host has.
     const PLACE: &str = "/proc";
     thread::run("mount", || {
-        let paths = directories.iter().map(path_of);
+        let paths = directories.iter().copied().map(path_of);
         let paths = paths.collect::<io::Result<Vec<_>>>()?;
         // What is mounted here is seen nowhere else, and gone with the thread but for the copy.
         clone::unshare(clone::CLONE_NEWNS)?;
@@ -104,7 +104,7 @@ pub fn mount_at_once(
 }
 
 /// Returns the path of an open directory.
-fn path_of(directory: &BorrowedFd<'_>) -> io::Result<PathBuf> {
+fn path_of(directory: BorrowedFd<'_>) -> io::Result<PathBuf> {
     fs_err::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 

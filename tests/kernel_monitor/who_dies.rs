@@ -256,8 +256,17 @@ fn monitor_logs() {
     let Status::Exited(exit) = container.status else {
         panic!("{:?}", container.status);
     };
-    // A stranger's exit code: kernels from 6.15 tell.
-    assert_eq!((exit.code, exit.unknown), (42, false));
+    // A stranger's exit code: kernels from 6.15 tell, on others it may be too late to see it.
+    let release = fs_err::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|n| n.parse::<u32>().ok());
+    let tells = (numbers.next(), numbers.next()) >= (Some(6), Some(15));
+    if tells || !exit.unknown {
+        assert_eq!((exit.code, exit.unknown), (42, false));
+    } else {
+        assert_eq!(exit.code, 255);
+    }
     let lines = instance.lines(&id);
     let numbers: Vec<u32> = lines.iter().filter_map(|line| line.parse().ok()).collect();
     assert!(
@@ -424,7 +433,9 @@ fn monitor_then_init() {
     assert_eq!(container.watch, Watch::Missing);
     match instance.runtime.adopt(&id, &[]).unwrap() {
         Adoption::Ended { exit, restart } => {
-            assert_eq!((exit.unknown, exit.code, restart), (true, 255, true));
+            // Until somebody has reaped it the kernel tells.
+            let code = if exit.unknown { 255 } else { 137 };
+            assert_eq!((exit.code, restart), (code, true));
         }
         other => panic!("{other:?}"),
     }

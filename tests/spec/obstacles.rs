@@ -206,7 +206,8 @@ fn values_that_only_an_engine_refuses() {
         "
 services:
   a:
-    image: x
+    image: Bad/Name:x
+    stop_grace_period: -5s
     restart: alway
     container_name: my name
     dns: nope
@@ -222,26 +223,28 @@ services:
 networks: {default: {ipam: {config: [{subnet: 10.0.0.0/8, gateway: 11.0.0.1}, {subnet: ten}]}}}
 ",
         "
-compose.yaml:5:14: error: services.a.restart: invalid restart policy `alway`: it must be no, always, unless-stopped, on-failure
+compose.yaml:4:12: error: services.a.image: invalid reference format: `Bad/Name:x`: the name must be in lower case: letters, digits and single separators between them
+compose.yaml:5:24: error: services.a.stop_grace_period must not be negative
+compose.yaml:6:14: error: services.a.restart: invalid restart policy `alway`: it must be no, always, unless-stopped, on-failure
   hint: did you mean `always`?
-compose.yaml:6:21: error: services.a.container_name does not match [a-zA-Z0-9][a-zA-Z0-9_.-]+
-compose.yaml:7:10: error: services.a.dns: invalid DNS address: nope
-compose.yaml:8:25: error: services.a.healthcheck.test has no command
-compose.yaml:9:14: error: services.a.expose: `zz` is no port, nor a range of ports
-compose.yaml:10:15: error: services.a.volumes.0: invalid mount path `rel`: it must be absolute
-compose.yaml:10:82: error: services.a.volumes.1: invalid propagation `rshard`: it must be one of private, rprivate, shared, rshared, slave, rslave
+compose.yaml:7:21: error: services.a.container_name does not match [a-zA-Z0-9][a-zA-Z0-9_.-]+
+compose.yaml:8:10: error: services.a.dns: invalid DNS address: nope
+compose.yaml:9:25: error: services.a.healthcheck.test has no command
+compose.yaml:10:14: error: services.a.expose: `zz` is no port, nor a range of ports
+compose.yaml:11:15: error: services.a.volumes.0: invalid mount path `rel`: it must be absolute
+compose.yaml:11:82: error: services.a.volumes.1: invalid propagation `rshard`: it must be one of private, rprivate, shared, rshared, slave, rslave
   hint: did you mean `rshared`?
-compose.yaml:11:22: error: services.a.ports: invalid container port: it must be 1 to 65535
-compose.yaml:11:50: error: services.a.ports: invalid host port `abc`
-compose.yaml:11:56: error: services.a.ports: protocol foo: not supported yet
+compose.yaml:12:22: error: services.a.ports: invalid container port: it must be 1 to 65535
+compose.yaml:12:50: error: services.a.ports: invalid host port `abc`
+compose.yaml:12:56: error: services.a.ports: protocol foo: not supported yet
   label: valid, but nothing acts on it yet
-compose.yaml:12:19: error: services.a.extra_hosts: invalid additional host, bad IP: 1.2.3
-compose.yaml:13:40: error: services.a.networks.default.ipv4_address: invalid ip address: q
-compose.yaml:14:19: error: services.a.environment: a variable has no name
-compose.yaml:15:16: error: services.a.mem_limit must be greater than or equal to 0
-compose.yaml:16:15: error: services.a.command.0 must not have a NUL byte in it
-compose.yaml:17:68: error: networks.default.ipam.config: the gateway 11.0.0.1 is not in the subnet 10.0.0.0/8
-compose.yaml:17:88: error: networks.default.ipam.config: invalid subnet ten
+compose.yaml:13:19: error: services.a.extra_hosts: invalid additional host, bad IP: 1.2.3
+compose.yaml:14:40: error: services.a.networks.default.ipv4_address: invalid ip address: q
+compose.yaml:15:19: error: services.a.environment: a variable has no name
+compose.yaml:16:16: error: services.a.mem_limit must be greater than or equal to 0
+compose.yaml:17:15: error: services.a.command.0 must not have a NUL byte in it
+compose.yaml:18:68: error: networks.default.ipam.config: the gateway 11.0.0.1 is not in the subnet 10.0.0.0/8
+compose.yaml:18:88: error: networks.default.ipam.config: invalid subnet ten
 ",
         "",
     );
@@ -414,7 +417,7 @@ fn every_attribute_has_its_canonical_form() {
         ("dns: ['', 1.1.1.1]", r#"{"dns":["1.1.1.1"]}"#),
         (
             "ulimits: {a: 1, b: {soft: 0, hard: 5}}",
-            r#"{"ulimits":{"a":1,"b":{"hard":5}}}"#,
+            r#"{"ulimits":{"a":1,"b":{"hard":5,"soft":0}}}"#,
         ),
         (
             "healthcheck: {test: [], interval: 0s}",
@@ -438,7 +441,8 @@ fn every_attribute_has_its_canonical_form() {
                 "command" | "entrypoint" => "null",
                 _ => "",
             };
-            value.to_string() != usual
+            let shown = value.to_string();
+            shown != usual
         });
         assert_eq!(service.to_string(), expected, "{attribute}");
         // What is printed loads to the same.

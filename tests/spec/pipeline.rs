@@ -12,7 +12,9 @@ fn merged(base: &str, over: &str, expected: &str) {
     let files = Files::new([
         (
             "compose.yaml",
-            &format!("services: {{a: {{image: i, {base}}}}}\nvolumes: {{v: {{}}, w: {{}}}}\n"),
+            &format!(
+                "services: {{a: {{image: i, {base}}}}}\nvolumes: {{v: {{}}, w: {{}}}}\nsecrets: {{s: {{environment: S}}}}\nconfigs: {{c: {{content: x}}, d: {{content: y}}}}\n"
+            ),
         ),
         (
             "compose.override.yaml",
@@ -120,6 +122,81 @@ fn each_kind_of_attribute_merges_by_its_rule() {
             r#"{"deploy":{"placement":{},"replicas":2,"resources":{"limits":{"cpus":1}}}}"#,
         ),
         ("x-a: {b: [1]}", "x-a: {c: 2}", r#"{"x-a":{"b":[1],"c":2}}"#),
+        (
+            "logging: {driver: json-file, options: {a: b}}",
+            "logging: {options: {c: 1}}",
+            r#"{"logging":{"driver":"json-file","options":{"a":"b","c":"1"}}}"#,
+        ),
+        (
+            "logging: {driver: json-file, options: {a: b}}",
+            "logging: {driver: local, options: {c: d}}",
+            r#"{"logging":{"driver":"local","options":{"c":"d"}}}"#,
+        ),
+        (
+            "logging: {options: {a: b}}",
+            "logging: {driver: local, options: {c: d}}",
+            r#"{"logging":{"driver":"local","options":{"a":"b","c":"d"}}}"#,
+        ),
+        (
+            "devices: [/dev/a, /dev/x]",
+            "devices: ['/dev/b:/dev/a']",
+            r#"{"devices":[{"permissions":"rwm","source":"/dev/b","target":"/dev/a"},{"permissions":"rwm","source":"/dev/x","target":"/dev/x"}]}"#,
+        ),
+        (
+            "gpus: [{count: 1}]",
+            "gpus: [{device_ids: [a]}]",
+            r#"{"gpus":[{"count":1},{"device_ids":["a"]}]}"#,
+        ),
+        (
+            "post_start: [{command: a}]",
+            "post_start: [{command: b}]",
+            r#"{"post_start":[{"command":["a"]},{"command":["b"]}]}"#,
+        ),
+        (
+            "deploy: {labels: [a=1], placement: {constraints: [x]}}",
+            "deploy: {labels: {b: 2}, placement: {constraints: [y]}}",
+            r#"{"deploy":{"labels":{"a":"1","b":"2"},"placement":{"constraints":["x","y"]},"resources":{}}}"#,
+        ),
+        (
+            "sysctls: [a=1], annotations: [x=1]",
+            "sysctls: {a: 2}, annotations: {y: 2}",
+            r#"{"annotations":{"x":"1","y":"2"},"sysctls":{"a":"2"}}"#,
+        ),
+        (
+            "storage_opt: {a: 1}",
+            "storage_opt: {b: 2}",
+            r#"{"storage_opt":{"a":"1","b":"2"}}"#,
+        ),
+        (
+            "build: {labels: [a=1], tags: [a, b], cache_from: [q], ssh: [default]}",
+            "build: {labels: {b: 1}, tags: [b, c], cache_from: [q], ssh: [k=/p]}",
+            r#"{"build":{"cache_from":["q","q"],"context":"/work/app","dockerfile":"Dockerfile","labels":{"a":"1","b":"1"},"ssh":["default","k=/p"],"tags":["a","b","c"]}}"#,
+        ),
+        (
+            "security_opt: [a], group_add: [g]",
+            "security_opt: [a, b], group_add: [g]",
+            r#"{"group_add":["g"],"security_opt":["a","b"]}"#,
+        ),
+        (
+            "expose: [80], profiles: []",
+            "expose: ['80', 81]",
+            r#"{"expose":["80","81"]}"#,
+        ),
+        (
+            "blkio_config: {weight: 1, device_read_bps: [{path: /a, rate: 1}]}",
+            "blkio_config: {weight: 2, device_read_bps: [{path: /a, rate: 2}]}",
+            r#"{"blkio_config":{"device_read_bps":[{"path":"/a","rate":"1"},{"path":"/a","rate":"2"}],"weight":2}}"#,
+        ),
+        (
+            "provider: {type: a, options: {x: 1}}",
+            "provider: {options: {y: [2]}}",
+            r#"{"provider":{"options":{"x":["1"],"y":["2"]},"type":"a"}}"#,
+        ),
+        (
+            "secrets: [s], configs: [c]",
+            "secrets: [{source: s, mode: 0400}], configs: [{source: d, target: /c}]",
+            r#"{"configs":[{"source":"d","target":"/c"}],"secrets":[{"mode":"0400","source":"s","target":"/run/secrets/s"}]}"#,
+        ),
         // Tags.
         ("ports: ['80:80']", "ports: !reset []", "{}"),
         (
@@ -535,4 +612,125 @@ x-more: {list: [1, 1.5, true, null, [], {}]}
     let second = load_text(&rendered);
     assert!(second.is_ok(), "{rendered}\n{}", said(&second));
     assert_eq!(render::render_yaml(&second.unwrap().stack), rendered);
+}
+
+#[test]
+fn pools_merge_by_their_subnet() {
+    let files = Files::new([
+        (
+            "compose.yaml",
+            "services: {}\nnetworks: {n: {ipam: {config: [{subnet: 10.0.0.0/8, gateway: 10.0.0.1}, {subnet: 172.16.0.0/16}]}}}\n",
+        ),
+        (
+            "compose.override.yaml",
+            "networks: {n: {ipam: {config: [{subnet: 10.0.0.0/8, ip_range: 10.1.0.0/16}, {subnet: 192.168.0.0/24}]}}}\n",
+        ),
+    ]);
+    let result = load(&options(), &files);
+    let Ok(loaded) = &result else {
+        panic!("{}", said(&result));
+    };
+    assert_eq!(
+        render::render_json(&loaded.stack)["networks"]["n"]["ipam"]["config"].to_string(),
+        r#"[{"gateway":"10.0.0.1","ip_range":"10.1.0.0/16","subnet":"10.0.0.0/8"},{"subnet":"172.16.0.0/16"},{"subnet":"192.168.0.0/24"}]"#
+    );
+}
+
+#[test]
+fn label_files_lie_beneath_labels() {
+    let files = Files::new([
+        (
+            "compose.yaml",
+            "services: {a: {image: x, label_file: [one.labels, two.labels], labels: [own=own]}}\n",
+        ),
+        ("one.labels", "a=1\nb=1\nown=no\n"),
+        ("two.labels", "b=2-$a\n"),
+    ]);
+    let loaded = load(&options(), &files).unwrap();
+    let labels = &loaded.stack.services.values().next().unwrap().labels;
+    let shown: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(shown, ["a=1", "b=2-1", "own=own"]);
+}
+
+#[test]
+fn an_override_extends_what_the_base_has_and_takes_back_what_is_included() {
+    let files = Files::new([
+        (
+            "compose.yaml",
+            "include: [inc.yaml]\nservices:\n  base: {image: x, environment: {A: 1}}\n  gone: !reset null\n",
+        ),
+        (
+            "inc.yaml",
+            "services:\n  gone: {image: g}\n  kept: {image: k, user: u}\n",
+        ),
+        (
+            "compose.override.yaml",
+            "services:\n  child: {extends: base, environment: [B=2]}\n  kept: {user: over}\n",
+        ),
+    ]);
+    let loaded = load(&options(), &files).unwrap();
+    let shown: Vec<String> = loaded
+        .stack
+        .services
+        .iter()
+        .map(|(name, service)| {
+            format!(
+                "{name} {:?} {:?} {:?}",
+                service.image, service.user, service.environment
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            r#"base Some("x") None {"A": "1"}"#,
+            r#"child Some("x") None {"A": "1", "B": "2"}"#,
+            r#"kept Some("k") Some("over") {}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_service_that_waits_for_nobody_must_say_who_may_be_missing() {
+    let rows = [
+        (
+            "services:\n  a: {image: x, depends_on: {b: {condition: service_started, required: false}}}\n",
+            "compose.yaml:2:30: error: service \"a\" depends on undefined service \"b\": invalid compose project\n",
+        ),
+        (
+            "services:\n  a: {image: x, depends_on: {b: {condition: service_started, required: false}}}\n  b: {image: x, profiles: [p]}\n",
+            "",
+        ),
+        (
+            "services:\n  a: {image: x, links: [b]}\n  b: {image: x, profiles: [p]}\n",
+            "compose.yaml:2:25: error: service \"b\" is required by \"a\" but is disabled. Can be enabled by profiles [p]\n  note: compose.yaml:3:3: disabled, as none of its profiles is active\n",
+        ),
+        (
+            "services:\n  a: {image: x, volumes_from: [c]}\n",
+            "compose.yaml:2:32: error: service \"a\" depends on undefined service \"c\": invalid compose project\n",
+        ),
+        (
+            "services: {a: {image: x, env_file: [{path: e, format: rwa}]}}\n",
+            "compose.yaml:1:55: error: unsupported env_file format \"rwa\"\n  hint: did you mean `raw`?\n",
+        ),
+        (
+            "version: 3\nservices: {}\n",
+            "compose.yaml:1:10: error: version must be a string\n  label: this is a number\n  hint: put it in quotes: \"3\"\n",
+        ),
+    ];
+    for (text, expected) in rows {
+        let files = Files::new([("compose.yaml", text), ("e", "A=1\n")]);
+        assert_eq!(
+            said(&load(&options(), &files))
+                .lines()
+                .filter(|line| !line.contains("obsolete"))
+                .map(|line| format!("{line}\n"))
+                .collect::<String>(),
+            expected,
+            "{text}"
+        );
+    }
 }

@@ -19,27 +19,27 @@ fn stack(directory: &Path, arguments: &[&str]) -> Output {
 const ERRORS: &[(&str, &str, &str)] = &[
     (
         "unknown key",
-        r##"services:
+        r"services:
   web:
     imgae: nginx
-"##,
-        r##"error: services.web additional properties 'imgae' not allowed
+",
+        r"error: services.web additional properties 'imgae' not allowed
  --> compose.yaml:3:5
   |
 3 |     imgae: nginx
   |     ^^^^^
   |
   = help: did you mean `image`?
-"##,
+",
     ),
     (
         "wrong type",
-        r##"services:
+        r"services:
   web:
     image: 5
     environment: {FOO: [1]}
-"##,
-        r##"error: services.web.image must be a string
+",
+        r#"error: services.web.image must be a string
  --> compose.yaml:3:12
   |
 3 |     image: 5
@@ -52,81 +52,81 @@ error: services.web.environment.FOO must be a boolean, null, number or string
   |
 4 |     environment: {FOO: [1]}
   |                        ^^^ this is a list
-"##,
+"#,
     ),
     (
         "not a mapping",
-        r##"services: []
-"##,
-        r##"error: services must be a mapping
+        r"services: []
+",
+        r"error: services must be a mapping
  --> compose.yaml:1:11
   |
 1 | services: []
   |           ^^ this is a list
-"##,
+",
     ),
     (
         "missing property",
-        r##"services:
+        r"services:
   x:
     build: .
     develop:
       watch:
         - path: ./src
-"##,
-        r##"error: services.x.develop.watch.0 missing property 'action'
+",
+        r"error: services.x.develop.watch.0 missing property 'action'
  --> compose.yaml:6:11
   |
 6 |         - path: ./src
   |           ^^^^^^^^^^^
-"##,
+",
     ),
     (
         "out of range",
-        r##"services:
+        r"services:
   x:
     image: i
     scale: -1
-"##,
-        r##"error: services.x.scale must be greater than or equal to 0
+",
+        r"error: services.x.scale must be greater than or equal to 0
  --> compose.yaml:4:12
   |
 4 |     scale: -1
   |            ^^
-"##,
+",
     ),
     (
         "not YAML",
-        r##"services:
+        r"services:
   web: {image: x
-"##,
-        r##"error: failed to parse YAML: did not find expected ',' or '}'
+",
+        r"error: failed to parse YAML: did not find expected ',' or '}'
  --> compose.yaml:2:18
   |
 2 |   web: {image: x
   |        -        ^
   |        |
   |        while parsing a flow mapping
-"##,
+",
     ),
     (
         "neither image nor build",
-        r##"services:
+        r"services:
   x:
     command: top
-"##,
-        r##"error: service "x" has neither an image nor a build context specified: invalid compose project
+",
+        r#"error: service "x" has neither an image nor a build context specified: invalid compose project
  --> compose.yaml:2:3
   |
 2 |   x:
   |   ^
   |
   = help: add `image:` or `build:`
-"##,
+"#,
     ),
     (
         "undefined references",
-        r##"services:
+        r#"services:
   x:
     image: i
     build: {context: ., secrets: [sec]}
@@ -137,8 +137,8 @@ error: services.web.environment.FOO must be a boolean, null, number or string
     models: [mod]
     depends_on: [why]
   y: {image: i, network_mode: "service:z"}
-"##,
-        r##"error: service "x" refers to undefined build secret sec: invalid compose project
+"#,
+        r#"error: service "x" refers to undefined build secret sec: invalid compose project
  --> compose.yaml:4:35
   |
 4 |     build: {context: ., secrets: [sec]}
@@ -197,52 +197,52 @@ error: service "z" not found for network_mode 'service:z'
    |
 11 |   y: {image: i, network_mode: "service:z"}
    |                               ^^^^^^^^^^^
-"##,
+"#,
     ),
     (
         "network_mode and networks",
-        r##"services:
+        r"services:
   x:
     image: i
     network_mode: host
     networks: [default]
-"##,
-        r##"error: service x declares mutually exclusive `network_mode` and `networks`: invalid compose project
+",
+        r"error: service x declares mutually exclusive `network_mode` and `networks`: invalid compose project
  --> compose.yaml:4:19
   |
 4 |     network_mode: host
   |                   ^^^^
 5 |     networks: [default]
   |     -------- networks are given here
-"##,
+",
     ),
     (
         "dockerfile and dockerfile_inline",
-        r##"services:
+        r"services:
   x:
     build:
       dockerfile: D
       dockerfile_inline: FROM scratch
-"##,
-        r##"error: service "x" declares mutually exclusive dockerfile and dockerfile_inline: invalid compose project
+",
+        r#"error: service "x" declares mutually exclusive dockerfile and dockerfile_inline: invalid compose project
  --> compose.yaml:5:26
   |
 4 |       dockerfile: D
   |                   - a Dockerfile is given here
 5 |       dockerfile_inline: FROM scratch
   |                          ^^^^^^^^^^^^
-"##,
+"#,
     ),
     (
         "two origins, none",
-        r##"services:
+        r"services:
   x: {image: i}
 configs:
   x: {file: a, content: b}
 secrets:
   x: {}
-"##,
-        r##"error: configs.x: file|environment|content attributes are mutually exclusive
+",
+        r"error: configs.x: file|environment|content attributes are mutually exclusive
  --> compose.yaml:4:25
   |
 4 |   x: {file: a, content: b}
@@ -255,29 +255,29 @@ error: secrets.x: one of file|environment must be set
   |
 6 |   x: {}
   |   ^
-"##,
+",
     ),
     (
         "count and device_ids",
-        r##"services:
+        r#"services:
   x:
     image: i
     gpus:
       - count: 1
         device_ids: ["0"]
-"##,
-        r##"error: services.x.gpus.0: "count" and "device_ids" attributes are exclusive
+"#,
+        r#"error: services.x.gpus.0: "count" and "device_ids" attributes are exclusive
  --> compose.yaml:6:21
   |
 5 |       - count: 1
   |                - already given here
 6 |         device_ids: ["0"]
   |                     ^^^^^
-"##,
+"#,
     ),
     (
         "distinct values",
-        r##"services:
+        r"services:
   x:
     image: i
     scale: 2
@@ -290,8 +290,8 @@ error: secrets.x: one of file|environment must be set
       resources:
         limits: {cpus: 2, pids: 6}
         reservations: {memory: 2m}
-"##,
-        r##"error: services.x: can't set distinct values on 'scale' and 'deploy.replicas': invalid compose project
+",
+        r"error: services.x: can't set distinct values on 'scale' and 'deploy.replicas': invalid compose project
   --> compose.yaml:4:12
    |
  4 |     scale: 2
@@ -335,17 +335,17 @@ error: services.x: can't set distinct values on 'pids_limit' and 'deploy.resourc
 ...
 12 |         limits: {cpus: 2, pids: 6}
    |                                 - set to something else here
-"##,
+",
     ),
     (
         "platforms",
-        r##"services:
+        r"services:
   x:
     platform: linux/arm64
     build:
       platforms: [linux/amd64]
-"##,
-        r##"error: service.build.platforms MUST include service.platform "linux/arm64": invalid compose project
+",
+        r#"error: service.build.platforms MUST include service.platform "linux/arm64": invalid compose project
  --> compose.yaml:3:15
   |
 3 |     platform: linux/arm64
@@ -353,50 +353,50 @@ error: services.x: can't set distinct values on 'pids_limit' and 'deploy.resourc
 4 |     build:
 5 |       platforms: [linux/amd64]
   |                   ----------- built for these
-"##,
+"#,
     ),
     (
         "container_name and scale",
-        r##"services:
+        r"services:
   x:
     image: i
     container_name: one
     deploy: {replicas: 2}
-"##,
-        r##"error: services.x: can't set container_name and deploy.replicas as container name must be unique
+",
+        r"error: services.x: can't set container_name and deploy.replicas as container name must be unique
  --> compose.yaml:4:21
   |
 4 |     container_name: one
   |                     ^^^
-"##,
+",
     ),
     (
         "mounted twice",
-        r##"services:
+        r#"services:
   x:
     image: i
     tmpfs: /t
     volumes: ["/src:/other", "/src:/t"]
-"##,
-        r##"error: services.x.volumes[1]: target /t already mounted as services.x.tmpfs[0]
+"#,
+        r#"error: services.x.volumes[1]: target /t already mounted as services.x.tmpfs[0]
  --> compose.yaml:5:30
   |
 4 |     tmpfs: /t
   |            -- mounted here
 5 |     volumes: ["/src:/other", "/src:/t"]
   |                              ^^^^^^^^^
-"##,
+"#,
     ),
     (
         "bind without a source",
-        r##"services:
+        r"services:
   x:
     image: i
     volumes:
       - {type: bind, target: /t}
       - {type: volume}
-"##,
-        r##"error: services.x.volumes.0: invalid mount config for type "bind": field Source must not be empty
+",
+        r#"error: services.x.volumes.0: invalid mount config for type "bind": field Source must not be empty
  --> compose.yaml:5:9
   |
 5 |       - {type: bind, target: /t}
@@ -407,61 +407,61 @@ error: services.x.volumes.1: service volume is missing a mount target
   |
 6 |       - {type: volume}
   |         ^^^^^^^^^^^^^^
-"##,
+"#,
     ),
     (
         "container name in use",
-        r##"services:
+        r"services:
   a: {image: i, container_name: nn}
   b: {image: i, container_name: nn}
-"##,
-        r##"error: services.b: container name "nn" is already in use by service a: invalid compose project
+",
+        r#"error: services.b: container name "nn" is already in use by service a: invalid compose project
  --> compose.yaml:3:33
   |
 2 |   a: {image: i, container_name: nn}
   |                                 -- in use here
 3 |   b: {image: i, container_name: nn}
   |                                 ^^
-"##,
+"#,
     ),
     (
         "dependency cycle",
-        r##"services:
+        r"services:
   a: {image: i, depends_on: [b]}
   b: {image: i, depends_on: [a]}
-"##,
-        r##"error: dependency cycle detected: a -> b -> a
+",
+        r"error: dependency cycle detected: a -> b -> a
  --> compose.yaml:2:30
   |
 2 |   a: {image: i, depends_on: [b]}
   |                              ^
 3 |   b: {image: i, depends_on: [a]}
   |                              - `b` waits for this
-"##,
+",
     ),
     (
         "additional contexts",
-        r##"services:
+        r#"services:
   x:
     build: {additional_contexts: {z: "service:y"}}
   y: {image: i}
-"##,
-        r##"error: service "x" declares unknown (or non-buildable) service "y" as additional contexts z
+"#,
+        r#"error: service "x" declares unknown (or non-buildable) service "y" as additional contexts z
  --> compose.yaml:3:38
   |
 3 |     build: {additional_contexts: {z: "service:y"}}
   |                                      ^^^^^^^^^^^
-"##,
+"#,
     ),
     (
         "files",
-        r##"services:
+        r"services:
   x:
     image: i
     env_file: missing.env
     label_file: missing.labels
-"##,
-        r##"error: env file missing.env not found
+",
+        r"error: env file missing.env not found
  --> compose.yaml:4:15
   |
 4 |     env_file: missing.env
@@ -472,16 +472,16 @@ error: label file missing.labels not found
   |
 5 |     label_file: missing.labels
   |                 ^^^^^^^^^^^^^^
-"##,
+",
     ),
     (
         "extra_hosts",
-        r##"services:
+        r#"services:
   x:
     image: i
     extra_hosts: [x, "=1.2.3.4"]
-"##,
-        r##"error: services.x.extra_hosts.0: invalid additional host, missing IP: x
+"#,
+        r#"error: services.x.extra_hosts.0: invalid additional host, missing IP: x
  --> compose.yaml:4:19
   |
 4 |     extra_hosts: [x, "=1.2.3.4"]
@@ -492,76 +492,76 @@ error: services.x.extra_hosts.1: bad host name ''
   |
 4 |     extra_hosts: [x, "=1.2.3.4"]
   |                      ^^^^^^^^^^
-"##,
+"#,
     ),
     (
         "disabled dependency",
-        r##"services:
+        r"services:
   x: {image: i, depends_on: [y]}
   y: {image: i, profiles: [p]}
-"##,
-        r##"error: service "y" is required by "x" but is disabled. Can be enabled by profiles [p]
+",
+        r#"error: service "y" is required by "x" but is disabled. Can be enabled by profiles [p]
  --> compose.yaml:2:30
   |
 2 |   x: {image: i, depends_on: [y]}
   |                              ^
 3 |   y: {image: i, profiles: [p]}
   |   - disabled, as none of its profiles is active
-"##,
+"#,
     ),
     (
         "health test",
-        r##"services:
+        r"services:
   x:
     image: i
     healthcheck: {test: [curl, localhost]}
-"##,
-        r##"error: healthcheck.test must start either by "CMD", "CMD-SHELL" or "NONE"
+",
+        r#"error: healthcheck.test must start either by "CMD", "CMD-SHELL" or "NONE"
  --> compose.yaml:4:26
   |
 4 |     healthcheck: {test: [curl, localhost]}
   |                          ^^^^
   |
   = help: put "CMD" before it
-"##,
+"#,
     ),
     (
         "condition missing",
-        r##"services:
+        r"services:
   x: {image: i, depends_on: {y: {restart: true}}}
   y: {image: i}
-"##,
-        r##"error: services.x.depends_on.y missing property 'condition'
+",
+        r"error: services.x.depends_on.y missing property 'condition'
  --> compose.yaml:2:33
   |
 2 |   x: {image: i, depends_on: {y: {restart: true}}}
   |                                 ^^^^^^^^^^^^^^^
-"##,
+",
     ),
     (
         "repeated item",
-        r##"services:
+        r"services:
   x:
     image: i
     group_add: [a, a]
-"##,
-        r##"error: services.x.group_add items must be unique: `a` is repeated
+",
+        r"error: services.x.group_add items must be unique: `a` is repeated
  --> compose.yaml:4:20
   |
 4 |     group_add: [a, a]
   |                 -  ^
   |                 |
   |                 first listed here
-"##,
+",
     ),
     (
         "variable",
-        r##"services:
+        r#"services:
   x:
     image: "${IMAGE:?say which}"
     command: "${"
-"##,
-        r##"error: error while interpolating services.x.image: required variable IMAGE is missing a value: say which
+"#,
+        r#"error: error while interpolating services.x.image: required variable IMAGE is missing a value: say which
  --> compose.yaml:3:13
   |
 3 |     image: "${IMAGE:?say which}"
@@ -574,44 +574,44 @@ error: invalid interpolation format for services.x.command
   |               ^^
   |
   = help: you may need to escape any $ with another $
-"##,
+"#,
     ),
     (
         "project name",
-        r##"name: "..."
+        r#"name: "..."
 services: {}
-"##,
-        r##"error: project name must not be empty
+"#,
+        r#"error: project name must not be empty
  --> compose.yaml:1:7
   |
 1 | name: "..."
   |       ^^^^^
-"##,
+"#,
     ),
     (
         "external and driver",
-        r##"services: {}
+        r"services: {}
 volumes:
   v: {external: true, driver: local}
-"##,
-        r##"error: volumes.v: conflicting parameters "external" and "driver" specified
+",
+        r#"error: volumes.v: conflicting parameters "external" and "driver" specified
  --> compose.yaml:3:23
   |
 3 |   v: {external: true, driver: local}
   |                       ^^^^^^
-"##,
+"#,
     ),
     (
         "remote include",
-        r##"include: ["https://example.com/a.git"]
+        r#"include: ["https://example.com/a.git"]
 services: {}
-"##,
-        r##"error: include: `https://example.com/a.git` is fetched from elsewhere: not supported yet
+"#,
+        r#"error: include: `https://example.com/a.git` is fetched from elsewhere: not supported yet
  --> compose.yaml:1:11
   |
 1 | include: ["https://example.com/a.git"]
   |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^
-"##,
+"#,
     ),
 ];
 

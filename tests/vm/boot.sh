@@ -7,7 +7,7 @@
 #   @next   all cases were run; the machine goes down by itself
 #   @cut    the same, but the power is to be cut at once: QEMU is killed
 #
-# Exit code: 0 every case passed, 1 one failed or the machine ended otherwise. ONLY: see run.sh.
+# Exit code: 0 every case passed, 1 one failed, 2 the machine ended otherwise. ONLY: see run.sh.
 set -euo pipefail
 image=$1 disk=$2 payload=$3 phase=$4 console=$5
 silence=${STACK_VM_SILENCE:-900} # seconds without a word before the machine is given up
@@ -24,12 +24,13 @@ coproc machine {
 # Both are unset when the process ends.
 # shellcheck disable=SC2154 # coproc sets it
 pid=$machine_PID
+disown "$pid" # its end is no news
 exec {words}<&"${machine[0]}"
 trap 'kill -9 "$pid" 2>/dev/null || true' EXIT
 
 failed=0 ended='' status=0
 while :; do
-  read -r -t "$silence" -u "$words" line || { status=$?; break; }
+  IFS= read -r -t "$silence" -u "$words" line || { status=$?; break; }
   line=${line%$'\r'}
   case $line in
     @next) ended='next' ;;
@@ -50,6 +51,6 @@ fi
 if [ -z "$ended" ]; then
   echo "FAILED: the machine did not come to the end of $phase; the end of its console:"
   tail -n 40 "$console"
-  exit 1
+  exit 2
 fi
 [ "$failed" = 0 ]

@@ -87,16 +87,16 @@ impl LinuxHost<'_> {
         }
         let net = &self.engine.net;
         let sandbox = annotations.sandbox(record.id.as_str());
-        let reserved = match self.reserved.borrow_mut().remove(&config.name) {
-            Some(reserved) => reserved,
-            None => {
-                let service = config.labels.get(naming::SERVICE);
-                self.engine.reserve_for(
-                    &config.name,
-                    service.map_or("", String::as_str),
-                    &annotations.ports,
-                )?
-            }
+        let taken = self.reserved.borrow_mut().remove(&config.name);
+        let reserved = if let Some(reserved) = taken {
+            reserved
+        } else {
+            let service = config.labels.get(naming::SERVICE);
+            self.engine.reserve_for(
+                &config.name,
+                service.map_or("", String::as_str),
+                &annotations.ports,
+            )?
         };
         let leases = self.lease(&sandbox)?;
         let netns = netns::create()?;

@@ -83,10 +83,21 @@ fn hierarchies_are_read_from_mountinfo() {
 
 #[test]
 fn limits_hold_and_everything_in_a_group_is_killed() {
-    let mut sandbox = Sandbox::new(
-        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max \
-         /sys/fs/cgroup/cpu/cpu.cfs_quota_us; sleep 1000 & sleep 1000 & echo ready; wait",
-    );
+    // As the container sees them, on a v1 or hybrid host and on one with v2 alone.
+    let (files, expected) = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        (
+            "memory.max pids.max cpu.max",
+            "67108864\n10\n50000 100000\nready\n",
+        )
+    } else {
+        (
+            "memory/memory.limit_in_bytes pids/pids.max cpu/cpu.cfs_quota_us",
+            "67108864\n10\n50000\nready\n",
+        )
+    };
+    let mut sandbox = Sandbox::new(&format!(
+        "cd /sys/fs/cgroup && cat {files}; sleep 1000 & sleep 1000 & echo ready; wait"
+    ));
     let resources = Resources {
         memory_bytes: Some(64 << 20),
         cpu_milli: Some(500),
@@ -110,7 +121,7 @@ fn limits_hold_and_everything_in_a_group_is_killed() {
         let read = rustix::io::read(&read, &mut buffer).unwrap();
         text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
     }
-    assert_eq!(text, "67108864\n10\n50000\nready\n");
+    assert_eq!(text, expected);
     assert_eq!(sandbox.cgroup.pids().unwrap().len(), 3);
     sandbox.cgroup.kill_all().unwrap();
     assert_eq!(

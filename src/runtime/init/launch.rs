@@ -51,7 +51,10 @@ pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, S
                 unified.as_ref().map(AsFd::as_fd),
             );
             match cloned.map_err(failed("clone"))? {
-                Cloned::Child => run_child(child, child_end, groups, launch.steps),
+                Cloned::Child => {
+                    drop(caller_end);
+                    run_child(child, child_end, groups, launch.steps)
+                }
                 Cloned::Parent { pid, pidfd } => {
                     drop((child, child_end));
                     Made { pid, pidfd }
@@ -59,7 +62,11 @@ pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, S
             }
         }
         _ => match clone::fork().map_err(failed("fork"))? {
-            Forked::Child(proof) => between(&proof, launch, child, (child_end, groups)),
+            Forked::Child(proof) => {
+                // Else the child, which inherits it, would never see its end.
+                drop(caller_end);
+                between(&proof, launch, child, (child_end, groups))
+            }
             Forked::Parent(between) => {
                 drop((child, child_end));
                 let made = receive_sibling(&caller_end, between)?;
@@ -133,7 +140,9 @@ fn between(
     (socket, groups): (ChildEnd, Vec<OwnedFd>),
 ) -> ! {
     let _guard = process::ExitOnDrop(2);
-    process::reset_signals();
+    // An interrupt from the terminal goes to the whole process group: between the clone and the message it would leave a child that
+    // waits for a caller who has never heard of it.
+    process::block_signals();
     match enter_and_clone(proof, launch) {
         Ok(Cloned::Child) => run_child(child, socket, groups, launch.steps),
         Ok(Cloned::Parent { pid, pidfd: _ }) => {

@@ -455,34 +455,6 @@ fn a_caller_without_threads_clones_directly() {
 }
 
 #[test]
-#[ignore = "prints times: run it alone"]
-fn time_of_a_start() {
-    let mut sandbox = Sandbox::new("");
-    sandbox.config.process.args = vec!["/bin/true".to_owned()];
-    let (_read, write) = pipe();
-    let stdio = Stdio::Pipes {
-        out: write.as_fd(),
-        err: write.as_fd(),
-        input: None,
-    };
-    in_private_mounts(|| {
-        let mut times: Vec<u128> = (0..100)
-            .map(|_| {
-                let begin = std::time::Instant::now();
-                let spawned = sandbox.start(stdio).unwrap();
-                let started = begin.elapsed();
-                crate::sys::pidfd::wait(spawned.pidfd.as_fd()).unwrap();
-                started.as_micros()
-            })
-            .collect();
-        times.sort_unstable();
-        // The harness would keep what a child prints to itself.
-        let text = format!("microseconds: min {} median {}\n", times[0], times[50]);
-        rustix::io::write(std::io::stderr(), text.as_bytes()).unwrap();
-    });
-}
-
-#[test]
 fn a_plan_is_a_list_of_steps() {
     let mut config = config("true");
     config.sysctls = [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into();

@@ -127,6 +127,12 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Gives back memory that a flood has needed.
+    pub(crate) fn rest(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(64 * 1024);
+    }
+
     /// Brings what was appended to the disk.
     pub fn sync(&self) -> Result<(), LogError> {
         self.file.sync_data().map_err(at("sync", &self.path))

@@ -17,15 +17,15 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 
 use crate::runtime::logs::{LogError, Position, Stream};
 
-/// Bytes moved at once.
-pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes moved at once: fewer cost more calls of the kernel than reading and writing alone would.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A part of this size is emptied as soon as it is copied.
 const MOST_BYTES: u64 = 256 * 1024;
@@ -69,8 +69,8 @@ impl Journal {
         };
         let (out, err, noted) = known.unwrap_or((0, 0, end));
         let mut journal = Self {
-            out: Part::open(directory.join("stdout.part"), out)?,
-            err: Part::open(directory.join("stderr.part"), err)?,
+            out: Part::open(&directory.join("stdout.part"), out)?,
+            err: Part::open(&directory.join("stderr.part"), err)?,
             note,
             noted,
         };
@@ -85,27 +85,25 @@ impl Journal {
         directory.join("copied").exists()
     }
 
-    /// Moves what is in the pipe, at most [`CHUNK_BYTES`]; returns whether there was anything.
-    pub(crate) fn take(&mut self, stream: Stream, pipe: BorrowedFd<'_>) -> Result<bool, LogError> {
+    /// Moves what is in the pipe, at most `most` bytes; returns whether there was anything.
+    pub(crate) fn take(
+        &mut self,
+        stream: Stream,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Result<bool, LogError> {
         let part = self.part(stream);
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         let mut end = part.moved;
         let moved = rustix::io::retry_on_intr(|| {
-            rustix::pipe::splice(
-                pipe,
-                None,
-                part.file.file(),
-                Some(&mut end),
-                CHUNK_BYTES,
-                flags,
-            )
+            rustix::pipe::splice(pipe, None, part.file.file(), Some(&mut end), most, flags)
         });
         let count = match moved {
             Ok(count) => count,
             Err(Errno::AGAIN) => 0,
             // A file system that is not spliced to: without that a kill between the two calls loses the chunk.
             Err(Errno::INVAL) => {
-                let mut bytes = vec![0_u8; CHUNK_BYTES];
+                let mut bytes = vec![0_u8; most];
                 match rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut bytes[..])) {
                     Ok(count) => {
                         let bytes = bytes.get(..count).unwrap_or_default();
@@ -193,9 +191,9 @@ impl Journal {
 }
 
 impl Part {
-    fn open(path: PathBuf, noted: u64) -> Result<Self, LogError> {
-        let file = open(&path)?;
-        let metadata = file.metadata().map_err(failed("read", &path))?;
+    fn open(path: &Path, noted: u64) -> Result<Self, LogError> {
+        let file = open(path)?;
+        let metadata = file.metadata().map_err(failed("read", path))?;
         let moved = metadata.len();
         Ok(Self {
             file,
@@ -299,7 +297,9 @@ mod tests {
         send("same\nsame\n");
         if killed != Killed::Before {
             let journal = &mut streams.journal;
-            journal.take(Stream::Stdout, out.as_fd()).unwrap();
+            journal
+                .take(Stream::Stdout, out.as_fd(), CHUNK_BYTES)
+                .unwrap();
             let mut bytes = Vec::new();
             let base = journal.pending(Stream::Stdout, &mut bytes).unwrap();
             if killed != Killed::Moved {

@@ -19,8 +19,14 @@ use crate::runtime::logs::{LogError, LogWriter, Position, Stream};
 use crate::runtime::monitor::journal::{CHUNK_BYTES, Journal};
 use crate::runtime::record::Timestamp;
 
-/// Chunks read from one stream before others have their turn.
-const CHUNKS: usize = 8;
+/// Chunks moved from one stream before others have their turn.
+const CHUNKS: usize = 2;
+
+/// Bytes moved at once where log files are small: the records of a chunk are in one file, and short lines make many.
+const SMALL_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Log files below this size are small.
+const SMALL_LOG_BYTES: u64 = 8 << 20;
 
 /// Room of a pipe, bytes: what a container can write while its monitor is busy or gone.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -55,6 +61,7 @@ pub struct Streams {
     pub(super) journal: Journal,
     directory: PathBuf,
     chunk: Vec<u8>,
+    chunk_bytes: usize,
     /// Whether what is read comes from a terminal, which puts a carriage return before each newline.
     returns: bool,
     ended: bool,
@@ -88,6 +95,7 @@ impl Streams {
             journal: Journal::open(directory, end)?,
             directory: directory.to_owned(),
             chunk: Vec::new(),
+            chunk_bytes: CHUNK_BYTES,
             returns: terminal,
             ended: false,
         })
@@ -104,6 +112,9 @@ impl Streams {
         let process = &config.process;
         let kinds = (process.stdin_open, process.tty);
         let mut streams = Self::open(directory, kinds, log.position())?;
+        if (1..SMALL_LOG_BYTES).contains(&config.log.max_size_bytes) {
+            streams.chunk_bytes = SMALL_CHUNK_BYTES;
+        }
         streams.retry(&mut log)?;
         log.finish_record()?;
         Ok((streams, log))
@@ -153,8 +164,11 @@ impl Streams {
                 Stream::Stdout => &self.out,
                 Stream::Stderr => &self.err,
             };
-            if !self.journal.take(stream, pipe.as_fd())? {
+            if !self.journal.take(stream, pipe.as_fd(), self.chunk_bytes)? {
                 self.journal.rest(stream)?;
+                // What a flood has needed.
+                self.chunk.shrink_to(SMALL_CHUNK_BYTES);
+                log.rest();
                 return Ok(false);
             }
             self.write(stream, log)?;

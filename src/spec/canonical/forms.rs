@@ -439,8 +439,6 @@ impl Canonicalizer<'_> {
     }
 
     fn host_line(&mut self, span: Span, host: &str, address: &str, hosts: &mut Vec<Arc<Node>>) {
-        let host = host.trim();
-        let address = address.trim();
         let bare = address
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))

@@ -388,7 +388,7 @@ impl<'a> Canonicalizer<'a> {
                 if entry.value.is_null() {
                     return Some(bare_value(&entry.value, bare));
                 }
-                match scalar_text(&entry.value) {
+                match scalar_text(&entry.value).filter(|_| !is_infinite(&entry.value)) {
                     Some(_) if entry.value.as_str().is_some() => Some(Arc::clone(&entry.value)),
                     Some(text) => Some(text_node(&entry.value, text)),
                     None => this.must_be(&entry.value, "a boolean, null, number or string"),
@@ -554,20 +554,32 @@ impl<'a> Canonicalizer<'a> {
     }
 
     fn duration(&mut self, node: &Arc<Node>) -> Canonical {
-        let duration = node.as_str().map(units::parse_duration);
-        let Some(Some(duration)) = duration else {
+        let Some(text) = node.as_str() else {
             let place = self.place();
-            let message = match (duration, node.as_str()) {
-                (_, Some(text)) => format!("{place}: invalid duration `{text}`"),
-                _ => format!("{place} must be a string"),
-            };
             self.diagnostics.push(
-                Diagnostic::error(node.span, message)
+                Diagnostic::error(node.span, format!("{place} must be a string"))
                     .hint("write a number with a unit, such as 30s or 1m30s"),
             );
             return None;
         };
-        Some(text_node(node, units::format_duration(duration)))
+        // A negative one is refused only where it is used.
+        let (sign, digits) = match text.strip_prefix('-') {
+            Some(digits) => ("-", digits),
+            None => ("", text),
+        };
+        let Some(duration) = units::parse_duration(digits) else {
+            let place = self.place();
+            self.diagnostics.push(
+                Diagnostic::error(node.span, format!("{place}: invalid duration `{text}`"))
+                    .hint("write a number with a unit, such as 30s or 1m30s"),
+            );
+            return None;
+        };
+        let sign = if duration.is_zero() { "" } else { sign };
+        Some(text_node(
+            node,
+            format!("{sign}{}", units::format_duration(duration)),
+        ))
     }
 
     fn mode(&mut self, node: &Arc<Node>) -> Canonical {
@@ -642,6 +654,11 @@ fn without_repeats(node: Arc<Node>, shape: &Shape) -> Arc<Node> {
         }
         _ => node,
     }
+}
+
+/// Whether a number is none that JSON has a word for.
+fn is_infinite(node: &Node) -> bool {
+    matches!(node.value, Value::Float(value) if !value.is_finite())
 }
 
 /// Returns the whole number that `value` is.

@@ -26,7 +26,12 @@ pub(crate) fn parse(text: &str) -> Result<MountSpec<'_>, &'static str> {
     if text.is_empty() {
         return Err("empty volume");
     }
-    let parts = sections(text);
+    // Two characters are a target, whatever they are.
+    let parts = if text.len() <= 2 {
+        vec![text]
+    } else {
+        sections(text)
+    };
     if parts.iter().any(|part| part.is_empty()) {
         return Err("empty section between colons");
     }
@@ -45,7 +50,7 @@ pub(crate) fn parse(text: &str) -> Result<MountSpec<'_>, &'static str> {
         match option {
             "ro" => spec.read_only = true,
             "rw" => spec.read_only = false,
-            "nocopy" | "volume-nocopy" => spec.no_copy = true,
+            "nocopy" => spec.no_copy = true,
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
                 spec.propagation = Some(option);
             }
@@ -130,7 +135,14 @@ mod tests {
             ("x:/b", Ok(named("x", "/b"))),
             ("", Err("empty volume")),
             (":/b", Err("empty section between colons")),
-            ("a:", Err("empty section between colons")),
+            ("ab:", Err("empty section between colons")),
+            (
+                "::",
+                Ok(MountSpec {
+                    target: "::",
+                    ..MountSpec::default()
+                }),
+            ),
             ("a::ro", Err("empty section between colons")),
             ("a:/b:ro:x", Err("too many colons")),
         ];

@@ -20,9 +20,8 @@ impl PathBase<'_> {
             return text.to_owned();
         }
         match (text.strip_prefix('~'), self.home) {
-            (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
-                clean(&format!("{home}{rest}"))
-            }
+            // Whoever follows it, as Docker Compose does: nobody's home is looked up.
+            (Some(rest), Some(home)) => clean(&format!("{home}/{rest}")),
             _ if text.starts_with('/') => text.to_owned(),
             _ => clean(&format!("{}/{text}", self.directory.display())),
         }
@@ -97,7 +96,7 @@ mod tests {
             ("/abs/../x/", "/abs/../x/"),
             ("~", "/home/user"),
             ("~/x", "/home/user/x"),
-            ("~user/x", "/project/sub/~user/x"),
+            ("~user/x", "/home/user/user/x"),
             ("", "/project/sub"),
         ];
         for (text, expected) in rows {

@@ -3,6 +3,7 @@
 //! The tree is canonical: a field that is there has its type. What can still be wrong is the grammar of some texts that
 //! Docker Compose reads only when it creates containers, and what is valid but not supported here: both are obstacles.
 
+mod image;
 mod resources;
 mod service;
 

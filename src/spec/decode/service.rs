@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    Decoder, boolean, entries, integer, items, mapping, number, span_at, text, text_map, texts,
+    Decoder, boolean, entries, image, integer, items, mapping, number, span_at, text, text_map,
+    texts,
 };
 use crate::spec::canonical::ports;
 use crate::spec::diagnostic::Diagnostic;
@@ -55,7 +56,7 @@ impl Decoder<'_> {
         Service {
             span: entry.key_span,
             places: places(node),
-            image: text(node, "image"),
+            image: self.image(node, &place),
             build: node.get("build").map(build),
             pull_policy: self.pull_policy(node, &place),
             platform: text(node, "platform"),
@@ -109,6 +110,17 @@ impl Decoder<'_> {
             profiles: texts(node, "profiles"),
             watch: self.watch(node),
         }
+    }
+
+    fn image(&mut self, node: &Node, place: &str) -> Option<String> {
+        let image = text(node, "image")?;
+        if let Some(fault) = image::fault(&image).filter(|_| !image.is_empty()) {
+            self.error(
+                span_at(node, "image"),
+                format!("{place}.image: invalid reference format: `{image}`: {fault}"),
+            );
+        }
+        Some(image)
     }
 
     /// Reads the variables; a name with `=` in it would name another one.

@@ -336,10 +336,9 @@ impl Explainer<'_> {
                 Kind::Written
             }
         };
-        if let (NameFrom::Environment, Some(scope)) = (self.trace.name, self.trace.scopes.first()) {
-            if let Some(place) = scope.places.get(NAME_VARIABLE) {
-                leaf.place = Some(*place);
-            }
+        if self.trace.name == NameFrom::Environment {
+            let scope = self.trace.scopes.first();
+            leaf.place = scope.and_then(|scope| scope.places.get(NAME_VARIABLE).copied());
         }
     }
 

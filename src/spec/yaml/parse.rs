@@ -295,14 +295,17 @@ struct Keys(Vec<Option<Arc<str>>>);
 
 impl Keys {
     /// A power of two.
-    const SLOTS: usize = 1024;
+    const SLOTS: u16 = 1024;
 
     fn get(&mut self, text: &str) -> Arc<str> {
         // FNV-1a; a key whose slot another one took is only not shared.
         let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        let slot = &mut self.0[hash as usize & (Self::SLOTS - 1)];
+        let index = usize::try_from(hash % u64::from(Self::SLOTS)).unwrap_or_default();
+        let Some(slot) = self.0.get_mut(index) else {
+            return text.into();
+        };
         match slot {
             Some(known) if **known == *text => Arc::clone(known),
             _ => Arc::clone(slot.insert(text.into())),
@@ -318,7 +321,7 @@ impl<'a> Builder<'a> {
             frames: Vec::new(),
             anchors: BTreeMap::new(),
             aliased: 0,
-            keys: Keys(vec![None; Keys::SLOTS]),
+            keys: Keys(vec![None; Keys::SLOTS.into()]),
             documents: Vec::new(),
         }
     }

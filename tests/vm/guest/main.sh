@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # main.sh: runs the cases of this boot one after the other and says how each ended; see boot.sh for its last word.
 #
-# A case is a bash script of its own: exit code 0 passes. It has `# limit: N` seconds (120), and its output is shown if it fails.
+# A case is a bash script of its own: exit code 0 passes. It has `# limit: N` seconds (400), and its output is shown if it fails.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 exec >/dev/ttyS1 2>&1 </dev/null
@@ -19,7 +19,7 @@ for script in "$here/$phase"/*.sh; do
   [[ $name == $only ]] || continue
   limit=$(sed -n 's/^# limit: //p' "$script")
   began=$SECONDS
-  timeout -k 10 "${limit:-120}" bash "$script" >"$log" 2>&1
+  timeout -k 10 "${limit:-400}" bash "$script" >"$log" 2>&1
   code=$?
   if [ "$code" = 0 ]; then
     printf 'ok      %s (%s s)\n' "$name" "$((SECONDS - began))"

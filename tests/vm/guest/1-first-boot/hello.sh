@@ -3,7 +3,7 @@
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 note "$(uname -r), $(stat -f -c %T /sys/fs/cgroup) on /sys/fs/cgroup, systemd $(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')"
-import_busybox
+IMAGES=busybox:latest "$top/examples/base-images.sh" "$top/stack" --root "$root"
 cd "$top/examples/stacks/hello"
 began=$(date +%s%3N)
 stack up -d
