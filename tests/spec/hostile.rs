@@ -107,11 +107,11 @@ fn what_go_yaml_refuses_is_refused_with_a_place() {
     let rows = [
         (
             "services: {a: {image: x, labels: {2001-01-01: x}}}",
-            "1:34: error: non-string key in services.a.labels: 2001-01-01",
+            "1:35: error: non-string key in services.a.labels: 2001-01-01",
         ),
         (
             "services: {a: {image: x, labels: {[a]: x}}}",
-            "1:34: error: a key must be a string",
+            "1:35: error: a key must be a string",
         ),
         (
             "services: {a: {image: x, labels: {k: !!int abc}}}",
