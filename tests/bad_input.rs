@@ -376,7 +376,7 @@ fn failures_name_the_place_of_the_file_that_asked_for_it() {
             "image: 'a b'",
             "",
             "4:12",
-            "pull image a b: invalid reference format: `a b`",
+            "services.web.image: invalid reference format: `a b`",
             1,
         ),
         (

@@ -6,6 +6,7 @@ use super::{Input, LowerError};
 use crate::images::manifest::RunConfig;
 use crate::runtime::config::{Process, Rlimit, Seccomp};
 use crate::runtime::init::capabilities;
+use crate::runtime::init::steps::is_limit;
 use crate::spec::model::service::Service;
 
 /// `PATH` where neither the image nor the file sets one, as Docker's.
@@ -142,6 +143,10 @@ fn rlimits(service: &Service) -> Result<Vec<Rlimit>, LowerError> {
         }),
     };
     let limits = service.ulimits.iter().map(|(name, limit)| {
+        if !is_limit(name) {
+            let problem = format!("limit `{name}` is not known");
+            return Err(LowerError::new(&format!("ulimits.{name}"), problem));
+        }
         let (soft, hard) = (value(name, limit.soft)?, value(name, limit.hard)?);
         if soft > hard {
             let problem = "the soft limit must not be above the hard limit";

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::runtime::config::{ContainerId, Rlimit};
 use crate::sys::mount::{Attributes, Depth};
 
-pub(crate) use crate::runtime::init::steps::plan::{plan, plan_exec};
+pub(crate) use crate::runtime::init::steps::plan::{is_limit, plan, plan_exec};
 
 /// Facts about the host that decisions need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -135,6 +135,11 @@ fn process(
     Ok(())
 }
 
+/// Tells whether the kernel has a limit of this name: `nofile`.
+pub(crate) fn is_limit(name: &str) -> bool {
+    limit_number(name).is_some()
+}
+
 /// The kernel's number of a limit (`man 2 setrlimit`).
 fn limit_number(name: &str) -> Option<u32> {
     let names = [
