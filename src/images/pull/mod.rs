@@ -244,7 +244,7 @@ impl Pull<'_> {
     /// Whether the layer is unpacked and this blob of it is kept.
     fn is_here(&self, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, StoreError> {
         let record = self.store.layer(diff_id)?;
-        Ok(record.is_some_and(|record| record.blobs.iter().any(|b| b.digest == descriptor.digest)))
+        Ok(record.is_some_and(|record| record.has_blob(&descriptor.digest)))
     }
 
     fn failed(&self, source: RegistryError) -> ImageError {
