@@ -322,9 +322,9 @@ impl Pull<'_> {
             layer: descriptor.digest.to_string(),
             source,
         };
-        let packed = outcome.packed.map_err(|source| {
+        let packed = outcome.packed.map_err(|error| {
             let path = staging.directory().join("blob");
-            StoreError::io("write the download", &path)(source)
+            StoreError::io("write the download", &path)(error.into_io())
         })?;
         check_digest("layer", endpoint, &descriptor.digest, &packed.digest)
             .and_then(|()| check_size("layer", endpoint, descriptor, packed.size_bytes))
