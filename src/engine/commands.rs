@@ -195,8 +195,15 @@ impl Engine {
         {
             self.prune_logs(&stack.name, events);
         }
-        self.runtime.sync()?;
-        applied
+        let synced = self.runtime.sync().map_err(EngineError::from);
+        if let (Err(_), Err(error)) = (&applied, &synced) {
+            // The first failure is the one to return.
+            events.emit(Event {
+                subject: Subject::Project(stack.name.to_string()),
+                kind: EventKind::Warning(chain(error)),
+            });
+        }
+        applied.and(synced)
     }
 
     /// Plans `down`, changes nothing.
@@ -834,6 +841,7 @@ impl Reserving<'_> {
         ports: &[PortConfig],
     ) -> Result<(), EngineError> {
         let mut held: Vec<Reserved> = Vec::new();
+        let mut is_awaited = false;
         for (index, port) in ports.iter().enumerate() {
             let (address, protocol, holder) = match ports::reserve(std::slice::from_ref(port)) {
                 Ok(more) => {
@@ -845,7 +853,10 @@ impl Reserving<'_> {
                     protocol,
                     holder,
                 }) => match self.holder(service, address, protocol)? {
-                    Some((id, _)) if self.stopped.contains(&id) => return Ok(()),
+                    Some((id, _)) if self.stopped.contains(&id) => {
+                        is_awaited = true;
+                        continue;
+                    }
                     Some((_, holder)) => (address, protocol, holder),
                     None => {
                         let holder = holder.map_or(PortHolder::Unknown, PortHolder::Process);
@@ -868,7 +879,8 @@ impl Reserving<'_> {
                 holder,
             });
         }
-        if !held.is_empty() {
+        // All or none: with one port to come free first, all are reserved at the start.
+        if !held.is_empty() && !is_awaited {
             self.reserved.insert(container.to_owned(), held);
         }
         Ok(())
