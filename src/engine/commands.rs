@@ -773,6 +773,10 @@ impl Engine {
             return several(messages);
         }
         self.runtime.finish_removals()?;
+        // Of containers whose removal was killed: nobody makes one while the instance is ours.
+        for holder in self.images.holders()? {
+            self.images.release(&holder)?;
+        }
         let mut removed = self.net.remove_network(step::BUILD_NETWORK).await;
         if let Err(errors) = &removed
             && let Some(NetError::InUse { holders, .. }) = errors.first()

@@ -16,7 +16,7 @@ use crate::plan::action::ContainerSpec;
 use crate::plan::observed::ContainerId;
 use crate::runtime::config as runtime;
 use crate::spec::model::Stack;
-use crate::spec::model::service::Service;
+use crate::spec::model::service::{NetworkMode, Service};
 use crate::spec::model::volume::{FileObject, MountSource};
 use crate::sys::atomic::Durability;
 use crate::sys::random;
@@ -64,11 +64,18 @@ impl LinuxHost<'_> {
         let paths = self.volume_paths(stack, service, image, spec, made)?;
         let annotations = annotations(stack, service, spec, &id, &paths, network_of);
         let network_owner = network_of.map(runtime_id).transpose()?;
+        let hostname = match service.network_mode {
+            Some(NetworkMode::Host) => {
+                let host = rustix::system::uname();
+                host.nodename().to_string_lossy().into_owned()
+            }
+            _ => id.short().to_owned(),
+        };
         let input = lower::Input {
             stack,
             service,
             name: &spec.name,
-            short_id: id.short(),
+            hostname: &hostname,
             labels: labels(image, spec),
             annotations: serde_json::to_value(&annotations)?,
             image: runtime::ImageUse {

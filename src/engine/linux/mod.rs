@@ -32,8 +32,8 @@ use crate::plan::action::{
     AnonymousVolumes, AwaitCondition, BuildImage, ContainerSpec, NetworkSpec, PullImage, VolumeSpec,
 };
 use crate::plan::observed::ContainerId;
-use crate::runtime::{RuntimeError, StopOptions};
 use crate::runtime::config as runtime;
+use crate::runtime::{RuntimeError, StopOptions};
 use crate::spec::model::Stack;
 use crate::sys::atomic::Durability;
 
