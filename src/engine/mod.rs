@@ -8,7 +8,7 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down`, [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), `boot`, [`logs`],
 //! [`exec`], [`watch`], `step` (builds), [`doors`] (hidden commands).
 
 pub mod annotations;
@@ -16,6 +16,7 @@ pub mod apply;
 mod blame;
 mod boot;
 pub mod cancel;
+mod cleanup;
 mod commands;
 #[cfg(test)]
 mod converge;
@@ -33,7 +34,9 @@ mod linux;
 pub mod logs;
 pub mod lower;
 mod observe;
+mod ports;
 mod project;
+mod recover;
 pub mod roots;
 pub mod source;
 mod step;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{LinuxHost, of_service, runtime_id};
 use crate::engine::annotations::Annotations;
+use crate::engine::apply::{ApplyError, StepFailure};
 use crate::engine::etc::Resolver;
 use crate::engine::event::{Event, EventKind, Subject};
 use crate::engine::host::{HostError, HostResult};
@@ -12,7 +13,8 @@ use crate::engine::lower::mounts::VolumePaths;
 use crate::engine::lower::{self, LowerError};
 use crate::engine::{chain, reason};
 use crate::images::Image;
-use crate::plan::action::ContainerSpec;
+use crate::plan::Plan;
+use crate::plan::action::{Action, ContainerSpec};
 use crate::plan::observed::ContainerId;
 use crate::runtime::config as runtime;
 use crate::spec::model::Stack;
@@ -34,14 +36,7 @@ impl LinuxHost<'_> {
         spec: &ContainerSpec,
         network_of: Option<&ContainerId>,
     ) -> HostResult<runtime::ContainerId> {
-        let stack = self.stack()?;
-        let service = stack
-            .services
-            .get(&spec.service)
-            .ok_or_else(|| format!("service `{}` is not in the file", spec.service))?;
-        let image = self.engine.images.find(&spec.image_id)?;
-        let image =
-            image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
+        let (stack, service, image) = self.asked(spec)?;
         make_bind_sources(service).map_err(|error| of_service(&spec.service, error))?;
         check_files(stack, service).map_err(|error| of_service(&spec.service, error))?;
         let mut made = Vec::new();
@@ -49,21 +44,79 @@ impl LinuxHost<'_> {
         created.map_err(|error| self.remove_volumes(&made, error))
     }
 
-    /// Makes a container of an image; notes the volumes that it makes for it.
-    fn create_of(
+    /// Fails with all that is wrong with the containers that `plan` makes, while nothing has been made.
+    pub(crate) fn check(&self, plan: &Plan) -> Result<(), ApplyError> {
+        let mut seen = BTreeSet::new();
+        let mut failures = Vec::new();
+        for step in &plan.steps {
+            if let Action::CreateContainer(spec) = &step.action
+                && seen.insert(&spec.service)
+                && let Err(source) = self.check_container(spec)
+            {
+                failures.push(StepFailure {
+                    step: step.id,
+                    action: Box::new(step.action.clone()),
+                    attempted: step.action.to_string(),
+                    source,
+                });
+            }
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(ApplyError::Failed { failures })
+        }
+    }
+
+    /// Lowers a container with stand-ins for what is only there once it is made.
+    fn check_container(&self, spec: &ContainerSpec) -> HostResult<()> {
+        let (stack, service, image) = self.asked(spec)?;
+        check_files(stack, service).map_err(|error| of_service(&spec.service, error))?;
+        let id = crate::runtime::random_id()?;
+        let volumes = self.engine.runtime.volumes();
+        let named = stack.volumes.iter();
+        let targets = lower::mounts::anonymous_targets(service, &image.config.config);
+        let shares = matches!(service.network_mode, Some(NetworkMode::Service(_)));
+        let pieces = Pieces {
+            annotations: serde_json::Value::Null,
+            volumes: VolumePaths {
+                named: named
+                    .map(|(key, volume)| (key.to_string(), volumes.data(&volume.name)))
+                    .collect(),
+                anonymous: targets
+                    .into_iter()
+                    .map(|target| (target.clone(), PathBuf::from(target)))
+                    .collect(),
+            },
+            contents: BTreeMap::new(),
+            network_owner: shares.then(|| id.clone()),
+        };
+        self.lower(spec, (stack, service), &image, &id, &pieces)?;
+        Ok(())
+    }
+
+    /// Finds the service and the image of a container that is to be made.
+    fn asked(&self, spec: &ContainerSpec) -> HostResult<(&Stack, &Service, Image)> {
+        let stack = self.stack()?;
+        let service = stack.services.get(&spec.service);
+        let service =
+            service.ok_or_else(|| format!("service `{}` is not in the file", spec.service))?;
+        let image = self.engine.images.find(&spec.image_id)?;
+        let image =
+            image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
+        Ok((stack, service, image))
+    }
+
+    /// Returns the whole configuration of a container.
+    fn lower(
         &self,
         spec: &ContainerSpec,
         (stack, service): (&Stack, &Service),
         image: &Image,
-        network_of: Option<&ContainerId>,
-        made: &mut Vec<String>,
-    ) -> HostResult<runtime::ContainerId> {
-        let seccomp_profile = read_seccomp_profile(stack, service)
-            .map_err(|error| of_service(&spec.service, error))?;
-        let id = crate::runtime::random_id()?;
-        let paths = self.volume_paths(stack, service, image, spec, made)?;
-        let annotations = annotations(stack, service, spec, &id, &paths, network_of);
-        let network_owner = network_of.map(runtime_id).transpose()?;
+        id: &runtime::ContainerId,
+        pieces: &Pieces,
+    ) -> HostResult<runtime::ContainerConfig> {
+        let of_service = |error| of_service(&spec.service, error);
         let hostname = match service.network_mode {
             Some(NetworkMode::Host) => {
                 let host = rustix::system::uname();
@@ -77,20 +130,41 @@ impl LinuxHost<'_> {
             name: &spec.name,
             hostname: &hostname,
             labels: labels(image, spec),
-            annotations: serde_json::to_value(&annotations)?,
+            annotations: pieces.annotations.clone(),
             image: runtime::ImageUse {
                 reference: spec.image.clone(),
                 id: image.id.to_string(),
                 layers: self.engine.images.layer_directories(image),
             },
             defaults: &image.config.config,
-            volumes: &paths.directories,
-            contents: &self.contents(stack, service, &spec.name),
-            seccomp_profile,
-            network_owner,
+            volumes: &pieces.volumes,
+            contents: &pieces.contents,
+            seccomp_profile: read_seccomp_profile(stack, service).map_err(of_service)?,
+            network_owner: pieces.network_owner.clone(),
             environment: &self.engine.environment,
         };
-        let config = lower::container(input).map_err(|error| of_service(&spec.service, error))?;
+        lower::container(input).map_err(of_service)
+    }
+
+    /// Makes a container of an image; notes the volumes that it makes for it.
+    fn create_of(
+        &self,
+        spec: &ContainerSpec,
+        (stack, service): (&Stack, &Service),
+        image: &Image,
+        network_of: Option<&ContainerId>,
+        made: &mut Vec<String>,
+    ) -> HostResult<runtime::ContainerId> {
+        let id = crate::runtime::random_id()?;
+        let paths = self.volume_paths(stack, service, image, spec, made)?;
+        let annotations = annotations(stack, service, spec, &id, &paths, network_of);
+        let pieces = Pieces {
+            annotations: serde_json::to_value(&annotations)?,
+            volumes: paths.directories,
+            contents: self.contents(stack, service, &spec.name),
+            network_owner: network_of.map(runtime_id).transpose()?,
+        };
+        let config = self.lower(spec, (stack, service), image, &id, &pieces)?;
         // The lease comes first: a layer without a container costs room, a container without its layers is lost.
         self.engine.images.lease(id.as_str(), image)?;
         if let Err(error) = self
@@ -230,6 +304,15 @@ fn read_text(path: &Path) -> Option<String> {
         .read_to_string(&mut text)
         .ok()?;
     Some(text)
+}
+
+/// What a container is lowered with beside its service and image.
+struct Pieces {
+    annotations: serde_json::Value,
+    volumes: VolumePaths,
+    /// Of files that are copied, by path.
+    contents: BTreeMap<PathBuf, String>,
+    network_owner: Option<runtime::ContainerId>,
 }
 
 /// Volumes of one container.

@@ -1,0 +1,178 @@
+//! What a killed process left is put right: monitors on their way, containers without one.
+
+use crate::engine::error::EngineError;
+use crate::engine::event::{Event, EventKind, EventSink, Subject};
+use crate::engine::step::BUILD_NETWORK;
+use crate::engine::{Engine, chain, readable};
+use crate::runtime::Adoption;
+use crate::runtime::record::Exit;
+use crate::runtime::status::{Container, Status, Watch};
+use crate::spec::names::ProjectName;
+
+impl Engine {
+    /// Puts right what a killed process left: adopts containers without a monitor, takes names and ports of ended ones
+    /// out of force.
+    pub(crate) async fn recover(
+        &self,
+        project: &ProjectName,
+        events: &dyn EventSink,
+    ) -> Result<(), EngineError> {
+        self.release_gone()?;
+        for container in self.of_project(project)? {
+            let container = self.await_monitor(container).await?;
+            self.await_start(&container).await?;
+            let name = &container.config().name;
+            let kind = match self.adopt(&container).await? {
+                Adopted::NotNeeded => continue,
+                Adopted::Runs => EventKind::Finished("Adopted"),
+                Adopted::HadEnded(exit) => EventKind::Warning(had_ended(name, exit)),
+            };
+            let subject = Subject::Container(name.clone());
+            events.emit(Event { subject, kind });
+        }
+        Ok(())
+    }
+
+    /// Gives back the names, ports and addresses of containers whose removal was killed before it came to them.
+    pub(super) fn release_gone(&self) -> Result<(), EngineError> {
+        // In this order: whatever holds something was a container before, so that one that is new is not taken for gone.
+        let holders = self.net.holders(BUILD_NETWORK)?;
+        let known = self.runtime.list()?;
+        let gone: Vec<&str> = holders
+            .iter()
+            .map(String::as_str)
+            .filter(|id| known.iter().all(|container| container.id().as_str() != *id))
+            .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let released = self.net.release(&gone);
+        self.net.forget(&gone)?;
+        released.map_err(|errors| EngineError::Several {
+            messages: errors.iter().map(|error| chain(error)).collect(),
+        })
+    }
+
+    /// Returns the container when no monitor of it is on its way that a killed command has started.
+    async fn await_monitor(&self, container: Container) -> Result<Container, EngineError> {
+        if matches!(container.watch, Watch::Alive { .. }) {
+            return Ok(container);
+        }
+        let Some(spawning) = self.runtime.spawning(container.id())? else {
+            return Ok(container);
+        };
+        let waited = tokio::task::spawn_blocking(|| spawning.finish()).await;
+        waited
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|source| EngineError::System {
+                attempted: format!("wait for the monitor of {}", container.id().short()),
+                source,
+            })?;
+        Ok(self.runtime.get(container.id())?)
+    }
+
+    /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more.
+    async fn await_start(&self, container: &Container) -> Result<(), EngineError> {
+        let failed = |source| EngineError::System {
+            attempted: format!("wait for the start of container {}", container.id().short()),
+            source,
+        };
+        let Some(monitor) = self.runtime.starting(container)? else {
+            return Ok(());
+        };
+        // Watched before it is looked at: a change in between is then not missed.
+        let mut changes = self.runtime.changes()?;
+        let monitor = match crate::sys::pidfd::open(monitor) {
+            Ok(monitor) => monitor,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        while self
+            .runtime
+            .starting(&self.runtime.get(container.id())?)?
+            .is_some()
+        {
+            tokio::select! {
+                changed = readable(&changes) => {
+                    changed.map_err(failed)?;
+                    changes.take().map_err(failed)?;
+                }
+                ended = readable(&monitor) => return ended.map_err(failed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a container whose monitor died a new one; does nothing for any other.
+    pub(crate) async fn adopt(&self, container: &Container) -> Result<Adopted, EngineError> {
+        if container.watch != Watch::Missing {
+            return Ok(Adopted::NotNeeded);
+        }
+        let id = container.id();
+        // Its ports were held by the dead monitor and its child; the same ones are taken again.
+        let published = self.net.published(id.as_str())?;
+        let sockets: Vec<_> = match crate::net::query::reserve_again(&published) {
+            Ok(reserved) => reserved
+                .into_iter()
+                .map(|reserved| reserved.socket)
+                .collect(),
+            Err(error) if matches!(container.status, Status::Running { .. }) => {
+                return Err(error.into());
+            }
+            Err(_) => Vec::new(),
+        };
+        let failed = |source| EngineError::System {
+            attempted: format!("adopt container {}", id.short()),
+            source,
+        };
+        let mut adoption = self.runtime.adopt(id, &sockets)?;
+        if let Adoption::Adopting(starting) = adoption {
+            readable(&starting).await.map_err(failed)?;
+            adoption = match starting.finish() {
+                Ok(_) => return Ok(Adopted::Runs),
+                // It ended after it was looked at: then there is nothing left to adopt.
+                Err(_) if self.runtime.get(id)?.pid().is_none() => self.runtime.adopt(id, &[])?,
+                Err(error) => return Err(failed(std::io::Error::other(chain(&error)))),
+            };
+        }
+        match adoption {
+            // What the plan does about its end is the plan's.
+            Adoption::Ended { exit, .. } => {
+                self.release(id)?;
+                Ok(Adopted::HadEnded(exit))
+            }
+            Adoption::NotNeeded | Adoption::Adopting(_) => Ok(Adopted::NotNeeded),
+        }
+    }
+
+    /// Takes names and ports of a container that has ended out of force.
+    fn release(&self, id: &crate::runtime::config::ContainerId) -> Result<(), EngineError> {
+        self.net
+            .release(&[id.as_str()])
+            .map_err(|errors| EngineError::Several {
+                messages: errors.iter().map(|error| chain(error)).collect(),
+            })
+    }
+}
+
+/// What became of a container whose monitor may have died.
+#[derive(Debug)]
+pub(crate) enum Adopted {
+    /// It has a monitor, or needs none.
+    NotNeeded,
+    /// It runs and has a new one.
+    Runs,
+    /// It had ended, which nobody saw.
+    HadEnded(Exit),
+}
+
+/// Says that a container has ended without anybody seeing it.
+fn had_ended(name: &str, exit: Exit) -> String {
+    let code = if exit.unknown {
+        "its exit code is unknown".to_owned()
+    } else {
+        format!("exit code {}", exit.code)
+    };
+    format!("container {name} had ended after its monitor was killed; {code}")
+}
