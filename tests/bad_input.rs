@@ -514,3 +514,60 @@ fn a_port_of_a_container_is_refused_by_its_name_before_anything_starts() {
     machine.ok("p", &["down", "-t", "0"]);
     machine.assert_clean();
 }
+
+#[test]
+fn a_port_held_by_others_is_said_before_a_container_is_stopped_for_its_own() {
+    let sleeping = |name: &str, ports: &str| {
+        format!(
+            "services: {{{name}: {{image: busybox, init: true, command: sleep infinity, ports: [{ports}]}}}}\n"
+        )
+    };
+    let machine = Machine::new();
+    machine.import_busybox();
+    machine.write("other/compose.yaml", &sleeping("web", "'8098:80'"));
+    machine.ok("other", &["up", "-d"]);
+    machine.write("p/compose.yaml", &sleeping("before", "'8097:80'"));
+    machine.ok("p", &["up", "-d"]);
+    let running = machine.ok("p", &["ps", "-q"]);
+    machine.write(
+        "p/compose.yaml",
+        &sleeping("after", "'8096:80', '8097:80', '8098:80'"),
+    );
+    let up = ["up", "-d", "--remove-orphans", "-t", "0"];
+    let ran = machine.run("p", &up);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.stderr.contains(
+            "host port 0.0.0.0:8098/tcp for container p-after-1 is in use by container other-web-1"
+        ),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(machine.ok("p", &["ps", "-q", "--orphans"]), running);
+    machine.ok("other", &["down", "-t", "0"]);
+    machine.ok("p", &up);
+    assert_eq!(machine.ok("p", &["ps", "--services"]), "after\n");
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn a_container_that_cannot_be_made_leaves_no_volume() {
+    let machine = Machine::new();
+    machine.import_busybox();
+    for (fault, expected) in [
+        ("security_opt: ['seccomp=./none.json']", "none.json"),
+        ("cap_add: [NOSUCH]", "`NOSUCH` is not a capability"),
+    ] {
+        machine.write(
+            "p/compose.yaml",
+            &format!("services:\n  web:\n    image: busybox\n    volumes: [/data]\n    {fault}\n"),
+        );
+        let ran = machine.run("p", &["up", "-d"]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+        assert_eq!(machine.ok("p", &["volumes", "-q"]), "", "{fault}");
+    }
+    machine.ok("p", &["down"]);
+    machine.assert_clean();
+}

@@ -195,8 +195,15 @@ impl Engine {
         {
             self.prune_logs(&stack.name, events);
         }
-        self.runtime.sync()?;
-        applied
+        let synced = self.runtime.sync().map_err(EngineError::from);
+        if let (Err(_), Err(error)) = (&applied, &synced) {
+            // The first failure is the one to return.
+            events.emit(Event {
+                subject: Subject::Project(stack.name.to_string()),
+                kind: EventKind::Warning(chain(error)),
+            });
+        }
+        applied.and(synced)
     }
 
     /// Plans `down`, changes nothing.
@@ -225,6 +232,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
+        let released = self.release_gone();
         let observed = self.observe(project, &BTreeSet::new())?;
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
@@ -242,7 +250,8 @@ impl Engine {
         self.prune_logs(project, events);
         let synced = self.runtime.sync().map_err(EngineError::from);
         // The first failure is the one to tell; none keeps the rest from being done.
-        applied.and(recorded).and(cleaned).and(swept).and(synced)
+        let removed = applied.and(released).and(recorded);
+        removed.and(cleaned).and(swept).and(synced)
     }
 
     /// Removes logs of containers that are gone beyond what is kept of them. What cannot be is a warning: all that was asked
@@ -607,6 +616,7 @@ impl Engine {
         project: &ProjectName,
         events: &dyn EventSink,
     ) -> Result<(), EngineError> {
+        self.release_gone()?;
         for container in self.of_project(project)? {
             let container = self.await_monitor(container).await?;
             self.await_start(&container).await?;
@@ -620,6 +630,26 @@ impl Engine {
             events.emit(Event { subject, kind });
         }
         Ok(())
+    }
+
+    /// Gives back the names, ports and addresses of containers whose removal was killed before it came to them.
+    fn release_gone(&self) -> Result<(), EngineError> {
+        // In this order: whatever holds something was a container before, so that one that is new is not taken for gone.
+        let holders = self.net.holders(step::BUILD_NETWORK)?;
+        let known = self.runtime.list()?;
+        let gone: Vec<&str> = holders
+            .iter()
+            .map(String::as_str)
+            .filter(|id| known.iter().all(|container| container.id().as_str() != *id))
+            .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let released = self.net.release(&gone);
+        self.net.forget(&gone)?;
+        released.map_err(|errors| EngineError::Several {
+            messages: errors.iter().map(|error| chain(error)).collect(),
+        })
     }
 
     /// Returns the container when no monitor of it is on its way that a killed command has started.
@@ -742,6 +772,11 @@ impl Engine {
         if !self.runtime.list()?.is_empty() {
             return several(messages);
         }
+        self.runtime.finish_removals()?;
+        // Of containers whose removal was killed: nobody makes one while the instance is ours.
+        for holder in self.images.holders()? {
+            self.images.release(&holder)?;
+        }
         let mut removed = self.net.remove_network(step::BUILD_NETWORK).await;
         if let Err(errors) = &removed
             && let Some(NetError::InUse { holders, .. }) = errors.first()
@@ -810,6 +845,7 @@ impl Reserving<'_> {
         ports: &[PortConfig],
     ) -> Result<(), EngineError> {
         let mut held: Vec<Reserved> = Vec::new();
+        let mut is_awaited = false;
         for (index, port) in ports.iter().enumerate() {
             let (address, protocol, holder) = match ports::reserve(std::slice::from_ref(port)) {
                 Ok(more) => {
@@ -821,7 +857,10 @@ impl Reserving<'_> {
                     protocol,
                     holder,
                 }) => match self.holder(service, address, protocol)? {
-                    Some((id, _)) if self.stopped.contains(&id) => return Ok(()),
+                    Some((id, _)) if self.stopped.contains(&id) => {
+                        is_awaited = true;
+                        continue;
+                    }
                     Some((_, holder)) => (address, protocol, holder),
                     None => {
                         let holder = holder.map_or(PortHolder::Unknown, PortHolder::Process);
@@ -844,7 +883,8 @@ impl Reserving<'_> {
                 holder,
             });
         }
-        if !held.is_empty() {
+        // All or none: with one port to come free first, all are reserved at the start.
+        if !held.is_empty() && !is_awaited {
             self.reserved.insert(container.to_owned(), held);
         }
         Ok(())

@@ -59,6 +59,19 @@ fn words_of(text: &str, keyword: &str) -> Vec<String> {
     }
 }
 
+/// Returns the addresses and names of a hosts file (`man 5 hosts`), without those that every such file has.
+pub fn entries(text: &str) -> Vec<(IpAddr, String)> {
+    let entry = |line: &str| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        let names: Vec<&str> = words
+            .filter(|name| *name != "localhost" && !name.starts_with("ip6-"))
+            .collect();
+        (!names.is_empty()).then(|| (address, names.join(" ")))
+    };
+    text.lines().filter_map(entry).collect()
+}
+
 /// Returns the lines of /etc/hosts after `localhost`: the container's own addresses, then `extra_hosts`, whose
 /// `host-gateway` stands for the host as the container reaches it.
 pub fn hosts(
@@ -123,6 +136,13 @@ mod tests {
             servers(&wrong),
             Err("dns: `dns.example` is not an address".to_owned())
         );
+    }
+
+    #[test]
+    fn entries_of_a_hosts_file_are_its_own_names() {
+        let text = "127.0.0.1 localhost\n::1\tip6-localhost ip6-loopback\n10.0.0.7 db db.example # the old one\n# 10.0.0.8 no\nx y\n";
+        let expected = [("10.0.0.7".parse().unwrap(), "db db.example".to_owned())];
+        assert_eq!(entries(text), expected);
     }
 
     #[test]

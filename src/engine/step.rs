@@ -108,6 +108,8 @@ impl<'a> RuntimeSteps<'a> {
         // First: it says what there is to be taken apart.
         fs_err::create_dir_all(&scene.directory)?;
         let (limits, devices) = (Resources::default(), DeviceAccess::Default);
+        // Also where only a part of it can be made.
+        scene.cgroup = Some(self.cgroups.existing(scene.id.as_str()));
         scene.cgroup = Some(self.cgroups.create(scene.id.as_str(), &limits, devices)?);
         let attached = scene.attach(self.resolver.is_forwarded).await;
         attached.map_err(|error| chain(&*error))?;
@@ -300,49 +302,70 @@ fn serve_names(config: &SidecarConfig, netns: BorrowedFd<'_>) -> HostResult<Owne
 impl Drop for Scene<'_> {
     fn drop(&mut self) {
         // Nobody is left to tell: what stays is found and removed by the next command that tears down.
+        let mut is_gone = true;
         if let Some(cgroup) = &self.cgroup {
-            let _killed = cgroup.kill_all();
-            let _removed = cgroup.remove();
+            is_gone &= cgroup.kill_all().and_then(|()| cgroup.remove()).is_ok();
         }
         if let Some(names) = &self.names {
             let _killed = pidfd::signal(names.as_fd(), libc::SIGKILL);
             let _reaped = pidfd::wait(names.as_fd());
         }
-        if self.netns.take().is_some() {
-            let _forgotten = self.engine.net.forget(&[self.id.as_str()]);
+        drop(self.netns.take());
+        // Its addresses are leased before it has a namespace.
+        is_gone &= self.engine.net.forget(&[self.id.as_str()]).is_ok();
+        // By its directory the rest is found.
+        if is_gone {
+            let _removed = fs_err::remove_dir_all(&self.directory);
         }
-        let _removed = fs_err::remove_dir_all(&self.directory);
     }
 }
 
 /// Takes apart the steps of builds that were killed; returns what could not be. No build may be running.
 pub(crate) fn sweep(engine: &Engine) -> Vec<String> {
-    let top = engine.roots.run.join(STEPS);
-    let entries = match fs_err::read_dir(&top) {
+    sweep_directories(&engine.roots.run.join(STEPS), |id| take_apart(engine, id))
+}
+
+/// Removes each directory of `top` whose step `take_apart` has nothing to say about any more; returns what it said else, and
+/// why directories could not be removed.
+fn sweep_directories(top: &Path, mut take_apart: impl FnMut(&str) -> Vec<String>) -> Vec<String> {
+    let entries = match fs_err::read_dir(top) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => return vec![error.to_string()],
     };
     let mut messages = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let id = name.to_string_lossy();
-        let cgroups = Cgroups::detect(engine.instance.as_str());
-        let ended = cgroups.and_then(|cgroups| {
-            let group = cgroups.existing(&id);
-            group.kill_all()?;
-            group.remove()
-        });
-        messages.extend(ended.err().map(|error| chain(&error)));
-        let released = engine.net.release(&[&*id]).err().unwrap_or_default();
-        messages.extend(released.iter().map(|error| chain(error)));
-        messages.extend(engine.net.forget(&[&*id]).err().map(|error| chain(&error)));
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(error) => {
+                messages.push(error.to_string());
+                continue;
+            }
+        };
+        let id = path.file_name().unwrap_or_default().to_string_lossy();
+        let left = take_apart(&id);
         // Last: while anything is left of a step, its directory says so.
-        if messages.is_empty() {
-            let removed = fs_err::remove_dir_all(entry.path()).err();
+        if left.is_empty() {
+            let removed = fs_err::remove_dir_all(&path).err();
             messages.extend(removed.map(|error| error.to_string()));
         }
+        messages.extend(left);
     }
+    messages
+}
+
+/// Removes what one step put on the machine, its directory left out; returns what could not be.
+fn take_apart(engine: &Engine, id: &str) -> Vec<String> {
+    let cgroups = Cgroups::detect(engine.instance.as_str());
+    let ended = cgroups.and_then(|cgroups| {
+        let group = cgroups.existing(id);
+        group.kill_all()?;
+        group.remove()
+    });
+    let mut messages: Vec<String> = ended.err().map(|error| chain(&error)).into_iter().collect();
+    let released = engine.net.release(&[id]).err().unwrap_or_default();
+    messages.extend(released.iter().map(|error| chain(error)));
+    messages.extend(engine.net.forget(&[id]).err().map(|error| chain(&error)));
     messages
 }
 
@@ -430,6 +453,33 @@ fn without_loopback(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_that_stays_keeps_no_other() {
+        let top = tempfile::tempdir().unwrap();
+        for id in ["a", "b", "c", "d"] {
+            fs_err::create_dir_all(top.path().join(id).join("etc")).unwrap();
+        }
+        let mut asked = Vec::new();
+        let messages = sweep_directories(top.path(), |id| {
+            asked.push(id.to_owned());
+            // Whichever comes first is the one that stays.
+            let is_first = asked.len() == 1;
+            is_first
+                .then(|| format!("{id} is busy"))
+                .into_iter()
+                .collect()
+        });
+        let left = fs_err::read_dir(top.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(asked.len(), 4);
+        assert_eq!(left, [asked[0].as_str()]);
+        assert_eq!(messages, [format!("{} is busy", asked[0])]);
+        assert_eq!(
+            sweep_directories(&top.path().join("none"), |_| unreachable!()),
+            Vec::<String>::new()
+        );
+    }
 
     #[test]
     fn steps_never_need_the_hosts_loopback() {

@@ -9,7 +9,7 @@ use super::manifest::{
 use super::reference::Reference;
 use super::store::{Image, LayerRecord, Store, StoreError};
 use super::unpack::UnpackError;
-use super::unpack::pipeline::{Outcome, ReaderChunks, run};
+use super::unpack::pipeline::{Outcome, PackedError, ReaderChunks, run};
 
 /// A `--change`: a Dockerfile instruction applied to the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,8 +130,13 @@ pub(super) fn import(
     let outcome = run(ReaderChunks(reader), &mut blob, &staging.diff(), u64::MAX);
     let (packed, unpacked) = match outcome {
         Outcome {
-            packed: Err(error), ..
+            packed: Err(PackedError::Read(error)),
+            ..
         } => return Err(ImageError::Import(UnpackError::Read(error))),
+        Outcome {
+            packed: Err(PackedError::Write(error)),
+            ..
+        } => return Err(StoreError::io("write", &path)(error).into()),
         Outcome {
             packed: Ok(packed),
             unpacked,

@@ -109,6 +109,11 @@ impl Images {
         Ok(self.store.lease(holder, image)?)
     }
 
+    /// Returns who holds images.
+    pub fn holders(&self) -> Result<Vec<String>, ImageError> {
+        Ok(self.store.holders()?)
+    }
+
     /// Ends a lease, if there is one.
     pub fn release(&self, holder: &str) -> Result<(), ImageError> {
         Ok(self.store.release(holder)?)

@@ -1,6 +1,6 @@
 //! What is in force for one container, read back from the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::net::Net;
@@ -17,6 +17,18 @@ impl Net {
             .publication(id)?
             .map(|publication| publication.ports)
             .unwrap_or_default())
+    }
+
+    /// Returns the ids that hold an address in a network other than `except`, or have ports or names in force.
+    pub fn holders(&self, except: &str) -> Result<BTreeSet<String>, NetError> {
+        let publications = self.store.publications()?;
+        let mut found: BTreeSet<String> = publications.into_iter().map(|one| one.id).collect();
+        for record in self.store.networks()? {
+            if record.config.name != except {
+                found.extend(self.store.leases(&record.config.name)?.holders.into_keys());
+            }
+        }
+        Ok(found)
     }
 
     /// Returns the container's first address in each network that it holds one of.

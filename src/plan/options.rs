@@ -22,6 +22,8 @@ pub struct UpOptions {
     pub ignore_orphans: bool,
     /// Remove the project's networks that the file does not have (`apply`).
     pub prune_networks: bool,
+    /// Leave alone what has done its work: containers without a restart policy for it that ended with 0 (`apply`).
+    pub leave_completed: bool,
     /// Recreate, and do not take anonymous volumes over.
     pub renew_anonymous_volumes: bool,
     /// Number of containers by service, instead of the file's.

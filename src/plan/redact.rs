@@ -13,9 +13,6 @@ use super::fingerprint::Change;
 #[derive(Debug, Clone, Copy)]
 pub struct Changes<'a>(pub &'a [Change]);
 
-/// Changes shown before `and N more`.
-const SHOWN_CHANGES: usize = 4;
-
 /// Characters of a value shown before `…`.
 const SHOWN_CHARACTERS: usize = 60;
 
@@ -57,14 +54,11 @@ const SECRET_VALUES: &[&str] = &[
 
 impl fmt::Display for Changes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, change) in self.0.iter().take(SHOWN_CHANGES).enumerate() {
+        for (index, change) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{change}")?;
         }
-        match self.0.len().saturating_sub(SHOWN_CHANGES) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
+        Ok(())
     }
 }
 

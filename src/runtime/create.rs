@@ -134,9 +134,25 @@ impl Runtime {
         if self.swept.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
+        self.sweep()
+    }
+
+    /// Finishes what killed creations and removals left and no container is listed for.
+    pub fn finish_removals(&self) -> Result<(), RuntimeError> {
+        let _lock = self.lock_containers()?;
+        self.sweep()
+    }
+
+    fn sweep(&self) -> Result<(), RuntimeError> {
         for path in self.layout.leftovers()? {
             let mut errors = Vec::new();
             remove::tree(&path, &mut errors);
+            let name = path.file_name().and_then(|name| name.to_str());
+            let gone = name.and_then(|name| name.strip_prefix(".gone-"));
+            if let Some(id) = gone.and_then(ContainerId::new) {
+                remove::file(&self.layout.live(&id), &mut errors);
+                remove::tree(&self.layout.control(&id), &mut errors);
+            }
             // What cannot be removed now stays hidden, and is shown as being removed: `list`.
         }
         Ok(())

@@ -123,9 +123,11 @@ impl Runtime {
                 }
             }
         }
-        tree(&hidden, errors);
+        // The hidden directory last: while it is there, the next command knows that there is something to remove.
         file(&layout.live(id), errors);
         tree(&layout.control(id), errors);
+        tree(&hidden.join("gen"), errors);
+        tree(&hidden, errors);
         Ok(())
     }
 

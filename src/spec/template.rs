@@ -11,6 +11,7 @@
 //! Any other `$` stays, but `${` that is none of these is an error.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// How deep templates may lie in each other.
@@ -68,43 +69,76 @@ pub(crate) struct Use<'a> {
 
 /// Returns the variables that `text` names, those within the braces of others left out; what is no template names none.
 pub(crate) fn uses(text: &str) -> Vec<Use<'_>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(dollar) = text[at..].find('$') {
-        let start = at + dollar;
-        let after = &text[start + 1..];
-        let length = name_length(after);
-        at = start + 1 + length.max(usize::from(after.starts_with('$')));
-        if length > 0 {
-            found.push(Use {
-                name: &after[..length],
-                at: start..at,
-                operator: None,
-                argument: "",
-                argument_at: at,
-            });
-        } else if after.starts_with('{')
-            && let Some(close) = closing_brace(after)
-            && let Some(braced) = Braced::parse(&after[1..close])
-        {
-            at = start + close + 2;
-            found.push(Use {
-                name: braced.name,
-                at: start..at,
-                operator: braced
-                    .operator
-                    .map(|(operator, colon)| (char::from(operator), colon)),
-                argument: braced.argument,
-                argument_at: at - 1 - braced.argument.len(),
-            });
+    Uses::of(text).collect()
+}
+
+/// Finds the variables of a text one by one, in a time that grows with the text's length only.
+struct Uses<'a> {
+    text: &'a str,
+    /// Where to go on.
+    at: usize,
+    /// Where the braces of the text are closed, by where they open; once that is asked for.
+    closed: Option<HashMap<usize, usize>>,
+}
+
+impl<'a> Uses<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            text,
+            at: 0,
+            closed: None,
         }
     }
-    found
+
+    /// Returns where the brace that opens at `open` is closed.
+    fn close(&mut self, open: usize) -> Option<usize> {
+        let closed = self.closed.get_or_insert_with(|| closed_braces(self.text));
+        closed.get(&open).copied()
+    }
+}
+
+impl<'a> Iterator for Uses<'a> {
+    type Item = Use<'a>;
+
+    fn next(&mut self) -> Option<Use<'a>> {
+        let text = self.text;
+        while let Some(dollar) = text[self.at..].find('$') {
+            let start = self.at + dollar;
+            let after = &text[start + 1..];
+            let length = name_length(after);
+            self.at = start + 1 + length.max(usize::from(after.starts_with('$')));
+            if length > 0 {
+                return Some(Use {
+                    name: &after[..length],
+                    at: start..self.at,
+                    operator: None,
+                    argument: "",
+                    argument_at: self.at,
+                });
+            }
+            if after.starts_with('{')
+                && let Some(close) = self.close(start + 1)
+                && let Some(braced) = Braced::parse(&text[start + 2..close])
+            {
+                self.at = close + 1;
+                return Some(Use {
+                    name: braced.name,
+                    at: start..self.at,
+                    operator: braced
+                        .operator
+                        .map(|(operator, colon)| (char::from(operator), colon)),
+                    argument: braced.argument,
+                    argument_at: close - braced.argument.len(),
+                });
+            }
+        }
+        None
+    }
 }
 
 /// Whether filling `text` in would come to a variable.
 pub(crate) fn names_variable(text: &str) -> bool {
-    text.contains('$') && !uses(text).is_empty()
+    Uses::of(text).next().is_some()
 }
 
 /// Fills `text` in; what that comes to may have `room` bytes.
@@ -202,6 +236,20 @@ fn name_length(text: &str) -> usize {
         .enumerate()
         .take_while(|&byte| is_name(byte))
         .count()
+}
+
+/// Returns where each brace of `text` is closed, by where it opens; those that are not are left out.
+fn closed_braces(text: &str) -> HashMap<usize, usize> {
+    let mut open = Vec::new();
+    let mut closed = HashMap::new();
+    for (at, b) in text.bytes().enumerate() {
+        match b {
+            b'{' => open.push(at),
+            b'}' => closed.extend(open.pop().map(|open| (open, at))),
+            _ => {}
+        }
+    }
+    closed
 }
 
 /// Returns where the brace that `text` starts with is closed.
@@ -366,6 +414,45 @@ mod tests {
                 expected,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn variables_are_found_with_their_places() {
+        let rows: [(&str, &[(&str, Range<usize>, &str)]); 7] = [
+            (
+                "a $FOO$$BAR ${BAR:-x}",
+                &[("FOO", 2..6, ""), ("BAR", 12..21, "x")],
+            ),
+            ("${A:-${B}}${C}", &[("A", 0..10, "${B}"), ("C", 10..14, "")]),
+            ("} ${A:-{}}", &[("A", 2..10, "{}")]),
+            ("${ ${A}", &[("A", 3..7, "")]),
+            ("${!${A}}", &[("A", 3..7, "")]),
+            ("${A", &[]),
+            ("$ $1 ${}", &[]),
+        ];
+        for (text, expected) in rows {
+            let found = uses(text);
+            let shown: Vec<_> = found
+                .iter()
+                .map(|one| (one.name, one.at.clone(), one.argument))
+                .collect();
+            assert_eq!(shown, expected, "{text}");
+            for one in &found {
+                let end = one.argument_at + one.argument.len();
+                assert_eq!(&text[one.argument_at..end], one.argument, "{text}");
+            }
+            assert_eq!(names_variable(text), !expected.is_empty(), "{text}");
+        }
+    }
+
+    /// Where each brace is looked for on its own, this does not end.
+    #[test]
+    fn a_million_braces_that_name_nothing_take_no_time() {
+        let count = 1 << 20;
+        for text in ["${".repeat(count), "${!".repeat(count) + &"}".repeat(count)] {
+            assert!(!names_variable(&text));
+            assert_eq!(uses(&text), []);
         }
     }
 

@@ -9,9 +9,12 @@ peer=${PEER:-}
 runs=${RUNS:-3}
 # /tmp, because the peers of a development machine see nothing else of it.
 work=$(mktemp -d /tmp/stack-bench.XXXXXX)
-# As installed: what is kept on the disk, live state in /run, which is memory. The peer's daemons do the same.
+# As installed: what is kept on the disk, live state in memory, as /run is (where it is not, /dev/shm). The peer's daemons
+# do the same.
 export STACK_ROOT=$work/root
-STACK_RUN=$(mktemp -d /run/stack-bench.XXXXXX)
+memory=/run
+[ "$(stat -f -c %T /run)" = tmpfs ] || memory=/dev/shm
+STACK_RUN=$(mktemp -d "$memory/stack-bench.XXXXXX")
 export STACK_RUN
 stack() { "$binary" "$@"; }
 cleanup() {

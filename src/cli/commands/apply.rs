@@ -300,6 +300,7 @@ impl Apply<'_> {
         Ok(UpOptions {
             remove_orphans: true,
             prune_networks: true,
+            leave_completed: true,
             build: if self.args.build || is_new {
                 BuildImages::Always
             } else {

@@ -7,16 +7,16 @@ use super::{LinuxHost, of_service, runtime_id};
 use crate::engine::annotations::Annotations;
 use crate::engine::etc::Resolver;
 use crate::engine::event::{Event, EventKind, Subject};
-use crate::engine::host::HostResult;
+use crate::engine::host::{HostError, HostResult};
 use crate::engine::lower::mounts::VolumePaths;
 use crate::engine::lower::{self, LowerError};
-use crate::engine::reason;
+use crate::engine::{chain, reason};
 use crate::images::Image;
 use crate::plan::action::ContainerSpec;
 use crate::plan::observed::ContainerId;
 use crate::runtime::config as runtime;
 use crate::spec::model::Stack;
-use crate::spec::model::service::Service;
+use crate::spec::model::service::{NetworkMode, Service};
 use crate::spec::model::volume::{FileObject, MountSource};
 use crate::sys::atomic::Durability;
 use crate::sys::random;
@@ -44,33 +44,55 @@ impl LinuxHost<'_> {
             image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
         make_bind_sources(service).map_err(|error| of_service(&spec.service, error))?;
         check_files(stack, service).map_err(|error| of_service(&spec.service, error))?;
+        let mut made = Vec::new();
+        let created = self.create_of(spec, (stack, service), &image, network_of, &mut made);
+        created.map_err(|error| self.remove_volumes(&made, error))
+    }
+
+    /// Makes a container of an image; notes the volumes that it makes for it.
+    fn create_of(
+        &self,
+        spec: &ContainerSpec,
+        (stack, service): (&Stack, &Service),
+        image: &Image,
+        network_of: Option<&ContainerId>,
+        made: &mut Vec<String>,
+    ) -> HostResult<runtime::ContainerId> {
+        let seccomp_profile = read_seccomp_profile(stack, service)
+            .map_err(|error| of_service(&spec.service, error))?;
         let id = crate::runtime::random_id()?;
-        let paths = self.volume_paths(stack, service, &image, spec)?;
+        let paths = self.volume_paths(stack, service, image, spec, made)?;
         let annotations = annotations(stack, service, spec, &id, &paths, network_of);
         let network_owner = network_of.map(runtime_id).transpose()?;
+        let hostname = match service.network_mode {
+            Some(NetworkMode::Host) => {
+                let host = rustix::system::uname();
+                host.nodename().to_string_lossy().into_owned()
+            }
+            _ => id.short().to_owned(),
+        };
         let input = lower::Input {
             stack,
             service,
             name: &spec.name,
-            short_id: id.short(),
-            labels: labels(&image, spec),
+            hostname: &hostname,
+            labels: labels(image, spec),
             annotations: serde_json::to_value(&annotations)?,
             image: runtime::ImageUse {
                 reference: spec.image.clone(),
                 id: image.id.to_string(),
-                layers: self.engine.images.layer_directories(&image),
+                layers: self.engine.images.layer_directories(image),
             },
             defaults: &image.config.config,
             volumes: &paths.directories,
             contents: &self.contents(stack, service, &spec.name),
-            seccomp_profile: read_seccomp_profile(stack, service)
-                .map_err(|error| of_service(&spec.service, error))?,
+            seccomp_profile,
             network_owner,
             environment: &self.engine.environment,
         };
         let config = lower::container(input).map_err(|error| of_service(&spec.service, error))?;
         // The lease comes first: a layer without a container costs room, a container without its layers is lost.
-        self.engine.images.lease(id.as_str(), &image)?;
+        self.engine.images.lease(id.as_str(), image)?;
         if let Err(error) = self
             .engine
             .runtime
@@ -121,13 +143,29 @@ impl LinuxHost<'_> {
         contents
     }
 
-    /// Finds the directories of the volumes that a container mounts; makes its anonymous ones.
+    /// Removes new volumes that came to nothing; returns why, and what stays.
+    fn remove_volumes(&self, names: &[String], error: HostError) -> HostError {
+        let volumes = self.engine.runtime.volumes();
+        let removed = names
+            .iter()
+            .map(|name| volumes.remove(name, Durability::Cached));
+        let left: Vec<String> = removed
+            .filter_map(|removed| Some(chain(&removed.err()?)))
+            .collect();
+        if left.is_empty() {
+            return error;
+        }
+        format!("{}; and then: {}", chain(&*error), left.join("; ")).into()
+    }
+
+    /// Finds the directories of the volumes that a container mounts; makes its anonymous ones, and notes those nobody has had.
     fn volume_paths(
         &self,
         stack: &Stack,
         service: &Service,
         image: &Image,
         spec: &ContainerSpec,
+        made: &mut Vec<String>,
     ) -> HostResult<Volumes> {
         let volumes = self.engine.runtime.volumes();
         let mut found = Volumes::default();
@@ -157,7 +195,11 @@ impl LinuxHost<'_> {
         for target in lower::mounts::anonymous_targets(service, &image.config.config) {
             let name = match spec.inherits.get(&target) {
                 Some(name) => name.clone(),
-                None => hex(&random::bytes::<32>()?),
+                None => {
+                    let name = hex(&random::bytes::<32>()?);
+                    made.push(name.clone());
+                    name
+                }
             };
             let mut labels = BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]);
             labels.insert(

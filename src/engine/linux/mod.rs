@@ -32,8 +32,8 @@ use crate::plan::action::{
     AnonymousVolumes, AwaitCondition, BuildImage, ContainerSpec, NetworkSpec, PullImage, VolumeSpec,
 };
 use crate::plan::observed::ContainerId;
-use crate::runtime::StopOptions;
 use crate::runtime::config as runtime;
+use crate::runtime::{RuntimeError, StopOptions};
 use crate::spec::model::Stack;
 use crate::sys::atomic::Durability;
 
@@ -236,7 +236,12 @@ impl LinuxHost<'_> {
             durability: Durability::Cached,
             releases: self.deferred.is_none(),
         };
-        let mut stopping = self.engine.runtime.stop(id, options)?;
+        let mut stopping = match self.engine.runtime.stop(id, options) {
+            Ok(stopping) => stopping,
+            // Removed, wholly or half, since it was observed: the removal that follows brings it to its end.
+            Err(RuntimeError::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         let ended = loop {
             if let Some(ended) = stopping.advance()? {
                 break ended;
@@ -302,7 +307,7 @@ impl LinuxHost<'_> {
                     .unwrap_or_default()
                     .anonymous_volumes
             }
-            Err(crate::runtime::RuntimeError::NotFound(_)) => BTreeMap::new(),
+            Err(RuntimeError::NotFound(_)) => BTreeMap::new(),
             Err(error) => {
                 errors.push(error.to_string());
                 BTreeMap::new()

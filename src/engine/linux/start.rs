@@ -150,16 +150,17 @@ impl LinuxHost<'_> {
                     .extend(etc::hosts(&[], "", None, &annotations.extra_hosts, None)?);
                 etc
             }
-            Namespace::Host | Namespace::Own => EtcFiles {
-                hosts: etc::hosts(
-                    &[IpAddr::from([127, 0, 1, 1])],
-                    &record.config.hostname,
-                    None,
-                    &annotations.extra_hosts,
-                    None,
-                )?,
-                resolv_conf: host.to_owned(),
-            },
+            Namespace::Host | Namespace::Own => {
+                let own = [IpAddr::from([127, 0, 1, 1])];
+                let name = &record.config.hostname;
+                let mut hosts = etc::hosts(&own, name, None, &annotations.extra_hosts, None)?;
+                // A host without the file knows no names by it.
+                hosts.extend(etc::entries(&read_host_resolver(Path::new("/etc/hosts"))?));
+                EtcFiles {
+                    hosts,
+                    resolv_conf: host.to_owned(),
+                }
+            }
         };
         Ok(Ready {
             netns: None,

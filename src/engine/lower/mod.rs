@@ -38,8 +38,8 @@ pub struct Input<'a> {
     pub service: &'a Service,
     /// The container's name on the machine.
     pub name: &'a str,
-    /// First 12 digits of its id: its host name where the file does not say.
-    pub short_id: &'a str,
+    /// Its host name where the file does not say: first 12 digits of its id, or the host's own in the host's network.
+    pub hostname: &'a str,
     /// Its labels, complete.
     pub labels: BTreeMap<String, String>,
     /// Opaque to the runtime.
@@ -86,7 +86,7 @@ pub fn container(input: Input<'_>) -> Result<ContainerConfig, LowerError> {
     let hostname = service
         .hostname
         .clone()
-        .unwrap_or_else(|| input.short_id.to_owned());
+        .unwrap_or_else(|| input.hostname.to_owned());
     let network = match (&service.network_mode, &input.network_owner) {
         (Some(NetworkMode::Host), _) => Namespace::Host,
         (Some(NetworkMode::Service(_)), Some(owner)) => Namespace::Container(owner.clone()),

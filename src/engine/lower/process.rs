@@ -109,12 +109,9 @@ fn capability_mask(service: &Service) -> Result<u64, LowerError> {
     }
     let mask_of = |field: &str, names: &[String]| {
         names.iter().try_fold(0, |mask, name| {
-            if name.eq_ignore_ascii_case("ALL") {
-                return Ok(capabilities::ALL);
-            }
-            let bit = capabilities::by_name(name)
+            let named = capabilities::by_name(name)
                 .ok_or_else(|| LowerError::new(field, format!("`{name}` is not a capability")))?;
-            Ok(mask | (1 << bit))
+            Ok(mask | named)
         })
     };
     let dropped = mask_of("cap_drop", &service.cap_drop)?;

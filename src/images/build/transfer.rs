@@ -16,8 +16,26 @@ use super::stage::{StageError, StageState};
 use super::tree::{Last, Tree};
 use super::{BuildEvent, StepLabel, archive, owner};
 
+/// Which of the two instructions it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keyword {
+    Copy,
+    /// Unpacks archives of the context.
+    Add,
+}
+
+impl Keyword {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Copy => "COPY",
+            Self::Add => "ADD",
+        }
+    }
+}
+
 /// A `COPY` or `ADD` with everything expanded.
 struct Expanded {
+    keyword: Keyword,
     sources: Vec<String>,
     documents: Vec<(String, String)>,
     destination: Destination,
@@ -33,8 +51,6 @@ struct Expanded {
 struct Copying<'a> {
     selected: &'a [Selected],
     expanded: &'a Expanded,
-    /// Whether archives are unpacked.
-    unpacks: bool,
 }
 
 impl Build<'_> {
@@ -49,7 +65,7 @@ impl Build<'_> {
         if transfer.sources.iter().any(|source| is_remote(source)) {
             return Err(StepFailure::Invalid("a source can't be a URL for COPY"));
         }
-        let expanded = self.expand(state, transfer, "COPY")?;
+        let expanded = self.expand(state, transfer, Keyword::Copy)?;
         let Some(from) = from else {
             let key = transfer_key("copy", state, transfer, &expanded);
             return self.copy_context(state, &expanded, key, label);
@@ -72,7 +88,7 @@ impl Build<'_> {
         transfer: &Transfer,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
-        let expanded = self.expand(state, transfer, "ADD")?;
+        let expanded = self.expand(state, transfer, Keyword::Add)?;
         if let Some(remote) = expanded.sources.iter().find(|source| is_remote(source)) {
             return Err(StepFailure::NotSupported(format!("ADD of `{remote}`")));
         }
@@ -95,10 +111,6 @@ impl Build<'_> {
         };
         let selected = select(&origin, expanded)?;
         context::hash_selected(key.hash(), &selected, Owners::Ignored, &mut self.index)?;
-        let unpacks = label
-            .text
-            .get(..3)
-            .is_some_and(|word| word.eq_ignore_ascii_case("add"));
         let key = key.finish();
         if self.take_cached(state, &key, &expanded.by)? {
             return Ok(Cached::Yes);
@@ -107,7 +119,6 @@ impl Build<'_> {
         let work = Copying {
             selected: &selected,
             expanded,
-            unpacks,
         };
         let (staging, steady) = self.fill(state, &work)?;
         let by = expanded.by.clone();
@@ -152,7 +163,6 @@ impl Build<'_> {
         let work = Copying {
             selected: &selected,
             expanded,
-            unpacks: false,
         };
         let (staging, _) = self.fill(state, &work)?;
         self.commit(state, staging, Some(second), expanded.by.clone())?;
@@ -166,6 +176,7 @@ impl Build<'_> {
         let staging = self.store().staging()?;
         let layers = self.directories(&state.layers);
         let Expanded {
+            keyword,
             destination,
             style,
             unpack_owner,
@@ -185,7 +196,8 @@ impl Build<'_> {
         }
         let mut filling = Filling::new(&staging.diff(), &layers);
         for source in work.selected {
-            if !(work.unpacks && unpack(&mut filling, source, destination, *unpack_owner)?) {
+            let unpacks = *keyword == Keyword::Add;
+            if !(unpacks && unpack(&mut filling, source, destination, *unpack_owner)?) {
                 filling.copy(source, destination, style)?;
             }
         }
@@ -206,7 +218,7 @@ impl Build<'_> {
         &self,
         state: &StageState,
         transfer: &Transfer,
-        keyword: &str,
+        keyword: Keyword,
     ) -> Result<Expanded, StepFailure> {
         let variables = state.variables();
         let expand = |text: &String| {
@@ -261,7 +273,8 @@ impl Build<'_> {
             .concat()
             .join(" ");
         Ok(Expanded {
-            by: format!("{keyword} {flags}{words} # buildkit"),
+            by: format!("{} {flags}{words} # buildkit", keyword.as_str()),
+            keyword,
             destination: state.destination(&destination),
             exclude: IgnoreRules::of(transfer.exclude.iter().map(String::as_str))?,
             style: Style { owner, mode },

@@ -244,7 +244,7 @@ impl Pull<'_> {
     /// Whether the layer is unpacked and this blob of it is kept.
     fn is_here(&self, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, StoreError> {
         let record = self.store.layer(diff_id)?;
-        Ok(record.is_some_and(|record| record.blobs.iter().any(|b| b.digest == descriptor.digest)))
+        Ok(record.is_some_and(|record| record.has_blob(&descriptor.digest)))
     }
 
     fn failed(&self, source: RegistryError) -> ImageError {
@@ -322,9 +322,9 @@ impl Pull<'_> {
             layer: descriptor.digest.to_string(),
             source,
         };
-        let packed = outcome.packed.map_err(|source| {
+        let packed = outcome.packed.map_err(|error| {
             let path = staging.directory().join("blob");
-            StoreError::io("write the download", &path)(source)
+            StoreError::io("write the download", &path)(error.into_io())
         })?;
         check_digest("layer", endpoint, &descriptor.digest, &packed.digest)
             .and_then(|()| check_size("layer", endpoint, descriptor, packed.size_bytes))

@@ -20,6 +20,7 @@ use super::super::unpack::UnpackError;
 use super::super::unpack::extract::{OPAQUE_XATTR, Report};
 use super::super::unpack::writer::write_layer;
 use super::{Staging, Store, StoreError, document_bytes};
+use crate::sys::atomic::{Durability, sync_directory};
 
 /// What `layer.json` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,9 +48,18 @@ pub struct LayerRecord {
 impl LayerRecord {
     /// Returns the blob that a manifest names for it.
     pub(crate) fn descriptor(&self) -> Option<Descriptor> {
-        let tar = |bytes| Descriptor::new(OCI_LAYER, self.diff_id.clone(), bytes);
-        let kept = self.blobs.first().cloned();
-        kept.or_else(|| self.tar_bytes.map(tar))
+        self.blobs.first().cloned().or_else(|| self.tar())
+    }
+
+    /// Returns the blob that can be made of the tree of a layer that was made here.
+    fn tar(&self) -> Option<Descriptor> {
+        let bytes = self.tar_bytes?;
+        Some(Descriptor::new(OCI_LAYER, self.diff_id.clone(), bytes))
+    }
+
+    /// Whether it names this blob as one that is kept.
+    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
+        self.blobs.iter().any(|blob| blob.digest == *digest)
     }
 
     /// Describes a layer that was just unpacked from `blob`.
@@ -126,17 +136,23 @@ impl Store {
         self.place_layer(&staging, None, record)
     }
 
-    /// Returns the blob of a layer that is here: one that came with it, or its tar, which is written, checked and synced now
-    /// unless somebody has asked for it before.
-    pub fn layer_blob(&self, diff_id: &Digest) -> Result<Descriptor, StoreError> {
-        let missing = || StoreError::NoLayer {
-            diff_id: diff_id.clone(),
-        };
+    /// Returns the blob of a layer that is here, as a manifest names it: one that came with the layer, or the tar of one that was
+    /// made here, which is written, checked and synced now unless somebody has asked for it before.
+    pub fn layer_blob(&self, diff_id: &Digest, named: &Digest) -> Result<Descriptor, StoreError> {
         let _hold = self.hold()?;
-        let record = self.layer(diff_id)?.ok_or_else(missing)?;
-        let blob = record.descriptor().ok_or_else(missing)?;
+        let record = self.layer(diff_id)?;
+        let record = record.ok_or_else(|| StoreError::NoLayer {
+            diff_id: diff_id.clone(),
+        })?;
+        if let Some(blob) = record.blobs.iter().find(|blob| blob.digest == *named) {
+            return Ok(blob.clone());
+        }
+        let tar = record.tar().filter(|tar| tar.digest == *named);
+        let blob = tar.ok_or_else(|| StoreError::NoBlob {
+            digest: named.clone(),
+        })?;
         let to = self.blob_path(&blob.digest);
-        if !record.blobs.is_empty() || to.exists() {
+        if to.exists() {
             return Ok(blob);
         }
         let path = self.scratch()?.next_path();
@@ -163,18 +179,21 @@ impl Store {
         mut record: LayerRecord,
     ) -> Result<LayerRecord, StoreError> {
         let _locked = self.lock()?;
+        let known = self.layer(&record.diff_id)?;
         if let (Some(blob), Some(descriptor)) = (blob, record.blobs.first()) {
             let to = self.blob_path(&descriptor.digest);
-            fs_err::rename(blob, &to).map_err(StoreError::io("write", &to))?;
+            // One that is kept may be synced, as this copy is not.
+            let has_blob = |known: &LayerRecord| known.has_blob(&descriptor.digest);
+            if !(known.as_ref().is_some_and(has_blob) && to.exists()) {
+                fs_err::rename(blob, &to).map_err(StoreError::io("write", &to))?;
+            }
         }
-        record.boot = Some(self.boot.clone());
-        if let Some(known) = self.layer(&record.diff_id)? {
-            let new = record.blobs.into_iter();
-            let blobs: Vec<_> = new
-                .filter(|blob| known.blobs.iter().all(|k| k.digest != blob.digest))
-                .collect();
+        if let Some(known) = known {
+            let mut blobs = record.blobs;
+            blobs.retain(|blob| !known.has_blob(&blob.digest));
             return self.add_blobs(known, blobs);
         }
+        record.boot = Some(self.boot.clone());
         let layer = staging.directory().join("layer");
         fs_err::create_dir(&layer).map_err(StoreError::io("make", &layer))?;
         fs_err::rename(staging.diff(), layer.join("diff"))
@@ -195,18 +214,27 @@ impl Store {
         fs_err::rename(tree, &path).map_err(StoreError::io("write", &path))
     }
 
-    /// Notes that a blob in the store unpacks to a layer that is here.
+    /// Notes that blobs in the store unpack to a layer that is here. They are synced at once: the layer may be in use and
+    /// count for good, and must go on doing so if this command never comes to [`Store::seal`].
     fn add_blobs(
         &self,
         mut record: LayerRecord,
         blobs: Vec<Descriptor>,
     ) -> Result<LayerRecord, StoreError> {
-        if !blobs.is_empty() {
-            record.blobs.extend(blobs);
-            record.boot = Some(self.boot.clone());
-            let path = self.layer_path(&record.diff_id).join("layer.json");
-            self.replace(&path, &document_bytes("layer", &record)?)?;
+        if blobs.is_empty() {
+            return Ok(record);
         }
+        for blob in &blobs {
+            let path = self.blob_path(&blob.digest);
+            let synced = fs_err::File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(StoreError::io("sync", &path))?;
+        }
+        let directory = self.path("images/blobs/sha256");
+        sync_directory(&directory).map_err(StoreError::io("sync", &directory))?;
+        record.blobs.extend(blobs);
+        let path = self.layer_path(&record.diff_id).join("layer.json");
+        let bytes = document_bytes("layer", &record)?;
+        self.replace_with(&path, &bytes, Durability::Synced)?;
         Ok(record)
     }
 

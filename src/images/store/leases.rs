@@ -71,6 +71,13 @@ impl Store {
         super::staging::remove_file(&self.lease_path(holder)?)
     }
 
+    /// Returns who holds images.
+    pub fn holders(&self) -> Result<Vec<String>, StoreError> {
+        let held = names(&self.path("leases"))?;
+        let holders = held.iter().filter_map(|name| name.strip_suffix(".json"));
+        Ok(holders.map(str::to_owned).collect())
+    }
+
     fn lease_path(&self, holder: &str) -> Result<std::path::PathBuf, StoreError> {
         let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let valid = !holder.is_empty() && holder.len() <= 200 && !holder.starts_with('.');

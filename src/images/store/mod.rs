@@ -44,6 +44,7 @@ use super::manifest::{
     OCI_CONFIG, OCI_MANIFEST, parse_config, parse_document,
 };
 use super::reference::{Digest, Reference};
+use crate::sys::atomic::Durability;
 use crate::sys::lock::{Lock, Mode};
 
 mod error;
@@ -176,14 +177,20 @@ impl Store {
 
     /// Writes a small file whole or not at all; not synced.
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        self.replace_with(path, bytes, Durability::Cached)
+    }
+
+    /// Writes a small file whole or not at all; [`Durability::Synced`]: also after a crash of the machine, which may leave the
+    /// one that was there.
+    fn replace_with(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        durability: Durability,
+    ) -> Result<(), StoreError> {
         let temporary = self.scratch()?.next_path();
-        crate::sys::atomic::write(
-            &temporary,
-            bytes,
-            0o600,
-            crate::sys::atomic::Durability::Cached,
-        )
-        .map_err(StoreError::io("write", &temporary))?;
+        crate::sys::atomic::write(&temporary, bytes, 0o600, durability)
+            .map_err(StoreError::io("write", &temporary))?;
         fs_err::rename(&temporary, path).map_err(StoreError::io("write", path))
     }
 

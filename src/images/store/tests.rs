@@ -190,7 +190,9 @@ fn ask_for_blobs(store: &Store, image: &Image) {
     let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
     for descriptor in &manifest.layers {
         for _ in ["made", "kept"] {
-            let blob = store.layer_blob(&descriptor.digest).unwrap();
+            let blob = store
+                .layer_blob(&descriptor.digest, &descriptor.digest)
+                .unwrap();
             assert_eq!(blob, *descriptor);
         }
         let written = fs_err::metadata(store.blob_path(&descriptor.digest)).unwrap();
@@ -210,7 +212,7 @@ fn the_tar_of_a_tree_that_changed_is_refused() {
         .join(record.diff_id.hex())
         .join("diff/file");
     fs_err::write(&file, "as it is!").unwrap();
-    match store.layer_blob(&record.diff_id) {
+    match store.layer_blob(&record.diff_id, &record.diff_id) {
         Err(StoreError::Damaged { expected, .. }) => assert_eq!(expected, record.diff_id),
         other => panic!("{other:?}"),
     }
@@ -354,6 +356,73 @@ fn layers_of_another_boot_that_were_not_synced_do_not_count() {
     // Made again, it takes the place of the old one.
     let again = layer(&store, |diff| fs_err::write(diff.join("f"), "x").unwrap());
     assert_eq!(store.layer(&again.diff_id).unwrap(), Some(again));
+}
+
+/// Places a tar as a pull does that is killed before it has sealed its layers.
+fn place_gzip(store: &Store, tar: &[u8]) -> (LayerRecord, Descriptor) {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, tar).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let staging = store.staging().unwrap();
+    let path = staging.directory().join("blob");
+    let mut blob = fs_err::File::create(&path).unwrap();
+    let outcome = super::super::unpack::pipeline::run(
+        super::super::unpack::pipeline::ReaderChunks(gzip.as_slice()),
+        &mut blob,
+        &staging.diff(),
+        u64::MAX,
+    );
+    let unpacked = outcome.unpacked.unwrap();
+    let media_type = format!("{}+gzip", super::super::manifest::OCI_LAYER);
+    let blob = Descriptor::new(&media_type, Digest::of(&gzip), gzip.len() as u64);
+    let record = LayerRecord::new(unpacked.diff_id, blob.clone(), unpacked.report);
+    let placed = store.place_layer(&staging, Some(&path), record).unwrap();
+    (placed, blob)
+}
+
+#[test]
+fn another_blob_of_a_synced_layer_does_not_make_it_count_less() {
+    let (root, store) = store();
+    let tar = tar_of(&[("f", "x")]);
+    let image = import(&store, tar.as_slice(), Some(&reference("a")), &[]).unwrap();
+    let (placed, gzip) = place_gzip(&store, &tar);
+    assert_eq!((placed.blobs.len(), placed.boot), (2, None));
+    drop(store);
+    let mut rebooted = Store::open(root.path()).unwrap();
+    "another".clone_into(&mut rebooted.boot);
+    assert_eq!(rebooted.resolve(&reference("a")).unwrap(), Some(image));
+    // The same blob once more does not take the place of the synced one.
+    let inode = |store: &Store| {
+        let path = store.blob_path(&gzip.digest);
+        fs_err::metadata(path).unwrap().ino()
+    };
+    let before = inode(&rebooted);
+    let (again, _) = place_gzip(&rebooted, &tar);
+    assert_eq!((again.blobs.len(), inode(&rebooted)), (2, before));
+}
+
+#[test]
+fn the_blob_that_a_manifest_names_is_handed_out_whatever_others_there_are() {
+    let (_root, store) = store();
+    let made = layer(&store, |diff| fs_err::write(diff.join("f"), "x").unwrap());
+    let layers = std::slice::from_ref(&made.diff_id);
+    let config = || ImageConfig::new(&Platform::host());
+    let image = store.put_image(config(), layers).unwrap();
+    let mut tar = Vec::new();
+    super::super::unpack::writer::write_layer(
+        &store.layer_path(&made.diff_id).join("diff"),
+        &mut tar,
+    )
+    .unwrap();
+    let (placed, gzip) = place_gzip(&store, &tar);
+    assert_eq!(placed.diff_id, made.diff_id);
+    ask_for_blobs(&store, &image);
+    let blob = store.layer_blob(&made.diff_id, &gzip.digest).unwrap();
+    assert_eq!(blob, gzip);
+    match store.layer_blob(&made.diff_id, &image.id) {
+        Err(StoreError::NoBlob { digest }) => assert_eq!(digest, image.id),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -59,12 +59,41 @@ pub struct Unpacked {
     pub report: Report,
 }
 
+/// Why not all packed bytes came or were kept.
+#[derive(Debug, thiserror::Error)]
+pub enum PackedError {
+    /// The source ended or broke.
+    #[error(transparent)]
+    Read(io::Error),
+    /// They came, and cannot be written.
+    #[error(transparent)]
+    Write(io::Error),
+}
+
+impl PackedError {
+    /// Returns what the system said.
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Self::Read(error) | Self::Write(error) => error,
+        }
+    }
+
+    /// The same error for a reader of the bytes.
+    fn to_io(&self) -> io::Error {
+        match self {
+            Self::Read(error) | Self::Write(error) => {
+                io::Error::new(error.kind(), error.to_string())
+            }
+        }
+    }
+}
+
 /// Both ends of the pipeline. The packed bytes are read to their end even where they cannot be unpacked, so that a wrong
 /// digest, the cause, can be told from a malformed archive, the consequence.
 #[derive(Debug)]
 pub struct Outcome {
     /// What was read.
-    pub packed: io::Result<Packed>,
+    pub packed: Result<Packed, PackedError>,
     /// What was made of it.
     pub unpacked: Result<Unpacked, UnpackError>,
 }
@@ -95,7 +124,9 @@ pub fn run(
                 },
             },
             Err(_) => Outcome {
-                packed: Err(io::Error::other("the decompressing thread panicked")),
+                packed: Err(PackedError::Read(io::Error::other(
+                    "the decompressing thread panicked",
+                ))),
                 unpacked: Err(UnpackError::Stopped),
             },
         }
@@ -112,7 +143,7 @@ struct PackedReader<'a, S, W> {
     hash: sha2::Sha256,
     size_bytes: u64,
     compression: &'static str,
-    failed: Option<io::Error>,
+    failed: Option<PackedError>,
 }
 
 impl<'a, S: Chunks, W: Write> PackedReader<'a, S, W> {
@@ -130,40 +161,43 @@ impl<'a, S: Chunks, W: Write> PackedReader<'a, S, W> {
         }
     }
 
-    fn fetch(&mut self) -> io::Result<()> {
-        let Some(chunk) = self.source.next_chunk()? else {
+    fn fetch(&mut self) -> Result<(), PackedError> {
+        let chunk = self.source.next_chunk().map_err(PackedError::Read)?;
+        let Some(chunk) = chunk else {
             self.chunk.clear();
             return Ok(());
         };
         self.size_bytes += chunk.len() as u64;
         if self.size_bytes > self.max_bytes {
-            return Err(io::Error::other(format!(
+            return Err(PackedError::Read(io::Error::other(format!(
                 "there are more than the {} bytes that were announced",
                 self.max_bytes
-            )));
+            ))));
         }
         self.hash.update(&chunk);
-        self.blob.write_all(&chunk)?;
+        self.blob.write_all(&chunk).map_err(PackedError::Write)?;
         self.chunk = chunk;
         Ok(())
     }
 
     /// Reads on to the end.
-    fn finish(mut self) -> io::Result<Packed> {
+    fn finish(mut self) -> Result<Packed, PackedError> {
         loop {
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
             let length = match self.fill_buf() {
                 Ok(bytes) => bytes.len(),
-                Err(error) => return Err(self.failed.take().unwrap_or(error)),
+                Err(error) => {
+                    return Err(self.failed.take().unwrap_or(PackedError::Read(error)));
+                }
             };
             if length == 0 {
                 break;
             }
             self.consume(length);
         }
-        self.blob.flush()?;
+        self.blob.flush().map_err(PackedError::Write)?;
         Ok(Packed {
             digest: Digest::from_hash(&self.hash.finalize()),
             size_bytes: self.size_bytes,
@@ -190,13 +224,13 @@ impl<S: Chunks, W: Write> BufRead for PackedReader<'_, S, W> {
             self.position = 0;
             if let Err(error) = self.fetch() {
                 self.chunk.clear();
-                let shown = io::Error::new(error.kind(), error.to_string());
+                let shown = error.to_io();
                 self.failed = Some(error);
                 return Err(shown);
             }
         }
         match &self.failed {
-            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            Some(error) => Err(error.to_io()),
             None => Ok(self.chunk.get(self.position..).unwrap_or_default()),
         }
     }

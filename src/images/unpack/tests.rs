@@ -521,3 +521,36 @@ fn refuses_malformed_archives() {
         )
     );
 }
+
+#[test]
+fn a_full_disk_is_told_from_a_broken_source() {
+    use super::pipeline::{Chunks, PackedError, ReaderChunks, run};
+    struct Broken;
+    impl Chunks for Broken {
+        fn next_chunk(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        }
+    }
+    let archive = Archive::default().file("a", "content").end();
+    let diff = tempfile::tempdir().unwrap();
+    let full = Path::new("/dev/full");
+    let mut blob = fs_err::OpenOptions::new().write(true).open(full).unwrap();
+    let outcome = run(
+        ReaderChunks(archive.as_slice()),
+        &mut blob,
+        diff.path(),
+        u64::MAX,
+    );
+    match outcome.packed {
+        Err(PackedError::Write(error)) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        }
+        other => panic!("{other:?}"),
+    }
+    match run(Broken, &mut blob, diff.path(), u64::MAX).packed {
+        Err(PackedError::Read(error)) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        other => panic!("{other:?}"),
+    }
+}

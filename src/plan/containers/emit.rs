@@ -16,7 +16,7 @@ use crate::plan::observed::{ContainerId, ObservedContainer, State};
 use crate::plan::starts::{Placed, Starts, order_stops};
 use crate::plan::volumes::{self, VolumeSteps};
 use crate::plan::{After, Part, Plan, StepId};
-use crate::spec::model::service::Condition;
+use crate::spec::model::service::{Condition, Restart};
 use crate::spec::model::volume::MountSource;
 
 /// Steps so far, and where to find them again.
@@ -200,6 +200,17 @@ impl<'a> Emitter<'a, '_> {
         }
     }
 
+    /// Whether a container has done its work, and is asked for no more than once.
+    fn is_completed(&self, decision: &ServiceDecision<'_>, container: &ObservedContainer) -> bool {
+        let once = matches!(
+            decision.service.restart,
+            None | Some(Restart::No | Restart::OnFailure { .. })
+        );
+        self.inputs.options.leave_completed
+            && once
+            && container.state == (State::Exited { code: Some(0) })
+    }
+
     /// Adds what a container that stays needs.
     fn keep(
         &mut self,
@@ -233,7 +244,7 @@ impl<'a> Emitter<'a, '_> {
             pending.after.push(After::Success(stop));
             pending.start = Some(cause);
             pending.undisturbed = None;
-        } else if !container.is_live() {
+        } else if !container.is_live() && !self.is_completed(decision, container) {
             pending.start = Some(match container.state {
                 State::Exited { code } => Cause::Exited { code },
                 _ => Cause::NotStarted,
