@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::bundle::Layout;
 use crate::runtime::config::ContainerId;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::sys::packets::{self, Received};
@@ -130,16 +131,25 @@ impl Runtime {
         id: &ContainerId,
         request: &Request,
     ) -> Result<Option<OwnedFd>, RuntimeError> {
-        let wrap = |error| RuntimeError::Control(id.clone(), error);
-        let message = serde_json::to_vec(request).map_err(|error| wrap(error.into()))?;
-        let Some(socket) = packets::connect(&self.layout.control(id), SOCKET).map_err(wrap)? else {
-            return Ok(None);
-        };
-        match packets::send(&socket, &message) {
-            Ok(()) => Ok(Some(socket)),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
-            Err(error) => Err(wrap(error)),
-        }
+        ask(&self.layout, id, request)
+    }
+}
+
+/// Sends a request to the monitor of `id`; `None` where none listens.
+pub(crate) fn ask(
+    layout: &Layout,
+    id: &ContainerId,
+    request: &Request,
+) -> Result<Option<OwnedFd>, RuntimeError> {
+    let wrap = |error| RuntimeError::Control(id.clone(), error);
+    let message = serde_json::to_vec(request).map_err(|error| wrap(error.into()))?;
+    let Some(socket) = packets::connect(&layout.control(id), SOCKET).map_err(wrap)? else {
+        return Ok(None);
+    };
+    match packets::send(&socket, &message) {
+        Ok(()) => Ok(Some(socket)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        Err(error) => Err(wrap(error)),
     }
 }
 

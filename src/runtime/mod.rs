@@ -310,9 +310,14 @@ impl Runtime {
 
     /// Returns the pid of the living monitor.
     fn monitor_pid(&self, id: &ContainerId) -> Result<Option<i32>, RuntimeError> {
-        let path = self.layout.monitor_lock(id);
-        procfs::lock_holder(&path).map_err(|error| RuntimeError::Directory(path, error))
+        monitor_pid(&self.layout, id)
     }
+}
+
+/// Returns the pid of the living monitor of `id`.
+fn monitor_pid(layout: &Layout, id: &ContainerId) -> Result<Option<i32>, RuntimeError> {
+    let path = layout.monitor_lock(id);
+    procfs::lock_holder(&path).map_err(|error| RuntimeError::Directory(path, error))
 }
 
 /// Tells that something changed; see [`Runtime::changes`].

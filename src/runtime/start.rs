@@ -27,7 +27,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::bundle::make_directory;
+use crate::runtime::bundle::{Layout, make_directory};
 use crate::runtime::config::{ContainerId, EtcFiles};
 use crate::runtime::record::{self, Desired, Exit, Live};
 use crate::runtime::status::{self, Container, Status, Watch};
@@ -247,17 +247,7 @@ impl Runtime {
         }
     }
 
-    /// Waits until no monitor of `id` is on its way, and keeps others from starting one. `None` where there has been none.
-    pub(crate) fn hold_spawns(&self, id: &ContainerId) -> Result<Option<Lock>, RuntimeError> {
-        let path = self.layout.spawn_lock(id);
-        match Lock::acquire(&path, Mode::Exclusive) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(RuntimeError::Directory(path, error)),
-        }
-    }
-
-    /// Like [`hold_spawns`](Self::hold_spawns), for one who starts a monitor.
+    /// Like [`hold_spawns`], for one who starts a monitor.
     fn lock_spawns(&self, id: &ContainerId) -> Result<Lock, RuntimeError> {
         make_directory(&self.layout.control(id))?;
         let path = self.layout.spawn_lock(id);
@@ -341,6 +331,17 @@ impl Runtime {
             children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         }
         children.push(child);
+    }
+}
+
+/// Waits until no monitor of `id` is on its way, and keeps others from starting one, and from doing the work of one that died.
+/// `None` where there has been none.
+pub(crate) fn hold_spawns(layout: &Layout, id: &ContainerId) -> Result<Option<Lock>, RuntimeError> {
+    let path = layout.spawn_lock(id);
+    match Lock::acquire(&path, Mode::Exclusive) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RuntimeError::Directory(path, error)),
     }
 }
 

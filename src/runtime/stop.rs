@@ -1,13 +1,15 @@
 //! Ending a container, and waiting for its end.
 //!
 //! The monitor does it: stop signal, grace, SIGKILL to the whole cgroup, exit record, release, and then it ends, which is
-//! what the caller sees. Where the monitor is dead, or dies meanwhile, the caller does the same up to the exit record.
+//! what the caller sees. Where the monitor is dead, or dies meanwhile, the caller does the same up to the exit record. There may
+//! be several callers, and none but these needs hold the project's lock: what a monitor has left is finished under the
+//! container's spawn lock, by one, while no monitor lives; the others find it ended.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use crate::runtime::attach::Request;
+use crate::runtime::attach::{self, Request};
 use crate::runtime::bundle::Layout;
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::config::ContainerId;
@@ -17,8 +19,9 @@ use crate::runtime::monitor::streams::{self, Streams};
 use crate::runtime::record::{
     self, Desired, Exit, Live, Phase, ProcessKey, Record, Timestamp, VERSION,
 };
+use crate::runtime::start::hold_spawns;
 use crate::runtime::status::{self, Status};
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::{Runtime, RuntimeError, monitor_pid};
 use crate::sys::atomic::Durability;
 use crate::sys::packets::{self, Received};
 use crate::sys::poll::Poll;
@@ -56,6 +59,8 @@ pub struct Stopping {
     layout: Layout,
     id: ContainerId,
     durability: Durability,
+    /// What its monitor is asked.
+    request: Request,
     /// The stop signal and the time until SIGKILL; `None` for one who only waits.
     stop: Option<(i32, Duration)>,
     /// Whether a monitor was told to release what the sandbox holds.
@@ -70,6 +75,8 @@ pub struct Stopping {
 enum By {
     /// Its monitor: the connection closes when it is done.
     Monitor(OwnedFd),
+    /// Its monitor, which lives and has closed the connection unheard: this is its pidfd.
+    Deaf(OwnedFd),
     /// We: there is no monitor.
     Caller {
         init: OwnedFd,
@@ -142,7 +149,8 @@ impl Runtime {
         Ok(record.config)
     }
 
-    /// Records that a container ended without a monitor. `code` is the kernel's word, where it still knows.
+    /// Records that a container ended without a monitor. `code` is the kernel's word, where it still knows. The caller holds the
+    /// spawn lock, and no monitor lives.
     pub(crate) fn record_unseen_end(
         &self,
         id: &ContainerId,
@@ -165,6 +173,7 @@ impl Runtime {
             layout: self.layout.clone(),
             id: id.clone(),
             durability,
+            request: request.clone(),
             stop,
             releases: true,
             poll,
@@ -174,14 +183,9 @@ impl Runtime {
             }),
         };
         // A monitor that is on its way listens when it gives this up.
-        let spawns = self.hold_spawns(id)?;
-        match self.ask(id, request)? {
-            Some(socket) => {
-                drop(spawns);
-                stopping.poll.add(&socket, 0).map_err(wrap)?;
-                stopping.by = By::Monitor(socket);
-            }
-            None => stopping.take_over()?,
+        let _spawns = hold_spawns(&self.layout, id)?;
+        if !stopping.ask()? {
+            stopping.take_over()?;
         }
         Ok(stopping)
     }
@@ -220,15 +224,22 @@ impl Stopping {
             if ready.is_empty() {
                 return Ok(None);
             }
-            if let By::Monitor(socket) = &self.by {
-                let received = packets::receive(socket).map_err(wrap(&self.id))?;
-                if matches!(received, Received::End) {
-                    self.poll.remove(socket).map_err(wrap(&self.id))?;
-                    self.take_over()?;
+            match &self.by {
+                By::Monitor(socket) => {
+                    let received = packets::receive(socket).map_err(wrap(&self.id))?;
+                    if matches!(received, Received::End) {
+                        self.poll.remove(socket).map_err(wrap(&self.id))?;
+                        let asked = packets::listener_pid(socket).map_err(wrap(&self.id))?;
+                        self.go_on_without(asked)?;
+                    }
                 }
-                continue;
+                By::Deaf(monitor) => {
+                    let asked = pidfd::pid_of(monitor.as_fd()).map_err(wrap(&self.id))?;
+                    self.poll.remove(monitor).map_err(wrap(&self.id))?;
+                    self.go_on_without(asked.unwrap_or(0))?;
+                }
+                By::Caller { .. } | By::Nobody(_) => self.advance_alone(&ready)?,
             }
-            self.advance_alone(&ready)?;
         }
     }
 
@@ -245,8 +256,62 @@ impl Stopping {
         }
     }
 
-    /// Looks at what the monitor left: the end, or an init that goes on without it.
+    /// Sends the request to the monitor that listens, if one does.
+    fn ask(&mut self) -> Result<bool, RuntimeError> {
+        let Some(socket) = attach::ask(&self.layout, &self.id, &self.request)? else {
+            return Ok(false);
+        };
+        self.poll
+            .add(&socket, 0)
+            .map_err(|error| RuntimeError::Control(self.id.clone(), error))?;
+        self.by = By::Monitor(socket);
+        Ok(true)
+    }
+
+    /// Goes on when the monitor `asked` has closed its connection, or has ended: with one that has taken its place, if any.
+    fn go_on_without(&mut self, asked: i32) -> Result<(), RuntimeError> {
+        let _spawns = hold_spawns(&self.layout, &self.id)?;
+        let now = monitor_pid(&self.layout, &self.id)?;
+        if now.is_some_and(|now| now != asked) && self.ask()? {
+            return Ok(());
+        }
+        self.take_over()
+    }
+
+    /// Returns the monitor that lives.
+    fn monitor(&self) -> Result<Option<OwnedFd>, RuntimeError> {
+        while let Some(pid) = monitor_pid(&self.layout, &self.id)? {
+            match pidfd::open(pid) {
+                // Not another process of that number.
+                Ok(monitor) if monitor_pid(&self.layout, &self.id)? == Some(pid) => {
+                    return Ok(Some(monitor));
+                }
+                // It has just ended.
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(error) => return Err(RuntimeError::Control(self.id.clone(), error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks at what the monitor left: the end, or an init that goes on without it. The caller holds the spawn lock.
     fn take_over(&mut self) -> Result<(), RuntimeError> {
+        if let Some(monitor) = self.monitor()? {
+            // It has not heard what was asked; SIGTERM is the same with the container's own time until SIGKILL.
+            let wrap = |error| RuntimeError::Control(self.id.clone(), error);
+            if self.stop.is_some() {
+                match pidfd::signal(monitor.as_fd(), libc::SIGTERM) {
+                    Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                        return Err(wrap(error));
+                    }
+                    _ => {}
+                }
+            }
+            self.poll.add(&monitor, 0).map_err(wrap)?;
+            self.by = By::Deaf(monitor);
+            return Ok(());
+        }
         let live: Option<Live> = record::read(&self.layout.live(&self.id))?;
         let live = live.filter(|live| procfs::boot_id().is_ok_and(|boot| boot == live.boot_id));
         let exit: Option<Exit> = record::read(&self.layout.exit(&self.id))?;
@@ -301,12 +366,8 @@ impl Stopping {
         };
         if ready.contains(&INIT) {
             let code = ending::ended(init.as_fd(), key.pid, key.start_time);
-            let exit = record_unseen_end(&self.layout, &self.id, code, self.durability)?;
-            self.by = By::Nobody(Ended {
-                exit: Some(exit),
-                released: false,
-            });
-            return Ok(());
+            let key = *key;
+            return self.init_ended(key, code);
         }
         let wrap = |error| RuntimeError::Signal(self.id.clone(), error);
         kill.clear().map_err(wrap)?;
@@ -315,6 +376,43 @@ impl Stopping {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(error) => Err(wrap(error)),
         }
+    }
+}
+
+impl Stopping {
+    /// Sees to the end of the init that was taken over, unless somebody else has, or is at it.
+    fn init_ended(
+        &mut self,
+        key: ProcessKey,
+        code: Option<pidfd::Exit>,
+    ) -> Result<(), RuntimeError> {
+        let _spawns = hold_spawns(&self.layout, &self.id)?;
+        let live: Option<Live> = record::read(&self.layout.live(&self.id))?;
+        let phase = live.map(|live| live.phase);
+        let of_this = matches!(phase, Some(Phase::Running { init, .. }) if init == key);
+        if of_this && let Some(monitor) = self.monitor()? {
+            // It adopted the init meanwhile, and records and releases.
+            let wrap = |error| RuntimeError::Control(self.id.clone(), error);
+            self.poll.add(&monitor, 0).map_err(wrap)?;
+            self.by = By::Deaf(monitor);
+            return Ok(());
+        }
+        let exit = match phase {
+            _ if of_this => {
+                let exit = record_unseen_end(&self.layout, &self.id, code, self.durability)?;
+                Some(exit)
+            }
+            Some(Phase::Ended { last } | Phase::Restarting { last, .. }) => Some(last),
+            // Started again or removed since.
+            Some(Phase::Running { .. } | Phase::Failed { .. }) | None => {
+                record::read(&self.layout.exit(&self.id))?
+            }
+        };
+        self.by = By::Nobody(Ended {
+            exit,
+            released: false,
+        });
+        Ok(())
     }
 }
 
@@ -331,7 +429,8 @@ impl AsFd for Stopping {
     }
 }
 
-/// Writes the exit record of a container that ended without a monitor, and ends what is left in its cgroup.
+/// Writes the exit record of a container that ended without a monitor, and ends what is left in its cgroup. The caller holds
+/// the spawn lock, and no monitor lives.
 fn record_unseen_end(
     layout: &Layout,
     id: &ContainerId,
@@ -341,9 +440,14 @@ fn record_unseen_end(
     let live: Option<Live> = record::read(&layout.live(id))?;
     let now = Timestamp::now();
     let restarts = live.as_ref().map_or(0, |live| live.restarts);
-    let exit = match (live.map(|live| live.phase), code) {
-        (Some(Phase::Ended { last } | Phase::Restarting { last, .. }), _) => last,
-        (Some(Phase::Running { started, .. }), Some(code)) => Exit {
+    // A start removes the one before: this is what a monitor wrote that was killed before it could say that all is done.
+    let known = record::read(&layout.exit(id))?.filter(|exit: &Exit| !exit.unknown);
+    let exit = match (live.map(|live| live.phase), known, code) {
+        // Another caller has seen to it.
+        (Some(Phase::Ended { last }), ..) => return Ok(last),
+        (Some(Phase::Restarting { last, .. }), ..) => last,
+        (Some(Phase::Running { .. }), Some(known), _) => known,
+        (Some(Phase::Running { started, .. }), None, Some(code)) => Exit {
             version: VERSION,
             code: code.code(),
             signal: code.signal(),
@@ -353,11 +457,11 @@ fn record_unseen_end(
             at: now,
             restarts,
         },
-        (Some(Phase::Running { started, .. }), None) => Exit {
+        (Some(Phase::Running { started, .. }), None, None) => Exit {
             started,
             ..status::unseen(now, restarts)
         },
-        (Some(Phase::Failed { .. }) | None, _) => status::unseen(now, restarts),
+        (Some(Phase::Failed { .. }) | None, ..) => status::unseen(now, restarts),
     };
     let written = record::write(&layout.exit(id), &exit, durability)
         .map_err(RuntimeError::from)
@@ -377,7 +481,9 @@ fn finish_log(layout: &Layout, id: &ContainerId) -> Result<(), RuntimeError> {
     if let Some(record) = record
         && Journal::exists(&directory)
     {
-        let (mut streams, mut log) = Streams::resume(&directory, &layout.log(id), &record.config)?;
+        let (mut streams, mut log, left) =
+            Streams::resume(&directory, &layout.log(id), &record.config)?;
+        left?;
         streams.drain(&mut log)?;
     }
     Ok(())

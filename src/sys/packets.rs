@@ -58,6 +58,12 @@ pub fn connect(directory: &Path, name: &str) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// Returns the process that listens where `socket` has connected to, as of when it began to.
+pub fn listener_pid(socket: impl AsFd) -> io::Result<i32> {
+    let peer = rustix::net::sockopt::socket_peercred(socket)?;
+    Ok(peer.pid.as_raw_nonzero().get())
+}
+
 /// Accepts a connection, whose reads do not wait; `None` where there is none.
 pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     use rustix::io::Errno;

@@ -20,6 +20,10 @@ pub(crate) const CASES: &[Case] = &[
     ("a_command_that_is_not_there_is_127_and_releases", not_there),
     ("a_stop_is_a_signal_then_a_kill", stops),
     (
+        "a_stop_that_the_monitor_has_no_room_for_is_done_by_it",
+        stop_of_many,
+    ),
+    (
         "a_restart_keeps_the_root_and_counts_nothing",
         restarts_by_hand,
     ),
@@ -37,6 +41,23 @@ fn exit_code(status: &Status) -> Option<i32> {
         Status::Exited(exit) => Some(exit.code),
         _ => None,
     }
+}
+
+fn stop_of_many() {
+    let instance = Instance::new();
+    let script = "trap 'exit 6' TERM; echo ready; while :; do sleep 0.05; done";
+    let id = instance.start(&instance.config("one", script), false);
+    instance.until_line(&id, "ready");
+    let waiting: Vec<_> = (0..70)
+        .map(|_| instance.runtime.wait(&id).unwrap())
+        .collect();
+    let ended = instance.stop(&id, Duration::from_secs(10));
+    assert_eq!((ended.exit.unwrap().code, ended.released), (6, true));
+    for waiting in waiting {
+        assert_eq!(waiting.finish().unwrap(), ended);
+    }
+    assert_eq!(instance.releases(), 1);
+    assert_eq!(instance.trouble(&id), "");
 }
 
 fn runs_ends_removed() {

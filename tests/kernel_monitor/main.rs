@@ -67,6 +67,11 @@ fn main() -> ExitCode {
 
 /// Runs the cases on a few threads.
 fn run(cases: &[Case]) -> ExitCode {
+    // What a case mounts goes with this process and its monitors.
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     let work = || {

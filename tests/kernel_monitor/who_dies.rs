@@ -5,10 +5,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use stack::runtime::config::{ContainerId, RestartPolicy};
-use stack::runtime::record::HealthStatus;
+use stack::runtime::record::{Exit, HealthStatus, Live, Phase, Timestamp};
 use stack::runtime::status::{Status, Watch, wants_boot};
 use stack::runtime::{Adoption, RuntimeError, Starting};
 use stack::sys::atomic::Durability;
+use stack::sys::lock::{Lock, Mode};
 
 use crate::Case;
 use crate::fixture::{Instance, health, kill_and_wait, memory, until_gone};
@@ -47,6 +48,18 @@ pub(crate) const CASES: &[Case] = &[
         keeper_without_monitor,
     ),
     ("the_monitor_dies_and_a_stop_does_its_work", monitor_stop),
+    (
+        "the_monitor_dies_at_its_end_and_what_it_saw_is_kept",
+        monitor_at_end,
+    ),
+    (
+        "the_monitor_dies_and_of_several_callers_one_does_its_work",
+        monitor_callers,
+    ),
+    (
+        "the_monitor_dies_while_the_log_disk_is_full_and_another_takes_its_place",
+        monitor_full_disk,
+    ),
     (
         "the_monitor_and_then_the_init_die_unseen",
         monitor_then_init,
@@ -116,7 +129,7 @@ fn until_in_call(pid: u32, call: libc::c_long) {
 fn beside<T: Send>(
     instance: &Instance,
     id: &ContainerId,
-    held: fs_err::File,
+    held: impl Sized,
     work: impl FnOnce() -> T + Send,
 ) -> T {
     use std::os::unix::fs::MetadataExt;
@@ -419,6 +432,140 @@ fn monitor_stop() {
         assert_eq!(container.watch, Watch::NotNeeded);
         assert!(matches!(container.status, Status::Exited(exit) if exit.code == code));
     }
+}
+
+/// Waits for something that nobody tells.
+fn until_so(what: &str, so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn monitor_at_end() {
+    let instance = Instance::new();
+    // The monitor's release waits for one who reads.
+    let released = instance.root().with_file_name("released");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &released, fifo, mode, 0).unwrap();
+    for (name, by_stop) in [("one", true), ("two", false)] {
+        let config = instance.config(name, "echo done; exit 7");
+        let id = instance.start(&config, false);
+        let layout = instance.runtime.layout();
+        until_so("no exit record", || layout.exit(&id).exists());
+        instance.kill_monitor(&id);
+        let exit = if by_stop {
+            instance.stop(&id, Duration::ZERO).exit
+        } else {
+            match instance.runtime.adopt(&id, &[]).unwrap() {
+                Adoption::Ended { exit, .. } => Some(exit),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(exit.map(|exit| (exit.code, exit.unknown)), Some((7, false)));
+        let container = instance.get(&id);
+        assert_eq!(container.watch, Watch::NotNeeded);
+        assert_eq!(container.status, Status::Exited(exit.unwrap()));
+        assert_eq!(instance.lines(&id), ["done"]);
+    }
+}
+
+/// Another caller, who holds the container's lock and has recorded its end when it gives that up.
+struct Other<'a> {
+    instance: &'a Instance,
+    id: &'a ContainerId,
+    exit: Exit,
+    _lock: Lock,
+}
+
+impl Drop for Other<'_> {
+    fn drop(&mut self) {
+        let path = self.instance.runtime.layout().live(self.id);
+        let mut live: Live = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        live.phase = Phase::Ended { last: self.exit };
+        fs_err::write(path, serde_json::to_vec(&live).unwrap()).unwrap();
+    }
+}
+
+fn monitor_callers() {
+    let instance = Instance::new();
+    let config = instance.config("one", "echo ready; while :; do sleep 100; done");
+    let id = instance.start(&config, false);
+    instance.until_line(&id, "ready");
+    let init = instance.get(&id).pid().unwrap();
+    instance.kill_monitor(&id);
+    let waiting = instance.runtime.wait(&id).unwrap();
+    kill_and_wait(init);
+    let lock = instance.runtime.layout().spawn_lock(&id);
+    let exit = Exit {
+        code: 42,
+        ..stack::runtime::status::unseen(Timestamp::now(), 0)
+    };
+    let other = Other {
+        instance: &instance,
+        id: &id,
+        exit,
+        _lock: Lock::acquire(&lock, Mode::Exclusive).unwrap(),
+    };
+    let ended = beside(&instance, &id, other, || waiting.finish().unwrap());
+    assert_eq!(ended.exit, Some(exit));
+}
+
+fn monitor_full_disk() {
+    let instance = Instance::new();
+    let logs = instance.root().join("logs");
+    let none = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("logs"), &logs, Some("tmpfs"), none, Some("size=1m")).unwrap();
+    let script = "while [ ! -e /go ]; do sleep 0.05; done; \
+                  i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; done; \
+                  while [ ! -e /stop ]; do sleep 0.05; done; exit 3";
+    let plain = instance.config("plain", script);
+    let mut terminal = instance.config("terminal", script);
+    terminal.process.tty = true;
+    terminal.restart = RestartPolicy::Always;
+    let plain = instance.start(&plain, false);
+    let terminal = instance.start(&terminal, false);
+    let filler = logs.join("filler");
+    // As much as there is room for.
+    let full = fs_err::write(&filler, vec![0; 2 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let make = |id: &ContainerId, name: &str| {
+        let init = instance.get(id).pid().unwrap();
+        fs_err::File::create(format!("/proc/{init}/root/{name}")).unwrap();
+    };
+    for id in [&plain, &terminal] {
+        make(id, "go");
+        until_so("no trouble", || {
+            instance.trouble(id).contains("No space left")
+        });
+    }
+    // A new monitor cannot write either what the last one has taken.
+    instance.kill_monitor(&plain);
+    let init = instance.get(&plain).pid().unwrap();
+    let Adoption::Adopting(starting) = instance.runtime.adopt(&plain, &[]).unwrap() else {
+        panic!("nothing to adopt");
+    };
+    assert_eq!(starting.finish().unwrap().pid, init);
+    // A terminal that comes meanwhile is not read before the log is written.
+    let monitor = instance.monitor(&terminal);
+    let first = instance.get(&terminal).pid().unwrap();
+    kill_and_wait(first);
+    instance.until(&terminal, |c| c.pid().is_some_and(|pid| pid != first));
+    fs_err::remove_file(filler).unwrap();
+    instance.until_line(&plain, "2000");
+    let runs = |entries: &[stack::runtime::logs::Entry]| {
+        entries.iter().filter(|entry| entry.text == b"2000").count()
+    };
+    instance.follow(&terminal, |entries| runs(entries) > 0);
+    assert_eq!(instance.monitor(&terminal), monitor);
+    make(&plain, "stop");
+    let container = instance.until_ended(&plain);
+    assert!(matches!(container.status, Status::Exited(exit) if exit.code == 3));
+    let numbers: Vec<String> = (1..=2000).map(|number| number.to_string()).collect();
+    assert_eq!(instance.lines(&plain), numbers);
+    instance.stop(&terminal, Duration::ZERO);
 }
 
 fn monitor_then_init() {

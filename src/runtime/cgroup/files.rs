@@ -15,51 +15,62 @@ const ENABLED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 /// Longest wait for the last process to go, in seconds: SIGKILL takes as long as the slowest device.
 const EMPTY_TIMEOUT_S: i64 = 10;
 
-/// Makes a group's directory and those above it, with what they need to be entered.
+/// Makes a group's directory and those above it, with what they need to be entered: also where somebody else has made them, who
+/// may not have come to that yet, or never will.
 pub(super) fn make_directory(placed: &Placed) -> Result<(), CgroupError> {
     let Some(top) = placed.directory.parent() else {
         return Err(CgroupError::NotMounted);
     };
-    let made_top = make_one(top)?;
-    if made_top && placed.hierarchy.version == Version::V2 {
-        for above in [placed.hierarchy.mount.as_path(), top] {
-            enable_controllers(above, &placed.hierarchy.controllers)?;
-        }
+    let hierarchy = &placed.hierarchy;
+    make_one(top)?;
+    if hierarchy.version == Version::V2 {
+        enable_controllers(&hierarchy.mount, top, &hierarchy.controllers)?;
     }
-    let made = make_one(&placed.directory)?;
-    let cpuset = placed
-        .hierarchy
-        .controllers
-        .iter()
-        .any(|controller| controller == "cpuset");
-    if placed.hierarchy.version == Version::V1 && cpuset && made {
-        // A new cpuset has no CPU and no memory, and takes no process (ENOSPC).
-        for directory in [top, placed.directory.as_path()] {
-            fill_cpuset(directory)?;
-        }
+    make_one(&placed.directory)?;
+    let cpuset = hierarchy.controllers.iter().any(|own| own == "cpuset");
+    if hierarchy.version == Version::V1 && cpuset {
+        fill_cpusets(top, &placed.directory)?;
     }
     Ok(())
 }
 
-/// Makes one directory; `false` if it was there.
-fn make_one(directory: &Path) -> Result<bool, CgroupError> {
+/// Makes one directory; one that is there is fine.
+fn make_one(directory: &Path) -> Result<(), CgroupError> {
     match rustix::fs::mkdir(directory, rustix::fs::Mode::from_raw_mode(0o755)) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(errno) => Err(failed("make", directory)(errno.into())),
     }
 }
 
-/// Lets the groups below `directory` use the controllers that the host has.
-fn enable_controllers(directory: &Path, available: &[String]) -> Result<(), CgroupError> {
-    let wanted = ENABLED
-        .iter()
-        .filter(|name| available.iter().any(|own| own == *name));
-    let words: Vec<String> = wanted.map(|name| format!("+{name}")).collect();
-    if words.is_empty() {
+/// Lets the groups below `top`, which is in `mount`, use the controllers that the host has.
+fn enable_controllers(mount: &Path, top: &Path, available: &[String]) -> Result<(), CgroupError> {
+    let mut wanted = ENABLED.to_vec();
+    wanted.retain(|name| available.iter().any(|own| own == name));
+    if wanted.is_empty() {
         return Ok(());
     }
-    write(&directory.join("cgroup.subtree_control"), &words.join(" "))
+    // What is enabled there is enabled above it.
+    let enabled = read(&top.join("cgroup.subtree_control"))?;
+    let has = |name: &&str| enabled.split_whitespace().any(|own| own == *name);
+    if wanted.iter().all(has) {
+        return Ok(());
+    }
+    let words: Vec<String> = wanted.iter().map(|name| format!("+{name}")).collect();
+    for directory in [mount, top] {
+        write(&directory.join("cgroup.subtree_control"), &words.join(" "))?;
+    }
+    Ok(())
+}
+
+/// Gives the cpuset `directory` and `top`, in which it is, what the one above has. A new one has no CPU and no memory, and takes
+/// no process (ENOSPC).
+fn fill_cpusets(top: &Path, directory: &Path) -> Result<(), CgroupError> {
+    // What is written last.
+    if !read(&directory.join("cpuset.mems"))?.trim().is_empty() {
+        return Ok(());
+    }
+    fill_cpuset(top)?;
+    fill_cpuset(directory)
 }
 
 /// Gives a cpuset what its parent has.

@@ -81,6 +81,64 @@ fn hierarchies_are_read_from_mountinfo() {
     assert_eq!(places, [Some("/a"), Some("/session-1"), Some("/b")]);
 }
 
+/// Lets one instance's monitor make its group where another one has made the directories and done no more; returns what is in
+/// the files then, each in the root, above the group, and in it.
+fn made_over(version: Version, controllers: &[&str], files: &[(&str, [&str; 3])]) -> Vec<String> {
+    let mount = tempfile::tempdir().unwrap();
+    let mount = mount.path();
+    let directory = mount.join("stack-1/one");
+    fs_err::create_dir_all(&directory).unwrap();
+    let places = [mount, &mount.join("stack-1"), &directory];
+    for (name, texts) in files {
+        for (place, text) in places.iter().zip(texts) {
+            fs_err::write(place.join(name), text).unwrap();
+        }
+    }
+    make_directory(&Placed {
+        directory: directory.clone(),
+        hierarchy: Hierarchy {
+            mount: mount.into(),
+            version,
+            controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
+        },
+    })
+    .unwrap();
+    let texts = files.iter().map(|(name, _)| {
+        let text = |place: &&Path| fs_err::read_to_string(place.join(name)).unwrap();
+        places.iter().map(text).collect::<Vec<_>>().join("|")
+    });
+    texts.collect()
+}
+
+#[test]
+fn what_another_monitor_has_begun_to_make_is_finished() {
+    let all = &["cpu", "hugetlb", "memory"];
+    for (before, after) in [
+        (["", "", ""], "+cpu +memory|+cpu +memory|"),
+        (["cpu memory\n", "cpu\n", ""], "+cpu +memory|+cpu +memory|"),
+        // Nothing is left to do.
+        (
+            ["cpu memory\n", "memory cpu\n", ""],
+            "cpu memory\n|memory cpu\n|",
+        ),
+    ] {
+        let found = made_over(Version::V2, all, &[("cgroup.subtree_control", before)]);
+        assert_eq!(found, [after], "{before:?}");
+    }
+    for (cpus, mems, after) in [
+        (["0-1\n", "\n", "\n"], ["0\n", "\n", "\n"], ["0-1", "0"]),
+        (["0-1\n", "0-1", "\n"], ["0\n", "\n", "\n"], ["0-1", "0"]),
+        (["0-1\n", "1\n", "1"], ["0\n", "0\n", "\n"], ["1", "0"]),
+        (["0-1\n", "1\n", "1\n"], ["0\n", "0\n", "0\n"], ["1", "0"]),
+    ] {
+        let files = [("cpuset.cpus", cpus), ("cpuset.mems", mems)];
+        let found = made_over(Version::V1, &["cpuset"], &files);
+        let ends = found.iter().map(|texts| texts.rsplit('|').next().unwrap());
+        let ends: Vec<_> = ends.map(str::trim).collect();
+        assert_eq!(ends, after, "{files:?}");
+    }
+}
+
 #[test]
 fn limits_hold_and_everything_in_a_group_is_killed() {
     // As the container sees them, on a v1 or hybrid host and on one with v2 alone.

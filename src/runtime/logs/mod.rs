@@ -18,7 +18,7 @@
 //! A log outlives its container; what is kept of those is bounded ([`KEPT_PER_NAME`], [`KEPT_BYTES`]).
 //!
 //! Rotation makes `.log.new`, shifts `.log.N` to `.log.N+1`, links `.log` to `.log.1`, and renames `.log.new` over `.log`:
-//! the newest name is never missing. A reader holds the old file open, reads it to its end and goes on in the next one.
+//! the newest name is never missing. One that was cut short, or failed, goes on where it stopped. A reader holds the old file open, reads it to its end and goes on in the next one.
 
 mod follow;
 mod reader;

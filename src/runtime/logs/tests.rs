@@ -210,6 +210,69 @@ fn a_follower_loses_nothing_through_rotations_and_old_files_go() {
     assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 0);
 }
 
+/// Returns the old files from the first, each by what its last line says.
+fn old_files(newest: &Path) -> Vec<String> {
+    (1..)
+        .map_while(|number| fs_err::read_to_string(numbered(newest, number)).ok())
+        .map(|text| text.trim_end().rsplit(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_rotation_that_was_cut_short_goes_on_and_drops_no_file_early() {
+    // Killed behind nothing, the last move up, all of them, the link.
+    for killed in 0..4 {
+        let (_directory, logs, mut writer) = log(limits(1, 4));
+        let append = |writer: &mut LogWriter, text: &str| {
+            let line = format!("{text}\n");
+            let at = Timestamp(START);
+            writer.append(at, Stream::Stdout, line.as_bytes()).unwrap();
+        };
+        for text in ["a", "b", "c", "d"] {
+            append(&mut writer, text);
+        }
+        let path = logs.newest(&id());
+        assert_eq!(old_files(&path), ["c", "b", "a"]);
+        drop(writer);
+        if killed > 0 {
+            fs_err::rename(numbered(&path, 2), numbered(&path, 3)).unwrap();
+        }
+        if killed > 1 {
+            fs_err::rename(numbered(&path, 1), numbered(&path, 2)).unwrap();
+        }
+        if killed > 2 {
+            fs_err::hard_link(&path, numbered(&path, 1)).unwrap();
+        }
+        let mut writer = LogWriter::open(&path, limits(1, 4)).unwrap();
+        append(&mut writer, "e");
+        assert_eq!(old_files(&path), ["d", "c", "b"], "{killed}");
+    }
+}
+
+#[test]
+fn a_rotation_that_fails_drops_one_file_however_often_it_is_tried() {
+    let (_directory, logs, mut writer) = log(limits(1, 4));
+    for text in ["a", "b", "c", "d"] {
+        let line = format!("{text}\n");
+        let at = Timestamp(START);
+        writer.append(at, Stream::Stdout, line.as_bytes()).unwrap();
+    }
+    let path = logs.newest(&id());
+    // The link finds nothing to link to.
+    let aside = with_suffix(&path, ".aside");
+    fs_err::rename(&path, &aside).unwrap();
+    for _ in 0..5 {
+        writer
+            .append(Timestamp(START), Stream::Stdout, b"e\n")
+            .unwrap_err();
+    }
+    fs_err::rename(&aside, &path).unwrap();
+    writer
+        .append(Timestamp(START), Stream::Stdout, b"e\n")
+        .unwrap();
+    assert_eq!(old_files(&path), ["d", "c", "b"]);
+}
+
 #[test]
 fn logs_of_gone_containers_are_kept_within_bounds() {
     let directory = tempfile::tempdir().unwrap();

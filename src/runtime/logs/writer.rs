@@ -144,16 +144,8 @@ impl LogWriter {
         remove_if_there(&new)?;
         let file = open_append(&new)?;
         let older = self.config.max_files.saturating_sub(1);
-        for number in (1..older).rev() {
-            let from = numbered(&self.path, number);
-            match fs_err::rename(&from, numbered(&self.path, number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(at("rotate", &from)(error));
-                }
-                _ => {}
-            }
-        }
-        if older > 0 {
+        if older > 0 && !self.is_linked()? {
+            self.shift(older)?;
             let first = numbered(&self.path, 1);
             remove_if_there(&first)?;
             fs_err::hard_link(&self.path, &first).map_err(at("rotate", &self.path))?;
@@ -162,6 +154,27 @@ impl LogWriter {
         self.inode = file.metadata().map_err(at("rotate", &new))?.ino();
         self.file = file;
         self.size = 0;
+        Ok(())
+    }
+
+    /// Tells whether the newest file is the first of the old ones too: a rotation was cut short behind that.
+    fn is_linked(&self) -> Result<bool, LogError> {
+        let first = numbered(&self.path, 1);
+        match fs_err::symlink_metadata(&first) {
+            Ok(metadata) => Ok(metadata.ino() == self.inode),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(at("rotate", &first)(error)),
+        }
+    }
+
+    /// Frees the place of the first of `older` old files: those before the first gap move up by one. There is a gap where a
+    /// rotation was cut short or failed, and then none of them is in the way.
+    fn shift(&self, older: u32) -> Result<(), LogError> {
+        let taken = (1..older).take_while(|number| numbered(&self.path, *number).exists());
+        for number in taken.collect::<Vec<_>>().into_iter().rev() {
+            let from = numbered(&self.path, number);
+            fs_err::rename(&from, numbered(&self.path, number + 1)).map_err(at("rotate", &from))?;
+        }
         Ok(())
     }
 }

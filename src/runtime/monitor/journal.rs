@@ -11,8 +11,8 @@
 //! ```
 //!
 //! For each chunk: move, append to the log, note in `copied`. After a kill the part is longer than noted; whether the log has
-//! what is behind it is told by the log's size: nothing of it, a part (which is cut off), or all. A part is emptied, then noted,
-//! when it has grown.
+//! what is behind it is told by the log's size: nothing of it, a part (which is cut off), or all. A part that has grown is
+//! emptied once all of it is noted, and then noted to be empty; whoever finds it emptied and not yet noted notes that first.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -74,8 +74,12 @@ impl Journal {
             note,
             noted,
         };
+        let emptied = journal.out.copied < out || journal.err.copied < err;
         if known.is_none() {
             journal.write_note(end)?;
+        } else if emptied {
+            // Before it grows beyond what the old note says.
+            journal.write_note(noted)?;
         }
         Ok(journal)
     }
@@ -150,11 +154,17 @@ impl Journal {
     /// Notes that all of a part is in the log, which ends at `end`.
     pub(crate) fn commit(&mut self, stream: Stream, end: Position) -> Result<(), LogError> {
         let part = self.part(stream);
-        part.copied = part.moved;
-        if part.moved >= MOST_BYTES {
-            part.empty()?;
+        let copied = std::mem::replace(&mut part.copied, part.moved);
+        let full = part.moved >= MOST_BYTES;
+        if let Err(error) = self.write_note(end) {
+            // The next try finds the chunk in the log already.
+            self.part(stream).copied = copied;
+            return Err(error);
         }
-        self.write_note(end)
+        if full {
+            self.empty(stream)?;
+        }
+        Ok(())
     }
 
     /// Empties a part that is all in the log and has grown.
@@ -163,7 +173,12 @@ impl Journal {
         if part.moved < IDLE_BYTES || part.moved > part.copied {
             return Ok(());
         }
-        part.empty()?;
+        self.empty(stream)
+    }
+
+    /// Empties a part that is noted to be all in the log.
+    fn empty(&mut self, stream: Stream) -> Result<(), LogError> {
+        self.part(stream).empty()?;
         self.write_note(self.noted)
     }
 
@@ -288,7 +303,6 @@ mod tests {
             let mut streams =
                 Streams::open(directory.path(), (false, false), log.position()).unwrap();
             streams.retry(&mut log).unwrap();
-            log.finish_record().unwrap();
             (streams, log)
         };
         let (mut streams, mut log) = begin();
@@ -365,6 +379,99 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A log, its directory, and the container's end of its standard output.
+    struct Place {
+        directory: tempfile::TempDir,
+        out: std::os::fd::OwnedFd,
+        _err: std::os::fd::OwnedFd,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let [out, _err] = hold(directory.path()).unwrap();
+            Self {
+                directory,
+                out,
+                _err,
+            }
+        }
+
+        /// Another monitor begins.
+        fn begin(&self) -> (Streams, LogWriter) {
+            let config = LogConfig {
+                max_size_bytes: 0,
+                max_files: 1,
+            };
+            let path = self.directory.path().join("one.log");
+            let mut log = LogWriter::open_unfinished(&path, config).unwrap();
+            let mut streams =
+                Streams::open(self.directory.path(), (false, false), log.position()).unwrap();
+            streams.retry(&mut log).unwrap();
+            (streams, log)
+        }
+
+        /// Writes the lines of these numbers, 4096 bytes each, and moves them out of the pipe.
+        fn send(&self, streams: &mut Streams, numbers: std::ops::Range<usize>) {
+            for number in numbers {
+                rustix::io::write(&self.out, format!("{number:04095}\n").as_bytes()).unwrap();
+            }
+            while streams
+                .journal
+                .take(Stream::Stdout, self.out.as_fd(), CHUNK_BYTES)
+                .unwrap()
+            {}
+        }
+
+        /// Returns the numbers of the lines in the log.
+        fn numbers(&self) -> Vec<usize> {
+            let text = fs_err::read_to_string(self.directory.path().join("one.log")).unwrap();
+            let number = |line: &str| line.rsplit(' ').next().unwrap().parse().unwrap();
+            text.lines().map(number).collect()
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_full_is_noted_before_it_is_emptied() {
+        let place = Place::new();
+        let (mut streams, mut log) = place.begin();
+        let chunk = CHUNK_BYTES / 4096;
+        for begun in (0..MOST_BYTES).step_by(CHUNK_BYTES) {
+            let first = usize::try_from(begun).unwrap() / 4096;
+            place.send(&mut streams, first..first + chunk);
+            if begun + CHUNK_BYTES as u64 == MOST_BYTES {
+                // Killed at the note.
+                let note = fs_err::File::open(place.directory.path().join("copied")).unwrap();
+                streams.journal.note = note;
+                streams.retry(&mut log).unwrap_err();
+            } else {
+                streams.retry(&mut log).unwrap();
+            }
+        }
+        drop((streams, log));
+        let (mut streams, mut log) = place.begin();
+        let lines = usize::try_from(MOST_BYTES).unwrap() / 4096;
+        place.send(&mut streams, lines..lines + 1);
+        streams.drain(&mut log).unwrap();
+        assert_eq!(place.numbers(), (0..=lines).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_part_that_was_emptied_is_noted_before_it_grows() {
+        let place = Place::new();
+        let (mut streams, mut log) = place.begin();
+        place.send(&mut streams, 0..5);
+        streams.retry(&mut log).unwrap();
+        // Killed between emptying and noting, and the next one behind a move.
+        streams.journal.out.file.file().set_len(0).unwrap();
+        drop((streams, log));
+        let (mut streams, log) = place.begin();
+        place.send(&mut streams, 5..15);
+        drop((streams, log));
+        let _third = place.begin();
+        assert_eq!(place.numbers(), (0..15).collect::<Vec<_>>());
     }
 
     #[test]

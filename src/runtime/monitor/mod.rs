@@ -263,7 +263,7 @@ impl<'h> Monitor<'h> {
         cgroups.join_monitors()?;
         let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
             .map_err(system("block signals"))?;
-        let (streams, log) = Streams::resume(&control, &layout.log(id), &record.config)?;
+        let (streams, log, left) = Streams::resume(&control, &layout.log(id), &record.config)?;
         let clients = Clients::listen(&control).map_err(system("listen on the control socket"))?;
         let monitor = Self {
             _lock: lock,
@@ -280,7 +280,7 @@ impl<'h> Monitor<'h> {
             signals,
             streams,
             log,
-            log_retry: None,
+            log_retry: left.as_ref().err().map(|_| next_retry()),
             clients,
             probes: Probes::default(),
             init: None,
@@ -294,6 +294,9 @@ impl<'h> Monitor<'h> {
             releases: true,
             done: false,
         };
+        if let Err(error) = left {
+            monitor.trouble(&chain(&error));
+        }
         monitor
             .watch_everything()
             .map_err(system("wait for events"))?;
@@ -305,8 +308,18 @@ impl<'h> Monitor<'h> {
         self.poll.add(&self.signals, token::SIGNAL)?;
         self.poll.add(&self.timer, token::TIMER)?;
         self.poll.add(&self.clients, token::CLIENT)?;
-        self.poll.add(&self.streams.out, token::OUT)?;
-        self.poll.add(&self.streams.err, token::ERR)
+        if self.log_retry.is_some() {
+            return Ok(());
+        }
+        self.watch_streams()
+    }
+
+    /// Puts the streams into the set.
+    fn watch_streams(&self) -> io::Result<()> {
+        for (source, fd) in self.streams.sources() {
+            self.poll.add(fd, stream_token(source))?;
+        }
+        Ok(())
     }
 
     /// Starts the first init, or takes over the one that runs.
@@ -433,7 +446,7 @@ impl<'h> Monitor<'h> {
                     .remove(fd)
                     .map_err(|error| MonitorError::System("stop reading", error))?;
             }
-            self.log_retry = Some(since_boot().saturating_add(LOG_RETRY));
+            self.log_retry = Some(next_retry());
         } else if source == Source::Terminal && self.streams.terminal_ended() {
             self.drop_terminal()?;
         }
@@ -442,21 +455,16 @@ impl<'h> Monitor<'h> {
 
     /// Tries again to write what was read; reads on if that is done.
     fn retry_log(&mut self) -> Result<(), MonitorError> {
-        let now = since_boot();
-        if self.log_retry.is_none_or(|at| at > now) {
+        if self.log_retry.is_none_or(|at| at > since_boot()) {
             return Ok(());
         }
         if self.streams.retry(&mut self.log).is_err() {
-            self.log_retry = Some(now.saturating_add(LOG_RETRY));
+            self.log_retry = Some(next_retry());
             return Ok(());
         }
         self.log_retry = None;
-        for (source, fd) in self.streams.sources() {
-            self.poll
-                .add(fd, stream_token(source))
-                .map_err(|error| MonitorError::System("read on", error))?;
-        }
-        Ok(())
+        self.watch_streams()
+            .map_err(|error| MonitorError::System("read on", error))
     }
 
     /// Decides, carries out, and goes on until nothing more follows.
@@ -506,6 +514,11 @@ fn stream_token(source: Source) -> u64 {
         Source::Err => token::ERR,
         Source::Terminal => token::TERMINAL,
     }
+}
+
+/// Returns when a log that could not be written is tried again.
+fn next_retry() -> Duration {
+    since_boot().saturating_add(LOG_RETRY)
 }
 
 /// Gives the process its name and keeps others from looking into it.

@@ -102,12 +102,12 @@ impl Streams {
     }
 
     /// Opens the pipes in `directory` and the log, and brings into the log what a monitor that was killed had taken out of the
-    /// pipes.
+    /// pipes. Also returns how that went: where the log cannot be written, it is held for [`retry`](Self::retry).
     pub fn resume(
         directory: &Path,
         log: &Path,
         config: &ContainerConfig,
-    ) -> Result<(Self, LogWriter), StreamError> {
+    ) -> Result<(Self, LogWriter, Result<(), LogError>), StreamError> {
         let mut log = LogWriter::open_unfinished(log, config.log.clone())?;
         let process = &config.process;
         let kinds = (process.stdin_open, process.tty);
@@ -115,9 +115,8 @@ impl Streams {
         if (1..SMALL_LOG_BYTES).contains(&config.log.max_size_bytes) {
             streams.chunk_bytes = SMALL_CHUNK_BYTES;
         }
-        streams.retry(&mut log)?;
-        log.finish_record()?;
-        Ok((streams, log))
+        let left = streams.retry(&mut log);
+        Ok((streams, log, left))
     }
 
     /// Opens the container's ends: standard input where it is kept, output, error. They wait where the monitor's do not.
@@ -132,8 +131,14 @@ impl Streams {
         self.ended
     }
 
-    /// Writes what was taken and could not be written, or not by who took it.
+    /// Writes what was taken and could not be written, or not by who took it; then no record is left half.
     pub fn retry(&mut self, log: &mut LogWriter) -> Result<(), LogError> {
+        self.write_pending(log)?;
+        log.finish_record()
+    }
+
+    /// Writes what was taken and is not noted to be in the log.
+    fn write_pending(&mut self, log: &mut LogWriter) -> Result<(), LogError> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             if self.journal.is_pending(stream) {
                 self.write(stream, log)?;
@@ -146,7 +151,7 @@ impl Streams {
     ///
     /// Error: the log; what was taken is held, and is written by [`retry`](Self::retry) first.
     pub fn copy(&mut self, source: Source, log: &mut LogWriter) -> Result<bool, LogError> {
-        self.retry(log)?;
+        self.write_pending(log)?;
         match source {
             Source::Out => self.copy_pipe(Stream::Stdout, log),
             Source::Err => self.copy_pipe(Stream::Stderr, log),

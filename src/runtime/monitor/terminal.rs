@@ -10,7 +10,10 @@ impl Monitor<'_> {
     /// Reads from a new terminal, and writes to it what arrives at `stdin`.
     pub(super) fn take_terminal(&mut self, terminal: OwnedFd) -> Result<(), MonitorError> {
         let wrap = |error| MonitorError::System("read the container's terminal", error);
-        self.poll.add(&terminal, token::TERMINAL).map_err(wrap)?;
+        // While the log cannot be written nothing is read: `retry_log` adds it.
+        if self.log_retry.is_none() {
+            self.poll.add(&terminal, token::TERMINAL).map_err(wrap)?;
+        }
         if let Some(input) = &self.streams.input {
             self.poll.add(input, token::INPUT).map_err(wrap)?;
         }
