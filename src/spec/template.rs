@@ -11,7 +11,7 @@
 //! Any other `$` stays, but `${` that is none of these is an error.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// How deep templates may lie in each other.
@@ -78,7 +78,7 @@ struct Uses<'a> {
     /// Where to go on.
     at: usize,
     /// Where the braces of the text are closed, by where they open; once that is asked for.
-    closed: Option<HashMap<usize, usize>>,
+    closed: Option<BTreeMap<usize, usize>>,
 }
 
 impl<'a> Uses<'a> {
@@ -239,9 +239,9 @@ fn name_length(text: &str) -> usize {
 }
 
 /// Returns where each brace of `text` is closed, by where it opens; those that are not are left out.
-fn closed_braces(text: &str) -> HashMap<usize, usize> {
+fn closed_braces(text: &str) -> BTreeMap<usize, usize> {
     let mut open = Vec::new();
-    let mut closed = HashMap::new();
+    let mut closed = BTreeMap::new();
     for (at, b) in text.bytes().enumerate() {
         match b {
             b'{' => open.push(at),
@@ -419,7 +419,9 @@ mod tests {
 
     #[test]
     fn variables_are_found_with_their_places() {
-        let rows: [(&str, &[(&str, Range<usize>, &str)]); 7] = [
+        /// Name, place and default.
+        type Found<'a> = (&'a str, Range<usize>, &'a str);
+        let rows: [(&str, &[Found<'_>]); 7] = [
             (
                 "a $FOO$$BAR ${BAR:-x}",
                 &[("FOO", 2..6, ""), ("BAR", 12..21, "x")],

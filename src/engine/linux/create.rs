@@ -267,13 +267,12 @@ impl LinuxHost<'_> {
             }
         }
         for target in lower::mounts::anonymous_targets(service, &image.config.config) {
-            let name = match spec.inherits.get(&target) {
-                Some(name) => name.clone(),
-                None => {
-                    let name = hex(&random::bytes::<32>()?);
-                    made.push(name.clone());
-                    name
-                }
+            let name = if let Some(name) = spec.inherits.get(&target) {
+                name.clone()
+            } else {
+                let name = hex(&random::bytes::<32>()?);
+                made.push(name.clone());
+                name
             };
             let mut labels = BTreeMap::from([(ANONYMOUS.to_owned(), String::new())]);
             labels.insert(

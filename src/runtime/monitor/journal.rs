@@ -384,19 +384,15 @@ mod tests {
     /// A log, its directory, and the container's end of its standard output.
     struct Place {
         directory: tempfile::TempDir,
-        out: std::os::fd::OwnedFd,
-        _err: std::os::fd::OwnedFd,
+        /// Of the container's output and errors.
+        pipes: [std::os::fd::OwnedFd; 2],
     }
 
     impl Place {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let [out, _err] = hold(directory.path()).unwrap();
-            Self {
-                directory,
-                out,
-                _err,
-            }
+            let pipes = hold(directory.path()).unwrap();
+            Self { directory, pipes }
         }
 
         /// Another monitor begins.
@@ -416,11 +412,11 @@ mod tests {
         /// Writes the lines of these numbers, 4096 bytes each, and moves them out of the pipe.
         fn send(&self, streams: &mut Streams, numbers: std::ops::Range<usize>) {
             for number in numbers {
-                rustix::io::write(&self.out, format!("{number:04095}\n").as_bytes()).unwrap();
+                rustix::io::write(&self.pipes[0], format!("{number:04095}\n").as_bytes()).unwrap();
             }
             while streams
                 .journal
-                .take(Stream::Stdout, self.out.as_fd(), CHUNK_BYTES)
+                .take(Stream::Stdout, self.pipes[0].as_fd(), CHUNK_BYTES)
                 .unwrap()
             {}
         }
