@@ -385,18 +385,13 @@ mod tests {
     struct Place {
         directory: tempfile::TempDir,
         out: std::os::fd::OwnedFd,
-        _err: std::os::fd::OwnedFd,
     }
 
     impl Place {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let [out, _err] = hold(directory.path()).unwrap();
-            Self {
-                directory,
-                out,
-                _err,
-            }
+            let [out, _] = hold(directory.path()).unwrap();
+            Self { directory, out }
         }
 
         /// Another monitor begins.
