@@ -570,7 +570,7 @@ fn a_full_disk_is_said_and_what_was_there_can_be_stopped_and_goes_on_later() {
     assert_eq!(machine.ok("p", &["ps", "-a", "-q"]), "");
     full(
         &["image", "import", "../busybox.tar", "second"],
-        "import the root file system",
+        "write `",
     );
     machine.sh("rm stack/filler");
     machine.ok("p", &["up", "-d"]);
