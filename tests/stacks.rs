@@ -568,10 +568,7 @@ fn a_full_disk_is_said_and_what_was_there_can_be_stopped_and_goes_on_later() {
     fill();
     full(&["up", "-d"], "projects/demo.json");
     assert_eq!(machine.ok("p", &["ps", "-a", "-q"]), "");
-    full(
-        &["image", "import", "../busybox.tar", "second"],
-        "write `",
-    );
+    full(&["image", "import", "../busybox.tar", "second"], "write `");
     machine.sh("rm stack/filler");
     machine.ok("p", &["up", "-d"]);
     assert_eq!(machine.ok("p", &["image", "ls"]).lines().count(), 2);
