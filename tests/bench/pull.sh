@@ -2,8 +2,8 @@
 # The tree is what the machine has beneath /usr, cut at 180 MB: real files of real sizes.
 tree=$work/pull-tree
 mkdir -p "$tree" "$work/registry"
-(cd / && find usr/lib/x86_64-linux-gnu usr/share usr/lib/python3* -xdev -type f -size -2000k -printf '%s %p\n' 2>/dev/null | sort -k2 \
-  | awk '{ sum += $1 } sum <= 180e6 { print $2 }') > "$work/pull-list"
+(cd / && find usr/lib/x86_64-linux-gnu usr/share usr/lib/python3* -xdev -type f -size -2000k -printf '%s\t%p\n' 2>/dev/null | sort -t '	' -k2 \
+  | awk -F '\t' '{ sum += $1 } sum <= 180e6 { print $2 }') > "$work/pull-list"
 tar -C / -cf "$work/layer.tar" -T "$work/pull-list"
 gzip -6 -k "$work/layer.tar"
 printf '%-52s %s\n' '  the layer' "$(stat -c %s "$work/layer.tar.gz") bytes of $(stat -c %s "$work/layer.tar")"
