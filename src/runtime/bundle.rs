@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
+use rustix::fs::{IFlags, Mode, OFlags};
 
 use crate::runtime::config::{ContainerConfig, ContainerId};
 use crate::runtime::oci;
@@ -46,6 +47,10 @@ impl Layout {
     /// Makes the directories that every other method relies on.
     pub fn prepare(&self) -> Result<(), BundleError> {
         self.make_mount_points()?;
+        if !self.containers().exists() {
+            make_directory(&self.containers())?;
+            spread(&self.containers());
+        }
         for directory in [
             self.containers(),
             self.names(),
@@ -283,6 +288,18 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), BundleError> {
         .mode(0o700)
         .create(path)
         .map_err(|error| BundleError::Make(path.to_owned(), error))
+}
+
+/// Has ext4 put each directory that is made in `directory` into a block group of its own, as it does at the top of a disk:
+/// they have nothing to do with each other, and it looks again at each inode of a group that was freed within seconds
+/// (`man 1 chattr`, `T`). Other file systems have no such mark, and none is needed.
+fn spread(directory: &Path) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // Nothing but speed depends on it.
+    let _marked = rustix::fs::open(directory, flags, Mode::empty()).and_then(|opened| {
+        let marks = rustix::fs::ioctl_getflags(&opened)?;
+        rustix::fs::ioctl_setflags(&opened, marks | IFlags::TOPDIR)
+    });
 }
 
 /// Makes one directory with these permission bits whatever the umask.
