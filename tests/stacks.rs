@@ -257,6 +257,47 @@ fn up_killed_halfway_is_finished_by_the_next_up() {
     }
 }
 
+#[test]
+fn down_killed_halfway_is_finished_by_the_next_command() {
+    let machine = Machine::new();
+    machine.import_busybox();
+    machine.write("p/compose.yaml", &sleeper("scale: 3\n"));
+    let stack = format!(
+        "{} --root {}",
+        env!("CARGO_BIN_EXE_stack"),
+        machine.root().display()
+    );
+    for milliseconds in [20, 35, 50, 60, 70, 85, 100, 150] {
+        machine.ok("p", &["up", "-d"]);
+        // The number is where the kill falls, not a wait for anything.
+        machine.sh(&format!(
+            "cd p && timeout -s KILL 0.{milliseconds:03} {stack} down -t 0 >/dev/null 2>&1 || true"
+        ));
+        if milliseconds % 20 == 0 {
+            machine.ok("p", &["up", "-d"]);
+            assert_eq!(machine.ok("p", &["ps", "-q"]).lines().count(), 3);
+        }
+        machine.ok("p", &["down", "-t", "0"]);
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn nothing_is_made_where_one_container_cannot_be() {
+    let machine = Machine::new();
+    machine.import_busybox();
+    let file = "name: demo\nservices:\n  fine:\n    image: busybox\n    command: sleep infinity\n  wrong:\n    \
+                image: busybox\n    depends_on: [fine]\n    cap_add: [FLY]\n    secrets: [gone]\nsecrets:\n  gone: \
+                {file: ./gone}\n";
+    machine.write("p/compose.yaml", file);
+    let ran = machine.run("p", &["up", "-d"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("gone"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("Creating"), "{}", ran.stderr);
+    assert_eq!(machine.ok("p", &["ps", "-a", "-q"]), "");
+    machine.assert_clean();
+}
+
 /// A service that says so and then is healthy once `/ready` is there, and another that waits for it.
 const GATED: &str = r#"
 name: demo

@@ -203,3 +203,49 @@ fn security(service: &Service, profile: Option<&str>) -> Result<Security, LowerE
     }
     Ok(security)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_those_that_are_named() {
+        const CHOWN: u64 = 1 << 0;
+        const NET_ADMIN: u64 = 1 << 12;
+        const NET_RAW: u64 = 1 << 13;
+        const CHECKPOINT_RESTORE: u64 = 1 << 40;
+        let rows: [(&[&str], &[&str], u64); 9] = [
+            (&[], &[], capabilities::DEFAULT),
+            (&["NET_ADMIN"], &[], capabilities::DEFAULT | NET_ADMIN),
+            (
+                &["cap_checkpoint_restore"],
+                &[],
+                capabilities::DEFAULT | CHECKPOINT_RESTORE,
+            ),
+            (&[], &["CHOWN"], capabilities::DEFAULT & !CHOWN),
+            (&[], &["CAP_NET_RAW"], capabilities::DEFAULT & !NET_RAW),
+            (&["CHOWN"], &["ALL"], CHOWN),
+            (&["ALL"], &["NET_RAW"], capabilities::ALL & !NET_RAW),
+            (&["all"], &["all"], capabilities::ALL),
+            (
+                &["NET_ADMIN"],
+                &["NET_ADMIN"],
+                capabilities::DEFAULT | NET_ADMIN,
+            ),
+        ];
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        for (add, drop, expected) in rows {
+            let service = Service {
+                cap_add: owned(add),
+                cap_drop: owned(drop),
+                ..Service::default()
+            };
+            assert_eq!(capability_mask(&service), Ok(expected), "{add:?} {drop:?}");
+        }
+        let wrong = Service {
+            cap_add: owned(&["FLY"]),
+            ..Service::default()
+        };
+        capability_mask(&wrong).unwrap_err();
+    }
+}
