@@ -333,6 +333,23 @@ fn scale() {
 }
 
 #[test]
+fn what_has_done_its_work_is_left_alone_where_that_is_asked_for() {
+    let text = "job ends=0\nweb depends:job=completed";
+    let apply = UpOptions {
+        leave_completed: true,
+        ..default()
+    };
+    let mut observed = up(&stack(text));
+    *state_of(&mut observed, "demo-job-1") = State::Exited { code: Some(0) };
+    check(plan(text, &observed, &apply), "");
+    *state_of(&mut observed, "demo-job-1") = State::Exited { code: Some(1) };
+    check(
+        plan(text, &observed, &apply),
+        "[] -> #1 start container demo-job-1: exited with 1",
+    );
+}
+
+#[test]
 fn what_has_ended_is_started_again() {
     let text = "job ends=0\ndb check\nweb depends:job=completed depends:db=healthy";
     let mut observed = up(&stack(text));
