@@ -114,7 +114,7 @@ impl Diagnostic {
 }
 
 /// How many errors, and how many warnings, are kept: a hostile file must not fill the memory with what is wrong with it.
-const MAX_KEPT: usize = 2_000;
+pub(crate) const MAX_KEPT: usize = 2_000;
 
 /// How many characters of one text are kept: names and values in it may be as long as the file.
 const MAX_TEXT: usize = 2_000;

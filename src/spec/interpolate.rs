@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::budget::Resource;
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, MAX_KEPT};
 use super::source::{Sources, Span};
 use super::template::{self, TemplateErrorKind, Variables};
 use super::tree::{Entry, Node, Value};
@@ -41,8 +41,9 @@ impl std::fmt::Display for Step<'_> {
     }
 }
 
-/// How many variables that are not set are told of, how many of one text, and how many places of each are counted.
-const MAX_UNSET: usize = 2_000;
+/// How many variables that are not set are told of, how many of one text, and how many places of each are counted: one more
+/// than is shown, so that it is said that there are more.
+const MAX_UNSET: usize = MAX_KEPT + 1;
 
 /// The variables of one text.
 struct Text<'a> {
