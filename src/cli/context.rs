@@ -223,6 +223,21 @@ impl Context {
         Roots::choose(root.as_deref(), &self.environment, is_root)
     }
 
+    /// Begins to show the progress of a pull; with `quiet` nothing but what goes wrong.
+    pub(crate) fn show_pull(&self, quiet: bool) -> Progress<'_> {
+        let mode = if quiet {
+            ProgressMode::Quiet
+        } else {
+            self.progress
+        };
+        let shown = Shown {
+            title: "Pulling",
+            builds: true,
+            pulls: true,
+        };
+        Progress::new(&self.printer, mode, shown)
+    }
+
     /// Begins to show progress.
     pub(crate) fn show(&self, shown: Shown) -> Progress<'_> {
         Progress::new(&self.printer, self.progress, shown)

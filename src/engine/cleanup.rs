@@ -2,6 +2,7 @@
 
 use crate::engine::error::EngineError;
 use crate::engine::{Engine, INSTANCE_LOCK, chain, step};
+use crate::images::ImageError;
 use crate::net::error::NetError;
 use crate::sys::lock::{Lock, Mode};
 
@@ -24,11 +25,9 @@ impl Engine {
         if !self.runtime.list()?.is_empty() {
             return several(messages);
         }
-        self.runtime.finish_removals()?;
-        // Of containers whose removal was killed: nobody makes one while the instance is ours.
-        for holder in self.images.holders()? {
-            self.images.release(&holder)?;
-        }
+        let finished = self.runtime.finish_removals();
+        messages.extend(finished.err().map(|error| chain(&error)));
+        messages.extend(self.release_images().err().map(|error| chain(&error)));
         let mut removed = self.net.remove_network(step::BUILD_NETWORK).await;
         if let Err(errors) = &removed
             && let Some(NetError::InUse { holders, .. }) = errors.first()
@@ -54,6 +53,15 @@ impl Engine {
                 .map(|error| chain(&error)),
         );
         several(messages)
+    }
+
+    /// Gives back the images of containers whose removal was killed before it came to them. There is no container, and nobody
+    /// makes one while the instance is the caller's.
+    fn release_images(&self) -> Result<(), ImageError> {
+        for holder in self.images.holders()? {
+            self.images.release(&holder)?;
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,6 @@ use crate::cli::args::{ImageListArgs, ImagePullArgs, ImportArgs, ListFormat};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::images::{render_json, render_store};
-use crate::cli::render::progress::{Progress, ProgressMode, Shown};
 use crate::cli::render::text::lines;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
@@ -59,17 +58,7 @@ pub(super) async fn pull(context: &Context, args: ImagePullArgs) -> Result<(), C
     let engine = context.engine()?;
     let mut interrupts = Interrupts::listen()?;
     let cancel = Cancel::default();
-    let mode = if args.quiet {
-        ProgressMode::Quiet
-    } else {
-        context.progress
-    };
-    let shown = Shown {
-        title: "Pulling",
-        builds: true,
-        pulls: true,
-    };
-    let progress = Progress::new(&context.printer, mode, shown);
+    let progress = context.show_pull(args.quiet);
     let platform = args.platform.as_deref();
     let work = engine.pull_image(&args.reference, platform, &progress, &cancel);
     let id = drive(work, &progress, &mut interrupts, &cancel).await?;

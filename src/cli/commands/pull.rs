@@ -3,7 +3,6 @@
 use crate::cli::args::{PullArgs, PullPolicyArg};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
-use crate::cli::render::progress::{Progress, ProgressMode, Shown};
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::PullOptions;
 use crate::engine::cancel::Cancel;
@@ -23,17 +22,7 @@ pub(super) async fn run(context: &Context, args: PullArgs) -> Result<(), CliErro
     let engine = context.engine()?;
     let mut interrupts = Interrupts::listen()?;
     let cancel = Cancel::default();
-    let mode = if args.quiet {
-        ProgressMode::Quiet
-    } else {
-        context.progress
-    };
-    let shown = Shown {
-        title: "Pulling",
-        builds: true,
-        pulls: true,
-    };
-    let progress = Progress::new(&context.printer, mode, shown);
+    let progress = context.show_pull(args.quiet);
     let work = engine.pull(&loaded.stack, &options, &progress, &cancel);
     let done = drive(work, &progress, &mut interrupts, &cancel).await;
     done.map_err(|error| error.at(&loaded))
