@@ -1,0 +1,58 @@
+//! The arguments of what makes and fetches the images of services.
+
+use clap::{Args, ValueEnum};
+
+/// `stack build`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Services; all that are built where none is named
+    #[arg(value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+    /// Build argument; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Pull base images even if they are there
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Do not show the output of steps
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Build the services that the named ones depend on too
+    #[arg(long)]
+    pub(crate) with_dependencies: bool,
+}
+
+/// `stack pull`.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Services; all where none is named
+    #[arg(value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+    /// Do not show progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Pull the images of dependencies too
+    #[arg(long)]
+    pub(crate) include_deps: bool,
+    /// Go on where an image cannot be pulled
+    #[arg(long)]
+    pub(crate) ignore_pull_failures: bool,
+    /// Leave out what can be built
+    #[arg(long)]
+    pub(crate) ignore_buildable: bool,
+    /// When to pull
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Option<PullPolicyArg>,
+}
+
+/// `--policy` of `pull`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullPolicyArg {
+    /// What is not there
+    Missing,
+    /// Every image
+    Always,
+}
