@@ -350,16 +350,10 @@ impl Engine {
         };
         let plan = plan::images::build(stack, &chosen)?;
         let lock = self.lock_project(&stack.name).await?;
-        let args = options.build_args.iter().map(|(name, value)| {
-            let value = value
-                .clone()
-                .or_else(|| self.environment.get(name).cloned());
-            (name.clone(), value)
-        });
         let choices = BuildChoices {
             no_cache: options.no_cache,
             pull: options.pull,
-            args: args.collect(),
+            args: self.arguments(&options.build_args),
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
         let applied = self.run(&plan, &host, events, cancel).await;

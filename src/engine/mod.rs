@@ -9,12 +9,13 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), `boot`, [`logs`],
-//! [`exec`], [`watch`], `step` (builds), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
 mod blame;
 mod boot;
+mod build;
 pub mod cancel;
 mod cleanup;
 mod commands;
@@ -49,6 +50,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 
+pub use build::ImageBuild;
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, Planned, PullOptions};
 pub use error::EngineError;

@@ -7,12 +7,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod build;
 mod config;
 mod image;
+mod image_build;
 mod look;
 mod run;
 
 pub(crate) use build::*;
 pub(crate) use config::*;
 pub(crate) use image::*;
+pub(crate) use image_build::*;
 pub(crate) use look::*;
 pub(crate) use run::*;
 

@@ -1,4 +1,6 @@
-//! `stack image import`, `stack image ls` and `stack image pull`.
+//! `stack image …`.
+
+mod build;
 
 use std::io::Read;
 use std::path::Path;
@@ -10,6 +12,8 @@ use crate::cli::render::images::{render_json, render_store};
 use crate::cli::render::text::lines;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
+
+pub(super) use build::run as build;
 
 /// Makes an image of a root file system and prints its ID.
 pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
