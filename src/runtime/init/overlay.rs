@@ -34,10 +34,7 @@ enum Naming {
 }
 
 /// Mounts an overlay of `lowers`, topmost first, and returns it detached; with a writable one it can be written.
-pub(crate) fn mount(
-    lowers: &[OwnedFd],
-    writable: Option<Writable<'_>>,
-) -> io::Result<OwnedFd> {
+pub(crate) fn mount(lowers: &[OwnedFd], writable: Option<Writable<'_>>) -> io::Result<OwnedFd> {
     for naming in [Naming::Descriptors, Naming::Paths] {
         match configure(lowers, writable, naming) {
             Ok(overlay) => return overlay.mount(Attributes::empty()),
@@ -84,10 +81,7 @@ fn configure(
 }
 
 /// Mounts it by the old call.
-fn mount_at_once(
-    lowers: &[OwnedFd],
-    writable: Option<Writable<'_>>,
-) -> io::Result<OwnedFd> {
+fn mount_at_once(lowers: &[OwnedFd], writable: Option<Writable<'_>>) -> io::Result<OwnedFd> {
     let own = writable.into_iter().flat_map(|w| [w.upper, w.work]);
     let directories: Vec<_> = own.chain(lowers).map(AsFd::as_fd).collect();
     mount::mount_at_once("overlay", &directories, |names| {
