@@ -225,16 +225,12 @@ impl Arguments<'_> {
 
     /// Parses words in either form; quotes stay for the expansion.
     pub(super) fn words(&self) -> Result<Vec<String>, Fault> {
-        Ok(match self.json()? {
-            Some(words) => words
-                .into_iter()
-                .map(|word| self.expandable(word))
-                .collect(),
-            None => {
-                let words = self.rest.split(BLANKS).filter(|word| !word.is_empty());
-                words.map(str::to_owned).collect()
-            }
-        })
+        if let Some(words) = self.json()? {
+            let words = words.into_iter().map(|word| self.expandable(word));
+            return Ok(words.collect());
+        }
+        let words = self.rest.split(BLANKS).filter(|word| !word.is_empty());
+        Ok(words.map(str::to_owned).collect())
     }
 
     /// Returns a word of JSON as it can be expanded. That takes its quotes away, as everywhere; those of a word like `it's`, with which

@@ -321,123 +321,125 @@ fn every_fault_is_said_with_its_place() {
     }
 }
 
+/// Rows of the test below.
+const WRONG: &[(&str, &str)] = &[
+    ("ENV", "1: ENV requires at least one argument"),
+    ("ENV a", "1: ENV must have two arguments"),
+    (
+        "ENV a=1 b",
+        "9: Syntax error - can't find = in \"b\". Must be of the form: name=value",
+    ),
+    ("ENV =1", "5: ENV names can not be blank"),
+    ("LABEL a=b =c", "11: LABEL names can not be blank"),
+    ("ARG a =b", "7: ARG names can not be blank"),
+    ("ARG", "1: ARG requires at least one argument"),
+    ("RUN", "1: RUN requires at least one argument"),
+    ("RUN []", "1: RUN requires at least one argument"),
+    (
+        "RUN [1]",
+        "1: when using JSON array syntax, arrays must be comprised of strings only",
+    ),
+    (
+        "CMD [[\"a\"]]",
+        "1: when using JSON array syntax, arrays must be comprised of strings only",
+    ),
+    ("RUN --network=lan x", "5: invalid network mode \"lan\""),
+    (
+        "RUN --network=hots x",
+        "5: invalid network mode \"hots\" (did you mean host?)",
+    ),
+    ("RUN --security=x y", "5: security \"x\" is not valid"),
+    (
+        "RUN --mount=from=$x,target=/y z",
+        "5: 'from' doesn't support variable expansion, define alias stage instead",
+    ),
+    ("RUN --device= z", "5: --device needs the name of a device"),
+    ("RUN --mount z", "5: missing a value on flag: mount"),
+    (
+        "RUN --mounts=x z",
+        "5: unknown flag: mounts (did you mean mount?)",
+    ),
+    ("ENV --x=y a=b", "5: unknown flag: x"),
+    ("COPY", "1: COPY requires at least two arguments"),
+    ("ADD []", "1: ADD requires at least two arguments"),
+    (
+        "COPY --link=maybe a b",
+        "6: expecting boolean value for flag link, not: maybe",
+    ),
+    (
+        "COPY --link --link a b",
+        "13: duplicate flag specified: link",
+    ),
+    (
+        "COPY a <<E\nE",
+        "1: COPY cannot accept a heredoc as a destination",
+    ),
+    ("ADD --from=x a b", "5: unknown flag: from"),
+    ("COPY --checksum=x a b", "6: unknown flag: checksum"),
+    (
+        "SHELL sh",
+        "1: SHELL requires the arguments to be in JSON form",
+    ),
+    ("SHELL []", "1: SHELL requires at least one argument"),
+    ("VOLUME []", "1: VOLUME requires at least one argument"),
+    (
+        "VOLUME [\"\"]",
+        "1: VOLUME specified can not be an empty string",
+    ),
+    ("USER", "1: USER requires exactly one argument"),
+    ("WORKDIR ", "1: WORKDIR requires exactly one argument"),
+    ("STOPSIGNAL", "1: STOPSIGNAL requires exactly one argument"),
+    ("EXPOSE", "1: EXPOSE requires at least one argument"),
+    (
+        "HEALTHCHECK x",
+        "1: Unknown type \"X\" in HEALTHCHECK (try CMD)",
+    ),
+    (
+        "HEALTHCHECK CMD",
+        "1: Missing command after HEALTHCHECK CMD",
+    ),
+    (
+        "HEALTHCHECK CMD []",
+        "1: Missing command after HEALTHCHECK CMD",
+    ),
+    (
+        "HEALTHCHECK NONE x",
+        "1: HEALTHCHECK NONE takes no arguments",
+    ),
+    (
+        "HEALTHCHECK --interval=1us CMD x",
+        "13: Interval \"interval\" cannot be less than 1ms",
+    ),
+    (
+        "HEALTHCHECK --timeout=5 CMD x",
+        "13: invalid duration `5` of --timeout: write it like `1m30s`",
+    ),
+    (
+        "HEALTHCHECK --retries=-1 CMD x",
+        "13: --retries cannot be negative (-1)",
+    ),
+    (
+        "HEALTHCHECK --retries=a CMD x",
+        "13: invalid number of --retries: `a`",
+    ),
+    (
+        "ONBUILD ONBUILD RUN x",
+        "1: Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+    ),
+    (
+        "ONBUILD from x",
+        "1: FROM isn't allowed as an ONBUILD trigger",
+    ),
+    ("ONBUILD", "1: ONBUILD requires at least one argument"),
+    (
+        "ONBUILD CPOY a b",
+        "1: unknown instruction: CPOY (did you mean COPY?)",
+    ),
+];
+
 #[test]
 fn faults_of_arguments_are_said() {
-    let table = [
-        ("ENV", "1: ENV requires at least one argument"),
-        ("ENV a", "1: ENV must have two arguments"),
-        (
-            "ENV a=1 b",
-            "9: Syntax error - can't find = in \"b\". Must be of the form: name=value",
-        ),
-        ("ENV =1", "5: ENV names can not be blank"),
-        ("LABEL a=b =c", "11: LABEL names can not be blank"),
-        ("ARG a =b", "7: ARG names can not be blank"),
-        ("ARG", "1: ARG requires at least one argument"),
-        ("RUN", "1: RUN requires at least one argument"),
-        ("RUN []", "1: RUN requires at least one argument"),
-        (
-            "RUN [1]",
-            "1: when using JSON array syntax, arrays must be comprised of strings only",
-        ),
-        (
-            "CMD [[\"a\"]]",
-            "1: when using JSON array syntax, arrays must be comprised of strings only",
-        ),
-        ("RUN --network=lan x", "5: invalid network mode \"lan\""),
-        (
-            "RUN --network=hots x",
-            "5: invalid network mode \"hots\" (did you mean host?)",
-        ),
-        ("RUN --security=x y", "5: security \"x\" is not valid"),
-        (
-            "RUN --mount=from=$x,target=/y z",
-            "5: 'from' doesn't support variable expansion, define alias stage instead",
-        ),
-        ("RUN --device= z", "5: --device needs the name of a device"),
-        ("RUN --mount z", "5: missing a value on flag: mount"),
-        (
-            "RUN --mounts=x z",
-            "5: unknown flag: mounts (did you mean mount?)",
-        ),
-        ("ENV --x=y a=b", "5: unknown flag: x"),
-        ("COPY", "1: COPY requires at least two arguments"),
-        ("ADD []", "1: ADD requires at least two arguments"),
-        (
-            "COPY --link=maybe a b",
-            "6: expecting boolean value for flag link, not: maybe",
-        ),
-        (
-            "COPY --link --link a b",
-            "13: duplicate flag specified: link",
-        ),
-        (
-            "COPY a <<E\nE",
-            "1: COPY cannot accept a heredoc as a destination",
-        ),
-        ("ADD --from=x a b", "5: unknown flag: from"),
-        ("COPY --checksum=x a b", "6: unknown flag: checksum"),
-        (
-            "SHELL sh",
-            "1: SHELL requires the arguments to be in JSON form",
-        ),
-        ("SHELL []", "1: SHELL requires at least one argument"),
-        ("VOLUME []", "1: VOLUME requires at least one argument"),
-        (
-            "VOLUME [\"\"]",
-            "1: VOLUME specified can not be an empty string",
-        ),
-        ("USER", "1: USER requires exactly one argument"),
-        ("WORKDIR ", "1: WORKDIR requires exactly one argument"),
-        ("STOPSIGNAL", "1: STOPSIGNAL requires exactly one argument"),
-        ("EXPOSE", "1: EXPOSE requires at least one argument"),
-        (
-            "HEALTHCHECK x",
-            "1: Unknown type \"X\" in HEALTHCHECK (try CMD)",
-        ),
-        (
-            "HEALTHCHECK CMD",
-            "1: Missing command after HEALTHCHECK CMD",
-        ),
-        (
-            "HEALTHCHECK CMD []",
-            "1: Missing command after HEALTHCHECK CMD",
-        ),
-        (
-            "HEALTHCHECK NONE x",
-            "1: HEALTHCHECK NONE takes no arguments",
-        ),
-        (
-            "HEALTHCHECK --interval=1us CMD x",
-            "13: Interval \"interval\" cannot be less than 1ms",
-        ),
-        (
-            "HEALTHCHECK --timeout=5 CMD x",
-            "13: invalid duration `5` of --timeout: write it like `1m30s`",
-        ),
-        (
-            "HEALTHCHECK --retries=-1 CMD x",
-            "13: --retries cannot be negative (-1)",
-        ),
-        (
-            "HEALTHCHECK --retries=a CMD x",
-            "13: invalid number of --retries: `a`",
-        ),
-        (
-            "ONBUILD ONBUILD RUN x",
-            "1: Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
-        ),
-        (
-            "ONBUILD from x",
-            "1: FROM isn't allowed as an ONBUILD trigger",
-        ),
-        ("ONBUILD", "1: ONBUILD requires at least one argument"),
-        (
-            "ONBUILD CPOY a b",
-            "1: unknown instruction: CPOY (did you mean COPY?)",
-        ),
-    ];
-    for (line, expected) in table {
+    for (line, expected) in WRONG {
         let expected = format!("Dockerfile:2:{expected}");
         assert_eq!(faults(&format!("FROM a\n{line}")), expected, "{line}");
     }
