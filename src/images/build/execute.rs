@@ -1,5 +1,8 @@
 //! `RUN` steps of a build.
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+
 use super::super::dockerfile::instruction::{Command, Run};
 use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
 use super::super::reference::Digest;
@@ -7,7 +10,7 @@ use super::cache::{FinishedKey, Key};
 use super::error::StepFailure;
 use super::mounts::Asked;
 use super::plan::PlannedStep;
-use super::step::{StepFile, StepMount, StepNetwork, StepSource};
+use super::step::{StepMount, StepNetwork, StepSource};
 use super::work::{Cached, Claim, Found, StageWork};
 use super::{BuildEvent, Entitlement, RunStep, StepLabel, run};
 
@@ -183,14 +186,12 @@ impl StageWork<'_, '_> {
         staging: &super::super::store::Staging,
     ) -> Result<RunStep, StepFailure> {
         if let Some((target, text)) = &ready.script {
+            let path = staging.directory().join("script");
+            fs_err::File::create(&path)?.write_all(text.as_bytes())?;
+            fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
             prepared.mounts.push(StepMount {
                 target: target.clone(),
-                source: StepSource::File(StepFile {
-                    content: text.clone().into_bytes(),
-                    uid: 0,
-                    gid: 0,
-                    mode: 0o755,
-                }),
+                source: StepSource::Host(path),
                 read_only: true,
             });
         }
