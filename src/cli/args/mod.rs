@@ -9,12 +9,14 @@ mod config;
 mod image;
 mod look;
 mod run;
+mod store;
 
 pub(crate) use build::*;
 pub(crate) use config::*;
 pub(crate) use image::*;
 pub(crate) use look::*;
 pub(crate) use run::*;
+pub(crate) use store::*;
 
 /// Run multi-container applications from Compose files.
 #[derive(Debug, Parser)]
