@@ -28,6 +28,8 @@ pub struct BuildOptions {
     pub services: Vec<String>,
     /// Run every step again.
     pub no_cache: bool,
+    /// Say of each step that is done why it was not in the cache.
+    pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
     /// Build arguments over the file's; without a value they come from the environment.
@@ -352,6 +354,7 @@ impl Engine {
         let lock = self.lock_project(&stack.name).await?;
         let choices = BuildChoices {
             no_cache: options.no_cache,
+            explain: options.explain,
             pull: options.pull,
             args: self.arguments(&options.build_args),
         };

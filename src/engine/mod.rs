@@ -95,6 +95,8 @@ pub struct Engine {
 pub(crate) struct BuildChoices {
     /// Run every step again.
     pub no_cache: bool,
+    /// Say of each step that is done why it was not in the cache.
+    pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
     /// Build arguments over the file's.

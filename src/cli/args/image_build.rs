@@ -25,6 +25,9 @@ pub(crate) struct ImageBuildArgs {
     /// Run every step again
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Say why each step that is done was not in the cache
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Label of the image; may be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) label: Vec<String>,

@@ -38,6 +38,9 @@ impl BuildProgress for BuildEvents<'_> {
         match event {
             BuildEvent::Started(step) => emit(EventKind::Line(step.to_string())),
             BuildEvent::Cached(step) => emit(EventKind::Line(format!("{step}: CACHED"))),
+            BuildEvent::Explained(step, why) => {
+                emit(EventKind::Line(format!("{step}: not cached: {why}")));
+            }
             BuildEvent::Output(_, line) => {
                 emit(EventKind::Line(String::from_utf8_lossy(line).into_owned()));
             }

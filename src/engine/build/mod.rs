@@ -10,7 +10,7 @@ use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::step::RuntimeSteps;
 use crate::engine::{Engine, chain};
-use crate::images::build::{BuildRequest, DockerfileSource};
+use crate::images::build::{BuildRequest, DockerfileSource, Session};
 use crate::images::{Platform, Reference};
 
 pub(crate) use events::BuildEvents;
@@ -32,6 +32,8 @@ pub struct ImageBuild {
     pub labels: BTreeMap<String, String>,
     /// Run every step again.
     pub no_cache: bool,
+    /// Say of each step that is done why it was not in the cache.
+    pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
     /// What the image is to run on; this machine where unset.
@@ -63,6 +65,7 @@ impl Engine {
             tags,
             labels: build.labels.clone(),
             no_cache: build.no_cache,
+            explain: build.explain,
             pull: build.pull,
             platform: platform(build.platform.as_deref())?,
             started: jiff::Timestamp::now(),
@@ -79,8 +82,9 @@ impl Engine {
         };
         emit(EventKind::Started("Building"));
         let progress = BuildEvents::new(&name, events);
+        let session = Session::default();
         let built = tokio::select! {
-            built = self.images.build(&request, &runner, &progress) => built.map_err(EngineError::from),
+            built = self.images.build(&request, &session, &runner, &progress) => built.map_err(EngineError::from),
             () = cancel.cancelled() => Err(EngineError::Interrupted),
         };
         drop(runner);

@@ -47,6 +47,7 @@ impl LinuxHost<'_> {
             tags: vec![build.image.parse()?],
             labels: BTreeMap::new(),
             no_cache: self.build.no_cache,
+            explain: self.build.explain,
             pull: self.build.pull,
             platform: match &build.platform {
                 Some(text) => Platform::parse(text)?,
@@ -58,7 +59,7 @@ impl LinuxHost<'_> {
         let progress = BuildEvents::new(&build.image, self.events);
         self.engine
             .images
-            .build(&request, &runner, &progress)
+            .build(&request, &self.session, &runner, &progress)
             .await?;
         Ok(())
     }

@@ -35,6 +35,7 @@ pub(in crate::cli::commands) async fn run(
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect(),
         no_cache: args.no_cache,
+        explain: args.explain,
         pull: args.pull,
         platform: args.platform,
     };
