@@ -231,6 +231,11 @@ impl EngineError {
         }
     }
 
+    /// Whether an image was named that is not there.
+    pub fn is_no_such_image(&self) -> bool {
+        matches!(self, Self::Image(ImageError::NoSuchImage { .. }))
+    }
+
     /// Returns advice, where there is some.
     pub fn hints(&self) -> Vec<String> {
         let hint = match self {

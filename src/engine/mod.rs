@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`store`] and [`inspect`] (images), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -30,6 +30,7 @@ pub mod exec;
 #[cfg(test)]
 mod fake;
 pub mod host;
+pub mod inspect;
 pub mod instance;
 mod linux;
 pub mod logs;
@@ -41,6 +42,7 @@ mod recover;
 pub mod roots;
 pub mod source;
 mod step;
+pub mod store;
 pub mod view;
 mod views;
 pub mod watch;

@@ -11,6 +11,7 @@
 //! all that goes into the step: see [`Key`]. An entry counts only while its layer is in the store. Nothing here is ever synced or locked:
 //! entries are replaced whole, and a lost one costs a step.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -172,6 +173,36 @@ impl Cache {
         atomic::write(&path, text.as_bytes(), 0o600, Durability::Cached)
     }
 
+    /// Returns the layers that steps made last time, for garbage collection.
+    pub fn layers(&self) -> io::Result<BTreeSet<Digest>> {
+        let mut layers = BTreeSet::new();
+        for entry in self.entries()? {
+            let made = self.get(&entry?.file_name().to_string_lossy())?;
+            layers.extend(made.map(|made| made.layer));
+        }
+        Ok(layers)
+    }
+
+    /// Forgets what steps made.
+    pub fn clear(&self) -> io::Result<()> {
+        for entry in self.entries()? {
+            match fs_err::remove_file(entry?.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> io::Result<impl Iterator<Item = io::Result<fs_err::DirEntry>>> {
+        let found = match fs_err::read_dir(self.directory.join("steps")) {
+            Ok(entries) => Some(entries),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(found.into_iter().flatten())
+    }
+
     /// Returns where an entry is.
     fn entry(&self, key: &str) -> PathBuf {
         self.directory.join("steps").join(key)
@@ -223,7 +254,7 @@ mod tests {
             Key::new("copy", &[]).with("a", "ab").with("b", "c"),
         ]
         .map(|key| key.finish().hex);
-        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        let distinct: BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
     }
 }
