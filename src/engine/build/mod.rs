@@ -2,6 +2,7 @@
 
 mod events;
 pub(crate) mod options;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -149,10 +150,16 @@ impl Engine {
         typed: &BTreeMap<String, Option<String>>,
     ) -> BTreeMap<String, Option<String>> {
         let of_environment = |name: &String| self.environment.get(name).cloned();
-        typed
+        let mut arguments: BTreeMap<_, _> = typed
             .iter()
             .map(|(name, value)| (name.clone(), value.clone().or_else(|| of_environment(name))))
-            .collect()
+            .collect();
+        // Every tool that knows it passes it on.
+        let epoch = "SOURCE_DATE_EPOCH".to_owned();
+        if let Some(value) = of_environment(&epoch) {
+            arguments.entry(epoch).or_insert(Some(value));
+        }
+        arguments
     }
 }
 

@@ -56,6 +56,9 @@ pub enum BuildError {
         #[source]
         source: Box<StepFailure>,
     },
+    /// `SOURCE_DATE_EPOCH`.
+    #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]
+    Epoch(String),
     /// The store, outside of any step.
     #[error(transparent)]
     Store(#[from] StoreError),

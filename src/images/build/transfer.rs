@@ -14,7 +14,7 @@ use super::error::StepFailure;
 use super::mode::ModeChange;
 use super::pattern::IgnoreRules;
 use super::plan::Base;
-use super::stage::{StageError, StageState};
+use super::stage::StageError;
 use super::tree::{Last, Tree};
 use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, StepLabel, archive, owner};
@@ -69,13 +69,13 @@ impl StageWork<'_, '_> {
         }
         let expanded = self.expand(transfer, Keyword::Copy)?;
         let Some(from) = from else {
-            let key = transfer_key("copy", &self.state, transfer, &expanded);
+            let key = transfer_key(self.key("copy"), transfer, &expanded);
             return self.copy_context(&expanded, None, key, label).await;
         };
         if let Base::Context(name) = from
             && let Some(local) = self.build.directory_context(name)?
         {
-            let key = transfer_key("copy", &self.state, transfer, &expanded);
+            let key = transfer_key(self.key("copy"), transfer, &expanded);
             return self.copy_context(&expanded, Some(local), key, label).await;
         }
         let layers = self.layers_of(from).await?;
@@ -92,7 +92,7 @@ impl StageWork<'_, '_> {
         if let Some(remote) = expanded.sources.iter().find(|source| is_remote(source)) {
             return Err(StepFailure::NotSupported(format!("ADD of `{remote}`")));
         }
-        let key = transfer_key("add", &self.state, transfer, &expanded);
+        let key = transfer_key(self.key("add"), transfer, &expanded);
         self.copy_context(&expanded, None, key, label).await
     }
 
@@ -143,7 +143,7 @@ impl StageWork<'_, '_> {
     ) -> Result<Cached, StepFailure> {
         let build = self.build;
         let from_hexes: Vec<&str> = from.iter().map(Digest::hex).collect();
-        let first = transfer_key("copy layers", &self.state, transfer, expanded)
+        let first = transfer_key(self.key("copy layers"), transfer, expanded)
             .with_all("layers copied from", &from_hexes)
             .finish();
         if self.take(&first.hex, &expanded.by)? {
@@ -157,7 +157,7 @@ impl StageWork<'_, '_> {
             name: &name,
         };
         let selected = select(&origin, expanded)?;
-        let second = transfer_key("copy content", &self.state, transfer, expanded);
+        let second = transfer_key(self.key("copy content"), transfer, expanded);
         let second = second.with_hashed("files", |hash| {
             let mut unknown = FileIndex::none();
             context::hash_selected(hash, &selected, Owners::Counted, &mut unknown)
@@ -301,14 +301,9 @@ fn select(origin: &Origin<'_>, expanded: &Expanded) -> Result<Vec<Selected>, Ste
 }
 
 /// Starts the key of a `COPY` or `ADD` with all but the files.
-fn transfer_key(
-    kind: &'static str,
-    state: &StageState,
-    transfer: &Transfer,
-    expanded: &Expanded,
-) -> Key {
+fn transfer_key(key: Key, transfer: &Transfer, expanded: &Expanded) -> Key {
     let Style { owner, mode } = &expanded.style;
-    let mut key = Key::new(kind, &state.layers)
+    let mut key = key
         .with("destination", &expanded.destination.path.to_string_lossy())
         .with(
             "kind of destination",
