@@ -96,7 +96,12 @@ fn sources_select() {
         ),
         ("link", "link", &[], "\"/link\": excluded by .dockerignore"),
         ("d", "link", &[], "\"/link\": excluded by .dockerignore"),
-        ("a.txt", "*", &[], "b.md: ; d:  c.txt e e/f; link:  c.txt e e/f"),
+        (
+            "a.txt",
+            "*",
+            &[],
+            "b.md: ; d:  c.txt e e/f; link:  c.txt e e/f",
+        ),
         ("*\n!d/e/f", ".", &[], ":  d d/e d/e/f"),
         ("d/e", "d", &[], "d:  c.txt"),
         ("", "d", &["*.txt"], "d:  e e/f"),

@@ -142,71 +142,73 @@ fn plain() -> Style {
     }
 }
 
+/// Rows of the test below.
+const DESTINATIONS: &[(&str, &str)] = &[
+    ("f /g", "g 644 f"),
+    ("f /n/g", "n 755 /; n/g 644 f"),
+    ("f /n/", "n 755 /; n/f 644 f"),
+    ("f /n/.", "n 755 /; n/f 644 f"),
+    ("f /dir", "dir 711 /; dir/f 644 f"),
+    ("f g", "w 755 /; w/g 644 f"),
+    ("f .", "w 755 /; w/f 644 f"),
+    ("f ./", "w 755 /; w/f 644 f"),
+    ("f ../x/../y", "y 644 f"),
+    ("f /../../y", "y 644 f"),
+    (
+        "d/ /n",
+        "n 755 /; n/sub 750 /; n/sub/s 600 d/sub/s; n/x 644 d/x",
+    ),
+    (
+        "d /n/m/",
+        "n 755 /; n/m 755 /; n/m/sub 750 /; n/m/sub/s 600 d/sub/s; n/m/x 644 d/x",
+    ),
+    (
+        "d /dir",
+        "dir 711 /; dir/sub 750 /; dir/sub/s 600 d/sub/s; dir/x 644 d/x",
+    ),
+    ("d/sub f /n/", "n 755 /; n/f 644 f; n/s 600 d/sub/s"),
+    ("none* /n/", ""),
+    ("f none* /n/", "n 755 /; n/f 644 f"),
+    ("*f /n/", "n 755 /; n/f 644 f; n/to-f 644 f"),
+    (
+        "d* /n/",
+        "n 755 /; n/sub 750 /; n/sub/s 600 d/sub/s; n/x 644 d/x",
+    ),
+    ("f /link", "dir 711 /; dir/f 644 f"),
+    ("f /link/g", "dir 711 /; dir/g 644 f"),
+    ("f /abs/g", "dir 711 /; dir/g 644 f"),
+    ("f /flink", "dir 711 /; dir/old 644 f"),
+    ("f /out/g", "etc 755 /; etc/g 644 f"),
+    ("f /dangling", "n 755 /; n/target 644 f"),
+    ("to-f /g", "g 644 f"),
+    ("to-f /n/", "n 755 /; n/to-f 644 f"),
+    (
+        "to-d /n",
+        "n 755 /; n/sub 750 /; n/sub/s 600 d/sub/s; n/x 644 d/x",
+    ),
+    (
+        "links /n",
+        "n 755 /; n/abs -> /etc/passwd; n/dead -> nowhere; n/up -> ../../x",
+    ),
+    ("--exclude=sub d /n", "n 755 /; n/x 644 d/x"),
+    (
+        "--exclude=* --exclude=!sub/s d /n",
+        "n 755 /; n/sub 750 /; n/sub/s 600 d/sub/s",
+    ),
+    (
+        "--parents d/sub/s /n/",
+        "n 755 /; n/d 700 /; n/d/sub 750 /; n/d/sub/s 600 d/sub/s",
+    ),
+    (
+        "--parents d/./sub/s /dir",
+        "dir 711 /; dir/sub 750 /; dir/sub/s 600 d/sub/s",
+    ),
+    ("--parents f /n/", "n 755 /; n/f 644 f"),
+];
+
 #[test]
 fn destinations_decide_where_files_go() {
-    let table = [
-        ("f /g", "g 644 f"),
-        ("f /n/g", "n 755 /; n/g 644 f"),
-        ("f /n/", "n 755 /; n/f 644 f"),
-        ("f /n/.", "n 755 /; n/f 644 f"),
-        ("f /dir", "dir 711 /; dir/f 644 f"),
-        ("f g", "w 755 /; w/g 644 f"),
-        ("f .", "w 755 /; w/f 644 f"),
-        ("f ./", "w 755 /; w/f 644 f"),
-        ("f ../x/../y", "y 644 f"),
-        ("f /../../y", "y 644 f"),
-        (
-            "d/ /n",
-            "n 755 /; n/sub 750 /; n/sub/s 600 d/sub/s; n/x 644 d/x",
-        ),
-        (
-            "d /n/m/",
-            "n 755 /; n/m 755 /; n/m/sub 750 /; n/m/sub/s 600 d/sub/s; n/m/x 644 d/x",
-        ),
-        (
-            "d /dir",
-            "dir 711 /; dir/sub 750 /; dir/sub/s 600 d/sub/s; dir/x 644 d/x",
-        ),
-        ("d/sub f /n/", "n 755 /; n/f 644 f; n/s 600 d/sub/s"),
-        ("none* /n/", ""),
-        ("f none* /n/", "n 755 /; n/f 644 f"),
-        ("*f /n/", "n 755 /; n/f 644 f; n/to-f 644 f"),
-        (
-            "d* /n/",
-            "n 755 /; n/sub 750 /; n/sub/s 600 d/sub/s; n/x 644 d/x",
-        ),
-        ("f /link", "dir 711 /; dir/f 644 f"),
-        ("f /link/g", "dir 711 /; dir/g 644 f"),
-        ("f /abs/g", "dir 711 /; dir/g 644 f"),
-        ("f /flink", "dir 711 /; dir/old 644 f"),
-        ("f /out/g", "etc 755 /; etc/g 644 f"),
-        ("f /dangling", "n 755 /; n/target 644 f"),
-        ("to-f /g", "g 644 f"),
-        ("to-f /n/", "n 755 /; n/to-f 644 f"),
-        (
-            "to-d /n",
-            "n 755 /; n/sub 750 /; n/sub/s 600 d/sub/s; n/x 644 d/x",
-        ),
-        (
-            "links /n",
-            "n 755 /; n/abs -> /etc/passwd; n/dead -> nowhere; n/up -> ../../x",
-        ),
-        ("--exclude=sub d /n", "n 755 /; n/x 644 d/x"),
-        (
-            "--exclude=* --exclude=!sub/s d /n",
-            "n 755 /; n/sub 750 /; n/sub/s 600 d/sub/s",
-        ),
-        (
-            "--parents d/sub/s /n/",
-            "n 755 /; n/d 700 /; n/d/sub 750 /; n/d/sub/s 600 d/sub/s",
-        ),
-        (
-            "--parents d/./sub/s /dir",
-            "dir 711 /; dir/sub 750 /; dir/sub/s 600 d/sub/s",
-        ),
-        ("--parents f /n/", "n 755 /; n/f 644 f"),
-    ];
-    for (line, expected) in table {
+    for (line, expected) in DESTINATIONS {
         let place = Place::new();
         place.fill(
             "context",
@@ -230,7 +232,7 @@ fn destinations_decide_where_files_go() {
             ],
         );
         place.copy(line, &plain()).unwrap();
-        assert_eq!(place.shown(), expected, "{line}");
+        assert_eq!(place.shown(), *expected, "{line}");
     }
 }
 
