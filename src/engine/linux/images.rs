@@ -40,12 +40,9 @@ impl LinuxHost<'_> {
         let mut args = asked.args.clone();
         args.extend(self.build.args.clone());
         let request = BuildRequest {
-            context: asked.context.clone(),
-            dockerfile,
             args,
             target: asked.target.clone(),
             tags: vec![build.image.parse()?],
-            labels: BTreeMap::new(),
             no_cache: self.build.no_cache,
             explain: self.build.explain,
             pull: self.build.pull,
@@ -53,7 +50,7 @@ impl LinuxHost<'_> {
                 Some(text) => Platform::parse(text)?,
                 None => Platform::host(),
             },
-            started: jiff::Timestamp::now(),
+            ..BuildRequest::new(asked.context.clone(), dockerfile, jiff::Timestamp::now())
         };
         let runner = RuntimeSteps::new(self.engine)?;
         let progress = BuildEvents::new(&build.image, self.events);

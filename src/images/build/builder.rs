@@ -9,7 +9,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
@@ -22,17 +22,16 @@ use super::super::dockerfile::{Fault, Place, Span, parser};
 use super::super::manifest::Platform;
 use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
-use super::super::store::{Image, LayerLock, Store};
+use super::super::store::{Image, LayerLock, Staging, Store};
 use super::cache::{Cache, FinishedKey, Made};
-use super::context::FileIndex;
+use super::contexts::{Local, NamedContext};
 use super::error::{BuildError, Excerpt, StepFailure};
 use super::explain::{self, StepPlace};
 use super::inputs::{canonical_context, dockerfile_error, given, read_dockerfile, read_ignore};
-use super::pattern::IgnoreRules;
+use super::mounts::copy_into;
 use super::plan::{self, Base, Inputs, Plan, PlannedStage};
 use super::session::Session;
 use super::stage::{Given, StageState};
-use super::tree::Tree;
 use super::{BuildEvent, BuildProgress, BuildRequest, Built, StepLabel, StepRunner};
 
 impl Images {
@@ -54,17 +53,18 @@ impl Images {
         let ignore = read_ignore(request, &path)?;
         let cache = Cache::below(self.store().root());
         let context = canonical_context(request)?;
-        let index = FileIndex::open(&cache.files(), &context).map_err(BuildError::Cache)?;
         let build = Build {
             images: self,
             request,
             session,
             runner,
             progress,
-            index: RefCell::new(index),
-            context: Tree::directory(&context),
+            context: Local::open(&cache, &context, ignore, "the build context")?,
+            locals: RefCell::default(),
+            copies: RefCell::default(),
+            uses_caches: Cell::new(false),
+            context_names: request.contexts.keys().cloned().collect(),
             cache,
-            ignore,
             given,
             bases: RefCell::default(),
             started: Instant::now(),
@@ -75,8 +75,8 @@ impl Images {
         let plan = build.plan().await?;
         let finished = build.go_through(&plan).await;
         // Hashes are worth keeping also where a later step failed.
-        let saved = build.index.borrow().save();
-        saved.map_err(BuildError::Cache)?;
+        build.save_indexes().map_err(BuildError::Cache)?;
+        build.prune_caches().map_err(BuildError::Cache)?;
         let state = finished?;
         let image = build.put(state)?;
         drop(hold);
@@ -98,9 +98,15 @@ pub(super) struct Build<'a> {
     pub(super) file: &'a Dockerfile,
     pub(super) given: Given,
     pub(super) cache: Cache,
-    pub(super) context: Tree,
-    pub(super) ignore: IgnoreRules,
-    pub(super) index: RefCell<FileIndex>,
+    pub(super) context: Local,
+    /// Named contexts that were opened.
+    pub(super) locals: RefCell<BTreeMap<String, Rc<Local>>>,
+    /// Parts of contexts as steps see them, by their digest.
+    pub(super) copies: RefCell<BTreeMap<String, Rc<Staging>>>,
+    /// Whether a step was given a cache.
+    pub(super) uses_caches: Cell<bool>,
+    /// The names of all named contexts.
+    context_names: BTreeSet<String>,
     /// By name and platform as written; each is got once.
     bases: RefCell<BTreeMap<BaseName, Rc<OnceCell<Image>>>>,
     started: Instant,
@@ -126,13 +132,16 @@ impl Build<'_> {
                 globals: &self.given.globals,
                 target: self.request.target.as_deref(),
                 triggers: &triggers,
+                contexts: &self.context_names,
             };
             let plan = plan::plan(self.file, inputs).map_err(|faults| self.faults(faults))?;
             let unknown: Vec<&PlannedStage> = plan
                 .stages
                 .iter()
                 .filter(|stage| match &stage.base {
-                    Base::Image(name) => !known.contains(&(name.clone(), stage.platform.clone())),
+                    Base::Image(name) | Base::Context(name) => {
+                        !known.contains(&(name.clone(), stage.platform.clone()))
+                    }
                     Base::Scratch | Base::Stage(_) => false,
                 })
                 .collect();
@@ -140,7 +149,7 @@ impl Build<'_> {
                 return Ok(plan);
             }
             for stage in unknown {
-                if let Base::Image(name) = &stage.base {
+                if let Base::Image(name) | Base::Context(name) = &stage.base {
                     let (span, text) = from_of(self.file, stage);
                     let got = self.image(name, stage.platform.as_deref()).await;
                     got.map_err(|source| self.failed(span, text, source))?;
@@ -158,7 +167,7 @@ impl Build<'_> {
         Ok(match base {
             Base::Scratch => StageState::of_scratch(&self.request.platform),
             Base::Stage(_) => return Err(StepFailure::Invalid("its base stage was not built")),
-            Base::Image(name) => {
+            Base::Image(name) | Base::Context(name) => {
                 let image = self.image(name, platform).await?;
                 StageState::of_image(image.config, image.layers)
             }
@@ -181,7 +190,11 @@ impl Build<'_> {
 
     /// Finds or pulls an image.
     async fn find_image(&self, name: &str, platform: Option<&str>) -> Result<Image, StepFailure> {
-        let reference = Reference::parse(name)?;
+        let reference = match self.request.contexts.get(name) {
+            Some(NamedContext::Image(reference)) => reference.clone(),
+            Some(NamedContext::Directory(_)) => return self.image_of_directory(name),
+            None => Reference::parse(name)?,
+        };
         let wanted = match platform {
             Some(platform) => Platform::parse(platform).map_err(|_| {
                 StepFailure::Invalid("the platform must be os/architecture[/variant]")
@@ -202,9 +215,31 @@ impl Build<'_> {
         Ok(self.images.pull(&reference, &wanted, &heard).await?)
     }
 
+    /// Makes an image of a named context that is a directory: a layer, and nothing else.
+    fn image_of_directory(&self, name: &str) -> Result<Image, StepFailure> {
+        let missing = StepFailure::Invalid("its context was not given");
+        let local = self.directory_context(name)?.ok_or(missing)?;
+        let (selected, _) = local.select(".")?;
+        let staging = self.store().staging()?;
+        copy_into(&selected, &staging.diff())?;
+        let layer = self.store().commit_layer(staging)?.diff_id;
+        let config = StageState::of_scratch(&self.request.platform).config;
+        Ok(self.store().put_image(config, &[layer])?)
+    }
+
     /// Whether what is in the cache must not be used for a stage.
-    pub(super) fn skips_cache(&self, _stage: &PlannedStage) -> bool {
-        self.request.no_cache
+    pub(super) fn skips_cache(&self, stage: &PlannedStage) -> bool {
+        let mut filter = self.request.no_cache_filter.iter();
+        self.request.no_cache || filter.any(|name| name.eq_ignore_ascii_case(&stage.name))
+    }
+
+    /// Keeps what is known of the files of contexts.
+    fn save_indexes(&self) -> std::io::Result<()> {
+        self.context.index.borrow().save()?;
+        let locals = self.locals.borrow();
+        locals
+            .values()
+            .try_for_each(|local| local.index.borrow().save())
     }
 
     /// Takes the right to do the step of a key, if nobody does it.

@@ -1,11 +1,14 @@
 //! `COPY` and `ADD` steps of a build.
 
+use std::rc::Rc;
+
 use super::super::dockerfile::expand;
 use super::super::dockerfile::instruction::Transfer;
 use super::super::reference::Digest;
 use super::super::store::Staging;
 use super::cache::Key;
 use super::context::{self, FileIndex, Origin, Owners, Selected};
+use super::contexts::Local;
 use super::copy::{Destination, Filling, Owner, Style};
 use super::error::StepFailure;
 use super::mode::ModeChange;
@@ -67,8 +70,14 @@ impl StageWork<'_, '_> {
         let expanded = self.expand(transfer, Keyword::Copy)?;
         let Some(from) = from else {
             let key = transfer_key("copy", &self.state, transfer, &expanded);
-            return self.copy_context(&expanded, key, label).await;
+            return self.copy_context(&expanded, None, key, label).await;
         };
+        if let Base::Context(name) = from
+            && let Some(local) = self.build.directory_context(name)?
+        {
+            let key = transfer_key("copy", &self.state, transfer, &expanded);
+            return self.copy_context(&expanded, Some(local), key, label).await;
+        }
         let layers = self.layers_of(from).await?;
         self.copy_layers(transfer, &expanded, &layers, label).await
     }
@@ -84,25 +93,26 @@ impl StageWork<'_, '_> {
             return Err(StepFailure::NotSupported(format!("ADD of `{remote}`")));
         }
         let key = transfer_key("add", &self.state, transfer, &expanded);
-        self.copy_context(&expanded, key, label).await
+        self.copy_context(&expanded, None, key, label).await
     }
 
     /// Copies from the context.
     async fn copy_context(
         &mut self,
         expanded: &Expanded,
+        named: Option<Rc<Local>>,
         key: Key,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
         let build = self.build;
-        let origin = Origin {
-            tree: &build.context,
-            ignore: &build.ignore,
-            name: "the build context",
+        let local: &Local = match &named {
+            Some(named) => named,
+            None => &build.context,
         };
+        let origin = local.origin();
         let selected = select(&origin, expanded)?;
         let key = key.with_hashed("files", |hash| {
-            let mut index = build.index.borrow_mut();
+            let mut index = local.index.borrow_mut();
             context::hash_selected(hash, &selected, Owners::Ignored, &mut index)
         })?;
         let mut claim = match self.find(key.finish(), &expanded.by, label).await? {

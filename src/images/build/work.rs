@@ -338,7 +338,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
         Ok(match base {
             Base::Scratch => Vec::new(),
             Base::Stage(index) => self.ends.wait(*index).await?.layers.clone(),
-            Base::Image(name) => self.build.image(name, None).await?.layers,
+            Base::Image(name) | Base::Context(name) => self.build.image(name, None).await?.layers,
         })
     }
 }
