@@ -450,7 +450,7 @@ fn what_is_not_done_or_not_there_is_said() {
     let table = [
         (
             "FROM busybox\nCOPY nope /x\n",
-            "dockerfile_inline:2:1: COPY nope /x: `nope` not found in the build context",
+            "dockerfile_inline:2:1: COPY nope /x: \"/nope\": not found in the build context",
         ),
         (
             "FROM busybox\nADD https://x/y /x\n",
