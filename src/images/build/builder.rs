@@ -29,6 +29,7 @@ use super::error::{BuildError, Excerpt, StepFailure};
 use super::explain::{self, StepPlace};
 use super::inputs::{canonical_context, dockerfile_error, given, read_dockerfile, read_ignore};
 use super::mounts::copy_into;
+use super::pattern::IgnoreRules;
 use super::plan::{self, Base, Inputs, Plan, PlannedStage};
 use super::session::Session;
 use super::stage::{Given, StageState};
@@ -50,7 +51,11 @@ impl Images {
         let given = given(&file, request)?;
         // Nothing that the cache names may vanish while the build goes on.
         let hold = self.store().hold()?;
-        let ignore = read_ignore(request, &path)?;
+        let ignore = if request.is_local {
+            read_ignore(request, &path)?
+        } else {
+            IgnoreRules::default()
+        };
         let cache = Cache::below(self.store().root());
         let context = canonical_context(request)?;
         let build = Build {
@@ -59,7 +64,12 @@ impl Images {
             session,
             runner,
             progress,
-            context: Local::open(&cache, &context, ignore, "the build context")?,
+            context: Local::open(
+                request.is_local.then_some(&cache),
+                &context,
+                ignore,
+                "the build context",
+            )?,
             locals: RefCell::default(),
             copies: RefCell::default(),
             uses_caches: Cell::new(false),
