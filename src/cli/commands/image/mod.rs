@@ -1,15 +1,22 @@
-//! `stack image import`, `stack image ls` and `stack image pull`.
+//! `stack image`: here `import`, `ls`, `pull` and `tag`.
+
+mod build;
+pub(super) mod inspect;
+pub(super) mod remove;
+pub(super) mod save;
 
 use std::io::Read;
 use std::path::Path;
 
-use crate::cli::args::{ImageListArgs, ImagePullArgs, ImportArgs, ListFormat};
+use crate::cli::args::{ImageListArgs, ImagePullArgs, ImportArgs, ListFormat, TagArgs};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::images::{render_json, render_store};
 use crate::cli::render::text::lines;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
+
+pub(super) use build::run as build;
 
 /// Makes an image of a root file system and prints its ID.
 pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
@@ -50,6 +57,12 @@ pub(super) fn list(context: &Context, args: &ImageListArgs) -> Result<(), CliErr
         ListFormat::Table => render_store(&images, now().as_second()),
         ListFormat::Json => render_json(&images),
     })
+}
+
+/// Gives an image another name.
+pub(super) fn tag(context: &Context, args: &TagArgs) -> Result<(), CliError> {
+    context.refuse_dry_run("image tag")?;
+    Ok(context.engine()?.tag_image(&args.source, &args.target)?)
 }
 
 /// Fetches one image and prints its ID.
