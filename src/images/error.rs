@@ -28,6 +28,36 @@ pub enum ImageError {
         #[source]
         source: Box<RegistryError>,
     },
+    /// An image that cannot be brought to its registry.
+    #[error("push image `{reference}`")]
+    Push {
+        /// As people write it.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// A name that no image here has.
+    #[error("an image does not exist locally with the tag: {reference}")]
+    NotHere {
+        /// As people write it.
+        reference: String,
+    },
+    /// Only tags are pushed.
+    #[error("cannot push a digest reference: `{reference}`")]
+    PushDigest {
+        /// As people write it.
+        reference: String,
+    },
+    /// A repository whose tags cannot be listed.
+    #[error("list the tags of `{repository}`")]
+    Tags {
+        /// As people write it.
+        repository: String,
+        /// Why not.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// A root file system that is to become an image.
     #[error("import the root file system")]
     Import(#[source] UnpackError),

@@ -1,284 +1,16 @@
 //! Pulls from scripted servers, for their faults, and from Debian's docker-registry, for the truth.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::super::import::Change;
-use super::super::registry::Retry;
+use super::super::testing::*;
 use super::super::{Images, Silent};
 use super::*;
 
-/// What a scripted server is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Asked {
-    path: String,
-    headers: BTreeMap<String, String>,
-}
-
-/// What it answers; `cut` breaks the connection after so many bytes of the body.
-#[derive(Debug, Clone, Default)]
-struct Reply {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-    cut: Option<usize>,
-}
-
-impl Reply {
-    fn ok(body: &[u8]) -> Self {
-        Self {
-            status: 200,
-            body: body.to_vec(),
-            ..Self::default()
-        }
-    }
-
-    fn status(status: u16) -> Self {
-        Self {
-            status,
-            ..Self::default()
-        }
-    }
-
-    fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-}
-
-struct Server {
-    host: String,
-    log: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Server {
-    /// Serves plain HTTP; `answer` gets the request and how often its path was asked before.
-    fn start(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let log: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (answer, seen) = (Arc::new(answer), log.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (answer, seen) = (answer.clone(), seen.clone());
-                std::thread::spawn(move || converse(stream.unwrap(), &*answer, &seen));
-            }
-        });
-        Self { host, log }
-    }
-
-    fn asked(&self, part: &str) -> Vec<Asked> {
-        let log = self.log.lock().unwrap();
-        log.iter()
-            .filter(|asked| asked.path.contains(part))
-            .cloned()
-            .collect()
-    }
-
-    fn reference(&self) -> Reference {
-        Reference::parse(&format!("{}/a/b:v1", self.host)).unwrap()
-    }
-}
-
-fn converse(
-    mut stream: TcpStream,
-    answer: &dyn Fn(&Asked, usize) -> Reply,
-    log: &Mutex<Vec<Asked>>,
-) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            match stream.read(&mut byte) {
-                // A TLS hello is no HTTP.
-                Ok(1) if head.is_empty() && byte[0] == 0x16 => return,
-                Ok(1) => head.push(byte[0]),
-                _ => return,
-            }
-        }
-        let head = String::from_utf8(head).unwrap();
-        let mut lines = head.lines();
-        let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
-        let asked = Asked {
-            path,
-            headers: headers.collect(),
-        };
-        let before = {
-            let mut log = log.lock().unwrap();
-            let before = log.iter().filter(|known| known.path == asked.path).count();
-            log.push(asked.clone());
-            before
-        };
-        let reply = answer(&asked, before);
-        let mut text = format!(
-            "HTTP/1.1 {} x\r\ncontent-length: {}\r\n",
-            reply.status,
-            reply.body.len()
-        );
-        for (name, value) in &reply.headers {
-            text.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
-        }
-        text.push_str("\r\n");
-        let mut bytes = text.into_bytes();
-        let cut = reply.cut.unwrap_or(reply.body.len());
-        bytes.extend_from_slice(&reply.body[..cut]);
-        if stream.write_all(&bytes).is_err() || reply.cut.is_some() {
-            return;
-        }
-    }
-}
-
-/// An image of two layers, as a registry has it.
-#[derive(Clone)]
-struct Served {
-    manifest: Vec<u8>,
-    index: Vec<u8>,
-    blobs: BTreeMap<String, Vec<u8>>,
-    layers: Vec<String>,
-}
-
-impl Served {
-    fn new() -> Self {
-        let mut blobs = BTreeMap::new();
-        let mut layers = Vec::new();
-        let mut diff_ids = Vec::new();
-        // Enough that a break in the middle is one of the stream, not of the first chunk.
-        let mut state = 1_u32;
-        let noise = std::iter::repeat_with(|| {
-            // xorshift32
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state.to_le_bytes()[0]
-        });
-        let noise: Vec<u8> = noise.take(600_000).collect();
-        for (name, content) in [("one", &b"1"[..]), ("two", &noise)] {
-            let mut builder = tar::Builder::new(Vec::new());
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            builder.append_data(&mut header, name, content).unwrap();
-            let tar = builder.into_inner().unwrap();
-            diff_ids.push(Digest::of(&tar).to_string());
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            gzip.write_all(&tar).unwrap();
-            let gzip = gzip.finish().unwrap();
-            let digest = Digest::of(&gzip).to_string();
-            layers.push(digest.clone());
-            blobs.insert(digest, gzip);
-        }
-        let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["x"]},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        let config = serde_json::to_vec(&config).unwrap();
-        let descriptors: Vec<_> = layers
-            .iter()
-            .map(|digest| {
-                serde_json::json!({"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                    "digest": digest, "size": blobs[digest].len()})
-            })
-            .collect();
-        let manifest = serde_json::json!({"schemaVersion": 2,
-            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            "config": {"mediaType": "application/vnd.docker.container.image.v1+json",
-                "digest": Digest::of(&config), "size": config.len()},
-            "layers": descriptors});
-        let manifest = serde_json::to_vec(&manifest).unwrap();
-        let index = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [{"mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-                "digest": Digest::of(&manifest), "size": manifest.len(),
-                "platform": {"os": "linux", "architecture": "amd64"}}]});
-        blobs.insert(Digest::of(&config).to_string(), config);
-        Self {
-            manifest,
-            index: serde_json::to_vec(&index).unwrap(),
-            blobs,
-            layers,
-        }
-    }
-
-    fn answer(&self, asked: &Asked) -> Reply {
-        let name = asked.path.rsplit('/').next().unwrap();
-        if asked.path.contains("/manifests/") {
-            let own = Digest::of(&self.manifest).to_string();
-            if name == own {
-                return Reply::ok(&self.manifest);
-            }
-            if name == "v1" || name == Digest::of(&self.index).to_string() {
-                let media_type = "application/vnd.oci.image.index.v1+json; x=y";
-                return Reply::ok(&self.index).header("content-type", media_type);
-            }
-            return Reply::status(404);
-        }
-        match self.blobs.get(name) {
-            Some(blob) => Reply::ok(blob),
-            None => Reply::status(404),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Recorder(RefCell<Vec<(String, BlobState)>>);
-
-impl Progress for Recorder {
-    fn blob(&self, blob: &Digest, state: BlobState) {
-        let mut seen = self.0.borrow_mut();
-        let downloading = |state: &BlobState| matches!(state, BlobState::Downloading { .. });
-        // Of the downloads only the last counts here.
-        seen.retain(|(known, old)| {
-            *known != blob.to_string() || !downloading(old) || !downloading(&state)
-        });
-        seen.push((blob.to_string(), state));
-    }
-}
-
-struct Fixture {
-    root: tempfile::TempDir,
-    images: Images,
-}
-
-fn environment(directory: &Path) -> ClientEnvironment {
-    ClientEnvironment {
-        docker_config: Some(directory.join("config.json")),
-        daemon_json: directory.join("daemon.json"),
-        registries_conf: directory.join("registries.conf"),
-        registries_conf_directory: directory.join("registries.conf.d"),
-        retry: Retry {
-            attempts: 4,
-            first_wait: Duration::from_millis(1),
-            longest_wait: Duration::from_millis(5),
-        },
-    }
-}
-
-fn fixture() -> Fixture {
-    let root = tempfile::tempdir().unwrap();
-    let images = Images::open(root.path(), root.path(), environment(root.path())).unwrap();
-    Fixture { root, images }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(future)
-}
-
 impl Fixture {
-    fn pull(&self, reference: &Reference) -> Result<Image, String> {
-        let platform = Platform::parse("linux/amd64").unwrap();
-        let pulled = block_on(self.images.pull(reference, &platform, &Silent));
-        pulled.map_err(|error| chain(&error))
-    }
-
     /// Waits for the threads of given-up downloads, and then finds nothing of them.
     fn assert_clean(&self) {
         assert_eq!(self.images.list().unwrap(), []);
@@ -524,7 +256,7 @@ fn says_what_is_wrong_and_leaves_nothing() {
                 let body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit\u001b[31m"}]}"#;
                 Reply { status: 429, ..Reply::ok(body) }.header("retry-after", "0")
             }),
-            "HOST answered 429 to the request for manifest v1 of `a/b`: pull rate limit[31m".to_owned(),
+            "HOST takes no more requests for now: pull rate limit[31m".to_owned(),
         ),
         (
             manifest(|served, reply| {
@@ -722,68 +454,6 @@ fn a_pull_that_is_given_up_cleans_up_after_itself() {
     fixture.pull(&server.reference()).unwrap();
 }
 
-/// A process that ends with the test.
-struct Child(std::process::Child);
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the tools that the test compares with"
-)]
-fn run(program: &str, args: &[&str]) -> String {
-    let output = std::process::Command::new(program).args(args).output();
-    let output =
-        output.unwrap_or_else(|error| panic!("{program} (apt-get install {program}): {error}"));
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Starts Debian's docker-registry on a free port.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the registry that the test pulls from"
-)]
-fn registry(directory: &Path) -> (Child, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    drop(listener);
-    let config = directory.join("registry.yml");
-    let storage = directory.join("registry");
-    let text = format!(
-        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
-        storage.display()
-    );
-    fs_err::write(&config, text).unwrap();
-    let child = std::process::Command::new("docker-registry")
-        .arg("serve")
-        .arg(&config)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn();
-    let child = Child(
-        child.unwrap_or_else(|e| panic!("docker-registry (apt-get install docker-registry): {e}")),
-    );
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&host).is_err() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "docker-registry does not listen"
-        );
-        std::thread::yield_now();
-    }
-    (child, host)
-}
-
 /// Debian's docker-registry and skopeo as the other side; `STACK_SKIP_REGISTRY_TESTS` leaves it out where they cannot be installed.
 #[test]
 fn a_real_registry_and_skopeo_agree_with_us() {
@@ -813,7 +483,7 @@ fn a_real_registry_and_skopeo_agree_with_us() {
     // skopeo reads our store and pushes from it.
     let ours = format!("oci:{}:{name}", layout.display());
     let to = format!("docker://{host}/made/here:v1");
-    run(
+    tool(
         "skopeo",
         &[
             "copy",
@@ -830,14 +500,14 @@ fn a_real_registry_and_skopeo_agree_with_us() {
         (&pulled.config, &pulled.layers),
         (&made.config, &made.layers)
     );
-    let tool = two.images.layer_directories(&pulled)[0].join("bin/tool");
-    let stat = fs_err::metadata(tool).unwrap();
+    let file = two.images.layer_directories(&pulled)[0].join("bin/tool");
+    let stat = fs_err::metadata(file).unwrap();
     assert_eq!(
         (stat.mode() & 0o7777, stat.uid(), stat.gid()),
         (0o4755, 3, 4)
     );
     let layout = two.root.path().join("images");
-    let inspected = run(
+    let inspected = tool(
         "skopeo",
         &["inspect", &format!("oci:{}:{remote}", layout.display())],
     );

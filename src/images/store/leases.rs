@@ -120,6 +120,7 @@ impl Store {
                 *count += 1;
             }
         }
+        self.remove_partials()?;
         let (layers, blobs) = removed;
         Ok(Collected::Removed { layers, blobs })
     }
@@ -160,9 +161,11 @@ impl Store {
             if let Some(image) = self.load(&manifest)? {
                 hold_layers(&image.layers);
                 for diff_id in &image.layers {
-                    let record = self.layer(diff_id)?;
-                    let kept = record.into_iter().flat_map(|record| record.blobs);
-                    blobs.extend(kept.map(|blob| blob.digest.hex().to_owned()));
+                    if let Some(record) = self.layer(diff_id)? {
+                        let packed = record.packed.into_iter().map(|packed| packed.blob);
+                        let kept = record.blobs.into_iter().chain(packed);
+                        blobs.extend(kept.map(|blob| blob.digest.hex().to_owned()));
+                    }
                 }
             }
         }
