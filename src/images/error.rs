@@ -1,6 +1,7 @@
 //! What can go wrong with images.
 
 use super::registry::RegistryError;
+use super::registry::auth::CredentialsError;
 use super::store::StoreError;
 use super::unpack::UnpackError;
 
@@ -49,6 +50,12 @@ pub enum ImageError {
         /// As people write it.
         reference: String,
     },
+    /// A registry that does not let us in.
+    #[error(transparent)]
+    Login(RegistryError),
+    /// Credentials that cannot be forgotten.
+    #[error(transparent)]
+    Logout(CredentialsError),
     /// A repository whose tags cannot be listed.
     #[error("list the tags of `{repository}`")]
     Tags {

@@ -32,6 +32,8 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) cut: Option<usize>,
+    /// After so many bytes of the body nothing more comes, until the other side hangs up.
+    pub(crate) pause: Option<usize>,
 }
 
 impl Reply {
@@ -126,7 +128,10 @@ fn converse(
         };
         let before = {
             let mut log = log.lock().unwrap();
-            let before = log.iter().filter(|k| (&k.method, &k.path) == (&asked.method, &asked.path)).count();
+            let before = log
+                .iter()
+                .filter(|k| (&k.method, &k.path) == (&asked.method, &asked.path))
+                .count();
             log.push(asked.clone());
             before
         };
@@ -141,8 +146,19 @@ fn converse(
         }
         text.push_str("\r\n");
         let mut bytes = text.into_bytes();
-        let whole = if asked.method == "HEAD" { 0 } else { reply.body.len() };
+        let whole = if asked.method == "HEAD" {
+            0
+        } else {
+            reply.body.len()
+        };
         let cut = reply.cut.unwrap_or(whole);
+        if let Some(pause) = reply.pause {
+            bytes.extend_from_slice(&reply.body[..pause]);
+            stream.write_all(&bytes).unwrap();
+            // The other side says nothing more, and hangs up in the end.
+            let _hung_up = stream.read(&mut [0]);
+            return;
+        }
         bytes.extend_from_slice(&reply.body[..cut]);
         if stream.write_all(&bytes).is_err() || reply.cut.is_some() {
             return;
@@ -363,4 +379,3 @@ pub(crate) fn registry(directory: &Path) -> (Child, String) {
     }
     (child, host)
 }
-

@@ -72,7 +72,9 @@ pub(super) async fn pull(
         && let Some(layers) = complete(store, &known.0)?
     {
         for state in [BlobState::Waiting, BlobState::Exists] {
-            layers.iter().for_each(|digest| progress.blob(digest, state));
+            layers
+                .iter()
+                .for_each(|digest| progress.blob(digest, state));
         }
         let (image, source) = known.clone();
         return Ok(Pulled {
@@ -170,8 +172,10 @@ fn complete(store: &Store, image: &Image) -> Result<Option<Vec<Digest>>, StoreEr
 /// Whether the layer is unpacked and this blob of it is kept.
 fn is_here(store: &Store, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, StoreError> {
     let record = store.layer(diff_id)?;
-    Ok(record.is_some_and(|record| record.has_blob(&descriptor.digest))
-        && store.blob_file(&descriptor.digest)?.is_some())
+    Ok(
+        record.is_some_and(|record| record.has_blob(&descriptor.digest))
+            && store.blob_file(&descriptor.digest)?.is_some(),
+    )
 }
 
 /// Asks the registry which digest a name has now: that of the index, where there is one. Nothing is stored.
@@ -460,7 +464,12 @@ impl Pull<'_> {
             }
             return Err(self.failed(error));
         }
-        let kept = self.keep((endpoint, &partial), (descriptor, diff_id), &staging, outcome);
+        let kept = self.keep(
+            (endpoint, &partial),
+            (descriptor, diff_id),
+            &staging,
+            outcome,
+        );
         if kept.is_err() {
             // Whole, and of no use.
             partial.discard()?;

@@ -454,6 +454,399 @@ fn a_pull_that_is_given_up_cleans_up_after_itself() {
     fixture.pull(&server.reference()).unwrap();
 }
 
+/// Serves `Served`, with ranges; `fault` may change what is answered for the big layer.
+fn ranged(
+    served: &Served,
+    fault: impl Fn(&Asked, usize, Reply) -> Reply + Send + Sync + 'static,
+) -> Server {
+    let answers = served.clone();
+    Server::start(move |asked, before| {
+        let mut reply = answers.answer(asked);
+        if !asked.path.contains(&answers.layers[1]) {
+            return reply;
+        }
+        let range = asked.headers.get("range");
+        if let Some(start) = range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')) {
+            let (start, whole): (usize, usize) = (start.parse().unwrap(), reply.body.len());
+            reply.body.drain(..start);
+            reply.status = 206;
+            let range = format!("bytes {start}-{}/{whole}", whole - 1);
+            reply = reply.header("content-range", &range);
+        }
+        fault(asked, before, reply)
+    })
+}
+
+fn ranges(server: &Server, layer: &str) -> Vec<Option<String>> {
+    let asked = server.asked(layer).into_iter();
+    asked
+        .map(|asked| asked.headers.get("range").cloned())
+        .collect()
+}
+
+fn partial(fixture: &Fixture, layer: &str) -> std::path::PathBuf {
+    fixture.at("images/partial").join(&layer[7..])
+}
+
+#[test]
+fn what_came_before_a_failure_counts_for_the_next_command() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    // Breaks at once each time, but the first after half of it.
+    let server = ranged(&served, |_, before, reply| Reply {
+        cut: match before {
+            0 => Some(300_000),
+            1..4 => Some(0),
+            _ => None,
+        },
+        ..reply
+    });
+    let fixture = fixture();
+    let error = fixture.pull(&server.reference()).unwrap_err();
+    assert!(error.contains("broke"), "{error}");
+    fixture.assert_clean();
+    assert_eq!(
+        fs_err::read(partial(&fixture, &layer)).unwrap(),
+        served.blobs[&layer][..300_000]
+    );
+    let image = fixture.pull(&server.reference()).unwrap();
+    let rest = Some("bytes=300000-".to_owned());
+    assert_eq!(
+        ranges(&server, &layer),
+        [None, rest.clone(), rest.clone(), rest.clone(), rest]
+    );
+    let file = fixture.images.layer_directories(&image)[0].join("two");
+    assert_eq!(fs_err::metadata(file).unwrap().len(), 600_000);
+    assert!(!partial(&fixture, &layer).exists());
+}
+
+#[test]
+fn a_partial_blob_is_not_believed() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let size = served.blobs[&layer].len();
+    let whole = Reply::ok(&served.blobs[&layer]);
+    let all: Vec<(
+        &str,
+        Vec<u8>,
+        fn(Reply, &Reply) -> Reply,
+        Vec<Option<String>>,
+    )> = vec![
+        // Other bytes than the blob's: what comes in the end is not the blob, and it is fetched once more.
+        (
+            "damaged",
+            vec![1; 1000],
+            |reply, _| reply,
+            vec![Some("bytes=1000-".to_owned()), None],
+        ),
+        // More bytes than the blob has.
+        ("too long", vec![1; size + 1], |reply, _| reply, vec![None]),
+        // All of it: nothing is asked for.
+        (
+            "whole",
+            served.blobs[&layer].clone(),
+            |reply, _| reply,
+            vec![],
+        ),
+        // A server without ranges.
+        (
+            "200",
+            served.blobs[&layer][..1000].to_vec(),
+            |_, whole| whole.clone(),
+            vec![Some("bytes=1000-".to_owned())],
+        ),
+        // One that refuses ours.
+        (
+            "416",
+            served.blobs[&layer][..1000].to_vec(),
+            |reply, _| {
+                if reply.status == 206 {
+                    Reply::status(416)
+                } else {
+                    reply
+                }
+            },
+            vec![Some("bytes=1000-".to_owned()), None],
+        ),
+    ];
+    for (case, before, fault, expected) in all {
+        let whole = whole.clone();
+        let server = ranged(&served, move |_, _, reply| fault(reply, &whole));
+        let fixture = fixture();
+        fs_err::create_dir(fixture.at("images/partial")).unwrap();
+        fs_err::write(partial(&fixture, &layer), before).unwrap();
+        fixture
+            .pull(&server.reference())
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(ranges(&server, &layer), expected, "{case}");
+        assert!(!partial(&fixture, &layer).exists(), "{case}");
+    }
+}
+
+#[test]
+fn another_part_than_asked_for_is_refused() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let server = ranged(&served, |_, _, mut reply| {
+        for (name, value) in &mut reply.headers {
+            if name == "content-range" {
+                "bytes 2000-9999/10000".clone_into(value);
+            }
+        }
+        reply
+    });
+    let fixture = fixture();
+    fs_err::create_dir(fixture.at("images/partial")).unwrap();
+    fs_err::write(partial(&fixture, &layer), &served.blobs[&layer][..1000]).unwrap();
+    let error = fixture.pull(&server.reference()).unwrap_err();
+    assert_eq!(
+        error.replace(&server.host, "HOST"),
+        format!(
+            "pull image `HOST/a/b:v1`: HOST answered with another part of blob {layer} than the one from byte 1000 on"
+        )
+    );
+    // What was there is still good.
+    assert_eq!(
+        fs_err::metadata(partial(&fixture, &layer)).unwrap().len(),
+        1000
+    );
+}
+
+#[test]
+fn a_download_that_is_interrupted_goes_on_later() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let whole = served.blobs[&layer].len();
+    // It announces all, sends half and then nothing, until the other side is gone.
+    let server = ranged(&served, move |_, before, reply| Reply {
+        pause: (before == 0).then_some(300_000),
+        ..reply
+    });
+    let fixture = fixture();
+    let platform = Platform::parse("linux/amd64").unwrap();
+    block_on(async {
+        let reference = server.reference();
+        let recorder = Recorder::default();
+        let pull = fixture.images.pull(&reference, &platform, &recorder);
+        let half = async {
+            // Until what has come lies on disk.
+            while !fs_err::metadata(partial(&fixture, &layer))
+                .is_ok_and(|stat| stat.len() > 200_000)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = pull => panic!("the layer cannot have come"),
+            () = half => {}
+        }
+    });
+    fixture.assert_clean();
+    let kept = fs_err::metadata(partial(&fixture, &layer)).unwrap().len();
+    fixture.pull(&server.reference()).unwrap();
+    assert!(kept > 200_000 && kept < whole as u64);
+    assert_eq!(
+        ranges(&server, &layer),
+        [None, Some(format!("bytes={kept}-"))]
+    );
+}
+
+#[test]
+fn a_mirror_goes_on_where_another_broke_off() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let good = ranged(&served, |_, _, reply| reply);
+    let bad = ranged(&served, |_, before, reply| Reply {
+        cut: Some(if before == 0 { 300_000 } else { 0 }),
+        ..reply
+    });
+    let fixture = fixture();
+    let text = format!(
+        "[[registry]]\nlocation = \"x.example/a\"\n\
+         [[registry.mirror]]\nlocation = \"{}/a\"\n[[registry.mirror]]\nlocation = \"{}/a\"\n",
+        bad.host, good.host
+    );
+    fs_err::write(fixture.at("registries.conf"), text).unwrap();
+    let reference = Reference::parse("x.example/a/b:v1").unwrap();
+    fixture.pull(&reference).unwrap();
+    assert_eq!(ranges(&good, &layer), [Some("bytes=300000-".to_owned())]);
+}
+
+#[test]
+fn a_name_that_still_stands_for_the_same_costs_one_question() {
+    let served = Served::new();
+    let answers = served.clone();
+    let digest = Digest::of(&served.index).to_string();
+    let server = Server::start(move |asked, _| {
+        let reply = answers.answer(asked);
+        if asked.path.ends_with("/v1") {
+            reply.header("docker-content-digest", &digest)
+        } else {
+            reply
+        }
+    });
+    let fixture = fixture();
+    let platform = Platform::parse("linux/amd64").unwrap();
+    let reference = server.reference();
+    let fetch = || block_on(fixture.images.fetch(&reference, &platform, &Silent)).unwrap();
+    let first = fetch();
+    assert!(first.is_new);
+    let before = server.asked("").len();
+    let second = fetch();
+    assert_eq!(
+        second,
+        Pulled {
+            is_new: false,
+            ..first
+        }
+    );
+    let asked: Vec<String> = server
+        .asked("")
+        .into_iter()
+        .skip(before)
+        .map(|asked| format!("{} {}", asked.method, asked.path))
+        .collect();
+    assert_eq!(asked, ["HEAD /v2/a/b/manifests/v1"]);
+    // A blob that somebody removed is fetched again.
+    let blob = fixture
+        .at("images/blobs/sha256")
+        .join(&served.layers[0][7..]);
+    fs_err::remove_file(&blob).unwrap();
+    fetch();
+    assert!(blob.exists());
+}
+
+#[test]
+fn waits_as_long_as_it_is_told_and_no_longer_than_it_bears() {
+    let served = Served::new();
+    let answer = |header: &'static str| {
+        let served = served.clone();
+        Server::start(move |asked, before| {
+            if before > 0 || !asked.path.ends_with("/v1") {
+                return served.answer(asked);
+            }
+            let body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit"}]}"#;
+            Reply {
+                status: 429,
+                ..Reply::ok(body)
+            }
+            .header("date", "Sat, 21 Nov 2026 16:45:05 GMT")
+            .header("retry-after", header)
+        })
+    };
+    let fixture = fixture();
+    // A date that is now, by the server's clock.
+    let server = answer("Sat, 21 Nov 2026 16:45:05 GMT");
+    fixture.pull(&server.reference()).unwrap();
+    for (header, wait) in [
+        ("3700", "1h 1m"),
+        ("Sat, 21 Nov 2026 16:46:20 GMT", "1m 15s"),
+    ] {
+        let server = answer(header);
+        let error = fixture.pull(&server.reference()).unwrap_err();
+        assert_eq!(
+            error.replace(&server.host, "HOST"),
+            format!(
+                "pull image `HOST/a/b:v1`: HOST takes no more requests for now: You have reached your pull rate limit; \
+                 try again in {wait}"
+            )
+        );
+        assert_eq!(server.asked("/v1").len(), 1);
+    }
+}
+
+#[test]
+fn identity_tokens_and_expired_tokens_are_exchanged() {
+    let served = Served::new();
+    let answers = served.clone();
+    let server = Server::start(move |asked, before| {
+        let host = &asked.headers["host"];
+        if asked.path == "/token" {
+            let form = String::from_utf8(asked.body.clone()).unwrap();
+            assert_eq!(
+                (asked.method.as_str(), form.as_str()),
+                (
+                    "POST",
+                    "service=s&scope=repository%3Aa%2Fb%3Apull&grant_type=refresh_token&client_id=stack&refresh_token=it"
+                )
+            );
+            return Reply::ok(format!(r#"{{"access_token":"t{before}"}}"#).as_bytes());
+        }
+        // Each token is good until the configuration is asked for with the first.
+        let blob = asked.path.contains("/blobs/");
+        let good = if blob { "Bearer t1" } else { "Bearer t0" };
+        if asked.headers.get("authorization").map(String::as_str) == Some(good) {
+            return answers.answer(asked);
+        }
+        let challenge = format!(
+            r#"Bearer realm="http://{host}/token",service="s",scope="repository:a/b:pull",error="invalid_token""#
+        );
+        Reply::status(401).header("www-authenticate", &challenge)
+    });
+    let fixture = fixture();
+    let text = format!(
+        r#"{{"auths":{{"{}":{{"identitytoken":"it"}}}}}}"#,
+        server.host
+    );
+    fs_err::write(fixture.at("config.json"), text).unwrap();
+    fixture.pull(&server.reference()).unwrap();
+    assert_eq!(server.asked("/token").len(), 2);
+}
+
+#[test]
+fn a_hosts_file_says_whom_to_ask_for_what() {
+    let served = Served::new();
+    let answers = served.clone();
+    let blobs_only = Server::start(move |asked, _| {
+        assert!(asked.path.ends_with("?ns=x.example"), "{}", asked.path);
+        assert_eq!(asked.headers["x-team"], "blue");
+        let path = asked.path.split('?').next().unwrap();
+        let path = path.strip_prefix("/proxy/cache").unwrap().to_owned();
+        answers.answer(&Asked {
+            path,
+            ..asked.clone()
+        })
+    });
+    let answers = served.clone();
+    let server = Server::start(move |asked, _| answers.answer(asked));
+    let fixture = fixture();
+    fs_err::create_dir_all(fixture.at("hosts.d/x.example")).unwrap();
+    let text = format!(
+        "server = \"http://{}\"\n[host.\"http://{}/proxy/cache\"]\ncapabilities = [\"pull\"]\noverride_path = true\n\
+         [host.\"http://{}/proxy/cache\".header]\nx-team = \"blue\"\n",
+        server.host, blobs_only.host, blobs_only.host
+    );
+    fs_err::write(fixture.at("hosts.d/x.example/hosts.toml"), text).unwrap();
+    fixture
+        .pull(&Reference::parse("x.example/a/b:v1").unwrap())
+        .unwrap();
+    // Tags are not its matter, layers are.
+    assert_eq!(blobs_only.asked("/manifests/v1").len(), 0);
+    assert_eq!(server.asked("/manifests/v1").len(), 1);
+    for layer in &served.layers {
+        assert_eq!(
+            (server.asked(layer).len(), blobs_only.asked(layer).len()),
+            (1, 0),
+            "the endpoint that had the manifest is asked for its layers first"
+        );
+    }
+}
+
+#[test]
+fn tags_come_by_the_page() {
+    let server = Server::start(|asked, _| match asked.path.as_str() {
+        "/v2/a/b/tags/list" => Reply::ok(br#"{"name":"a/b","tags":["one","two"]}"#)
+            .header("link", "</v2/a/b/tags/list?n=2&last=two>; rel=\"next\""),
+        "/v2/a/b/tags/list?n=2&last=two" => Reply::ok(br#"{"tags":["three"]}"#),
+        _ => Reply::ok(br#"{"tags":null}"#),
+    });
+    let fixture = fixture();
+    let tags = |reference: &Reference| block_on(fixture.images.remote_tags(reference)).unwrap();
+    assert_eq!(tags(&server.reference()), ["one", "two", "three"]);
+    let none = Reference::parse(&format!("{}/none", server.host)).unwrap();
+    assert_eq!(tags(&none), Vec::<String>::new());
+}
+
 /// Debian's docker-registry and skopeo as the other side; `STACK_SKIP_REGISTRY_TESTS` leaves it out where they cannot be installed.
 #[test]
 fn a_real_registry_and_skopeo_agree_with_us() {

@@ -99,7 +99,8 @@ pub(super) async fn push(
         reference: reference.familiar(),
     })?;
     let source = store.source(reference)?;
-    let parcel = pack_up(store, &image.manifest, source.is_some())?;
+    let original = is_original(store, &image.manifest, source.as_ref())?;
+    let parcel = pack_up(store, &image.manifest, original)?;
     let parcel = parcel.ok_or_else(|| StoreError::NoBlob {
         digest: image.manifest.clone(),
     })?;
@@ -138,6 +139,25 @@ pub(super) async fn push(
     Ok(Pushed { digest, size_bytes })
 }
 
+/// Whether a manifest is a registry's own: what the name stands for there, or part of it.
+fn is_original(
+    store: &Store,
+    manifest: &Digest,
+    source: Option<&Digest>,
+) -> Result<bool, StoreError> {
+    let Some(source) = source else {
+        return Ok(false);
+    };
+    if source == manifest {
+        return Ok(true);
+    }
+    let bytes = store.read_blob(source)?.unwrap_or_default();
+    Ok(match parse_document(&bytes, None) {
+        Ok(Document::Index(index)) => index.manifests.iter().any(|m| m.digest == *manifest),
+        Ok(Document::Manifest(_)) | Err(_) => false,
+    })
+}
+
 /// An index of which everything is here.
 struct WholeIndex {
     bytes: Vec<u8>,
@@ -173,11 +193,7 @@ fn whole_index(store: &Store, digest: &Digest) -> Result<Option<WholeIndex>, Ima
 
 /// Reads a manifest of the store, and where its layers are; `None` where it is not here or not an image. `as_it_is`: it came from
 /// a registry, so that its uncompressed layers stay so.
-fn pack_up(
-    store: &Store,
-    digest: &Digest,
-    as_it_is: bool,
-) -> Result<Option<Parcel>, ImageError> {
+fn pack_up(store: &Store, digest: &Digest, as_it_is: bool) -> Result<Option<Parcel>, ImageError> {
     let Some(bytes) = store.read_blob(digest)? else {
         return Ok(None);
     };
@@ -326,7 +342,9 @@ impl Push<'_> {
             .layers
             .iter()
             .map(|layer| {
-                let found = uploaded.iter().find(|(named, _)| *named == layer.named.digest);
+                let found = uploaded
+                    .iter()
+                    .find(|(named, _)| *named == layer.named.digest);
                 found.map_or_else(|| layer.named.clone(), |(_, blob)| blob.clone())
             })
             .collect();
@@ -416,8 +434,8 @@ impl Push<'_> {
         let (diff_id, named) = (layer.diff_id.clone(), layer.named.digest.clone());
         let packing = self.packing;
         std::thread::spawn(move || {
-            let packed = Store::open(&root)
-                .and_then(|store| store.pack_layer(&diff_id, &named, packing));
+            let packed =
+                Store::open(&root).and_then(|store| store.pack_layer(&diff_id, &named, packing));
             drop(sender.send(packed));
         });
         let descriptor = result.await.map_err(|_| gone())??;

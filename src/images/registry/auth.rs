@@ -138,7 +138,9 @@ impl Credentials {
             found.file = secrets(&config);
             found.store = Some(config.creds_store).filter(|name| !name.is_empty());
             let helpers = config.cred_helpers.into_iter();
-            found.helpers = helpers.map(|(key, name)| (host_of_key(&key), name)).collect();
+            found.helpers = helpers
+                .map(|(key, name)| (host_of_key(&key), name))
+                .collect();
         }
         if let Some(config) = read_config(environment.containers_auth.as_deref())? {
             found.podman = secrets(&config);
@@ -399,7 +401,10 @@ mod tests {
         fs_err::write(directory.path().join("auth.json"), podman).unwrap();
         let mut environment = environment(directory.path());
         let found = |environment: &ClientEnvironment, host: &str| {
-            Credentials::read(environment).unwrap().of_host(host).unwrap()
+            Credentials::read(environment)
+                .unwrap()
+                .of_host(host)
+                .unwrap()
         };
         for (host, expected) in [
             ("registry-1.docker.io", password("u", "p:w")),

@@ -153,9 +153,7 @@ fn write(
             Some(stat) => std::os::unix::fs::chown(&temporary, Some(stat.uid()), Some(stat.gid())),
             None => Ok(()),
         })
-        .and_then(|()| {
-            fs_err::set_permissions(&temporary, std::fs::Permissions::from_mode(mode))
-        })
+        .and_then(|()| fs_err::set_permissions(&temporary, std::fs::Permissions::from_mode(mode)))
         .and_then(|()| fs_err::rename(&temporary, target));
     if let Err(error) = written {
         return Err(match fs_err::remove_file(&temporary) {
@@ -234,7 +232,10 @@ mod tests {
         let error = keep(&environment(&path), "r", &token).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("the credentials `{}` are malformed at line 2", path.display())
+            format!(
+                "the credentials `{}` are malformed at line 2",
+                path.display()
+            )
         );
         assert_eq!(fs_err::read_to_string(&path).unwrap(), "{\n,");
     }

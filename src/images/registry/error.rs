@@ -73,7 +73,9 @@ pub enum RegistryError {
         message: String,
     },
     /// No endpoint may be asked for a tag.
-    #[error("none of the configured hosts may be asked what `{reference}` is (hosts.toml: capabilities)")]
+    #[error(
+        "none of the configured hosts may be asked what `{reference}` is (hosts.toml: capabilities)"
+    )]
     NoResolver {
         /// As people write it.
         reference: String,
@@ -180,9 +182,15 @@ pub enum RegistryError {
 /// Says when to try again: `; try again in 1h 5m`.
 fn again(wait: Duration) -> String {
     let seconds = wait.as_secs();
-    let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    let parts = [
+        (seconds / 3600, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
     let shown = parts.iter().filter(|(number, _)| *number > 0).take(2);
-    let shown: String = shown.map(|(number, unit)| format!(" {number}{unit}")).collect();
+    let shown: String = shown
+        .map(|(number, unit)| format!(" {number}{unit}"))
+        .collect();
     format!("; try again in{shown}")
 }
 

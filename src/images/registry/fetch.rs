@@ -208,9 +208,9 @@ impl Client<'_> {
 fn next_page(link: &str) -> Option<&str> {
     link.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let next = parameters.split(';').any(|parameter| {
-            matches!(parameter.trim(), "rel=\"next\"" | "rel=next")
-        });
+        let next = parameters
+            .split(';')
+            .any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
         next.then_some(target)
     })
 }
@@ -338,8 +338,14 @@ mod tests {
     #[test]
     fn finds_the_next_page() {
         for (link, expected) in [
-            (r#"</v2/a/tags/list?n=2&last=b>; rel="next""#, Some("/v2/a/tags/list?n=2&last=b")),
-            (r#"<x>; rel="prev", <https://h/y>; rel=next"#, Some("https://h/y")),
+            (
+                r#"</v2/a/tags/list?n=2&last=b>; rel="next""#,
+                Some("/v2/a/tags/list?n=2&last=b"),
+            ),
+            (
+                r#"<x>; rel="prev", <https://h/y>; rel=next"#,
+                Some("https://h/y"),
+            ),
             ("<x>; rel=\"prev\"", None),
             ("x; rel=next", None),
             ("", None),

@@ -39,7 +39,9 @@ pub enum HelperError {
         name: String,
     },
     /// It says no.
-    #[error("the credential helper `docker-credential-{name}` failed to {doing} for {server}: {message}")]
+    #[error(
+        "the credential helper `docker-credential-{name}` failed to {doing} for {server}: {message}"
+    )]
     Failed {
         /// As configured.
         name: String,
@@ -139,7 +141,12 @@ fn run(
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stdout);
-    let said: String = said.trim().chars().filter(|c| !c.is_control()).take(256).collect();
+    let said: String = said
+        .trim()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(256)
+        .collect();
     Err(HelperError::Failed {
         name: name.to_owned(),
         doing,

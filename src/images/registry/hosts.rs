@@ -177,8 +177,7 @@ fn entry(url: &str, table: &Table, path: &Path) -> Result<HostEntry, ConfigError
             identity: identity
                 .map(|(certificate, key)| (directory.join(certificate), directory.join(key))),
         },
-        headers: headers(table.get("header"))
-            .ok_or_else(|| wrong("header", "a table of words"))?,
+        headers: headers(table.get("header")).ok_or_else(|| wrong("header", "a table of words"))?,
     })
 }
 

@@ -47,7 +47,9 @@ impl Client<'_> {
             Security::Http => &[true],
             Security::Insecure => &[false, true],
         };
-        let mut result = self.version(&endpoint, *schemes.first().unwrap_or(&false), None).await;
+        let mut result = self
+            .version(&endpoint, *schemes.first().unwrap_or(&false), None)
+            .await;
         let mut plain = false;
         if schemes.len() > 1
             && let Err(RegistryError::Transport(TransportError::Connect { .. })) = result
@@ -71,7 +73,8 @@ impl Client<'_> {
         let headers = response.headers.iter();
         let headers = headers.filter(|(name, _)| name == "www-authenticate");
         let challenge = parse_challenges(headers.map(|(_, value)| value.as_str()));
-        let challenge = challenge.ok_or_else(|| refused("it asks for no known proof".to_owned()))?;
+        let challenge =
+            challenge.ok_or_else(|| refused("it asks for no known proof".to_owned()))?;
         if challenge == Challenge::Basic && secret.basic().is_none() {
             return Err(refused("it takes names and passwords only".to_owned()));
         }

@@ -145,7 +145,11 @@ mod tests {
             (1, seconds(30), 7, seconds(30)),
             (1, seconds(31), 7, None),
         ] {
-            assert_eq!(retry.wait(number, asked, random), expected, "{number} {asked:?}");
+            assert_eq!(
+                retry.wait(number, asked, random),
+                expected,
+                "{number} {asked:?}"
+            );
         }
         assert!(retry.wait(1, None, u32::MAX) < seconds(8));
     }

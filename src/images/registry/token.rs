@@ -137,7 +137,12 @@ impl Client<'_> {
             scopes = asked;
         }
         let granted = self
-            .grant(endpoint, (challenge, plain), secret.as_ref(), (&scopes, false))
+            .grant(
+                endpoint,
+                (challenge, plain),
+                secret.as_ref(),
+                (&scopes, false),
+            )
             .await?;
         let mut known = self.known.borrow_mut();
         let mut challenge = challenge.clone();

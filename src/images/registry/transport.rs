@@ -219,7 +219,11 @@ fn build(kind: &Kind, host: &str) -> Result<reqwest::Client, TransportError> {
             builder = builder.identity(identity);
         }
         // As in Go, no proxy stands between us and this machine.
-        if kind.local { builder.no_proxy() } else { builder }
+        if kind.local {
+            builder.no_proxy()
+        } else {
+            builder
+        }
     };
     let made = if kind.tls.any_certificate {
         builder().tls_danger_accept_invalid_certs(true).build()

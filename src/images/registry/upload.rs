@@ -246,7 +246,10 @@ enum Begun {
 
 /// Ends when nothing was sent for too long.
 async fn stalled(sent_bytes: &AtomicU64, size_bytes: u64) {
-    let mut last = (sent_bytes.load(Ordering::Relaxed), tokio::time::Instant::now());
+    let mut last = (
+        sent_bytes.load(Ordering::Relaxed),
+        tokio::time::Instant::now(),
+    );
     loop {
         tokio::time::sleep(LOOK).await;
         let sent = sent_bytes.load(Ordering::Relaxed);

@@ -82,8 +82,9 @@ impl Store {
         let index = self.read_index()?;
         let names = index.manifests.iter().filter_map(reference_of);
         let names = names.filter(|name| name.repository() == repository);
-        let tags: std::collections::BTreeSet<String> =
-            names.filter_map(|name| name.tag().map(str::to_owned)).collect();
+        let tags: std::collections::BTreeSet<String> = names
+            .filter_map(|name| name.tag().map(str::to_owned))
+            .collect();
         Ok(tags.into_iter().collect())
     }
 

@@ -185,8 +185,7 @@ impl Store {
         let mut tar = Hashing::new(encoder);
         match self.blob_file(named)? {
             Some((path, _)) => {
-                let mut from =
-                    fs_err::File::open(&path).map_err(StoreError::io("open", &path))?;
+                let mut from = fs_err::File::open(&path).map_err(StoreError::io("open", &path))?;
                 copy(&mut from, &mut tar).map_err(failed)?;
             }
             None => {
@@ -470,7 +469,11 @@ mod tests {
             state ^= state >> 17;
             state ^= state << 5;
             // Half of it can be compressed.
-            if state & 1 == 0 { b'a' } else { state.to_le_bytes()[1] }
+            if state & 1 == 0 {
+                b'a'
+            } else {
+                state.to_le_bytes()[1]
+            }
         });
         bytes.take(length).collect()
     }
@@ -485,7 +488,14 @@ mod tests {
 
     #[test]
     fn gzip_of_many_threads_is_that_of_one_and_unpacks() {
-        for length in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 5 * BLOCK_BYTES + 77] {
+        for length in [
+            0,
+            1,
+            BLOCK_BYTES - 1,
+            BLOCK_BYTES,
+            BLOCK_BYTES + 1,
+            5 * BLOCK_BYTES + 77,
+        ] {
             let bytes = noise(length);
             let one = gzip(&bytes, 1, 10_000);
             assert!(gzip(&bytes, 5, 700_000) == one, "{length} bytes");

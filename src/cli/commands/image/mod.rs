@@ -1,15 +1,15 @@
-//! `stack image import`, `stack image ls` and `stack image pull`.
+//! `stack image import` and `stack image ls`; `transfer` has `pull` and `push`.
+
+pub(super) mod transfer;
 
 use std::io::Read;
 use std::path::Path;
 
-use crate::cli::args::{ImageListArgs, ImagePullArgs, ImportArgs, ListFormat};
+use crate::cli::args::{ImageListArgs, ImportArgs, ListFormat};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::images::{render_json, render_store};
 use crate::cli::render::text::lines;
-use crate::cli::signals::{Interrupts, drive};
-use crate::engine::cancel::Cancel;
 
 /// Makes an image of a root file system and prints its ID.
 pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
@@ -50,19 +50,6 @@ pub(super) fn list(context: &Context, args: &ImageListArgs) -> Result<(), CliErr
         ListFormat::Table => render_store(&images, now().as_second()),
         ListFormat::Json => render_json(&images),
     })
-}
-
-/// Fetches one image and prints its ID.
-pub(super) async fn pull(context: &Context, args: ImagePullArgs) -> Result<(), CliError> {
-    context.refuse_dry_run("image pull")?;
-    let engine = context.engine()?;
-    let mut interrupts = Interrupts::listen()?;
-    let cancel = Cancel::default();
-    let progress = context.show_pull(args.quiet);
-    let platform = args.platform.as_deref();
-    let work = engine.pull_image(&args.reference, platform, &progress, &cancel);
-    let id = drive(work, &progress, &mut interrupts, &cancel).await?;
-    context.out(format!("{id}\n"))
 }
 
 /// Returns the hexadecimal digits of a digest, as `-q` lists them.
