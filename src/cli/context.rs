@@ -234,15 +234,20 @@ impl Context {
     }
 
     fn show_transfer(&self, title: &'static str, quiet: bool) -> Progress<'_> {
-        let mode = if quiet {
-            ProgressMode::Quiet
-        } else {
-            self.progress
-        };
         let shown = Shown {
             title,
             builds: true,
             pulls: true,
+        };
+        self.show_unless(quiet, shown)
+    }
+
+    /// Begins to show progress; with `quiet` nothing but what goes wrong.
+    pub(crate) fn show_unless(&self, quiet: bool, shown: Shown) -> Progress<'_> {
+        let mode = if quiet {
+            ProgressMode::Quiet
+        } else {
+            self.progress
         };
         Progress::new(&self.printer, mode, shown)
     }

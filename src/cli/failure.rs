@@ -26,6 +26,9 @@ pub(crate) enum CliError {
     /// Known, but nothing does it yet.
     #[error("{0}: not supported yet")]
     NotSupported(String),
+    /// It could be done, and is not.
+    #[error("{0}")]
+    Refused(String),
     /// The files have errors.
     #[error("the project does not load")]
     Load(Box<LoadFailure>),
@@ -110,6 +113,7 @@ impl CliError {
             Self::Usage { .. } | Self::NotSupported(_) => 2,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Load(_)
+            | Self::Refused(_)
             | Self::Plan(_)
             | Self::Output(_)
             | Self::File { .. }

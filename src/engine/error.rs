@@ -138,6 +138,9 @@ pub enum EngineError {
     /// Images.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A build.
+    #[error(transparent)]
+    Build(Box<crate::images::build::BuildError>),
     /// A name of an image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -209,6 +212,12 @@ pub enum EngineError {
     Interrupted,
 }
 
+impl From<crate::images::build::BuildError> for EngineError {
+    fn from(error: crate::images::build::BuildError) -> Self {
+        Self::Build(Box::new(error))
+    }
+}
+
 impl EngineError {
     /// Makes an error of a file of the engine's own.
     pub(crate) fn file(attempted: &'static str, path: &std::path::Path, source: io::Error) -> Self {
@@ -217,6 +226,11 @@ impl EngineError {
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// Whether an image was named that is not there.
+    pub fn is_no_such_image(&self) -> bool {
+        matches!(self, Self::Image(ImageError::NoSuchImage { .. }))
     }
 
     /// Returns advice, where there is some.

@@ -9,12 +9,13 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `step` (builds), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`store`] and [`inspect`] (images), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
 mod blame;
 mod boot;
+mod build;
 pub mod cancel;
 mod cleanup;
 mod commands;
@@ -29,6 +30,7 @@ pub mod exec;
 #[cfg(test)]
 mod fake;
 pub mod host;
+pub mod inspect;
 pub mod instance;
 mod linux;
 pub mod logs;
@@ -41,6 +43,7 @@ pub mod registry;
 pub mod roots;
 pub mod source;
 mod step;
+pub mod store;
 pub mod view;
 mod views;
 pub mod watch;
@@ -50,6 +53,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 
+pub use build::ImageBuild;
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, Planned, PullOptions};
 pub use error::EngineError;
@@ -93,6 +97,8 @@ pub struct Engine {
 pub(crate) struct BuildChoices {
     /// Run every step again.
     pub no_cache: bool,
+    /// Say of each step that is done why it was not in the cache.
+    pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
     /// Build arguments over the file's.

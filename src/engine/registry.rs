@@ -11,7 +11,7 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::PullEvents;
 use crate::engine::{Engine, chain};
 use crate::images::registry::login::{self, Kept};
-use crate::images::{Packing, Platform, Reference};
+use crate::images::{ImageError, Packing, Platform, Reference};
 use crate::plan;
 use crate::plan::options::ImageOptions;
 use crate::spec::model::Stack;
@@ -254,7 +254,7 @@ pub async fn login(
     let http = crate::images::registry::transport::Http::default();
     let environment = client_environment(environment);
     let kept = login::login(&http, &environment, server, &secret).await;
-    let kept = kept.map_err(crate::images::ImageError::Login)?;
+    let kept = kept.map_err(|error| ImageError::Login(Box::new(error)))?;
     Ok(LoggedIn {
         readable_in: match kept {
             Kept::File(path) => Some(path),
@@ -271,7 +271,7 @@ pub fn known_user(environment: &BTreeMap<String, String>, server: &str) -> Optio
 /// Forgets what is kept for a registry; returns whether there was anything.
 pub fn logout(environment: &BTreeMap<String, String>, server: &str) -> Result<bool, EngineError> {
     let forgotten = login::logout(&client_environment(environment), server);
-    let forgotten = forgotten.map_err(crate::images::ImageError::Logout)?;
+    let forgotten = forgotten.map_err(|error| ImageError::Logout(Box::new(error)))?;
     Ok(forgotten)
 }
 

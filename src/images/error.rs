@@ -1,7 +1,9 @@
 //! What can go wrong with images.
 
+use super::archive::save::SaveError;
 use super::registry::RegistryError;
 use super::registry::auth::CredentialsError;
+use super::remove::RemoveConflict;
 use super::store::StoreError;
 use super::unpack::UnpackError;
 
@@ -52,10 +54,10 @@ pub enum ImageError {
     },
     /// A registry that does not let us in.
     #[error(transparent)]
-    Login(RegistryError),
+    Login(Box<RegistryError>),
     /// Credentials that cannot be forgotten.
     #[error(transparent)]
-    Logout(CredentialsError),
+    Logout(Box<CredentialsError>),
     /// A repository whose tags cannot be listed.
     #[error("list the tags of `{repository}`")]
     Tags {
@@ -65,7 +67,34 @@ pub enum ImageError {
         #[source]
         source: Box<RegistryError>,
     },
+    /// There is none of that name.
+    #[error("No such image: {text}")]
+    NoSuchImage {
+        /// As asked for.
+        text: String,
+    },
+    /// Images that cannot be written to an archive.
+    #[error(transparent)]
+    Save(Box<SaveError>),
+    /// An image that is in use.
+    #[error(transparent)]
+    InUse(Box<RemoveConflict>),
     /// A root file system that is to become an image.
     #[error("import the root file system")]
     Import(#[source] UnpackError),
+}
+
+impl From<SaveError> for ImageError {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Store(error) => Self::Store(error),
+            error => Self::Save(Box::new(error)),
+        }
+    }
+}
+
+impl From<RemoveConflict> for ImageError {
+    fn from(conflict: RemoveConflict) -> Self {
+        Self::InUse(Box::new(conflict))
+    }
 }

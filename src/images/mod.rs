@@ -6,8 +6,10 @@
 //! Reading order: [`mod@reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
 //! [`registry`] (from afar), `pull`, `push`, [`import`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+pub mod archive;
 pub mod build;
 pub mod dockerfile;
 pub mod error;
@@ -18,11 +20,13 @@ mod pull;
 mod push;
 pub mod reference;
 pub mod registry;
+pub mod remove;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unpack;
 
+use build::cache::Cache;
 pub use error::ImageError;
 pub use import::Change;
 pub use manifest::{ImageConfig, Platform};
@@ -33,7 +37,8 @@ pub use reference::{Digest, Reference, ReferenceError};
 use registry::Client;
 pub use registry::ClientEnvironment;
 use registry::transport::Http;
-pub use store::{Image, ImageSummary, Packing, Store, StoreError};
+pub use remove::{ImageUser, Removal, RemoveConflict};
+pub use store::{Collected, Image, ImageSummary, Known, Packing, Store, StoreError};
 
 /// The images below one root, and the way to registries.
 #[derive(Debug)]
@@ -96,7 +101,14 @@ impl Images {
             reference: reference.familiar(),
             source: Box::new(source),
         })?;
-        pull::pull(&self.store, &client, reference, platform, progress).await
+        Box::pin(pull::pull(
+            &self.store,
+            &client,
+            reference,
+            platform,
+            progress,
+        ))
+        .await
     }
 
     /// Lists the tags that a reference's repository has in its registry.
@@ -121,7 +133,14 @@ impl Images {
             reference: reference.familiar(),
             source: Box::new(source),
         })?;
-        push::push(&self.store, &client, reference, packing, progress).await
+        Box::pin(push::push(
+            &self.store,
+            &client,
+            reference,
+            packing,
+            progress,
+        ))
+        .await
     }
 
     /// Lists the tags that a reference's repository has here; fails where there are none.
@@ -142,6 +161,73 @@ impl Images {
     /// Lists every name, and every image without one, newest first.
     pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
         Ok(self.store.list()?)
+    }
+
+    /// Returns every image with its names, newest first.
+    pub fn known(&self) -> Result<Vec<Known>, ImageError> {
+        Ok(self.store.known()?)
+    }
+
+    /// Finds the image of a name, a digest or the first digits of an id, with all that is known of it.
+    pub fn find_known(&self, text: &str) -> Result<Known, ImageError> {
+        let known = self.store.find_known(text)?;
+        known.ok_or_else(|| ImageError::NoSuchImage {
+            text: text.to_owned(),
+        })
+    }
+
+    /// Points `reference` to the image that `source` names.
+    pub fn tag(&self, source: &str, reference: &Reference) -> Result<(), ImageError> {
+        let known = self.find_known(source)?;
+        Ok(self.store.tag(&known.image, reference)?)
+    }
+
+    /// Writes images into one tar, which is a docker-archive and an OCI layout. Of `platform` they must be, where given.
+    pub fn save(
+        &self,
+        asked: &[String],
+        platform: Option<&Platform>,
+        sink: impl std::io::Write,
+    ) -> Result<(), ImageError> {
+        Ok(archive::save::save(&self.store, asked, platform, sink)?)
+    }
+
+    /// Does what [`remove::decide`] decided. Returns the layers that nobody holds any more, by chain id, the top first; with
+    /// `collect` they go at once, unless a pull, import or build is running.
+    pub fn remove(
+        &self,
+        known: &Known,
+        removal: &Removal,
+        collect: bool,
+    ) -> Result<Vec<Digest>, ImageError> {
+        let Removal {
+            names,
+            digests,
+            forget,
+        } = removal;
+        self.store
+            .unname(&known.image.id, names, digests, *forget)?;
+        if !forget {
+            return Ok(Vec::new());
+        }
+        let freed = self.store.freed(&known.image, &self.cached()?)?;
+        if collect {
+            self.collect()?;
+        }
+        Ok(freed)
+    }
+
+    /// Removes what no image, container or build step's result holds, unless a pull, import or build is running.
+    pub fn collect(&self) -> Result<Collected, ImageError> {
+        Ok(self.store.collect(&self.cached()?)?)
+    }
+
+    /// Returns the layers that the build cache holds.
+    fn cached(&self) -> Result<BTreeSet<Digest>, ImageError> {
+        let cache = Cache::below(self.store.root());
+        let path = self.store.root().join("cache");
+        let layers = cache.layers().map_err(StoreError::io("read", &path));
+        Ok(layers?)
     }
 
     /// Returns the overlay lower directories, top-most first.

@@ -4,16 +4,30 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{ImagePullArgs, ImagePushArgs, ListFormat};
+use super::{
+    ImageBuildArgs, ImageInspectArgs, ImagePullArgs, ImagePushArgs, ImageRemoveArgs, ListFormat,
+    SaveArgs, TagArgs,
+};
 
 /// `stack image`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<ImageBuildArgs>),
     /// Make an image of a root file system in a tar archive
     Import(ImportArgs),
+    /// Show all that is known of images, as JSON
+    Inspect(ImageInspectArgs),
     /// List the images of the store
     #[command(visible_alias = "list")]
     Ls(ImageListArgs),
+    /// Remove images
+    #[command(visible_alias = "remove")]
+    Rm(ImageRemoveArgs),
+    /// Write images to a tar archive that `docker load`, Podman and OCI tools read
+    Save(SaveArgs),
+    /// Give an image another name
+    Tag(TagArgs),
     /// Fetch an image from its registry
     Pull(ImagePullArgs),
     /// Bring an image to its registry

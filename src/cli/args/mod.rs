@@ -7,16 +7,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod build;
 mod config;
 mod image;
+mod image_build;
 mod look;
 mod registry;
 mod run;
+mod store;
 
 pub(crate) use build::*;
 pub(crate) use config::*;
 pub(crate) use image::*;
+pub(crate) use image_build::*;
 pub(crate) use look::*;
 pub(crate) use registry::*;
 pub(crate) use run::*;
+pub(crate) use store::*;
 
 /// Run multi-container applications from Compose files.
 #[derive(Debug, Parser)]

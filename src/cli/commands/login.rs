@@ -66,18 +66,17 @@ fn secret(context: &Context, args: &LoginArgs, server: &str) -> Result<(String, 
         attempted: "ask at the terminal",
         source,
     };
-    let user = match &args.username {
-        Some(user) => user.clone(),
-        None => {
-            let known = registry::known_user(&context.environment, server);
-            let shown = known.as_ref().map(|user| format!(" ({user})"));
-            let prompt = format!("Username{}: ", shown.unwrap_or_default());
-            let typed = ask(&context.printer, &prompt).map_err(failed)?;
-            if typed.is_empty() {
-                known.unwrap_or_default()
-            } else {
-                typed
-            }
+    let user = if let Some(user) = &args.username {
+        user.clone()
+    } else {
+        let known = registry::known_user(&context.environment, server);
+        let shown = known.as_ref().map(|user| format!(" ({user})"));
+        let prompt = format!("Username{}: ", shown.unwrap_or_default());
+        let typed = ask(&context.printer, &prompt).map_err(failed)?;
+        if typed.is_empty() {
+            known.unwrap_or_default()
+        } else {
+            typed
         }
     };
     if user.is_empty() {

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::table;
+use super::text::lines;
 use crate::cli::time::{render_age, render_date, render_size};
+use crate::engine::store::Removed;
 use crate::engine::view::ImageView;
 
 /// Renders the images that a project's containers use, as `docker compose images` does.
@@ -75,6 +77,14 @@ pub(crate) fn render_json(images: &[ImageView]) -> String {
         })
         .collect();
     format!("{}\n", serde_json::Value::Array(list))
+}
+
+/// Renders what removing an image did, a line each.
+pub(crate) fn render_removed(removed: &[Removed]) -> String {
+    lines(removed.iter().map(|removed| match removed {
+        Removed::Untagged(name) => format!("Untagged: {name}"),
+        Removed::Deleted(digest) => format!("Deleted: {digest}"),
+    }))
 }
 
 /// Returns the first 12 hexadecimal digits of a digest.

@@ -9,6 +9,7 @@
 //! text.rs        what must not reach a terminal
 //! diagnostic.rs  places in files, error chains, hints
 //! table.rs       aligned columns
+//! document.rs    JSON in its own order
 //! containers.rs  ps          images.rs  images
 //! progress.rs    events -> live region | lines | JSON; board.rs: what the live region shows
 //! changes.rs     one JSON object a change, of `apply`
@@ -22,6 +23,7 @@ pub(crate) mod board;
 pub(crate) mod changes;
 pub(crate) mod containers;
 pub(crate) mod diagnostic;
+pub(crate) mod document;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod progress;

@@ -1,7 +1,8 @@
 //! The build cache: what a step made last time.
 //!
 //! ```text
-//! <root>/cache/steps/<key, 64 hex>     stack step 1\n <diff id of the layer>\n <when it was made, RFC 3339>\n
+//! <root>/cache/steps/<key, 64 hex>     stack step 2\n <diff id of the layer>\n <when it was made, RFC 3339>\n
+//! <root>/cache/why/<64 hex>            what steps were last done with: see [`super::explain`]
 //! <root>/cache/files/<32 hex>          file-hash indexes: see [`super::context`]
 //! ```
 //!
@@ -9,6 +10,7 @@
 //! all that goes into the step: see [`Key`]. An entry counts only while its layer is in the store. Nothing here is ever synced or locked:
 //! entries are replaced whole, and a lost one costs a step.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,51 +21,96 @@ use super::context::{hash_part, hex};
 use crate::sys::atomic::{self, Durability};
 
 /// First line of an entry, and first part of every key: a new meaning of keys takes a new number.
-const FORMAT: &str = "stack step 1";
+const FORMAT: &str = "stack step 2";
 
 /// A key under construction.
 #[derive(Debug, Clone)]
-pub struct Key(Sha256);
+pub struct Key {
+    hash: Sha256,
+    parts: Vec<Part>,
+}
+
+/// One part of a key, for saying what is different: see [`super::explain`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is, in words: `command`, `the environment`.
+    pub name: &'static str,
+    /// What it was, or a digest of that.
+    pub value: String,
+}
 
 impl Key {
     /// Starts the key of a step of the given kind above `layers` (bottom first).
-    pub fn new(kind: &str, layers: &[Digest]) -> Self {
+    pub fn new(kind: &'static str, layers: &[Digest]) -> Self {
         let mut hash = Sha256::new();
         hash_part(&mut hash, FORMAT.as_bytes());
-        hash_part(&mut hash, kind.as_bytes());
-        hash.update((layers.len() as u64).to_le_bytes());
-        for layer in layers {
-            hash_part(&mut hash, layer.hex().as_bytes());
-        }
-        Self(hash)
+        let hexes: Vec<&str> = layers.iter().map(Digest::hex).collect();
+        let key = Self {
+            hash,
+            parts: Vec::new(),
+        };
+        key.with("kind of the step", kind)
+            .with_all("layers below", &hexes)
     }
 
     /// Adds a value.
     #[must_use]
-    pub fn with(mut self, value: &str) -> Self {
-        hash_part(&mut self.0, value.as_bytes());
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        hash_part(&mut self.hash, value.as_bytes());
+        self.parts.push(Part {
+            name,
+            value: value.to_owned(),
+        });
         self
     }
 
     /// Adds values, and how many they are.
     #[must_use]
-    pub fn with_all<T: AsRef<str>>(mut self, values: &[T]) -> Self {
-        self.0.update((values.len() as u64).to_le_bytes());
+    pub fn with_all<T: AsRef<str>>(mut self, name: &'static str, values: &[T]) -> Self {
+        self.hash.update((values.len() as u64).to_le_bytes());
+        let mut shown = String::new();
         for value in values {
-            hash_part(&mut self.0, value.as_ref().as_bytes());
+            hash_part(&mut self.hash, value.as_ref().as_bytes());
+            shown.push_str(value.as_ref());
+            shown.push('\n');
         }
+        self.parts.push(Part { name, value: shown });
         self
     }
 
-    /// Gives the hash for adding files.
-    pub fn hash(&mut self) -> &mut Sha256 {
-        &mut self.0
+    /// Adds what `fill` hashes: files, as a rule.
+    pub fn with_hashed<E>(
+        mut self,
+        name: &'static str,
+        fill: impl FnOnce(&mut Sha256) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut hash = Sha256::new();
+        fill(&mut hash)?;
+        let digest = hash.finalize();
+        self.hash.update(digest);
+        self.parts.push(Part {
+            name,
+            value: hex(&digest),
+        });
+        Ok(self)
     }
 
     /// Returns the finished key.
-    pub fn finish(self) -> String {
-        hex(&self.0.finalize())
+    pub fn finish(self) -> FinishedKey {
+        FinishedKey {
+            hex: hex(&self.hash.finalize()),
+            parts: self.parts,
+        }
     }
+}
+
+/// A key with all its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedKey {
+    /// 64 hexadecimal digits.
+    pub hex: String,
+    /// In the order they were added.
+    pub parts: Vec<Part>,
 }
 
 /// What a step made.
@@ -95,6 +142,11 @@ impl Cache {
         self.directory.join("files")
     }
 
+    /// Returns the directory of what steps were last done with.
+    pub fn reasons(&self) -> PathBuf {
+        self.directory.join("why")
+    }
+
     /// Returns what the step of that key made; `None` also for an entry that cannot be read as one.
     pub fn get(&self, key: &str) -> io::Result<Option<Made>> {
         match fs_err::read_to_string(self.entry(key)) {
@@ -113,6 +165,36 @@ impl Cache {
         }
         let text = format!("{FORMAT}\n{}\n{}\n", made.layer, made.created);
         atomic::write(&path, text.as_bytes(), 0o600, Durability::Cached)
+    }
+
+    /// Returns the layers that steps made last time, for garbage collection.
+    pub fn layers(&self) -> io::Result<BTreeSet<Digest>> {
+        let mut layers = BTreeSet::new();
+        for entry in self.entries()? {
+            let made = self.get(&entry?.file_name().to_string_lossy())?;
+            layers.extend(made.map(|made| made.layer));
+        }
+        Ok(layers)
+    }
+
+    /// Forgets what steps made.
+    pub fn clear(&self) -> io::Result<()> {
+        for entry in self.entries()? {
+            match fs_err::remove_file(entry?.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> io::Result<impl Iterator<Item = io::Result<fs_err::DirEntry>>> {
+        let found = match fs_err::read_dir(self.directory.join("steps")) {
+            Ok(entries) => Some(entries),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(found.into_iter().flatten())
     }
 
     /// Returns where an entry is.
@@ -145,11 +227,11 @@ mod tests {
             layer: Digest::of(b"x"),
             created: "2026-01-02T03:04:05Z".to_owned(),
         };
-        let key = Key::new("run", &[]).finish();
+        let key = Key::new("run", &[]).finish().hex;
         assert_eq!(cache.get(&key).unwrap(), None);
         cache.put(&key, &made).unwrap();
         assert_eq!(cache.get(&key).unwrap(), Some(made));
-        for damaged in [&b"stack step 1\nsha2"[..], b"", b"\xff\xfe"] {
+        for damaged in [&b"stack step 2\nsha2"[..], b"", b"\xff\xfe"] {
             atomic::write(&cache.entry(&key), damaged, 0o600, Durability::Cached).unwrap();
             assert_eq!(cache.get(&key).unwrap(), None);
         }
@@ -159,13 +241,14 @@ mod tests {
     fn parts_of_keys_cannot_be_mistaken_for_each_other() {
         let layer = [Digest::of(b"x")];
         let keys = [
-            Key::new("run", &[]).with("ab").with("c").finish(),
-            Key::new("run", &[]).with("a").with("bc").finish(),
-            Key::new("run", &layer).with("ab").with("c").finish(),
-            Key::new("run", &[]).with_all(&["ab", "c"]).finish(),
-            Key::new("copy", &[]).with("ab").with("c").finish(),
-        ];
-        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+            Key::new("run", &[]).with("a", "ab").with("b", "c"),
+            Key::new("run", &[]).with("a", "a").with("b", "bc"),
+            Key::new("run", &layer).with("a", "ab").with("b", "c"),
+            Key::new("run", &[]).with_all("a", &["ab", "c"]),
+            Key::new("copy", &[]).with("a", "ab").with("b", "c"),
+        ]
+        .map(|key| key.finish().hex);
+        let distinct: BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
     }
 }

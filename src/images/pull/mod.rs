@@ -29,7 +29,7 @@ use super::reference::{Digest, Reference};
 use super::registry::client::check_digest;
 use super::registry::config::Endpoint;
 use super::registry::error::chain;
-use super::registry::fetch::check_size;
+use super::registry::fetch::{BlobStream, check_size};
 use super::registry::transport::Http;
 use super::registry::{Client, ClientEnvironment, RegistryError};
 use super::store::{Image, LayerLock, LayerRecord, Partial, Staging, Store, StoreError};
@@ -72,9 +72,9 @@ pub(super) async fn pull(
         && let Some(layers) = complete(store, &known.0)?
     {
         for state in [BlobState::Waiting, BlobState::Exists] {
-            layers
-                .iter()
-                .for_each(|digest| progress.blob(digest, state));
+            for digest in &layers {
+                progress.blob(digest, state);
+            }
         }
         let (image, source) = known.clone();
         return Ok(Pulled {
@@ -407,51 +407,9 @@ impl Pull<'_> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let staging = self.store.staging()?;
         let unpacking = start_pipeline(staging, partial.clone(), receiver, descriptor.size);
-        let mut waiting: Vec<u8> = Vec::new();
-        let mut done_bytes = offset;
-        // Where the pipeline has stopped taking chunks, its own error says why.
-        let received = loop {
-            let chunk = match stream.chunk().await {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    // What came counts for the next time.
-                    let rest = (!waiting.is_empty()).then(|| std::mem::take(&mut waiting));
-                    if let Some(rest) = rest {
-                        let _closed = sender.send(Some(rest)).await.is_err();
-                    }
-                    break Err(error);
-                }
-            };
-            let ended = chunk.is_none();
-            let chunk = chunk.unwrap_or_default();
-            done_bytes += chunk.len() as u64;
-            if waiting.is_empty() {
-                waiting = chunk;
-            } else {
-                waiting.extend_from_slice(&chunk);
-            }
-            if (ended || waiting.len() >= CHUNK_BYTES) && !waiting.is_empty() {
-                self.progress.blob(
-                    &descriptor.digest,
-                    BlobState::Downloading {
-                        done_bytes,
-                        total_bytes: descriptor.size,
-                    },
-                );
-                if sender
-                    .send(Some(std::mem::take(&mut waiting)))
-                    .await
-                    .is_err()
-                {
-                    break Ok(());
-                }
-            }
-            if ended {
-                // A closed way back shows in the outcome.
-                let _closed = sender.send(None).await.is_err();
-                break Ok(());
-            }
-        };
+        let received = self
+            .receive(&mut stream, &sender, (descriptor, offset))
+            .await;
         drop(sender);
         if received.is_ok() {
             self.progress
@@ -475,6 +433,59 @@ impl Pull<'_> {
             partial.discard()?;
         }
         kept
+    }
+
+    /// Hands what comes to the pipeline. Where that has stopped taking chunks, its own error says why.
+    async fn receive(
+        &self,
+        stream: &mut BlobStream<'_>,
+        sender: &mpsc::Sender<Option<Vec<u8>>>,
+        (descriptor, offset): (&Descriptor, u64),
+    ) -> Result<(), RegistryError> {
+        let mut waiting: Vec<u8> = Vec::new();
+        let mut done_bytes = offset;
+        loop {
+            let chunk = match stream.chunk().await {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    // What came counts for the next time.
+                    let rest = (!waiting.is_empty()).then(|| std::mem::take(&mut waiting));
+                    if let Some(rest) = rest {
+                        let _closed = sender.send(Some(rest)).await.is_err();
+                    }
+                    return Err(error);
+                }
+            };
+            let ended = chunk.is_none();
+            let chunk = chunk.unwrap_or_default();
+            done_bytes += chunk.len() as u64;
+            if waiting.is_empty() {
+                waiting = chunk;
+            } else {
+                waiting.extend_from_slice(&chunk);
+            }
+            if (ended || waiting.len() >= CHUNK_BYTES) && !waiting.is_empty() {
+                self.progress.blob(
+                    &descriptor.digest,
+                    BlobState::Downloading {
+                        done_bytes,
+                        total_bytes: descriptor.size,
+                    },
+                );
+                if sender
+                    .send(Some(std::mem::take(&mut waiting)))
+                    .await
+                    .is_err()
+                {
+                    return Ok(());
+                }
+            }
+            if ended {
+                // A closed way back shows in the outcome.
+                let _closed = sender.send(None).await.is_err();
+                return Ok(());
+            }
+        }
     }
 
     /// Checks what came and moves it into the store.

@@ -520,18 +520,21 @@ fn what_came_before_a_failure_counts_for_the_next_command() {
     assert!(!partial(&fixture, &layer).exists());
 }
 
+/// What happens to a partial blob: its name, what is there, what the server does, which ranges are asked for.
+type PartialCase = (
+    &'static str,
+    Vec<u8>,
+    fn(Reply, &Reply) -> Reply,
+    Vec<Option<String>>,
+);
+
 #[test]
 fn a_partial_blob_is_not_believed() {
     let served = Served::new();
     let layer = served.layers[1].clone();
     let size = served.blobs[&layer].len();
     let whole = Reply::ok(&served.blobs[&layer]);
-    let all: Vec<(
-        &str,
-        Vec<u8>,
-        fn(Reply, &Reply) -> Reply,
-        Vec<Option<String>>,
-    )> = vec![
+    let all: Vec<PartialCase> = vec![
         // Other bytes than the blob's: what comes in the end is not the blob, and it is fetched once more.
         (
             "damaged",

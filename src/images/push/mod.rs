@@ -118,22 +118,18 @@ pub(super) async fn push(
         Some(source) if source != image.manifest => whole_index(store, &source)?,
         _ => None,
     };
-    let (digest, size_bytes) = match index {
-        Some(whole) => {
-            for parcel in &whole.parcels {
-                let (bytes, media_type) = push.contents(parcel).await?;
-                let digest = Digest::of(&bytes);
-                push.document(&digest.to_string(), &media_type, &bytes)
-                    .await?;
-            }
-            push.document(tag, &whole.media_type, &whole.bytes).await?;
-            (Digest::of(&whole.bytes), whole.bytes.len() as u64)
+    let (digest, size_bytes) = if let Some(whole) = index {
+        for parcel in &whole.parcels {
+            let (bytes, media_type) = push.contents(parcel).await?;
+            let digest = Digest::of(&bytes).to_string();
+            push.document(&digest, &media_type, &bytes).await?;
         }
-        None => {
-            let (bytes, media_type) = push.contents(&parcel).await?;
-            push.document(tag, &media_type, &bytes).await?;
-            (store.put_blob(&bytes)?, bytes.len() as u64)
-        }
+        push.document(tag, &whole.media_type, &whole.bytes).await?;
+        (Digest::of(&whole.bytes), whole.bytes.len() as u64)
+    } else {
+        let (bytes, media_type) = push.contents(&parcel).await?;
+        push.document(tag, &media_type, &bytes).await?;
+        (store.put_blob(&bytes)?, bytes.len() as u64)
     };
     store.adopt(&image, &[reference], Some(&digest))?;
     Ok(Pushed { digest, size_bytes })

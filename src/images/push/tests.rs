@@ -1,6 +1,6 @@
 //! Pushes to a scripted registry, for its faults and for what it is asked, and to Debian's docker-registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use super::super::Silent;
@@ -139,7 +139,7 @@ fn a_layer_made_here_is_compressed_once_and_comes_back_the_same() {
     let (server, shelf) = keeper(|_, _| None);
     let fixture = fixture();
     let one = name(&server, "a/b:v1");
-    build(&fixture, &one, &[7; 100_000]);
+    build(&fixture, &one, &vec![7; 100_000]);
     let (pushed, states) = push(&fixture, &one).unwrap();
     assert_eq!(
         states,
@@ -192,7 +192,7 @@ fn a_layer_made_here_is_compressed_once_and_comes_back_the_same() {
         format!("/v2/c/blobs/uploads/?mount={layer}&from=a/b")
     );
     // Garbage collection leaves it.
-    fixture.images.store().collect().unwrap();
+    fixture.images.store().collect(&BTreeSet::new()).unwrap();
     assert!(blob.exists());
 }
 
@@ -201,7 +201,7 @@ fn a_tar_that_was_imported_is_compressed_each_time() {
     let (server, _shelf) = keeper(|_, _| None);
     let fixture = fixture();
     let one = name(&server, "a/b:v1");
-    make(&fixture, &one, &[7; 100_000]);
+    make(&fixture, &one, &vec![7; 100_000]);
     let (first, _) = push(&fixture, &one).unwrap();
     let (second, states) = push(&fixture, &one).unwrap();
     assert_eq!(first, second);
@@ -257,7 +257,7 @@ fn what_passes_is_repeated() {
     });
     let fixture = fixture();
     let one = name(&server, "a/b:v1");
-    make(&fixture, &one, &[1; 300_000]);
+    make(&fixture, &one, &vec![1; 300_000]);
     push(&fixture, &one).unwrap();
     assert_eq!(count(&server, "PUT", "/manifests/v1"), 2);
 }
@@ -381,7 +381,7 @@ fn a_real_registry_and_skopeo_read_what_we_push() {
     let one = fixture();
     let remote = |rest: &str| Reference::parse(&format!("{host}/{rest}")).unwrap();
     let made = remote("team/made:v1");
-    build(&one, &made, &[3; 2_000_000]);
+    build(&one, &made, &vec![3; 2_000_000]);
     for (packing, tag) in [(Packing::Gzip(9), "v1"), (Packing::Zstd(3), "v2")] {
         let to = remote(&format!("team/made:{tag}"));
         let image = one.images.resolve(&made).unwrap().unwrap();
@@ -410,7 +410,7 @@ fn a_real_registry_and_skopeo_read_what_we_push() {
         let pulled = two.pull(&to).unwrap();
         assert_eq!((&pulled.id, &pulled.layers), (&image.id, &image.layers));
         let file = two.images.layer_directories(&pulled)[0].join("file");
-        assert!(fs_err::read(file).unwrap() == [3; 2_000_000]);
+        assert!(fs_err::read(file).unwrap() == vec![3; 2_000_000]);
         // What was pulled is pushed again unchanged.
         let again = remote("other/copy:v1");
         two.images.store().tag(&pulled, &again).unwrap();

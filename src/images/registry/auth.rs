@@ -378,11 +378,11 @@ mod tests {
         }
     }
 
-    fn password(user: &str, password: &str) -> Option<Secret> {
-        Some(Secret::Password {
+    fn password(user: &str, password: &str) -> Secret {
+        Secret::Password {
             user: user.to_owned(),
             password: password.to_owned(),
-        })
+        }
     }
 
     #[test]
@@ -407,20 +407,26 @@ mod tests {
                 .unwrap()
         };
         for (host, expected) in [
-            ("registry-1.docker.io", password("u", "p:w")),
-            ("docker.io", password("u", "p:w")),
+            ("registry-1.docker.io", Some(password("u", "p:w"))),
+            ("docker.io", Some(password("u", "p:w"))),
             ("r.example:5000", Some(Secret::Identity("t".to_owned()))),
             ("r.example", None),
             ("e.example", None),
-            ("two.example", password("host", "2")),
-            ("p.example", password("u", "p")),
+            ("two.example", Some(password("host", "2"))),
+            ("p.example", Some(password("u", "p"))),
         ] {
             assert_eq!(found(&environment, host), expected, "{host}");
         }
         let variable = r#"{"auths":{"r.example:5000":{"auth":"dTpw"}},"credsStore":"ignored"}"#;
         environment.docker_auth_config = Some(variable.to_owned());
-        assert_eq!(found(&environment, "r.example:5000"), password("u", "p"));
-        assert_eq!(found(&environment, "two.example"), password("host", "2"));
+        assert_eq!(
+            found(&environment, "r.example:5000"),
+            Some(password("u", "p"))
+        );
+        assert_eq!(
+            found(&environment, "two.example"),
+            Some(password("host", "2"))
+        );
         environment.docker_auth_config = Some("{".to_owned());
         assert_eq!(
             Credentials::read(&environment).unwrap_err().to_string(),

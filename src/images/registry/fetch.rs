@@ -72,18 +72,19 @@ impl Client<'_> {
             Ok(response) => response
                 .header("docker-content-digest")
                 .and_then(|digest| Digest::parse(digest).ok()),
-            Err(RegistryError::Status { status: 405, .. }) => None,
             // Without a body there are no words of the registry's: the document's answer has them.
-            Err(RegistryError::NotFound { .. } | RegistryError::Denied { .. }) => None,
+            Err(
+                RegistryError::Status { status: 405, .. }
+                | RegistryError::NotFound { .. }
+                | RegistryError::Denied { .. },
+            ) => None,
             Err(error) => return Err(error),
         };
-        match announced {
-            Some(digest) => Ok(digest),
-            None => {
-                let (bytes, _) = self.manifest(endpoint, tag_or_digest, None).await?;
-                Ok(Digest::of(&bytes))
-            }
+        if let Some(digest) = announced {
+            return Ok(digest);
         }
+        let (bytes, _) = self.manifest(endpoint, tag_or_digest, None).await?;
+        Ok(Digest::of(&bytes))
     }
 
     /// Lists a repository's tags, in the registry's order.

@@ -75,12 +75,7 @@ pub(super) fn certificates(directories: &[PathBuf], host: &str) -> Result<Tls, C
                 match path.extension().and_then(|e| e.to_str()) {
                     Some("crt") => tls.authorities.push(path),
                     Some("cert") if tls.identity.is_none() => {
-                        let key = path.with_extension("key");
-                        if !key.exists() {
-                            let message = format!("`{}` is missing", key.display());
-                            return Err(malformed(&path, &message));
-                        }
-                        tls.identity = Some((path, key));
+                        tls.identity = Some(with_key(path)?);
                     }
                     _ => {}
                 }
@@ -88,6 +83,16 @@ pub(super) fn certificates(directories: &[PathBuf], host: &str) -> Result<Tls, C
         }
     }
     Ok(tls)
+}
+
+/// Finds the key that goes with a certificate.
+fn with_key(certificate: PathBuf) -> Result<(PathBuf, PathBuf), ConfigError> {
+    let key = certificate.with_extension("key");
+    if !key.exists() {
+        let message = format!("`{}` is missing", key.display());
+        return Err(malformed(&certificate, &message));
+    }
+    Ok((certificate, key))
 }
 
 /// The names that a host's directory may have.

@@ -20,7 +20,7 @@ use super::transport::{
 /// Of a token server's answer.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 /// A token without a word about it (`token.md`).
-const USUAL_LIFE: Duration = Duration::from_secs(60);
+const USUAL_LIFE: Duration = Duration::from_mins(1);
 /// Fetched anew so long before the end.
 const MARGIN: Duration = Duration::from_secs(10);
 /// Who asks (`client_id`).

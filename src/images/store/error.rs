@@ -76,6 +76,9 @@ pub enum StoreError {
         /// As given.
         reference: String,
     },
+    /// A name that reads like an id.
+    #[error("refusing to create an ambiguous tag using digest algorithm as name")]
+    TagAlgorithm,
     /// A document of an image.
     #[error("read the image {image}")]
     Document {

@@ -10,6 +10,8 @@ use super::{Image, Store, StoreError, document_bytes};
 const NAME: &str = "org.opencontainers.image.ref.name";
 const IMAGE_ID: &str = "stack.image.id";
 const SOURCE: &str = "stack.source.digest";
+const SOURCE_REPOSITORY: &str = "stack.source.repository";
+const TAGGED: &str = "stack.tagged";
 
 /// Finds the entry of a name or digest. Content is the same under any name, so a digest finds it under each.
 pub(super) fn entry_of<'a>(index: &'a Index, reference: &Reference) -> Option<&'a Descriptor> {
@@ -64,6 +66,31 @@ pub(super) fn source_of(entry: &Descriptor) -> Option<Digest> {
     Digest::parse(digest).ok()
 }
 
+/// Returns the repository and the digest that an entry came under.
+pub(super) fn origin_of(entry: &Descriptor) -> Option<(String, Digest)> {
+    let digest = source_of(entry)?;
+    let repository = entry.annotations.get(SOURCE_REPOSITORY).cloned();
+    // Entries of before had the name's own.
+    let repository = repository.or_else(|| Some(reference_of(entry)?.repository()))?;
+    Some((repository, digest))
+}
+
+/// Whether one of `digests` (`repository@digest`) is that origin.
+fn names_origin(digests: &[Reference], (repository, digest): &(String, Digest)) -> bool {
+    let mut digests = digests.iter();
+    digests.any(|name| name.digest() == Some(digest) && name.repository() == *repository)
+}
+
+/// Returns when the entry got its name by hand, RFC 3339.
+pub(super) fn tagged_of(entry: &Descriptor) -> Option<&str> {
+    entry.annotations.get(TAGGED).map(String::as_str)
+}
+
+/// Returns the image id that an entry names.
+pub(super) fn id_of(entry: &Descriptor) -> Option<Digest> {
+    Digest::parse(entry.annotations.get(IMAGE_ID)?).ok()
+}
+
 impl Store {
     pub(super) fn read_index(&self) -> Result<Index, StoreError> {
         let path = self.path("images/index.json");
@@ -95,13 +122,14 @@ impl Store {
     ) -> Result<Vec<(String, Vec<Digest>)>, StoreError> {
         let mut found = Vec::new();
         for entry in &self.read_index()?.manifests {
-            let Some(name) = reference_of(entry).filter(|name| name.domain() == domain) else {
-                continue;
-            };
-            if source_of(entry).is_some()
+            let origin = origin_of(entry).and_then(|(repository, _)| {
+                let path = repository.strip_prefix(domain)?.strip_prefix('/')?;
+                Some(path.to_owned())
+            });
+            if let Some(path) = origin
                 && let Some(image) = self.load(&entry.digest)?
             {
-                found.push((name.path().to_owned(), image.layers));
+                found.push((path, image.layers));
             }
         }
         Ok(found)
@@ -118,38 +146,74 @@ impl Store {
         entry
             .annotations
             .insert(IMAGE_ID.to_owned(), image.id.to_string());
+        let now = jiff::Timestamp::now().to_string();
         self.change_index(|index| {
-            let known = index.manifests.iter().find(|e| e.digest == image.manifest);
-            let source = source.cloned().or_else(|| known.and_then(source_of));
-            if let Some(source) = source {
-                entry
-                    .annotations
-                    .insert(SOURCE.to_owned(), source.to_string());
+            let of_image = |e: &&Descriptor| e.digest == image.manifest;
+            let known = index.manifests.iter().find(of_image).cloned();
+            let named_by = names.first().map(|name| name.repository());
+            let origin = match (source, named_by) {
+                (Some(source), Some(repository)) => Some((repository, source.clone())),
+                _ => known.as_ref().and_then(origin_of),
+            };
+            if let Some((repository, source)) = origin {
+                let source = source.to_string();
+                entry.annotations.insert(SOURCE.to_owned(), source);
+                let key = SOURCE_REPOSITORY.to_owned();
+                entry.annotations.insert(key, repository);
             }
             if names.is_empty() && known.is_none() {
                 index.manifests.push(entry.clone());
             }
-            for name in names {
-                point(index, entry.clone(), &reference_name(name));
+            for name in names.iter().map(|name| reference_name(name)) {
+                let mut entry = entry.clone();
+                let before = index.manifests.iter().filter(of_image);
+                let before = before.filter(|e| e.annotations.get(NAME) == Some(&name));
+                let tagged = match source {
+                    None => Some(now.clone()),
+                    // Fetched once more, which is no tagging.
+                    Some(_) => before.filter_map(tagged_of).map(str::to_owned).next(),
+                };
+                if let Some(tagged) = tagged {
+                    entry.annotations.insert(TAGGED.to_owned(), tagged);
+                }
+                point(index, entry, &name);
             }
         })
     }
 
-    /// Removes a name; the image stays without one. Returns whether there was such a name.
-    pub fn untag(&self, reference: &Reference) -> Result<bool, StoreError> {
-        let name = reference_name(reference);
-        let mut found = false;
+    /// Takes `names` and `digests` (`repository@digest`) from the image `id`, where they are still its own. Without a name it
+    /// stays, unless `forget`: then it is removed from the index, if nobody has given it another name meanwhile. What it alone
+    /// used is left to [`Store::collect`].
+    pub(crate) fn unname(
+        &self,
+        id: &Digest,
+        names: &[Reference],
+        digests: &[Reference],
+        forget: bool,
+    ) -> Result<(), StoreError> {
         self.change_index(|index| {
-            let entry = index
-                .manifests
-                .iter()
-                .find(|e| e.annotations.get(NAME) == Some(&name));
-            if let Some(entry) = entry.cloned() {
-                found = true;
-                take_name(index, &entry, &name);
+            for name in names.iter().chain(digests).map(reference_name) {
+                let named = |e: &&Descriptor| {
+                    e.annotations.get(NAME) == Some(&name) && id_of(e).as_ref() == Some(id)
+                };
+                if let Some(entry) = index.manifests.iter().find(named).cloned() {
+                    take_name(index, &entry, &name);
+                }
             }
-        })?;
-        Ok(found)
+            let is_gone = |entry: &Descriptor| {
+                let origin = origin_of(entry).filter(|_| id_of(entry).as_ref() == Some(id));
+                origin.is_some_and(|origin| names_origin(digests, &origin))
+            };
+            for entry in index.manifests.iter_mut().filter(|e| is_gone(e)) {
+                entry.annotations.remove(SOURCE);
+                entry.annotations.remove(SOURCE_REPOSITORY);
+            }
+            let mine = |e: &Descriptor| id_of(e).as_ref() == Some(id);
+            let is_named = |e: &Descriptor| mine(e) && e.annotations.contains_key(NAME);
+            if forget && !index.manifests.iter().any(is_named) {
+                index.manifests.retain(|e| !mine(e));
+            }
+        })
     }
 
     /// Removes an image with all its names from the index; what it alone used is left to [`Store::collect`].
@@ -208,6 +272,7 @@ fn take_name(index: &mut Index, old: &Descriptor, name: &str) {
     if index.manifests.iter().all(|e| e.digest != old.digest) {
         let mut nameless = old.clone();
         nameless.annotations.remove(NAME);
+        nameless.annotations.remove(TAGGED);
         index.manifests.push(nameless);
     }
 }

@@ -65,6 +65,12 @@ impl LayerRecord {
         self.blobs.iter().any(|blob| blob.digest == *digest)
     }
 
+    /// Returns all blobs that it needs.
+    pub(super) fn into_blobs(self) -> impl Iterator<Item = Descriptor> {
+        let packed = self.packed.into_iter().map(|packed| packed.blob);
+        self.blobs.into_iter().chain(packed)
+    }
+
     /// Describes a layer that was just unpacked from `blob`.
     pub(crate) fn new(diff_id: Digest, blob: Descriptor, report: Report) -> Self {
         Self {

@@ -1,13 +1,13 @@
 //! What may not be collected as garbage, and the collection.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::manifest::{Document, parse_document};
 use super::super::reference::Digest;
-use super::layers::chain_ids;
+use super::layers::{LayerRecord, chain_ids};
 use super::{Image, Store, StoreError, document_bytes, index};
 use crate::sys::lock::{Lock, Mode};
 
@@ -29,6 +29,8 @@ pub enum Collected {
         layers: u64,
         /// Files below `blobs/`.
         blobs: u64,
+        /// Bytes of both.
+        bytes: u64,
     },
 }
 
@@ -78,7 +80,7 @@ impl Store {
         Ok(holders.map(str::to_owned).collect())
     }
 
-    fn lease_path(&self, holder: &str) -> Result<std::path::PathBuf, StoreError> {
+    fn lease_path(&self, holder: &str) -> Result<PathBuf, StoreError> {
         let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let valid = !holder.is_empty() && holder.len() <= 200 && !holder.starts_with('.');
         if !valid || !holder.bytes().all(known) {
@@ -89,46 +91,98 @@ impl Store {
         Ok(self.path(&format!("leases/{holder}.json")))
     }
 
-    /// Removes the layers and blobs that no name, nameless image or lease holds.
-    pub fn collect(&self) -> Result<Collected, StoreError> {
+    /// Removes the layers and blobs that no name, nameless image, lease or step of the build cache (`cached`) holds.
+    pub fn collect(&self, cached: &BTreeSet<Digest>) -> Result<Collected, StoreError> {
         let working = self.path("leases/working");
         let alone = Lock::try_acquire(&working, Mode::Exclusive)
             .map_err(StoreError::io("lock", &working))?;
         if alone.is_none() {
             return Ok(Collected::Busy);
         }
-        let _locked = self.lock()?;
-        let (layers, blobs) = self.held()?;
-        let mut removed = (0, 0);
-        for (below, kept, count) in [
-            ("layers", &layers, &mut removed.0),
-            ("images/blobs/sha256", &blobs, &mut removed.1),
-        ] {
-            let directory = self.path(below);
-            for name in names(&directory)? {
-                if kept.contains(&name) {
-                    continue;
-                }
-                let path = directory.join(&name);
-                let trash = self.scratch()?.next_path();
-                fs_err::rename(&path, &trash).map_err(StoreError::io("remove", &path))?;
-                if trash.is_dir() {
-                    fs_err::remove_dir_all(&trash).map_err(StoreError::io("remove", &trash))?;
-                } else {
-                    super::staging::remove_file(&trash)?;
-                }
-                *count += 1;
+        let locked = self.lock()?;
+        let (kept_layers, kept_blobs) = self.held(cached)?;
+        let mut bytes = 0;
+        let layers = self.discard("layers", &kept_layers, &mut bytes)?;
+        let blobs = self.discard("images/blobs/sha256", &kept_blobs, &mut bytes)?;
+        // Out of the store they are nobody's; removing them takes time that others need not wait for.
+        drop((locked, alone));
+        for trash in layers.iter().chain(&blobs) {
+            if trash.is_dir() {
+                fs_err::remove_dir_all(trash).map_err(StoreError::io("remove", trash))?;
+            } else {
+                super::staging::remove_file(trash)?;
             }
         }
-        self.remove_partials()?;
-        let (layers, blobs) = removed;
-        Ok(Collected::Removed { layers, blobs })
+        Ok(Collected::Removed {
+            layers: layers.len() as u64,
+            blobs: blobs.len() as u64,
+            bytes,
+        })
+    }
+
+    /// Moves what is not `kept` out of the store, adding to `bytes`; returns where it is now.
+    fn discard(
+        &self,
+        below: &str,
+        kept: &BTreeSet<String>,
+        bytes: &mut u64,
+    ) -> Result<Vec<PathBuf>, StoreError> {
+        let directory = self.path(below);
+        let mut moved = Vec::new();
+        for name in names(&directory)? {
+            if kept.contains(&name) {
+                continue;
+            }
+            let path = directory.join(&name);
+            *bytes += self.size_of(&path, &name)?;
+            let trash = self.scratch()?.next_path();
+            fs_err::rename(&path, &trash).map_err(StoreError::io("remove", &path))?;
+            moved.push(trash);
+        }
+        Ok(moved)
+    }
+
+    /// Returns the bytes of a layer's files, or of a blob. A tree by chain id is made of links and counts nothing.
+    fn size_of(&self, path: &Path, name: &str) -> Result<u64, StoreError> {
+        let stat = fs_err::symlink_metadata(path).map_err(StoreError::io("look at", path))?;
+        if !stat.is_dir() {
+            return Ok(stat.len());
+        }
+        let record = match Digest::from_hex(name) {
+            Some(id) => self.layer(&id)?.filter(|record| record.diff_id == id),
+            None => None,
+        };
+        Ok(record.map_or(0, |record| record.size_bytes))
+    }
+
+    /// Returns the chain ids of those layers of `image`, the top first, that nothing else holds.
+    pub fn freed(
+        &self,
+        image: &Image,
+        cached: &BTreeSet<Digest>,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let (kept, _) = self.held(cached)?;
+        let chains = chain_ids(&image.layers);
+        let both = image.layers.iter().zip(chains).rev();
+        let freed = both.filter(|(diff_id, _)| !kept.contains(diff_id.hex()));
+        Ok(freed.map(|(_, chain)| chain).collect())
     }
 
     /// Returns the names of the layer directories and of the blobs that are in use.
-    fn held(&self) -> Result<(BTreeSet<String>, BTreeSet<String>), StoreError> {
+    fn held(
+        &self,
+        cached: &BTreeSet<Digest>,
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), StoreError> {
         let mut layers = BTreeSet::new();
         let mut blobs = BTreeSet::new();
+        for diff_id in cached {
+            let kept = self
+                .layer(diff_id)?
+                .into_iter()
+                .flat_map(|record| record.blobs);
+            blobs.extend(kept.map(|blob| blob.digest.hex().to_owned()));
+            layers.insert(diff_id.hex().to_owned());
+        }
         let mut hold_layers = |diff_ids: &[Digest]| {
             layers.extend(diff_ids.iter().map(|id| id.hex().to_owned()));
             layers.extend(chain_ids(diff_ids).iter().map(|id| id.hex().to_owned()));
@@ -161,11 +215,9 @@ impl Store {
             if let Some(image) = self.load(&manifest)? {
                 hold_layers(&image.layers);
                 for diff_id in &image.layers {
-                    if let Some(record) = self.layer(diff_id)? {
-                        let packed = record.packed.into_iter().map(|packed| packed.blob);
-                        let kept = record.blobs.into_iter().chain(packed);
-                        blobs.extend(kept.map(|blob| blob.digest.hex().to_owned()));
-                    }
+                    let record = self.layer(diff_id)?;
+                    let kept = record.into_iter().flat_map(LayerRecord::into_blobs);
+                    blobs.extend(kept.map(|blob| blob.digest.hex().to_owned()));
                 }
             }
         }

@@ -9,6 +9,8 @@
 //!        │                  org.opencontainers.image.ref.name  docker.io/library/busybox:latest
 //!        │                  stack.image.id                     the digest of the configuration
 //!        │                  stack.source.digest                what the registry's name pointed to: the index, or the manifest
+//!        │                  stack.source.repository            the repository of that name
+//!        │                  stack.tagged                       when it got the name here, RFC 3339; not where it was pulled
 //!        ├─ partial/<hex>   the first bytes of a blob whose download broke off; flocked by who goes on with it
 //!        └─ blobs/sha256/<hex>   manifests, indexes, configurations, layers as they came (verbatim, never changed), tars that were asked for
 //! <root>/layers/<diffID hex>/
@@ -20,6 +22,7 @@
 //! <root>/tmp/<pid>.<n>/     flocked directory of a running pull, import or build; unlocked ones are removed by the next command
 //! <root>/tmp/lock           flock, shared: held while such a directory is made
 //! <root>/tmp/layer-<hex>    flock: who downloads that layer; others wait for it instead of doing the same
+//! <root>/tmp/step-<key>     flock: who does that build step, the same
 //! ```
 //!
 //! A layer that was built here has no blob: its directory is the layer. Index, manifest and configuration are complete and name its
@@ -51,6 +54,7 @@ use crate::sys::lock::{Lock, Mode};
 
 mod error;
 mod index;
+mod known;
 pub mod layers;
 mod leases;
 pub(crate) mod packed;
@@ -58,6 +62,7 @@ pub(crate) mod partial;
 pub mod staging;
 
 pub use error::StoreError;
+pub use known::Known;
 pub use layers::LayerRecord;
 pub use leases::{Collected, Hold};
 pub use packed::{Packed, Packing};
@@ -147,7 +152,8 @@ impl Store {
         self.root.join(below)
     }
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
+    /// Returns where a blob is kept, if it is.
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.path("images/blobs/sha256").join(digest.hex())
     }
 
@@ -411,6 +417,9 @@ impl Store {
 
 /// Refuses a digest as a name: it says what it is already.
 fn check_tag(name: &Reference) -> Result<(), StoreError> {
+    if name.familiar_repository() == "sha256" {
+        return Err(StoreError::TagAlgorithm);
+    }
     match name.digest() {
         None => Ok(()),
         Some(_) => Err(StoreError::TagDigest {

@@ -105,9 +105,8 @@ impl Store {
         Ok(Some(Partial { lock, length_bytes }))
     }
 
-    /// Removes the downloads that nobody goes on with; returns how many there were, and their bytes. Only for who keeps pulls
-    /// away ([`Store::collect`]).
-    pub(super) fn remove_partials(&self) -> Result<(u64, u64), StoreError> {
+    /// Removes the downloads that broke off and that nobody goes on with now; returns how many there were, and their bytes.
+    pub fn remove_partials(&self) -> Result<(u64, u64), StoreError> {
         let directory = self.partials();
         let entries = match fs_err::read_dir(&directory) {
             Ok(entries) => entries,

@@ -1,5 +1,6 @@
 //! The store on a real file system.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::super::import::{Change, import};
@@ -319,21 +320,26 @@ fn a_tag_moves_and_the_old_image_stays_without_name_until_collected() {
     store.lease("c1", &first).unwrap();
     store.forget(&first).unwrap();
     assert_eq!(
-        store.collect().unwrap(),
+        store.collect(&BTreeSet::new()).unwrap(),
         Collected::Removed {
             layers: 0,
-            blobs: 0
+            blobs: 0,
+            bytes: 0
         }
     );
     store.release("c1").unwrap();
+    let blobs = [&first.id, &first.manifest, &first.layers[0]];
+    let blobs = blobs.map(|digest| fs_err::metadata(store.blob_path(digest)).unwrap().len());
     let hold = store.hold().unwrap();
-    assert_eq!(store.collect().unwrap(), Collected::Busy);
+    assert_eq!(store.collect(&BTreeSet::new()).unwrap(), Collected::Busy);
     drop(hold);
     assert_eq!(
-        store.collect().unwrap(),
+        store.collect(&BTreeSet::new()).unwrap(),
         Collected::Removed {
             layers: 1,
-            blobs: 3
+            blobs: 3,
+            // One byte is the tree's.
+            bytes: blobs.iter().sum::<u64>() + 1
         }
     );
     assert_eq!(tagged(&store), [(Some("latest".to_owned()), second.id)]);

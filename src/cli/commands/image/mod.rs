@@ -1,15 +1,21 @@
-//! `stack image import` and `stack image ls`; `transfer` has `pull` and `push`.
+//! `stack image`: here `import`, `ls` and `tag`; `transfer` has `pull` and `push`.
 
+mod build;
+pub(super) mod inspect;
+pub(super) mod remove;
+pub(super) mod save;
 pub(super) mod transfer;
 
 use std::io::Read;
 use std::path::Path;
 
-use crate::cli::args::{ImageListArgs, ImportArgs, ListFormat};
+use crate::cli::args::{ImageListArgs, ImportArgs, ListFormat, TagArgs};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::images::{render_json, render_store};
 use crate::cli::render::text::lines;
+
+pub(super) use build::run as build;
 
 /// Makes an image of a root file system and prints its ID.
 pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
@@ -50,6 +56,12 @@ pub(super) fn list(context: &Context, args: &ImageListArgs) -> Result<(), CliErr
         ListFormat::Table => render_store(&images, now().as_second()),
         ListFormat::Json => render_json(&images),
     })
+}
+
+/// Gives an image another name.
+pub(super) fn tag(context: &Context, args: &TagArgs) -> Result<(), CliError> {
+    context.refuse_dry_run("image tag")?;
+    Ok(context.engine()?.tag_image(&args.source, &args.target)?)
 }
 
 /// Returns the hexadecimal digits of a digest, as `-q` lists them.
