@@ -234,8 +234,17 @@ impl Context {
 
     /// Begins to show the progress of a pull; with `quiet` nothing but what goes wrong.
     pub(crate) fn show_pull(&self, quiet: bool) -> Progress<'_> {
+        self.show_transfer("Pulling", quiet)
+    }
+
+    /// The same of a push.
+    pub(crate) fn show_push(&self, quiet: bool) -> Progress<'_> {
+        self.show_transfer("Pushing", quiet)
+    }
+
+    fn show_transfer(&self, title: &'static str, quiet: bool) -> Progress<'_> {
         let shown = Shown {
-            title: "Pulling",
+            title,
             builds: true,
             pulls: true,
         };
