@@ -11,7 +11,6 @@ use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::{BuildChoices, Engine, chain, readable};
-use crate::images::Platform;
 use crate::plan::action::{Action, Resource};
 use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
@@ -399,29 +398,6 @@ impl Engine {
                 Ok(())
             }
             applied => applied,
-        }
-    }
-
-    /// Pulls one image by its name.
-    pub async fn pull_image(
-        &self,
-        reference: &str,
-        platform: Option<&str>,
-        events: &dyn EventSink,
-        cancel: &Cancel,
-    ) -> Result<String, EngineError> {
-        let parsed: crate::images::Reference = reference.parse()?;
-        let platform = match platform {
-            Some(text) => Platform::parse(text).map_err(|error| EngineError::System {
-                attempted: "read --platform".to_owned(),
-                source: std::io::Error::other(error),
-            })?,
-            None => Platform::host(),
-        };
-        let progress = crate::engine::linux::PullEvents::new(reference, events);
-        tokio::select! {
-            pulled = self.images.pull(&parsed, &platform, &progress) => Ok(pulled?.id.to_string()),
-            () = cancel.cancelled() => Err(EngineError::Interrupted),
         }
     }
 

@@ -8,7 +8,7 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
 //! [`exec`], [`watch`], `build` and `step` (builds), [`store`] and [`inspect`] (images), [`doors`] (hidden commands).
 
 pub mod annotations;
@@ -39,6 +39,7 @@ mod observe;
 mod ports;
 mod project;
 mod recover;
+pub mod registry;
 pub mod roots;
 pub mod source;
 mod step;
@@ -60,6 +61,7 @@ pub use exec::ExecSession;
 pub use logs::{Gate, LogStream};
 
 use crate::images::Images;
+pub use crate::images::Packing;
 use crate::net::Net;
 use crate::runtime::seal::{self, Sealed};
 use crate::runtime::{Runtime, RuntimeRoots};

@@ -78,6 +78,30 @@ pub fn pull(stack: &Stack, observed: &Observed, options: &ImageOptions) -> Resul
     draft.finish()
 }
 
+/// What `push` brings to registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pushes {
+    /// References, each once.
+    pub pushed: BTreeSet<String>,
+    /// Those of services that are not built here or have no name.
+    pub skipped: BTreeSet<String>,
+}
+
+/// Chooses what `push` pushes: the images of services that have both a name and a build, as Docker Compose does.
+pub fn pushes(stack: &Stack, options: &ImageOptions) -> Result<Pushes, PlanError> {
+    let selection = select(stack, options)?;
+    let mut pushes = Pushes::default();
+    for (reference, wanted) in wanted(stack, &selection, None) {
+        let chosen = if wanted.has_name && wanted.build.is_some() {
+            &mut pushes.pushed
+        } else {
+            &mut pushes.skipped
+        };
+        chosen.insert(reference);
+    }
+    Ok(pushes)
+}
+
 /// Plans `build`: every image that can be built.
 pub fn build(stack: &Stack, options: &ImageOptions) -> Result<Plan, PlanError> {
     let selection = select(stack, options)?;

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{ImageBuildArgs, ImageInspectArgs, ImageRemoveArgs, ListFormat, SaveArgs, TagArgs};
+use super::{
+    ImageBuildArgs, ImageInspectArgs, ImagePullArgs, ImagePushArgs, ImageRemoveArgs, ListFormat,
+    SaveArgs, TagArgs,
+};
 
 /// `stack image`.
 #[derive(Debug, Subcommand)]
@@ -25,8 +28,10 @@ pub(crate) enum ImageCommand {
     Save(SaveArgs),
     /// Give an image another name
     Tag(TagArgs),
-    /// Fetch one image from its registry
+    /// Fetch an image from its registry
     Pull(ImagePullArgs),
+    /// Bring an image to its registry
+    Push(ImagePushArgs),
 }
 
 /// `stack image import`.
@@ -41,20 +46,6 @@ pub(crate) struct ImportArgs {
     /// Dockerfile instruction to apply, such as `CMD ["sh"]`; may be repeated
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub(crate) change: Vec<String>,
-}
-
-/// `stack image pull`.
-#[derive(Debug, Args)]
-pub(crate) struct ImagePullArgs {
-    /// Name of the image
-    #[arg(value_name = "REFERENCE")]
-    pub(crate) reference: String,
-    /// What it is to run on, such as `linux/arm64`; this machine where not said
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
-    /// Do not show progress
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
 }
 
 /// `stack image ls`.

@@ -15,6 +15,7 @@
 //! changes.rs     one JSON object a change, of `apply`
 //! logs.rs        `web-1  | text`
 //! watch.rs       what a watch did, a line a batch
+//! prompt.rs      questions
 //! terminal.rs    raw mode and the relay of `exec`
 //! ```
 
@@ -26,6 +27,7 @@ pub(crate) mod document;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod progress;
+pub(crate) mod prompt;
 pub(crate) mod table;
 pub(crate) mod terminal;
 pub(crate) mod text;

@@ -116,6 +116,18 @@ pub(crate) fn tell_layer(
         BlobState::Extracting => EventKind::Started("Extracting"),
         BlobState::Done => EventKind::Finished("Pull complete"),
         BlobState::Exists => EventKind::Unchanged("Already exists"),
+        BlobState::Preparing => EventKind::Started("Preparing"),
+        BlobState::Uploading {
+            done_bytes,
+            total_bytes,
+        } => EventKind::Progress {
+            verb: "Pushing",
+            done: done_bytes,
+            total: Some(total_bytes),
+        },
+        BlobState::Pushed => EventKind::Finished("Pushed"),
+        BlobState::Mounted => EventKind::Finished("Mounted"),
+        BlobState::Skipped => EventKind::Unchanged("Skipped"),
     };
     events.emit(Event {
         subject: Subject::Layer(image.to_owned(), short),
