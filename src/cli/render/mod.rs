@@ -9,7 +9,7 @@
 //! text.rs        what must not reach a terminal
 //! diagnostic.rs  places in files, error chains, hints
 //! table.rs       aligned columns
-//! document.rs    JSON in its own order
+//! document.rs    JSON in its own order; template/: Go templates over it
 //! containers.rs  ps          images.rs  images
 //! progress.rs    events -> live region | lines | JSON; board.rs: what the live region shows
 //! changes.rs     one JSON object a change, of `apply`
@@ -27,6 +27,7 @@ pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod progress;
 pub(crate) mod table;
+pub(crate) mod template;
 pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod watch;
