@@ -225,15 +225,20 @@ impl Context {
 
     /// Begins to show the progress of a pull; with `quiet` nothing but what goes wrong.
     pub(crate) fn show_pull(&self, quiet: bool) -> Progress<'_> {
-        let mode = if quiet {
-            ProgressMode::Quiet
-        } else {
-            self.progress
-        };
         let shown = Shown {
             title: "Pulling",
             builds: true,
             pulls: true,
+        };
+        self.show_unless(quiet, shown)
+    }
+
+    /// Begins to show progress; with `quiet` nothing but what goes wrong.
+    pub(crate) fn show_unless(&self, quiet: bool, shown: Shown) -> Progress<'_> {
+        let mode = if quiet {
+            ProgressMode::Quiet
+        } else {
+            self.progress
         };
         Progress::new(&self.printer, mode, shown)
     }

@@ -28,6 +28,8 @@ pub struct BuildOptions {
     pub services: Vec<String>,
     /// Run every step again.
     pub no_cache: bool,
+    /// Say of each step that is done why it was not in the cache.
+    pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
     /// Build arguments over the file's; without a value they come from the environment.
@@ -350,16 +352,11 @@ impl Engine {
         };
         let plan = plan::images::build(stack, &chosen)?;
         let lock = self.lock_project(&stack.name).await?;
-        let args = options.build_args.iter().map(|(name, value)| {
-            let value = value
-                .clone()
-                .or_else(|| self.environment.get(name).cloned());
-            (name.clone(), value)
-        });
         let choices = BuildChoices {
             no_cache: options.no_cache,
+            explain: options.explain,
             pull: options.pull,
-            args: args.collect(),
+            args: self.arguments(&options.build_args),
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
         let applied = self.run(&plan, &host, events, cancel).await;

@@ -138,6 +138,9 @@ pub enum EngineError {
     /// Images.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A build.
+    #[error(transparent)]
+    Build(Box<crate::images::build::BuildError>),
     /// A name of an image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -207,6 +210,12 @@ pub enum EngineError {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<crate::images::build::BuildError> for EngineError {
+    fn from(error: crate::images::build::BuildError) -> Self {
+        Self::Build(Box::new(error))
+    }
 }
 
 impl EngineError {

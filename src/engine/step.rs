@@ -248,6 +248,8 @@ impl Scene<'_> {
                 lowers: step.layers.clone(),
                 upper: step.upper.clone(),
                 work: step.work.clone(),
+                // The store syncs a layer when the image is whole, and throws away half ones.
+                is_volatile: true,
             },
             etc: &etc,
             etc_directory: &self.directory,
@@ -310,7 +312,9 @@ impl Drop for Scene<'_> {
             let _killed = pidfd::signal(names.as_fd(), libc::SIGKILL);
             let _reaped = pidfd::wait(names.as_fd());
         }
-        drop(self.netns.take());
+        if let Some(netns) = self.netns.take() {
+            self.engine.net.keep(netns);
+        }
         // Its addresses are leased before it has a namespace.
         is_gone &= self.engine.net.forget(&[self.id.as_str()]).is_ok();
         // By its directory the rest is found.

@@ -13,7 +13,7 @@ use crate::net::error::{NetError, Warning};
 use crate::net::nft::{self, Batch, Family, Refused};
 use crate::net::ruleset::{self, Elements};
 use crate::net::store::Store;
-use crate::sys::lock::Mode;
+use crate::sys::lock::{Lock, Mode};
 use crate::sys::netlink::{self, Socket};
 
 /// The table of one instance.
@@ -63,7 +63,17 @@ impl Firewall {
         if elements.is_empty() {
             return Ok(());
         }
-        let _lock = self.store.lock_firewall(Mode::Shared)?;
+        let _lock = self.lock(Mode::Shared)?;
+        self.delete_locked(elements)
+    }
+
+    /// Holds the table: nobody replaces it while it is shared, nobody changes it while it is exclusive.
+    pub(crate) fn lock(&self, mode: Mode) -> Result<Lock, NetError> {
+        self.store.lock_firewall(mode)
+    }
+
+    /// As [`Firewall::delete`], for who holds the table.
+    pub(crate) fn delete_locked(&self, elements: &Elements) -> Result<(), NetError> {
         let mut batch = Batch::new(Family::Inet);
         for (set, members) in elements {
             batch.delete_elements(&self.table, set, members);
@@ -116,20 +126,20 @@ impl Firewall {
         self.commit(batch)?.map_err(|refused| self.failed(refused))
     }
 
-    /// Removes the table, and our rules from other tables.
-    pub(crate) fn remove(&self) -> Vec<NetError> {
-        let removed = self.store.lock_firewall(Mode::Exclusive).and_then(|_lock| {
-            let mut batch = Batch::new(Family::Inet);
-            batch.delete_table(&self.table);
-            match self.commit(batch)? {
-                Err(refused) if refused.errno == libc::ENOENT => Ok(()),
-                result => result.map_err(|refused| self.failed(refused)),
-            }
+    /// Removes the table, and our rules from other tables, for who holds the table alone; closes the socket.
+    pub(crate) fn remove_locked(&self) -> Vec<NetError> {
+        let mut batch = Batch::new(Family::Inet);
+        batch.delete_table(&self.table);
+        let removed = self.commit(batch).and_then(|result| match result {
+            Err(refused) if refused.errno == libc::ENOENT => Ok(()),
+            result => result.map_err(|refused| self.failed(refused)),
         });
         let others = self.with_socket(|socket| coexist::withdraw(socket, &self.table));
         let others = others.and_then(|result| {
             result.map_err(|source| self.failed_to("remove our rules from DOCKER-USER", source))
         });
+        // Here it costs nobody time: the links are deleted meanwhile.
+        drop(self.socket.lock().map(|mut socket| socket.take()));
         removed.err().into_iter().chain(others.err()).collect()
     }
 

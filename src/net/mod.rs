@@ -41,10 +41,10 @@
 //! `conntrack`, `ports`, `dns`, `poll`, `proxy`, `sidecar`.
 
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnetwork::IpNetwork;
 
@@ -60,6 +60,7 @@ use crate::net::record::{
 };
 use crate::net::sidecar::{ProxyTarget, SidecarConfig, SidecarNetwork};
 use crate::net::store::Store;
+use crate::sys::lock::{Lock, Mode};
 
 mod coexist;
 pub mod config;
@@ -110,7 +111,7 @@ impl Default for HostPaths {
 #[derive(Debug)]
 pub struct Net {
     store: Store,
-    firewall: Firewall,
+    firewall: Arc<Firewall>,
     host: HostPaths,
     instance: String,
     links: tokio::sync::OnceCell<Links>,
@@ -122,6 +123,8 @@ pub struct Net {
     is_verified: AtomicBool,
     /// What was noticed on the way, for the next [`Net::repair`] to tell.
     noticed: Mutex<Vec<Warning>>,
+    /// Namespaces that are done with ([`Net::keep`]).
+    kept: Mutex<Vec<OwnedFd>>,
 }
 
 impl Net {
@@ -134,7 +137,7 @@ impl Net {
     pub fn open_on(root: &Path, run: &Path, instance: &str, host: HostPaths) -> Self {
         let store = Store::new(root, run);
         Self {
-            firewall: Firewall::new(instance, store.clone()),
+            firewall: Arc::new(Firewall::new(instance, store.clone())),
             store,
             host,
             instance: instance.to_owned(),
@@ -143,6 +146,7 @@ impl Net {
             leasing: Mutex::new(()),
             is_verified: AtomicBool::new(false),
             noticed: Mutex::new(Vec::new()),
+            kept: Mutex::new(Vec::new()),
         }
     }
 
@@ -200,21 +204,36 @@ impl Net {
                 holders,
             }]);
         }
+        let networks = self.store.networks().map_err(one)?;
+        let is_last = networks.iter().all(|network| network.config.name == name);
+        // The kernel lets both wait for all its readers: they do so side by side.
+        let unfiltered = self.unfilter(&record, is_last);
         let mut errors = Vec::new();
         errors.extend(self.delete_links(&record).await.err());
+        drop(std::mem::take(
+            &mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner),
+        ));
+        // Until the record is gone nobody may put back what it says.
+        let _table = match unfiltered.await {
+            Ok((refused, table)) => {
+                errors.extend(refused);
+                table
+            }
+            Err(ended) => {
+                errors.push(NetError::Namespace {
+                    attempt: "wait for the thread that changes the firewall".to_owned(),
+                    source: std::io::Error::other(ended),
+                });
+                None
+            }
+        };
         // Without its links a network is gone for everybody; with them the record must stay, or nobody would remove them.
         if errors.is_empty() {
             errors.extend(self.store.remove_network(name).err());
         }
         errors.extend(self.store.remove_names_directory(name).err());
-        match self.store.networks() {
-            Ok(left) if left.is_empty() => errors.extend(self.purge()),
-            Ok(_) => errors.extend(
-                self.firewall
-                    .delete(&ruleset::network_elements(&record))
-                    .err(),
-            ),
-            Err(error) => errors.push(error),
+        if is_last {
+            errors.extend(store::remove(&self.host.roots.join(&self.instance)).err());
         }
         if errors.is_empty() {
             Ok(())
@@ -385,11 +404,30 @@ impl Net {
         noticed.extend(warnings);
     }
 
-    /// Removes the table, our rules in other tables, and this root's entry among those of the host.
-    fn purge(&self) -> Vec<NetError> {
-        let mut errors = self.firewall.remove();
-        errors.extend(store::remove(&self.host.roots.join(&self.instance)).err());
-        errors
+    /// Begins to take a network out of the firewall, in a thread: with the last one the table and our rules in other tables.
+    /// The table is held by whoever has the answer.
+    fn unfilter(
+        &self,
+        record: &NetworkRecord,
+        is_last: bool,
+    ) -> tokio::task::JoinHandle<(Vec<NetError>, Option<Lock>)> {
+        let firewall = Arc::clone(&self.firewall);
+        let elements = ruleset::network_elements(record);
+        tokio::task::spawn_blocking(move || match firewall.lock(Mode::Exclusive) {
+            Ok(table) if is_last => (firewall.remove_locked(), Some(table)),
+            Ok(table) => {
+                let deleted = firewall.delete_locked(&elements);
+                (deleted.err().into_iter().collect(), Some(table))
+            }
+            Err(error) => (vec![error], None),
+        })
+    }
+
+    /// Keeps a network namespace open until a network is removed (or the process ends): with the last one who holds it the kernel
+    /// would begin to delete its links, and who deletes their other ends would wait for that.
+    pub fn keep(&self, netns: OwnedFd) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(netns);
     }
 
     /// Returns what the name server and proxy of a container need; `servers` are asked instead of the host's where given.

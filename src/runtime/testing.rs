@@ -88,6 +88,7 @@ impl Sandbox {
                 lowers: vec![path("image")],
                 upper: path("upper"),
                 work: path("work"),
+                is_volatile: false,
             },
             etc: &EtcFiles {
                 hosts: vec![("10.9.8.7".parse().unwrap(), "other".to_owned())],

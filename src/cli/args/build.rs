@@ -14,6 +14,9 @@ pub(crate) struct BuildArgs {
     /// Run every step again
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Say why each step that is done was not in the cache
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Pull base images even if they are there
     #[arg(long)]
     pub(crate) pull: bool,

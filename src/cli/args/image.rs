@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{ImageInspectArgs, ImageRemoveArgs, ListFormat, SaveArgs, TagArgs};
+use super::{ImageBuildArgs, ImageInspectArgs, ImageRemoveArgs, ListFormat, SaveArgs, TagArgs};
 
 /// `stack image`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<ImageBuildArgs>),
     /// Make an image of a root file system in a tar archive
     Import(ImportArgs),
     /// Show all that is known of images, as JSON

@@ -28,6 +28,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
     let options = BuildOptions {
         services: args.services,
         no_cache: args.no_cache,
+        explain: args.explain,
         pull: args.pull,
         build_args,
         with_dependencies: args.with_dependencies,

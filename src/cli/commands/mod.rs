@@ -40,6 +40,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Build(args) => block_on(build::run(context, args)),
         Command::Pull(args) => block_on(pull::run(context, args)),
         Command::Images(args) => images::run(context, &args),
+        Command::Image(ImageCommand::Build(args)) => block_on(image::build(context, *args)),
         Command::Image(ImageCommand::Import(args)) => image::import(context, &args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect::run(context, &args),
         Command::Image(ImageCommand::Ls(args)) => image::list(context, &args),

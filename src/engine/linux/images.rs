@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::LinuxHost;
+use crate::engine::build::BuildEvents;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::host::HostResult;
 use crate::engine::step::RuntimeSteps;
-use crate::images::build::{BuildEvent, BuildProgress, BuildRequest, DockerfileSource};
+use crate::images::build::{BuildRequest, DockerfileSource};
 use crate::images::{BlobState, Digest, ImageError, Platform, Progress, Reference};
 use crate::plan::action::{BuildImage, PullImage};
 
@@ -46,6 +47,7 @@ impl LinuxHost<'_> {
             tags: vec![build.image.parse()?],
             labels: BTreeMap::new(),
             no_cache: self.build.no_cache,
+            explain: self.build.explain,
             pull: self.build.pull,
             platform: match &build.platform {
                 Some(text) => Platform::parse(text)?,
@@ -54,14 +56,10 @@ impl LinuxHost<'_> {
             started: jiff::Timestamp::now(),
         };
         let runner = RuntimeSteps::new(self.engine)?;
-        let progress = BuildEvents {
-            image: &build.image,
-            events: self.events,
-            pulls: RefCell::default(),
-        };
+        let progress = BuildEvents::new(&build.image, self.events);
         self.engine
             .images
-            .build(&request, &runner, &progress)
+            .build(&request, &self.session, &runner, &progress)
             .await?;
         Ok(())
     }
@@ -88,7 +86,7 @@ impl<'a> PullEvents<'a> {
 
 impl Progress for PullEvents<'_> {
     fn blob(&self, blob: &Digest, state: BlobState) {
-        layer(
+        tell_layer(
             self.reference,
             blob,
             state,
@@ -99,7 +97,7 @@ impl Progress for PullEvents<'_> {
 }
 
 /// Tells where a layer stands, if that is news.
-fn layer(
+pub(crate) fn tell_layer(
     image: &str,
     blob: &Digest,
     state: BlobState,
@@ -133,51 +131,4 @@ fn layer(
         subject: Subject::Layer(image.to_owned(), short),
         kind,
     });
-}
-
-/// A build's progress as events.
-struct BuildEvents<'a> {
-    image: &'a str,
-    events: &'a dyn EventSink,
-    /// Pulls of base images, by name.
-    pulls: RefCell<BTreeMap<String, BTreeMap<String, BlobState>>>,
-}
-
-impl BuildProgress for BuildEvents<'_> {
-    fn event(&self, event: BuildEvent<'_>) {
-        let emit = |kind| {
-            self.events.emit(Event {
-                subject: Subject::Build(self.image.to_owned()),
-                kind,
-            });
-        };
-        match event {
-            BuildEvent::Started(step) => emit(EventKind::Line(step.to_string())),
-            BuildEvent::Cached(step) => emit(EventKind::Line(format!("{step}: CACHED"))),
-            BuildEvent::Output(_, line) => {
-                emit(EventKind::Line(String::from_utf8_lossy(line).into_owned()));
-            }
-            BuildEvent::Done(step, time) => {
-                emit(EventKind::Line(format!(
-                    "[{}/{}] DONE {:.1}s",
-                    step.number,
-                    step.total,
-                    time.as_secs_f64()
-                )));
-            }
-            // The error itself says this, with the step's place and its last lines.
-            BuildEvent::Failed { .. } => {}
-            BuildEvent::Pulling { image, blob, state } => {
-                let mut pulls = self.pulls.borrow_mut();
-                layer(
-                    image,
-                    blob,
-                    state,
-                    pulls.entry(image.to_owned()).or_default(),
-                    self.events,
-                );
-            }
-            BuildEvent::Warning(text) => emit(EventKind::Warning(text.to_owned())),
-        }
-    }
 }

@@ -11,7 +11,7 @@ mod create;
 mod images;
 mod start;
 
-pub(crate) use images::PullEvents;
+pub(crate) use images::{PullEvents, tell_layer};
 pub(crate) use start::read_host_resolver;
 
 use std::cell::RefCell;
@@ -26,6 +26,7 @@ use crate::engine::lower;
 use crate::engine::project::ProjectLock;
 use crate::engine::readable;
 use crate::engine::{Engine, chain};
+use crate::images::build::Session;
 use crate::net::config::{NetworkConfig, SandboxConfig, SubnetConfig};
 use crate::net::ports::Reserved;
 use crate::plan::action::{
@@ -52,6 +53,8 @@ pub(crate) struct LinuxHost<'a> {
     deferred: Option<RefCell<Vec<String>>>,
     /// Builds that may not use the cache, and the like.
     build: crate::engine::BuildChoices,
+    /// What the builds of this command share.
+    session: Session,
 }
 
 impl<'a> LinuxHost<'a> {
@@ -71,6 +74,7 @@ impl<'a> LinuxHost<'a> {
             unleased: RefCell::default(),
             deferred: None,
             build: crate::engine::BuildChoices::default(),
+            session: Session::default(),
         }
     }
 

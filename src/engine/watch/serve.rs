@@ -232,6 +232,7 @@ async fn place(engine: &Engine, found: &Found) -> Result<Place, EngineError> {
             lowers: layout.lowers(&record.config),
             upper: generation.join("upper"),
             work: generation.join("work"),
+            is_volatile: false,
         },
         mounted: mounts.map(|mount| PathBuf::from(&mount.target)).collect(),
     })

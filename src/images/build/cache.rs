@@ -1,7 +1,8 @@
 //! The build cache: what a step made last time.
 //!
 //! ```text
-//! <root>/cache/steps/<key, 64 hex>     stack step 1\n <diff id of the layer>\n <when it was made, RFC 3339>\n
+//! <root>/cache/steps/<key, 64 hex>     stack step 2\n <diff id of the layer>\n <when it was made, RFC 3339>\n
+//! <root>/cache/why/<64 hex>            what steps were last done with: see [`super::explain`]
 //! <root>/cache/files/<32 hex>          file-hash indexes: see [`super::context`]
 //! ```
 //!
@@ -20,51 +21,96 @@ use super::context::{hash_part, hex};
 use crate::sys::atomic::{self, Durability};
 
 /// First line of an entry, and first part of every key: a new meaning of keys takes a new number.
-const FORMAT: &str = "stack step 1";
+const FORMAT: &str = "stack step 2";
 
 /// A key under construction.
 #[derive(Debug, Clone)]
-pub struct Key(Sha256);
+pub struct Key {
+    hash: Sha256,
+    parts: Vec<Part>,
+}
+
+/// One part of a key, for saying what is different: see [`super::explain`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is, in words: `command`, `the environment`.
+    pub name: &'static str,
+    /// What it was, or a digest of that.
+    pub value: String,
+}
 
 impl Key {
     /// Starts the key of a step of the given kind above `layers` (bottom first).
-    pub fn new(kind: &str, layers: &[Digest]) -> Self {
+    pub fn new(kind: &'static str, layers: &[Digest]) -> Self {
         let mut hash = Sha256::new();
         hash_part(&mut hash, FORMAT.as_bytes());
-        hash_part(&mut hash, kind.as_bytes());
-        hash.update((layers.len() as u64).to_le_bytes());
-        for layer in layers {
-            hash_part(&mut hash, layer.hex().as_bytes());
-        }
-        Self(hash)
+        let hexes: Vec<&str> = layers.iter().map(Digest::hex).collect();
+        let key = Self {
+            hash,
+            parts: Vec::new(),
+        };
+        key.with("kind of the step", kind)
+            .with_all("layers below", &hexes)
     }
 
     /// Adds a value.
     #[must_use]
-    pub fn with(mut self, value: &str) -> Self {
-        hash_part(&mut self.0, value.as_bytes());
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        hash_part(&mut self.hash, value.as_bytes());
+        self.parts.push(Part {
+            name,
+            value: value.to_owned(),
+        });
         self
     }
 
     /// Adds values, and how many they are.
     #[must_use]
-    pub fn with_all<T: AsRef<str>>(mut self, values: &[T]) -> Self {
-        self.0.update((values.len() as u64).to_le_bytes());
+    pub fn with_all<T: AsRef<str>>(mut self, name: &'static str, values: &[T]) -> Self {
+        self.hash.update((values.len() as u64).to_le_bytes());
+        let mut shown = String::new();
         for value in values {
-            hash_part(&mut self.0, value.as_ref().as_bytes());
+            hash_part(&mut self.hash, value.as_ref().as_bytes());
+            shown.push_str(value.as_ref());
+            shown.push('\n');
         }
+        self.parts.push(Part { name, value: shown });
         self
     }
 
-    /// Gives the hash for adding files.
-    pub fn hash(&mut self) -> &mut Sha256 {
-        &mut self.0
+    /// Adds what `fill` hashes: files, as a rule.
+    pub fn with_hashed<E>(
+        mut self,
+        name: &'static str,
+        fill: impl FnOnce(&mut Sha256) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut hash = Sha256::new();
+        fill(&mut hash)?;
+        let digest = hash.finalize();
+        self.hash.update(digest);
+        self.parts.push(Part {
+            name,
+            value: hex(&digest),
+        });
+        Ok(self)
     }
 
     /// Returns the finished key.
-    pub fn finish(self) -> String {
-        hex(&self.0.finalize())
+    pub fn finish(self) -> FinishedKey {
+        FinishedKey {
+            hex: hex(&self.hash.finalize()),
+            parts: self.parts,
+        }
     }
+}
+
+/// A key with all its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedKey {
+    /// 64 hexadecimal digits.
+    pub hex: String,
+    /// In the order they were added.
+    pub parts: Vec<Part>,
 }
 
 /// What a step made.
@@ -94,6 +140,11 @@ impl Cache {
     /// Returns the directory of file-hash indexes.
     pub fn files(&self) -> PathBuf {
         self.directory.join("files")
+    }
+
+    /// Returns the directory of what steps were last done with.
+    pub fn reasons(&self) -> PathBuf {
+        self.directory.join("why")
     }
 
     /// Returns what the step of that key made; `None` also for an entry that cannot be read as one.
@@ -176,11 +227,11 @@ mod tests {
             layer: Digest::of(b"x"),
             created: "2026-01-02T03:04:05Z".to_owned(),
         };
-        let key = Key::new("run", &[]).finish();
+        let key = Key::new("run", &[]).finish().hex;
         assert_eq!(cache.get(&key).unwrap(), None);
         cache.put(&key, &made).unwrap();
         assert_eq!(cache.get(&key).unwrap(), Some(made));
-        for damaged in [&b"stack step 1\nsha2"[..], b"", b"\xff\xfe"] {
+        for damaged in [&b"stack step 2\nsha2"[..], b"", b"\xff\xfe"] {
             atomic::write(&cache.entry(&key), damaged, 0o600, Durability::Cached).unwrap();
             assert_eq!(cache.get(&key).unwrap(), None);
         }
@@ -190,12 +241,13 @@ mod tests {
     fn parts_of_keys_cannot_be_mistaken_for_each_other() {
         let layer = [Digest::of(b"x")];
         let keys = [
-            Key::new("run", &[]).with("ab").with("c").finish(),
-            Key::new("run", &[]).with("a").with("bc").finish(),
-            Key::new("run", &layer).with("ab").with("c").finish(),
-            Key::new("run", &[]).with_all(&["ab", "c"]).finish(),
-            Key::new("copy", &[]).with("ab").with("c").finish(),
-        ];
+            Key::new("run", &[]).with("a", "ab").with("b", "c"),
+            Key::new("run", &[]).with("a", "a").with("b", "bc"),
+            Key::new("run", &layer).with("a", "ab").with("b", "c"),
+            Key::new("run", &[]).with_all("a", &["ab", "c"]),
+            Key::new("copy", &[]).with("a", "ab").with("b", "c"),
+        ]
+        .map(|key| key.finish().hex);
         let distinct: BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
     }

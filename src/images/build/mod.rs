@@ -17,15 +17,20 @@ pub mod cache;
 pub mod context;
 pub mod copy;
 pub mod error;
+mod execute;
+mod explain;
+mod graph;
 mod inputs;
 pub mod mode;
 pub mod owner;
 pub mod pattern;
 pub mod plan;
 pub mod run;
+mod session;
 pub mod stage;
 mod transfer;
 pub mod tree;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,6 +44,7 @@ use super::store::Image;
 
 pub use error::{BuildError, Excerpt, StepFailure};
 pub use inputs::ignore_rules;
+pub use session::Session;
 
 /// Runs the command of a `RUN` step in a container of its own.
 pub trait StepRunner {
@@ -84,7 +90,7 @@ pub struct StepError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What a build tells while it goes on. Steps of different stages never interleave.
+/// What a build tells while it goes on. Steps of different stages go on at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BuildEvent<'a> {
     /// A step begins.
@@ -93,6 +99,8 @@ pub enum BuildEvent<'a> {
     Cached(StepLabel<'a>),
     /// The running step wrote one line, without its newline.
     Output(StepLabel<'a>, &'a [u8]),
+    /// The step is not in the cache, for this reason ([`BuildRequest::explain`]).
+    Explained(StepLabel<'a>, &'a str),
     /// The step is done.
     Done(StepLabel<'a>, Duration),
     /// The command of a `RUN` step ended with an exit code other than 0; the last lines it wrote follow.
@@ -181,6 +189,8 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// Do every step again; what they make is remembered all the same.
     pub no_cache: bool,
+    /// Say of each step that is done why it was not in the cache.
+    pub explain: bool,
     /// Ask the registry also for base images that are here.
     pub pull: bool,
     /// What the image is to run on.

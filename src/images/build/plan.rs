@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::dockerfile::expand::{self, Variables};
-use super::super::dockerfile::instruction::{Dockerfile, Instruction, Kind, Stage};
-use super::super::dockerfile::{Fault, nearest, parser};
+use super::super::dockerfile::instruction::{
+    Dockerfile, Instruction, Kind, RunNetwork, RunSecurity, Stage,
+};
+use super::super::dockerfile::{Fault, Span, nearest, parser};
 
 /// Stages in the order in which they are built; the last is the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +193,6 @@ fn plan_stage(
         match parser::parse_one(&trigger, file.escape) {
             Ok(instruction) => steps.push(Instruction {
                 span: stage.span,
-                unsupported: instruction.unsupported.map(|(what, _)| (what, stage.span)),
                 ..instruction
             }),
             Err(fault) => faults.push(Fault {
@@ -204,8 +205,8 @@ fn plan_stage(
     steps.extend(stage.instructions.iter().cloned());
     let mut planned = Vec::new();
     for instruction in steps {
-        if let Some((what, span)) = &instruction.unsupported {
-            faults.push(Fault::new(*span, format!("not supported yet: {what}")));
+        if let Some((what, span)) = not_done(&instruction) {
+            faults.push(Fault::new(span, format!("not supported yet: {what}")));
         }
         match find_from(file, index, &instruction) {
             Ok(from) => planned.push(PlannedStep { instruction, from }),
@@ -223,6 +224,43 @@ fn plan_stage(
         platform,
         steps: planned,
     })
+}
+
+/// Returns a part of an instruction that is valid but that this builder does not do yet, with its place.
+fn not_done(instruction: &Instruction) -> Option<(&'static str, Span)> {
+    let whole = instruction.span;
+    match &instruction.kind {
+        Kind::Run(run) => {
+            if let Some(mount) = run.mounts.first() {
+                return Some(("--mount", mount.span));
+            }
+            if let Some(device) = run.devices.first() {
+                return Some(("--device", device.span));
+            }
+            if run.network != RunNetwork::Default {
+                return Some(("--network", whole));
+            }
+            if run.security != RunSecurity::Sandbox {
+                return Some(("--security", whole));
+            }
+            let script = run.script()?.content();
+            let what = "a here-document that names its interpreter (`#!`)";
+            script.starts_with("#!").then_some((what, whole))
+        }
+        Kind::Copy(transfer) | Kind::Add(transfer) => {
+            if transfer.parents {
+                return Some(("--parents", whole));
+            }
+            if transfer.checksum.is_some() {
+                return Some(("--checksum", whole));
+            }
+            if transfer.keep_git_dir == Some(true) {
+                return Some(("--keep-git-dir", whole));
+            }
+            transfer.unpack.is_some().then_some(("--unpack", whole))
+        }
+        _ => None,
+    }
 }
 
 /// Returns what `FROM name` means in stage `index`: an earlier stage, of equal names the last, or an image.

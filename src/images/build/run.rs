@@ -16,7 +16,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::dockerfile::instruction::{Command, Run};
-use super::super::dockerfile::lexer;
 use super::copy::{Destination, Filling, Owner, Style};
 use super::tree::{Last, Tree};
 
@@ -77,9 +76,7 @@ pub fn command_of(run: &Run) -> Command {
     let Command::Shell(text) = &run.command else {
         return run.command.clone();
     };
-    if let [script] = run.documents.as_slice()
-        && lexer::parse_opening(text).is_some()
-    {
+    if let Some(script) = run.script() {
         return Command::Shell(script.content());
     }
     let mut whole = text.clone();
@@ -150,7 +147,7 @@ impl<'a> Lines<'a> {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    use super::super::super::dockerfile::instruction::Document;
+    use super::super::super::dockerfile::instruction::{Document, RunNetwork, RunSecurity};
     use super::*;
 
     #[test]
@@ -180,6 +177,10 @@ mod tests {
             let run = Run {
                 command: Command::Shell(text.to_owned()),
                 documents,
+                mounts: Vec::new(),
+                network: RunNetwork::Default,
+                security: RunSecurity::Sandbox,
+                devices: Vec::new(),
             };
             assert_eq!(
                 command_of(&run),

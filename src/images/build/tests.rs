@@ -78,6 +78,7 @@ impl BuildProgress for Told {
             BuildEvent::Started(label) => format!("{label}"),
             BuildEvent::Cached(label) => format!("{label} (cached)"),
             BuildEvent::Output(_, line) => format!("> {}", String::from_utf8_lossy(line)),
+            BuildEvent::Explained(label, why) => format!("{label}: {why}"),
             BuildEvent::Failed { exit_code, .. } => format!("failed {exit_code}"),
             BuildEvent::Warning(text) => text.to_owned(),
             BuildEvent::Done(..) | BuildEvent::Pulling { .. } => return,
@@ -138,6 +139,7 @@ impl Place {
             tags: vec![Reference::parse("built").unwrap()],
             labels: BTreeMap::new(),
             no_cache: false,
+            explain: false,
             pull: false,
             platform: Platform::host(),
             started: "2026-01-02T03:04:05Z".parse().unwrap(),
@@ -151,7 +153,7 @@ impl Place {
             .unwrap();
         let told = Told::default();
         let images = self.images();
-        let built = runtime.block_on(images.build(request, &Chroot, &told));
+        let built = runtime.block_on(images.build(request, &Session::default(), &Chroot, &told));
         (built, told.0.into_inner())
     }
 

@@ -4,7 +4,6 @@ use super::super::dockerfile::expand;
 use super::super::dockerfile::instruction::Transfer;
 use super::super::reference::Digest;
 use super::super::store::Staging;
-use super::builder::{Build, Cached};
 use super::cache::Key;
 use super::context::{self, FileIndex, Origin, Owners, Selected};
 use super::copy::{Destination, Filling, Owner, Style};
@@ -14,6 +13,7 @@ use super::pattern::IgnoreRules;
 use super::plan::Base;
 use super::stage::{StageError, StageState};
 use super::tree::{Last, Tree};
+use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, StepLabel, archive, owner};
 
 /// Which of the two instructions it is.
@@ -53,11 +53,10 @@ struct Copying<'a> {
     expanded: &'a Expanded,
 }
 
-impl Build<'_> {
+impl StageWork<'_, '_> {
     /// Does a `COPY`.
-    pub(super) async fn transfer(
+    pub(super) async fn copy(
         &mut self,
-        state: &mut StageState,
         transfer: &Transfer,
         from: Option<&Base>,
         label: StepLabel<'_>,
@@ -65,85 +64,82 @@ impl Build<'_> {
         if transfer.sources.iter().any(|source| is_remote(source)) {
             return Err(StepFailure::Invalid("a source can't be a URL for COPY"));
         }
-        let expanded = self.expand(state, transfer, Keyword::Copy)?;
+        let expanded = self.expand(transfer, Keyword::Copy)?;
         let Some(from) = from else {
-            let key = transfer_key("copy", state, transfer, &expanded);
-            return self.copy_context(state, &expanded, key, label);
+            let key = transfer_key("copy", &self.state, transfer, &expanded);
+            return self.copy_context(&expanded, key, label).await;
         };
-        let layers = match from {
-            Base::Scratch => Vec::new(),
-            Base::Stage(index) => match self.stages.get(index) {
-                Some(stage) => stage.layers.clone(),
-                None => return Err(StepFailure::Invalid("its stage was not built")),
-            },
-            Base::Image(name) => self.image(name, None).await?.layers,
-        };
-        self.copy_layers(state, transfer, &expanded, &layers, label)
+        let layers = self.layers_of(from).await?;
+        self.copy_layers(transfer, &expanded, &layers, label).await
     }
 
     /// Does an `ADD`.
-    pub(super) fn add(
+    pub(super) async fn add(
         &mut self,
-        state: &mut StageState,
         transfer: &Transfer,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
-        let expanded = self.expand(state, transfer, Keyword::Add)?;
+        let expanded = self.expand(transfer, Keyword::Add)?;
         if let Some(remote) = expanded.sources.iter().find(|source| is_remote(source)) {
             return Err(StepFailure::NotSupported(format!("ADD of `{remote}`")));
         }
-        let key = transfer_key("add", state, transfer, &expanded);
-        self.copy_context(state, &expanded, key, label)
+        let key = transfer_key("add", &self.state, transfer, &expanded);
+        self.copy_context(&expanded, key, label).await
     }
 
     /// Copies from the context.
-    fn copy_context(
+    async fn copy_context(
         &mut self,
-        state: &mut StageState,
         expanded: &Expanded,
-        mut key: Key,
+        key: Key,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
+        let build = self.build;
         let origin = Origin {
-            tree: &self.context,
-            ignore: &self.ignore,
+            tree: &build.context,
+            ignore: &build.ignore,
             name: "the build context",
         };
         let selected = select(&origin, expanded)?;
-        context::hash_selected(key.hash(), &selected, Owners::Ignored, &mut self.index)?;
-        let key = key.finish();
-        if self.take_cached(state, &key, &expanded.by)? {
-            return Ok(Cached::Yes);
-        }
-        self.progress.event(BuildEvent::Started(label));
+        let key = key.with_hashed("files", |hash| {
+            let mut index = build.index.borrow_mut();
+            context::hash_selected(hash, &selected, Owners::Ignored, &mut index)
+        })?;
+        let mut claim = match self.find(key.finish(), &expanded.by, label).await? {
+            Found::Layer => return Ok(Cached::Yes),
+            Found::Nothing(claim) => claim,
+        };
+        self.start(label);
         let work = Copying {
             selected: &selected,
             expanded,
         };
-        let (staging, steady) = self.fill(state, &work)?;
-        let by = expanded.by.clone();
-        self.commit(state, staging, steady.then_some(key), by)?;
+        let (staging, steady) = self.fill(&work)?;
+        if !steady {
+            claim.key = None;
+        }
+        self.commit(staging, claim, expanded.by.clone())?;
         Ok(Cached::No)
     }
 
     /// Copies from layers. The layers themselves make a first key, so that nothing is read where they are the same; the content that
     /// is taken makes a second one, so that a stage that was built again to the same end changes nothing after it.
-    fn copy_layers(
+    async fn copy_layers(
         &mut self,
-        state: &mut StageState,
         transfer: &Transfer,
         expanded: &Expanded,
         from: &[Digest],
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
+        let build = self.build;
         let from_hexes: Vec<&str> = from.iter().map(Digest::hex).collect();
-        let first = transfer_key("copy layers", state, transfer, expanded)
-            .with_all(&from_hexes)
+        let first = transfer_key("copy layers", &self.state, transfer, expanded)
+            .with_all("layers copied from", &from_hexes)
             .finish();
-        if self.take_cached(state, &first, &expanded.by)? {
+        if self.take(&first.hex, &expanded.by)? {
             return Ok(Cached::Yes);
         }
-        let tree = Tree::layers(self.directories(from));
+        let tree = Tree::layers(build.directories(from));
         let name = format!("`{}`", transfer.from.as_deref().unwrap_or_default());
         let origin = Origin {
             tree: &tree,
@@ -151,30 +147,34 @@ impl Build<'_> {
             name: &name,
         };
         let selected = select(&origin, expanded)?;
-        let mut second = transfer_key("copy content", state, transfer, expanded);
-        let mut unknown = FileIndex::none();
-        context::hash_selected(second.hash(), &selected, Owners::Counted, &mut unknown)?;
-        let second = second.finish();
-        if self.take_cached(state, &second, &expanded.by)? {
-            self.alias(state, &first)?;
-            return Ok(Cached::Yes);
-        }
-        self.progress.event(BuildEvent::Started(label));
+        let second = transfer_key("copy content", &self.state, transfer, expanded);
+        let second = second.with_hashed("files", |hash| {
+            let mut unknown = FileIndex::none();
+            context::hash_selected(hash, &selected, Owners::Counted, &mut unknown)
+        })?;
+        let claim = match self.find(second.finish(), &expanded.by, label).await? {
+            Found::Layer => {
+                self.alias(&first)?;
+                return Ok(Cached::Yes);
+            }
+            Found::Nothing(claim) => claim,
+        };
+        self.start(label);
         let work = Copying {
             selected: &selected,
             expanded,
         };
-        let (staging, _) = self.fill(state, &work)?;
-        self.commit(state, staging, Some(second), expanded.by.clone())?;
-        self.settle(state)?;
-        self.alias(state, &first)?;
+        let (staging, _) = self.fill(&work)?;
+        self.commit(staging, claim, expanded.by.clone())?;
+        self.settle().await?;
+        self.alias(&first)?;
         Ok(Cached::No)
     }
 
     /// Copies into a new staging directory; returns it, and whether every file held still meanwhile.
-    fn fill(&self, state: &StageState, work: &Copying<'_>) -> Result<(Staging, bool), StepFailure> {
-        let staging = self.store().staging()?;
-        let layers = self.directories(&state.layers);
+    fn fill(&self, work: &Copying<'_>) -> Result<(Staging, bool), StepFailure> {
+        let staging = self.build.store().staging()?;
+        let layers = self.directories();
         let Expanded {
             keyword,
             destination,
@@ -207,22 +207,18 @@ impl Build<'_> {
         filling.finish()?;
         for path in &filling.unsteady {
             let text = format!("`{}` changed while it was copied", path.display());
-            self.progress.event(BuildEvent::Warning(&text));
+            self.build.progress.event(BuildEvent::Warning(&text));
         }
         let steady = filling.unsteady.is_empty();
         Ok((staging, steady))
     }
 
     /// Expands a `COPY` or `ADD`.
-    fn expand(
-        &self,
-        state: &StageState,
-        transfer: &Transfer,
-        keyword: Keyword,
-    ) -> Result<Expanded, StepFailure> {
+    fn expand(&self, transfer: &Transfer, keyword: Keyword) -> Result<Expanded, StepFailure> {
+        let state = &self.state;
         let variables = state.variables();
         let expand = |text: &String| {
-            expand::expand(text, self.given.escape, &variables).map_err(StageError::from)
+            expand::expand(text, self.build.given.escape, &variables).map_err(StageError::from)
         };
         let sources = transfer.sources.iter().map(expand);
         let sources = sources.collect::<Result<Vec<_>, _>>()?;
@@ -242,7 +238,7 @@ impl Build<'_> {
         let chosen = match &chown {
             None => None,
             Some(text) => {
-                let tree = Tree::layers(self.directories(&state.layers));
+                let tree = Tree::layers(self.directories());
                 Some(owner::find(text, &tree)?)
             }
         };
@@ -295,23 +291,31 @@ fn select(origin: &Origin<'_>, expanded: &Expanded) -> Result<Vec<Selected>, Ste
 }
 
 /// Starts the key of a `COPY` or `ADD` with all but the files.
-fn transfer_key(kind: &str, state: &StageState, transfer: &Transfer, expanded: &Expanded) -> Key {
+fn transfer_key(
+    kind: &'static str,
+    state: &StageState,
+    transfer: &Transfer,
+    expanded: &Expanded,
+) -> Key {
     let Style { owner, mode } = &expanded.style;
     let mut key = Key::new(kind, &state.layers)
-        .with(&expanded.destination.path.to_string_lossy())
-        .with(if expanded.destination.is_directory {
-            "/"
-        } else {
-            ""
-        })
-        .with(&format!(
-            "{owner:?} {mode:?} {}",
-            expanded.unpack_owner.is_some()
-        ))
-        .with_all(&transfer.exclude)
-        .with_all(&expanded.sources);
+        .with("destination", &expanded.destination.path.to_string_lossy())
+        .with(
+            "kind of destination",
+            if expanded.destination.is_directory {
+                "/"
+            } else {
+                ""
+            },
+        )
+        .with(
+            "owner and mode",
+            &format!("{owner:?} {mode:?} {}", expanded.unpack_owner.is_some()),
+        )
+        .with_all("exclusions", &transfer.exclude)
+        .with_all("sources", &expanded.sources);
     for (name, content) in &expanded.documents {
-        key = key.with(name).with(content);
+        key = key.with("name", name).with("here-document", content);
     }
     key
 }

@@ -2,6 +2,7 @@
 //! mean depends on the step's environment.
 
 use super::Span;
+pub use super::mount::{Device, MountFlag, RunNetwork, RunSecurity};
 
 /// A parsed Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,10 +13,31 @@ pub struct Dockerfile {
     pub text: String,
     /// The escape character: `\` or `` ` ``.
     pub escape: char,
+    /// What the `check` directive says.
+    pub check: Option<(String, Span)>,
+    /// How each instruction is written, `FROM` and those before it included, in order.
+    pub written: Vec<Written>,
     /// `ARG`s before the first `FROM`.
     pub arguments: Vec<Argument>,
     /// At least one.
     pub stages: Vec<Stage>,
+}
+
+/// How an instruction is written: what its meaning does not depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its span, as the tree has it.
+    pub span: Span,
+    /// The keyword, in its own letters.
+    pub keyword: String,
+    /// What follows the keyword, flags included, its lines joined.
+    pub rest: String,
+    /// The comments right above it.
+    pub comments: Vec<String>,
+    /// Where an empty line stands among its lines.
+    pub empty_line: Option<Span>,
+    /// Whether it is `ENV name value` or `LABEL name value`.
+    pub is_legacy_pair: bool,
 }
 
 /// One stage: `FROM` and what follows it.
@@ -44,8 +66,6 @@ pub struct Instruction {
     pub span: Span,
     /// The instruction on one line, for messages.
     pub text: String,
-    /// A part of it that is valid but that this builder does not do yet, with its place.
-    pub unsupported: Option<(String, Span)>,
 }
 
 /// What an instruction does.
@@ -81,7 +101,7 @@ pub enum Kind {
     StopSignal(String),
     /// `HEALTHCHECK`
     Healthcheck(Healthcheck),
-    /// `ONBUILD`: the text of the trigger.
+    /// `ONBUILD`: the text of the trigger, on one line but for its here-documents, which follow it.
     Onbuild(String),
     /// `MAINTAINER`
     Maintainer(String),
@@ -115,8 +135,16 @@ pub struct Transfer {
     pub chmod: Option<String>,
     /// `--link`: a promise that the layers below do not matter, which needs nothing here: a layer never holds what is below it.
     pub link: bool,
-    /// `--exclude` patterns.
+    /// `--exclude` patterns, never expanded.
     pub exclude: Vec<String>,
+    /// `COPY --parents`: the directories that lead to a source are kept, those after `/./` if the source has that.
+    pub parents: bool,
+    /// `ADD --checksum`, unexpanded: of the one URL or commit.
+    pub checksum: Option<String>,
+    /// `ADD --keep-git-dir`; `None` where the source may say.
+    pub keep_git_dir: Option<bool>,
+    /// `ADD --unpack`; `None` unpacks archives of the context and no others.
+    pub unpack: Option<bool>,
 }
 
 /// A here-document.
@@ -161,6 +189,25 @@ pub struct Run {
     pub command: Command,
     /// Here-documents of the shell form.
     pub documents: Vec<Document>,
+    /// `--mount`s, in order; see [`super::mount::Mount::parse`].
+    pub mounts: Vec<MountFlag>,
+    /// `--network`.
+    pub network: RunNetwork,
+    /// `--security`.
+    pub security: RunSecurity,
+    /// `--device`s, in order.
+    pub devices: Vec<Device>,
+}
+
+impl Run {
+    /// Returns the only here-document of a command that is nothing else: it is the script itself.
+    pub fn script(&self) -> Option<&Document> {
+        let (Command::Shell(text), [document]) = (&self.command, self.documents.as_slice()) else {
+            return None;
+        };
+        super::lexer::parse_opening(text)?;
+        Some(document)
+    }
 }
 
 /// `HEALTHCHECK`; durations in nanoseconds, 0 where unset.

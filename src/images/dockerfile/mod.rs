@@ -4,8 +4,9 @@
 //! text ─lexer─> logical lines ─parser─> Dockerfile { stages of instructions } ─(build::plan, expand)─> steps
 //! ```
 //!
-//! Reading order: [`lexer`] (directives, comments, continuation, here-documents), [`instruction`] (the tree),
-//! [`parser`] (lines to the tree), [`expand`] (`$variables` and quotes, done when a step's environment is known).
+//! Reading order: [`lexer`] (directives, comments, continuation, here-documents), [`instruction`] (the tree), [`mount`] (the flags
+//! of `RUN`), [`parser`] (lines to the tree), [`expand`] (`$variables` and quotes, done when a step's environment is known),
+//! [`lint`] (what is valid and yet not wise).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 pub mod expand;
 pub mod instruction;
 pub mod lexer;
+pub mod lint;
+pub mod mount;
 pub mod parser;
 
 /// A range of bytes in a Dockerfile; `start <= end`.
@@ -31,7 +34,7 @@ pub struct Fault {
     pub message: String,
     /// Where.
     pub span: Span,
-    /// Advice, if any: `did you mean `FROM`?`.
+    /// Advice, if any: `did you mean FROM?`.
     pub hint: Option<String>,
 }
 

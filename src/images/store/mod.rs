@@ -21,6 +21,7 @@
 //! <root>/tmp/<pid>.<n>/     flocked directory of a running pull, import or build; unlocked ones are removed by the next command
 //! <root>/tmp/lock           flock, shared: held while such a directory is made
 //! <root>/tmp/layer-<hex>    flock: who downloads that layer; others wait for it instead of doing the same
+//! <root>/tmp/step-<key>     flock: who does that build step, the same
 //! ```
 //!
 //! A layer that was built here has no blob: its directory is the layer. Index, manifest and configuration are complete and name its

@@ -43,7 +43,7 @@ impl Staging {
     }
 }
 
-/// Held by who downloads a layer. Dropped, its file goes with it.
+/// Held by who downloads a layer or does a build step. Dropped, its file goes with it.
 #[derive(Debug)]
 pub(crate) struct LayerLock {
     lock: Lock,
@@ -159,13 +159,40 @@ impl Store {
         })
     }
 
+    /// Takes the lock of whoever does the build step of that key, if it is free.
+    pub(crate) fn try_lock_step(&self, key: &str) -> Result<Option<LayerLock>, StoreError> {
+        self.work_lock(&format!("step-{key}"), |path| {
+            Lock::try_acquire(path, lock::Mode::Exclusive)
+        })
+    }
+
+    /// Waits for that lock; blocks the thread.
+    pub(crate) fn lock_step(&self, key: &str) -> Result<LayerLock, StoreError> {
+        let locked = self.work_lock(&format!("step-{key}"), |path| {
+            Lock::acquire(path, lock::Mode::Exclusive).map(Some)
+        })?;
+        locked.ok_or_else(|| {
+            let busy = std::io::Error::from(std::io::ErrorKind::WouldBlock);
+            StoreError::io("lock", &self.path("tmp"))(busy)
+        })
+    }
+
     fn layer_lock(
         &self,
         hex: &str,
         acquire: impl Fn(&Path) -> std::io::Result<Option<Lock>>,
     ) -> Result<Option<LayerLock>, StoreError> {
+        self.work_lock(&format!("layer-{hex}"), acquire)
+    }
+
+    /// Takes a lock that goes with its file.
+    fn work_lock(
+        &self,
+        name: &str,
+        acquire: impl Fn(&Path) -> std::io::Result<Option<Lock>>,
+    ) -> Result<Option<LayerLock>, StoreError> {
         use std::os::unix::fs::MetadataExt;
-        let path = self.path(&format!("tmp/layer-{hex}"));
+        let path = self.path(&format!("tmp/{name}"));
         loop {
             let Some(lock) = acquire(&path).map_err(StoreError::io("lock", &path))? else {
                 return Ok(None);

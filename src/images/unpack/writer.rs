@@ -150,7 +150,8 @@ impl<W: Write> Writer<'_, W> {
         header.set_size(0);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_mode(0);
+        // As Docker's overlay driver writes them.
+        header.set_mode(0o600);
         header.set_mtime(0);
         self.header(header, &parent.join(OsStr::from_bytes(name)), None, &[])
     }

@@ -71,6 +71,9 @@ pub struct RootFs {
     pub upper: PathBuf,
     /// Work directory, made by the caller on the file system of `upper`.
     pub work: PathBuf,
+    /// Whether nothing that is written needs to be synced by `fsync` or at the end: somebody else does it, or throws all away
+    /// (`volatile`, kernel overlayfs.rst). Unmounting any other overlay syncs the whole file system below it.
+    pub is_volatile: bool,
 }
 
 /// Standard streams of a new process.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, openat};
 
-use crate::runtime::init::overlay;
+use crate::runtime::init::overlay::{self, Writable};
 use crate::runtime::init::steps::{Fill, HostTree};
 use crate::runtime::init::{RootFs, StartError};
 use crate::sys::mount::{self, Attributes, Depth};
@@ -77,7 +77,12 @@ pub(crate) fn mount_root(root: &RootFs, userns: Option<&Mapping>) -> Result<Owne
             format!("give `{}` to {uid}:{gid}", root.upper.display())
         }))?;
     }
-    overlay::mount(&lowers, Some((&upper, &work))).map_err(step(|| {
+    let writable = Writable {
+        upper: &upper,
+        work: &work,
+        is_volatile: root.is_volatile,
+    };
+    overlay::mount(&lowers, Some(writable)).map_err(step(|| {
         format!("mount the root file system over `{}`", root.upper.display())
     }))
 }

@@ -15,6 +15,17 @@ use crate::sys::mount::{self, Attributes, Filesystem};
 /// directories.
 const PLAIN: [&str; 4] = ["index", "metacopy", "redirect_dir", "xino"];
 
+/// The layer that is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writable<'a> {
+    /// Upper directory.
+    pub(crate) upper: &'a OwnedFd,
+    /// Work directory.
+    pub(crate) work: &'a OwnedFd,
+    /// Whether nothing of it is ever synced.
+    pub(crate) is_volatile: bool,
+}
+
 /// How directories are named.
 #[derive(Debug, Clone, Copy)]
 enum Naming {
@@ -22,13 +33,10 @@ enum Naming {
     Paths,
 }
 
-/// Mounts an overlay of `lowers`, topmost first, and returns it detached; with upper and work directory it can be written.
-pub(crate) fn mount(
-    lowers: &[OwnedFd],
-    upper_and_work: Option<(&OwnedFd, &OwnedFd)>,
-) -> io::Result<OwnedFd> {
+/// Mounts an overlay of `lowers`, topmost first, and returns it detached; with a writable one it can be written.
+pub(crate) fn mount(lowers: &[OwnedFd], writable: Option<Writable<'_>>) -> io::Result<OwnedFd> {
     for naming in [Naming::Descriptors, Naming::Paths] {
-        match configure(lowers, upper_and_work, naming) {
+        match configure(lowers, writable, naming) {
             Ok(overlay) => return overlay.mount(Attributes::empty()),
             // Before 6.5 overlays know none of this, and take every string for an option until they are made.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => break,
@@ -36,7 +44,7 @@ pub(crate) fn mount(
             Err(error) => return Err(error),
         }
     }
-    mount_at_once(lowers, upper_and_work)
+    mount_at_once(lowers, writable)
 }
 
 /// Describes the overlay to the kernel.
@@ -44,7 +52,7 @@ pub(crate) fn mount(
 /// Errors: `EOPNOTSUPP` and `EINVAL` where the kernel does not know this way of naming.
 fn configure(
     lowers: &[OwnedFd],
-    upper_and_work: Option<(&OwnedFd, &OwnedFd)>,
+    writable: Option<Writable<'_>>,
     naming: Naming,
 ) -> io::Result<Filesystem> {
     let overlay = Filesystem::open("overlay")?;
@@ -58,9 +66,12 @@ fn configure(
     for lower in lowers {
         name("lowerdir+", lower)?;
     }
-    if let Some((upper, work)) = upper_and_work {
-        name("upperdir", upper)?;
-        name("workdir", work)?;
+    if let Some(writable) = writable {
+        name("upperdir", writable.upper)?;
+        name("workdir", writable.work)?;
+        if writable.is_volatile {
+            overlay.set("volatile", None)?;
+        }
     }
     overlay.set("source", Some("overlay"))?;
     for key in PLAIN {
@@ -70,19 +81,15 @@ fn configure(
 }
 
 /// Mounts it by the old call.
-fn mount_at_once(
-    lowers: &[OwnedFd],
-    upper_and_work: Option<(&OwnedFd, &OwnedFd)>,
-) -> io::Result<OwnedFd> {
-    let own = upper_and_work
-        .into_iter()
-        .flat_map(|(upper, work)| [upper, work]);
+fn mount_at_once(lowers: &[OwnedFd], writable: Option<Writable<'_>>) -> io::Result<OwnedFd> {
+    let own = writable.into_iter().flat_map(|w| [w.upper, w.work]);
     let directories: Vec<_> = own.chain(lowers).map(AsFd::as_fd).collect();
     mount::mount_at_once("overlay", &directories, |names| {
         let mut options: Vec<String> = PLAIN.map(|key| format!("{key}=off")).into();
-        let lowers = match (upper_and_work, names) {
-            (Some(_), [upper, work, lowers @ ..]) => {
+        let lowers = match (writable, names) {
+            (Some(writable), [upper, work, lowers @ ..]) => {
                 options.push(format!("upperdir={upper},workdir={work}"));
+                options.extend(writable.is_volatile.then(|| "volatile".to_owned()));
                 lowers
             }
             _ => names,
@@ -140,7 +147,11 @@ mod tests {
             open(&directory.path().join("work")),
         );
         let expected = (LAYERS + 1, (LAYERS - 1).to_string());
-        let of = Some((&upper, &work));
+        let of = Some(Writable {
+            upper: &upper,
+            work: &work,
+            is_volatile: false,
+        });
         assert_eq!(look(&mount(&lowers, None).unwrap()), expected);
         assert_eq!(look(&mount(&lowers, of).unwrap()), expected);
         assert_eq!(look(&mount_at_once(&lowers, None).unwrap()), expected);
@@ -156,6 +167,30 @@ mod tests {
             && let Ok(mounted) = overlay.mount(Attributes::empty())
         {
             assert_eq!(look(&mounted), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_volatile_overlay_says_in_its_work_directory_that_nothing_is_synced() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["lower", "upper", "work"] {
+            fs_err::create_dir(directory.path().join(name)).unwrap();
+        }
+        let lowers = [open(&directory.path().join("lower"))];
+        let (upper, work) = (
+            open(&directory.path().join("upper")),
+            open(&directory.path().join("work")),
+        );
+        // The kernel's own sign of it (overlayfs.rst, "Volatile mount"); it refuses to mount such a directory again.
+        let sign = directory.path().join("work/work/incompat/volatile");
+        for is_volatile in [false, true] {
+            let writable = Writable {
+                upper: &upper,
+                work: &work,
+                is_volatile,
+            };
+            drop(mount(&lowers, Some(writable)).unwrap());
+            assert_eq!(sign.exists(), is_volatile);
         }
     }
 }

@@ -183,6 +183,7 @@ impl Monitor<'_> {
                 lowers: self.layout.lowers(config),
                 upper: generation.join("upper"),
                 work: generation.join("work"),
+                is_volatile: false,
             },
             etc: &self.record.etc,
             etc_directory: &etc_directory,

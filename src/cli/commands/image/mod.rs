@@ -1,5 +1,6 @@
 //! `stack image`: here `import`, `ls`, `pull` and `tag`.
 
+mod build;
 pub(super) mod inspect;
 pub(super) mod remove;
 pub(super) mod save;
@@ -14,6 +15,8 @@ use crate::cli::render::images::{render_json, render_store};
 use crate::cli::render::text::lines;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
+
+pub(super) use build::run as build;
 
 /// Makes an image of a root file system and prints its ID.
 pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {

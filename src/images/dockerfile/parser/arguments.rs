@@ -1,8 +1,12 @@
 //! The parts of one instruction: keyword, flags, and arguments in their different forms.
 
+use super::super::expand::{self, ExpandError, Variables};
 use super::super::instruction::Command;
 use super::super::lexer::Logical;
 use super::super::{Fault, Span, nearest};
+
+/// The blanks that separate words. Others, such as a no-break space, are text.
+pub(super) const BLANKS: [char; 5] = ['\t', '\u{b}', '\u{c}', '\r', ' '];
 
 /// A logical line as its keyword, flags and the rest.
 pub(super) struct Words<'a> {
@@ -18,7 +22,7 @@ impl<'a> Words<'a> {
     /// Splits a line.
     pub(super) fn of(line: &'a Logical) -> Self {
         let text = line.text.as_str();
-        let end = text.find(char::is_whitespace).unwrap_or(text.len());
+        let end = text.find(BLANKS).unwrap_or(text.len());
         let (keyword, after) = text.split_at(end);
         let rest = after.trim();
         Self {
@@ -92,66 +96,54 @@ pub(super) struct Flags(pub(super) Vec<Flag>);
 impl Flags {
     /// Takes a flag that has a value.
     pub(super) fn value(&mut self, name: &str) -> Result<Option<String>, Fault> {
-        let mut found = None;
-        while let Some(at) = self.0.iter().position(|flag| flag.name == name) {
-            let flag = self.0.remove(at);
-            if found.is_some() {
-                return Err(Fault::new(
-                    flag.span,
-                    format!("duplicate flag specified: --{name}"),
-                ));
-            }
-            let missing = || Fault::new(flag.span, format!("missing a value on flag: --{name}"));
-            found = Some(flag.value.ok_or_else(missing)?);
+        Ok(self.placed(name)?.map(|(value, _)| value))
+    }
+
+    /// Takes a flag that has a value; returns its place too.
+    pub(super) fn placed(&mut self, name: &str) -> Result<Option<(String, Span)>, Fault> {
+        match self.single(name)? {
+            None => Ok(None),
+            Some(flag) => flag.required().map(Some),
         }
-        Ok(found)
     }
 
     /// Takes a flag that may be given often.
-    pub(super) fn values(&mut self, name: &str) -> Result<Vec<String>, Fault> {
+    pub(super) fn values(&mut self, name: &str) -> Result<Vec<(String, Span)>, Fault> {
         let mut found = Vec::new();
         while let Some(at) = self.0.iter().position(|flag| flag.name == name) {
-            let flag = self.0.remove(at);
-            let missing = || Fault::new(flag.span, format!("missing a value on flag: --{name}"));
-            found.push(flag.value.ok_or_else(missing)?);
+            found.push(self.0.remove(at).required()?);
         }
         Ok(found)
     }
 
-    /// Takes a flag that is on where it stands alone.
-    pub(super) fn switch(&mut self, name: &str) -> Result<bool, Fault> {
-        let Some(at) = self.0.iter().position(|flag| flag.name == name) else {
-            return Ok(false);
+    /// Takes a flag that is on where it stands alone; `None` where it does not stand.
+    pub(super) fn switch(&mut self, name: &str) -> Result<Option<bool>, Fault> {
+        let Some(flag) = self.single(name)? else {
+            return Ok(None);
         };
-        let flag = self.0.remove(at);
-        match flag.value.as_deref() {
-            None | Some("true") => Ok(true),
-            Some("false") => Ok(false),
+        match flag.value.as_deref().map(str::to_lowercase).as_deref() {
+            None | Some("true" | "") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
             Some(other) => Err(Fault::new(
                 flag.span,
-                format!("invalid value `{other}` of flag --{name}: it is true or false"),
+                format!("expecting boolean value for flag {name}, not: {other}"),
             )),
         }
     }
 
-    /// Takes flags that this builder does not do yet, but for those that say nothing new.
-    pub(super) fn unsupported(
-        &mut self,
-        names: &[&str],
-        harmless: &[(&str, &str)],
-    ) -> Option<(String, Span)> {
-        let mut first = None;
-        self.0.retain(|flag| {
-            if !names.contains(&flag.name.as_str()) {
-                return true;
-            }
-            let value = flag.value.as_deref().unwrap_or("true");
-            if !harmless.contains(&(flag.name.as_str(), value)) && first.is_none() {
-                first = Some((format!("--{}", flag.name), flag.span));
-            }
-            false
-        });
-        first
+    /// Takes a flag that may be given once.
+    fn single(&mut self, name: &str) -> Result<Option<Flag>, Fault> {
+        let Some(at) = self.0.iter().position(|flag| flag.name == name) else {
+            return Ok(None);
+        };
+        let flag = self.0.remove(at);
+        match self.0.iter().find(|flag| flag.name == name) {
+            None => Ok(Some(flag)),
+            Some(second) => Err(Fault::new(
+                second.span,
+                format!("duplicate flag specified: {name}"),
+            )),
+        }
     }
 
     /// Ends the taking: what is left is unknown.
@@ -159,11 +151,19 @@ impl Flags {
         let Some(flag) = self.0.first() else {
             return Ok(());
         };
-        let fault = Fault::new(flag.span, format!("unknown flag: --{}", flag.name));
+        let fault = Fault::new(flag.span, format!("unknown flag: {}", flag.name));
         Err(match nearest(&flag.name, known.iter().copied()) {
-            Some(known) => fault.with_hint(format!("did you mean `--{known}`?")),
+            Some(known) => fault.with_hint(format!("did you mean {known}?")),
             None => fault,
         })
+    }
+}
+
+impl Flag {
+    /// Returns the value and the place.
+    fn required(self) -> Result<(String, Span), Fault> {
+        let missing = || Fault::new(self.span, format!("missing a value on flag: {}", self.name));
+        Ok((self.value.clone().ok_or_else(missing)?, self.span))
     }
 }
 
@@ -225,14 +225,26 @@ impl Arguments<'_> {
 
     /// Parses words in either form; quotes stay for the expansion.
     pub(super) fn words(&self) -> Result<Vec<String>, Fault> {
-        Ok(match self.json()? {
-            // JSON words are expanded too, but their quotes and blanks are text already.
-            Some(words) => words
-                .iter()
-                .map(|word| protect(word, self.escape))
-                .collect(),
-            None => self.rest.split_whitespace().map(str::to_owned).collect(),
-        })
+        if let Some(words) = self.json()? {
+            let words = words.into_iter().map(|word| self.expandable(word));
+            return Ok(words.collect());
+        }
+        let words = self.rest.split(BLANKS).filter(|word| !word.is_empty());
+        Ok(words.map(str::to_owned).collect())
+    }
+
+    /// Returns a word of JSON as it can be expanded. That takes its quotes away, as everywhere; those of a word like `it's`, with which
+    /// BuildKit fails, are text.
+    fn expandable(&self, word: String) -> String {
+        match expand::expand(&word, self.escape, &Variables::new()) {
+            Err(ExpandError::Unclosed(..)) => {
+                let quote = |c| matches!(c, '"' | '\'').then_some(self.escape);
+                word.chars()
+                    .flat_map(|c| quote(c).into_iter().chain([c]))
+                    .collect()
+            }
+            _ => word,
+        }
     }
 
     /// Splits at blanks that are not quoted; quotes and escapes stay.
@@ -248,16 +260,22 @@ impl Arguments<'_> {
         words
     }
 
-    /// Parses `name=value …`, or the old form `name value to the end`.
-    pub(super) fn pairs(&self) -> Result<Vec<(String, String)>, Fault> {
+    /// Whether the pairs are in the old form `name value to the end`.
+    pub(super) fn is_legacy_pair(&self) -> bool {
         let words = self.quoted_words();
-        if !words.first().is_some_and(|first| first.contains('=')) {
-            let Some((name, value)) = self.rest.split_once(char::is_whitespace) else {
+        words.first().is_some_and(|first| !first.contains('='))
+    }
+
+    /// Parses `name=value …`, or the old form.
+    pub(super) fn pairs(&self) -> Result<Vec<(String, String)>, Fault> {
+        if self.is_legacy_pair() {
+            let Some((name, value)) = self.rest.split_once(BLANKS) else {
                 return Err(self.fault(format!("{} must have two arguments", self.keyword)));
             };
-            return Ok(vec![(name.to_owned(), value.trim_start().to_owned())]);
+            let value = value.trim_start_matches(BLANKS);
+            return Ok(vec![(name.to_owned(), value.to_owned())]);
         }
-        words
+        self.quoted_words()
             .into_iter()
             .map(|word| match word.split_once('=') {
                 Some(("", _)) => Err(Fault::new(
@@ -267,21 +285,11 @@ impl Arguments<'_> {
                 Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
                 None => Err(Fault::new(
                     self.place_of(word),
-                    format!("can't find = in `{word}`: must be of the form name=value"),
+                    format!(
+                        "Syntax error - can't find = in {word:?}. Must be of the form: name=value"
+                    ),
                 )),
             })
             .collect()
     }
-}
-
-/// Escapes the quotes and escapes of a JSON word, so that expansion gives them back.
-fn protect(word: &str, escape: char) -> String {
-    let mut protected = String::new();
-    for character in word.chars() {
-        if character == '"' || character == '\'' {
-            protected.push(escape);
-        }
-        protected.push(character);
-    }
-    protected
 }

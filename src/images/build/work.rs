@@ -1,0 +1,357 @@
+//! One stage under way: its steps one after the other, each from the cache or done.
+//!
+//! # Locks
+//!
+//! Who does a step holds a lock on its key until its layer and its entry in the cache are there, so that two builds that want the same
+//! share it: the second waits and finds it done. A layer that is hashed beside the next step keeps its lock meanwhile. Nobody ever *waits*,
+//! for a lock or for another stage, while holding one: [`StageWork::settle`] comes first. So there is no circle to wait in.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::super::dockerfile::instruction::Kind;
+use super::super::reference::Digest;
+use super::super::store::layers::Measured;
+use super::super::store::{LayerLock, Staging, Store, StoreError};
+use super::builder::Build;
+use super::cache::{FinishedKey, Key, Made};
+use super::copy::{Filling, Owner};
+use super::error::StepFailure;
+use super::graph::Ends;
+use super::plan::{Base, PlannedStage, PlannedStep};
+use super::stage::StageState;
+use super::tree::Tree;
+use super::{BuildEvent, StepLabel, owner};
+
+/// Bytes of a layer's tar above which it is hashed beside the next step: what takes no longer than to start one.
+const BESIDE_BYTES: u64 = 8 << 20;
+
+/// A stage under way.
+pub(super) struct StageWork<'b, 'a> {
+    pub(super) build: &'b Build<'a>,
+    pub(super) ends: &'b Ends,
+    pub(super) stage: &'b PlannedStage,
+    pub(super) state: StageState,
+    /// The last step's layer while it is hashed beside the next one.
+    pub(super) pending: Option<Pending>,
+    /// The stage as labels name it: empty where the build has one.
+    shown_name: &'b str,
+    /// How many steps it has that are shown, and which one it is at.
+    total: usize,
+    number: usize,
+    /// When the step at hand began, if it is being done.
+    begun: Instant,
+}
+
+/// A layer whose digest is not known yet; its history is written already.
+pub(super) struct Pending {
+    pub(super) staging: Staging,
+    measuring: oneshot::Receiver<Result<Measured, StoreError>>,
+    claim: Claim,
+    created: String,
+}
+
+/// What a step's result is remembered under, and the right to make it.
+#[derive(Default)]
+pub(super) struct Claim {
+    /// `None` where it must not be remembered.
+    pub(super) key: Option<FinishedKey>,
+    /// Keeps others from doing the same meanwhile.
+    pub(super) lock: Option<LayerLock>,
+}
+
+/// Whether a step's result was there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cached {
+    Yes,
+    No,
+}
+
+/// What was found under a key.
+pub(super) enum Found {
+    /// The step's layer, which is on top of the stage now.
+    Layer,
+    /// Nothing: the step is to be done.
+    Nothing(Claim),
+}
+
+impl<'b, 'a> StageWork<'b, 'a> {
+    /// Starts from the stage's base.
+    pub(super) async fn begin(
+        build: &'b Build<'a>,
+        stage: &'b PlannedStage,
+        several: bool,
+        ends: &'b Ends,
+    ) -> Result<Self, StepFailure> {
+        let shown_name = if several { stage.name.as_str() } else { "" };
+        let (_, text) = super::builder::from_of(build.file, stage);
+        let label = StepLabel {
+            number: 1,
+            total: 1 + stage.steps.iter().filter(|step| step.makes_layer()).count(),
+            stage: shown_name,
+            text,
+        };
+        let state = match &stage.base {
+            Base::Stage(index) => StageState::of_stage(&*ends.wait(*index).await?),
+            base => {
+                let begun = Instant::now();
+                build.progress.event(BuildEvent::Started(label));
+                let state = build.base_of(base, stage.platform.as_deref()).await?;
+                build
+                    .progress
+                    .event(BuildEvent::Done(label, begun.elapsed()));
+                state
+            }
+        };
+        Ok(Self {
+            build,
+            ends,
+            stage,
+            state,
+            pending: None,
+            shown_name,
+            total: label.total,
+            number: 1,
+            begun: Instant::now(),
+        })
+    }
+
+    /// Does the next step.
+    pub(super) async fn step(&mut self, step: &PlannedStep) -> Result<(), StepFailure> {
+        if !step.makes_layer() {
+            let kind = &step.instruction.kind;
+            return Ok(self.state.apply(kind, &self.build.given)?);
+        }
+        self.number += 1;
+        let shown = self.state.shown(&step.instruction.text);
+        let label = StepLabel {
+            number: self.number,
+            total: self.total,
+            stage: self.shown_name,
+            text: &shown,
+        };
+        if !matches!(step.instruction.kind, Kind::Run(_)) {
+            self.settle().await?;
+        }
+        let was_cached = match &step.instruction.kind {
+            Kind::Run(run) => self.run(run, step, label).await?,
+            Kind::Copy(transfer) => self.copy(transfer, step.from.as_ref(), label).await?,
+            Kind::Add(transfer) => self.add(transfer, label).await?,
+            Kind::Workdir(path) => self.workdir(path, label).await?,
+            _ => return Ok(()),
+        };
+        let progress = self.build.progress;
+        match was_cached {
+            Cached::Yes => {
+                self.build.count_cached();
+                progress.event(BuildEvent::Cached(label));
+            }
+            Cached::No => {
+                self.build.count_run();
+                progress.event(BuildEvent::Done(label, self.begun.elapsed()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that a step begins, which is neither in the cache nor done by somebody else.
+    pub(super) fn start(&mut self, label: StepLabel<'_>) {
+        self.begun = Instant::now();
+        self.build.progress.event(BuildEvent::Started(label));
+    }
+
+    /// Ends the stage.
+    pub(super) async fn finish(mut self) -> Result<StageState, StepFailure> {
+        self.settle().await?;
+        Ok(self.state)
+    }
+
+    /// Does a `WORKDIR`: makes the directory, which belongs to the user of the stage.
+    async fn workdir(&mut self, path: &str, label: StepLabel<'_>) -> Result<Cached, StepFailure> {
+        let directory = self.state.enter_directory(path, &self.build.given)?;
+        let by = format!("WORKDIR {directory}");
+        if directory == "/" {
+            self.state.remember(by, true);
+            return Ok(Cached::Yes);
+        }
+        let layers = self.directories();
+        let user = self.state.config.config.user.as_str();
+        let owner = match user {
+            "" => Owner::ROOT,
+            user => owner::find(user, &Tree::layers(layers.clone()))?,
+        };
+        let key = Key::new("workdir", &self.state.layers)
+            .with("directory", &directory)
+            .with("owner", &format!("{}:{}", owner.uid, owner.gid))
+            .finish();
+        let claim = match self.find(key, &by, label).await? {
+            Found::Layer => return Ok(Cached::Yes),
+            Found::Nothing(claim) => claim,
+        };
+        self.start(label);
+        let staging = self.build.store().staging()?;
+        let mut filling = Filling::new(&staging.diff(), &layers);
+        filling.make_directory(Path::new(&directory), owner)?;
+        filling.finish()?;
+        self.commit(staging, claim, by)?;
+        Ok(Cached::No)
+    }
+
+    /// Takes a step from the cache, if it has it and its layer is in the store; else takes the right to do it, and waits for whoever
+    /// does it now. No lock may be held.
+    pub(super) async fn find(
+        &mut self,
+        key: FinishedKey,
+        by: &str,
+        label: StepLabel<'_>,
+    ) -> Result<Found, StepFailure> {
+        if self.take(&key.hex, by)? {
+            return Ok(Found::Layer);
+        }
+        let (lock, was_waited_for) = match self.build.try_lock(&key)? {
+            Some(lock) => (Some(lock), false),
+            None => (Some(wait_for_lock(self.build.store(), &key).await?), true),
+        };
+        // Between the look and the lock it may have been done.
+        if (was_waited_for || !self.build.skips_cache(self.stage))
+            && self.take_made(&key.hex, by)?
+        {
+            return Ok(Found::Layer);
+        }
+        let place = (self.stage, self.number);
+        self.build.tell_why(place, label, &key)?;
+        let key = Some(key);
+        Ok(Found::Nothing(Claim { key, lock }))
+    }
+
+    /// Takes a step from the cache, unless this stage must not use it.
+    pub(super) fn take(&mut self, key: &str, by: &str) -> Result<bool, StepFailure> {
+        if self.build.skips_cache(self.stage) && !self.build.session.has_made(key) {
+            return Ok(false);
+        }
+        self.take_made(key, by)
+    }
+
+    /// Takes a step from the cache.
+    fn take_made(&mut self, key: &str, by: &str) -> Result<bool, StepFailure> {
+        let Some(made) = self.build.cache.get(key)? else {
+            return Ok(false);
+        };
+        if self.build.store().layer(&made.layer)?.is_none() {
+            return Ok(false);
+        }
+        self.state
+            .add_layer(made.layer, made.created, by.to_owned());
+        Ok(true)
+    }
+
+    /// Makes a layer of a staging directory, and remembers it. A large one is hashed beside the next step, and is the layer of the
+    /// state once that is settled.
+    pub(super) fn commit(
+        &mut self,
+        staging: Staging,
+        claim: Claim,
+        by: String,
+    ) -> Result<(), StepFailure> {
+        let created = self.build.now();
+        self.state.created = Some(created.clone());
+        self.state.remember(by, false);
+        if let Some(measured) = Measured::within(&staging.diff(), BESIDE_BYTES)? {
+            return self.place(staging, measured, claim, created);
+        }
+        let (diff, (sender, measuring)) = (staging.diff(), oneshot::channel());
+        std::thread::spawn(move || {
+            // Nobody may want it any more.
+            let _unwanted = sender.send(Measured::of(&diff));
+        });
+        self.pending = Some(Pending {
+            staging,
+            measuring,
+            claim,
+            created,
+        });
+        Ok(())
+    }
+
+    /// Waits for the digest of the last step's layer, if that is still being found out.
+    pub(super) async fn settle(&mut self) -> Result<(), StepFailure> {
+        self.settle_keeping().await.map(drop)
+    }
+
+    /// As [`StageWork::settle`], and returns the lock that the step held.
+    pub(super) async fn settle_keeping(&mut self) -> Result<Option<LayerLock>, StepFailure> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(None);
+        };
+        let Pending {
+            staging,
+            measuring,
+            mut claim,
+            created,
+        } = pending;
+        let measured = measuring.await;
+        let measured = measured.map_err(|_| StepFailure::Invalid("its hashing panicked"))??;
+        let lock = claim.lock.take();
+        self.place(staging, measured, claim, created)?;
+        Ok(lock)
+    }
+
+    /// Moves a layer into the store and puts it on top of the state.
+    fn place(
+        &mut self,
+        staging: Staging,
+        measured: Measured,
+        claim: Claim,
+        created: String,
+    ) -> Result<(), StepFailure> {
+        let store = self.build.store();
+        let layer = store.commit_measured(staging, measured)?.diff_id;
+        self.state.layers.push(layer.clone());
+        if let Some(key) = claim.key {
+            self.build
+                .remember((self.stage, self.number), &key, &Made { layer, created })?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the layer just added under another key too.
+    pub(super) fn alias(&self, key: &FinishedKey) -> Result<(), StepFailure> {
+        if let (Some(layer), Some(created)) = (self.state.layers.last(), &self.state.created) {
+            let made = Made {
+                layer: layer.clone(),
+                created: created.clone(),
+            };
+            self.build.cache.put(&key.hex, &made)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the overlay lower directories of the stage so far, top first; not of a layer that is still being hashed.
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
+        self.build.directories(&self.state.layers)
+    }
+
+    /// Returns the layers of an earlier stage, an image or nothing, once they are there. No lock may be held.
+    pub(super) async fn layers_of(&self, base: &Base) -> Result<Vec<Digest>, StepFailure> {
+        Ok(match base {
+            Base::Scratch => Vec::new(),
+            Base::Stage(index) => self.ends.wait(*index).await?.layers.clone(),
+            Base::Image(name) => self.build.image(name, None).await?.layers,
+        })
+    }
+}
+
+/// Waits until nobody does the step of that key any more.
+async fn wait_for_lock(store: &Store, key: &FinishedKey) -> Result<LayerLock, StepFailure> {
+    let (sender, locked) = oneshot::channel();
+    let (root, name) = (store.root().to_owned(), key.hex.clone());
+    std::thread::spawn(move || {
+        let locked = Store::open(&root).and_then(|store| store.lock_step(&name));
+        // Where nobody wants it any more it is given up at once.
+        drop(sender.send(locked));
+    });
+    let locked = locked.await;
+    Ok(locked.map_err(|_| StepFailure::Invalid("the wait for another build panicked"))??)
+}

@@ -1,0 +1,1 @@
+//! What is valid and yet not wise.
