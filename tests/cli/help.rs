@@ -23,6 +23,8 @@ fn whole() {
       build    Build images
       pull     Pull images
       images   List the images that containers use
+      commit   Make an image of a container's changes
+      export   Write a container's files as a tar archive
       image    Work with the image store
       watch    Act on changes of source files as `develop.watch` says
       apply    Make what runs equal to a file, a directory or a repository, without questions

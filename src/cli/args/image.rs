@@ -4,20 +4,29 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{ImageBuildArgs, ImageInspectArgs, ImageRemoveArgs, ListFormat, SaveArgs, TagArgs};
+use super::{
+    HistoryArgs, ImageBuildArgs, ImageInspectArgs, ImageListArgs, ImagePruneArgs, ImageRemoveArgs,
+    LoadArgs, SaveArgs, TagArgs,
+};
 
 /// `stack image`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     /// Build an image from a Dockerfile
     Build(Box<ImageBuildArgs>),
+    /// Show how an image came to be
+    History(HistoryArgs),
     /// Make an image of a root file system in a tar archive
     Import(ImportArgs),
     /// Show all that is known of images, as JSON
     Inspect(ImageInspectArgs),
+    /// Load the images of a tar archive of Docker's or an OCI layout's, also within gzip or zstd
+    Load(LoadArgs),
     /// List the images of the store
     #[command(visible_alias = "list")]
     Ls(ImageListArgs),
+    /// Remove images that nothing uses
+    Prune(ImagePruneArgs),
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(ImageRemoveArgs),
@@ -55,24 +64,4 @@ pub(crate) struct ImagePullArgs {
     /// Do not show progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
-}
-
-/// `stack image ls`.
-#[derive(Debug, Args)]
-pub(crate) struct ImageListArgs {
-    /// Only images of this repository, with this tag where it has one
-    #[arg(value_name = "REPOSITORY[:TAG]")]
-    pub(crate) reference: Option<String>,
-    /// Show IDs only
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// How to write it
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "table",
-        hide_default_value = true
-    )]
-    pub(crate) format: ListFormat,
 }

@@ -10,6 +10,7 @@ mod image;
 mod image_build;
 mod look;
 mod run;
+mod snapshot;
 mod store;
 
 pub(crate) use build::*;
@@ -18,6 +19,7 @@ pub(crate) use image::*;
 pub(crate) use image_build::*;
 pub(crate) use look::*;
 pub(crate) use run::*;
+pub(crate) use snapshot::*;
 pub(crate) use store::*;
 
 /// Run multi-container applications from Compose files.
@@ -143,6 +145,10 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// List the images that containers use
     Images(ImagesArgs),
+    /// Make an image of a container's changes
+    Commit(CommitArgs),
+    /// Write a container's files as a tar archive
+    Export(ExportArgs),
     /// Work with the image store
     #[command(subcommand)]
     Image(ImageCommand),

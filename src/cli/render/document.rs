@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::template::{Template, TemplateError};
 use crate::cli::failure::CliError;
 use crate::engine::inspect::LEFT_OUT_WHEN_EMPTY;
 
@@ -210,6 +211,25 @@ pub(crate) fn render_list(values: &[Value]) -> String {
     Value::List(values.to_vec()).write(&mut text, Some(0));
     text.push('\n');
     text
+}
+
+/// Renders what `inspect` found: a list, or each by a template in a line of its own.
+pub(crate) fn render_inspected(
+    values: &[Value],
+    format: Option<&str>,
+) -> Result<String, TemplateError> {
+    let format = match format {
+        None | Some("") => return Ok(render_list(values)),
+        Some("json") => "{{json .}}",
+        Some(format) => format,
+    };
+    let template = Template::parse(&format.replace("\\t", "\t").replace("\\n", "\n"))?;
+    let mut text = String::new();
+    for value in values {
+        text.push_str(&template.render(value)?);
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 impl<'de> Deserialize<'de> for Value {

@@ -9,6 +9,7 @@
 //! text.rs        what must not reach a terminal
 //! diagnostic.rs  places in files, error chains, hints
 //! table.rs       aligned columns
+//! listing.rs     lists by a template of the user's
 //! document.rs    JSON in its own order; template/: Go templates over it
 //! containers.rs  ps          images.rs  images
 //! progress.rs    events -> live region | lines | JSON; board.rs: what the live region shows
@@ -24,6 +25,7 @@ pub(crate) mod containers;
 pub(crate) mod diagnostic;
 pub(crate) mod document;
 pub(crate) mod images;
+pub(crate) mod listing;
 pub(crate) mod logs;
 pub(crate) mod progress;
 pub(crate) mod table;

@@ -174,7 +174,7 @@ impl State<'_> {
         };
         let Base::Function(name) = &first.base else {
             if !rest.is_empty() || last.is_some() {
-                let message = format!("can't give argument to non-function {}", self.shown(first));
+                let message = format!("can't give argument to non-function {}", shown(first));
                 return Err(TemplateError::at(self.text, first.offset, message));
             }
             return self.operand(first, dot);
@@ -197,7 +197,7 @@ impl State<'_> {
         let value = call(name, &arguments).map_err(|message| {
             let message = format!(
                 "executing \"\" at <{}>: error calling {name}: {message}",
-                self.shown(first)
+                shown(first)
             );
             TemplateError::at(self.text, first.offset, message)
         })?;
@@ -240,24 +240,24 @@ impl State<'_> {
                         Value::Null(_) => format!("nil pointer evaluating interface {{}}.{field}"),
                         _ => format!("can't evaluate field {field} in a value that is no object"),
                     };
-                    let message = format!("executing \"\" at <{}>: {why}", self.shown(operand));
+                    let message = format!("executing \"\" at <{}>: {why}", shown(operand));
                     return Err(TemplateError::at(self.text, operand.offset, message));
                 }
             };
         }
         Ok(value)
     }
+}
 
-    /// Returns an operand as it was written, as far as one can tell.
-    fn shown(&self, operand: &Operand) -> String {
-        let base = match &operand.base {
-            Base::Dot if operand.fields.is_empty() => ".".to_owned(),
-            Base::Dot => String::new(),
-            Base::Variable(name) | Base::Function(name) => name.clone(),
-            Base::Literal(value) => value.to_json(),
-            Base::Pipe(_) => "(…)".to_owned(),
-        };
-        let fields = operand.fields.iter().map(|field| format!(".{field}"));
-        base + &fields.collect::<String>()
-    }
+/// Returns an operand as it was written, as far as one can tell.
+fn shown(operand: &Operand) -> String {
+    let base = match &operand.base {
+        Base::Dot if operand.fields.is_empty() => ".".to_owned(),
+        Base::Dot => String::new(),
+        Base::Variable(name) | Base::Function(name) => name.clone(),
+        Base::Literal(value) => value.to_json(),
+        Base::Pipe(_) => "(…)".to_owned(),
+    };
+    let fields = operand.fields.iter().map(|field| format!(".{field}"));
+    base + &fields.collect::<String>()
 }

@@ -24,7 +24,7 @@ pub(super) fn is_function(name: &str) -> bool {
 pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
     let text = |value: String| Ok(Value::Text(value));
     match (name, arguments) {
-        ("and", [.., last]) | ("or", [.., last]) => {
+        ("and" | "or", [.., last]) => {
             let wanted = name == "or";
             let found = arguments.iter().find(|value| truth(value) == wanted);
             Ok(found.unwrap_or(last).clone())
@@ -284,7 +284,7 @@ fn url_query(text: &str) -> String {
             b' ' => shown.push('+'),
             b'-' | b'_' | b'.' | b'~' => shown.push(byte.into()),
             _ if byte.is_ascii_alphanumeric() => shown.push(byte.into()),
-            _ => shown.push_str(&format!("%{byte:02X}")),
+            _ => shown.extend(["%".to_owned(), format!("{byte:02X}")]),
         }
     }
     shown
@@ -325,12 +325,12 @@ fn printf(format: &str, values: &[Value]) -> String {
         if characters.next_if_eq(&'.').is_some() {
             verb.precision = Some(digits(&mut characters));
         }
-        match (characters.next(), ()) {
-            (None, ()) => shown.push_str("%!(NOVERB)"),
-            (Some('%'), ()) => shown.push('%'),
-            (Some(letter), ()) => match values.next() {
+        match characters.next() {
+            None => shown.push_str("%!(NOVERB)"),
+            Some('%') => shown.push('%'),
+            Some(letter) => match values.next() {
                 Some(value) => shown.push_str(&verb.format(letter, value)),
-                None => shown.push_str(&format!("%!{letter}(MISSING)")),
+                None => shown.extend(["%!", &letter.to_string(), "(MISSING)"]),
             },
         }
     }
@@ -338,7 +338,7 @@ fn printf(format: &str, values: &[Value]) -> String {
         .map(|value| format!("{}={}", type_name(value), display(value)))
         .collect();
     if !rest.is_empty() {
-        shown.push_str(&format!("%!(EXTRA {})", rest.join(", ")));
+        shown.extend(["%!(EXTRA ", &rest.join(", "), ")"]);
     }
     shown
 }
@@ -370,14 +370,13 @@ impl Verb {
     fn format(self, letter: char, value: &Value) -> String {
         let text = match (letter, value) {
             ('v', Value::Text(text)) if self.alternate => format!("{text:?}"),
-            ('v', _) => display(value),
+            ('v', _) | ('d', Value::List(_)) => display(value),
             ('s', Value::Text(_) | Value::List(_) | Value::Map(_) | Value::Struct(_)) => {
                 self.cut(&display(value))
             }
             ('q', Value::Text(text)) => serde_json::Value::from(text.as_str()).to_string(),
             ('t', Value::Bool(value)) => value.to_string(),
             ('d', Value::Int(number)) => self.signed(number.to_string()),
-            ('d', Value::List(_)) => display(value),
             ('x', Value::Int(number)) => format!("{number:x}"),
             ('X', Value::Int(number)) => format!("{number:X}"),
             ('o', Value::Int(number)) => format!("{number:o}"),

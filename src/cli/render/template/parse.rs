@@ -68,7 +68,7 @@ pub(super) enum Base {
 
 /// What ends a block.
 #[derive(Debug, Clone, PartialEq)]
-enum End {
+enum Ending {
     /// The template's end.
     Text,
     /// `{{end}}`
@@ -88,9 +88,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
         loops: 0,
     };
     match parser.block(0)? {
-        (nodes, End::Text, _) => Ok(nodes),
-        (_, End::End, offset) => Err(parser.error(offset, "unexpected {{end}}")),
-        (_, End::Else | End::ElseIf(_), offset) => Err(parser.error(offset, "unexpected {{else}}")),
+        (nodes, Ending::Text, _) => Ok(nodes),
+        (_, Ending::End, offset) => Err(parser.error(offset, "unexpected {{end}}")),
+        (_, Ending::Else | Ending::ElseIf(_), offset) => {
+            Err(parser.error(offset, "unexpected {{else}}"))
+        }
     }
 }
 
@@ -108,7 +110,7 @@ impl Parser<'_> {
     }
 
     /// Reads nodes up to what ends them, and says where that is.
-    fn block(&mut self, depth: usize) -> Result<(Vec<Node>, End, usize), TemplateError> {
+    fn block(&mut self, depth: usize) -> Result<(Vec<Node>, Ending, usize), TemplateError> {
         let mut nodes = Vec::new();
         while let Some(piece) = self.pieces.next() {
             let (offset, tokens) = match piece {
@@ -135,7 +137,7 @@ impl Parser<'_> {
             }
             nodes.push(self.node(&keyword, words, offset, depth)?);
         }
-        Ok((nodes, End::Text, self.text.len()))
+        Ok((nodes, Ending::Text, self.text.len()))
     }
 
     /// Reads `end` and `else`.
@@ -143,20 +145,20 @@ impl Parser<'_> {
         &mut self,
         keyword: &str,
         words: &mut Words<'_>,
-    ) -> Result<Option<End>, TemplateError> {
+    ) -> Result<Option<Ending>, TemplateError> {
         match keyword {
             "end" => {
                 words.skip();
                 words.finish("end")?;
-                Ok(Some(End::End))
+                Ok(Some(Ending::End))
             }
             "else" => {
                 words.skip();
                 if words.take_word("if") || words.take_word("with") {
-                    return Ok(Some(End::ElseIf(self.pipe(words, "if", 0)?)));
+                    return Ok(Some(Ending::ElseIf(self.pipe(words, "if", 0)?)));
                 }
                 words.finish("else")?;
-                Ok(Some(End::Else))
+                Ok(Some(Ending::Else))
             }
             _ => Ok(None),
         }
@@ -188,10 +190,12 @@ impl Parser<'_> {
                 let (body, end, at) = self.block(depth + 1)?;
                 self.loops -= 1;
                 let otherwise = match end {
-                    End::End => Vec::new(),
-                    End::Else => self.last_block("range", depth)?,
-                    End::ElseIf(_) => return Err(self.error(at, "unexpected {{else if}} in range")),
-                    End::Text => return Err(self.error(at, "unexpected EOF")),
+                    Ending::End => Vec::new(),
+                    Ending::Else => self.last_block("range", depth)?,
+                    Ending::ElseIf(_) => {
+                        return Err(self.error(at, "unexpected {{else if}} in range"));
+                    }
+                    Ending::Text => return Err(self.error(at, "unexpected EOF")),
                 };
                 self.variables.truncate(known);
                 Ok(Node::Range(pipe, body, otherwise))
@@ -231,18 +235,18 @@ impl Parser<'_> {
             let (body, end, at) = self.block(depth + 1)?;
             branches.push((pipe, body));
             match end {
-                End::End => return Ok((branches, Vec::new())),
-                End::Else => return Ok((branches, self.last_block(keyword, depth)?)),
-                End::ElseIf(next) => pipe = next,
-                End::Text => return Err(self.error(at, "unexpected EOF")),
+                Ending::End => return Ok((branches, Vec::new())),
+                Ending::Else => return Ok((branches, self.last_block(keyword, depth)?)),
+                Ending::ElseIf(next) => pipe = next,
+                Ending::Text => return Err(self.error(at, "unexpected EOF")),
             }
         }
     }
 
     fn last_block(&mut self, keyword: &str, depth: usize) -> Result<Vec<Node>, TemplateError> {
         match self.block(depth + 1)? {
-            (nodes, End::End, _) => Ok(nodes),
-            (_, End::Text, at) => Err(self.error(at, "unexpected EOF")),
+            (nodes, Ending::End, _) => Ok(nodes),
+            (_, Ending::Text, at) => Err(self.error(at, "unexpected EOF")),
             (_, _, at) => Err(self.error(at, format!("unexpected {{{{else}}}} in {keyword}"))),
         }
     }
@@ -259,7 +263,7 @@ impl Parser<'_> {
         }
         let offset = words.tokens.peek().map_or(words.end, |token| token.offset);
         let (variables, declares) = self.declaration(words, context)?;
-        let mut commands = vec![Vec::new()];
+        let mut commands: Vec<Vec<Operand>> = vec![Vec::new()];
         loop {
             let Some(token) = words.tokens.next() else {
                 if depth > 0 {
@@ -273,10 +277,9 @@ impl Parser<'_> {
                 Kind::Pipe => commands.push(Vec::new()),
                 _ => {
                     let operand = self.operand(token, words, depth)?;
-                    commands
-                        .last_mut()
-                        .into_iter()
-                        .for_each(|c: &mut Vec<Operand>| c.push(operand.clone()));
+                    if let Some(command) = commands.last_mut() {
+                        command.push(operand);
+                    }
                 }
             }
         }

@@ -65,6 +65,14 @@ fn renders_what_people_write() {
             "{{join .Config.Env \"|\"}} {{.Id | printf \"%.10s\"}} {{upper .State.Status}}",
             "PATH=/bin|A=b c sha256:012 RUNNING",
         ),
+    ] {
+        assert_eq!(render(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn decides_computes_and_formats() {
+    for (text, expected) in [
         (
             "{{if and .Ok (not .None) (or .None .Size)}}yes{{else if .Ok}}no{{end}}",
             "yes",
