@@ -24,9 +24,7 @@ const OPTIONS: &[(&str, &[LaterOption])] = &[
         "build",
         &[
             ("push", None, false),
-            ("ssh", None, true),
             ("builder", None, true),
-            ("memory", Some('m'), true),
             ("print", None, false),
             ("check", None, false),
             ("provenance", None, true),

@@ -102,6 +102,10 @@ pub(crate) struct BuildChoices {
     pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
+    /// Agents instead of the file's: `default`, or an id and a socket.
+    pub ssh: Vec<String>,
+    /// Bytes of memory that a step may use.
+    pub memory_bytes: Option<u64>,
     /// Build arguments over the file's.
     pub args: BTreeMap<String, Option<String>>,
 }
