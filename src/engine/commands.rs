@@ -409,14 +409,7 @@ impl Engine {
         changes: &[String],
     ) -> Result<String, EngineError> {
         let reference = reference.map(str::parse).transpose()?;
-        let changes = changes
-            .iter()
-            .map(|text| crate::images::Change::parse(text))
-            .collect::<Result<Vec<_>, _>>();
-        let changes = changes.map_err(|error| EngineError::System {
-            attempted: "read --change".to_owned(),
-            source: std::io::Error::other(error),
-        })?;
+        let changes = crate::engine::snapshot::read_changes(changes)?;
         Ok(self
             .images
             .import(reader, reference.as_ref(), &changes)?
