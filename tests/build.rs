@@ -40,7 +40,7 @@ fn built(machine: &Machine, text: &str, options: &[&str]) -> String {
 /// Returns what is known of an image.
 fn inspect(machine: &Machine, image: &str) -> Value {
     let text = machine.ok(".", &["image", "inspect", image]);
-    serde_json::from_str::<Value>(&text).unwrap()[0].clone()
+    serde_json::from_str::<Value>(&text).unwrap_or_default()[0].clone()
 }
 
 /// Requires that a step wrote these lines, in this order, each in one of the lines of the progress.
@@ -89,7 +89,7 @@ fn an_image_is_built_named_and_built_again_from_the_cache() {
     }
     wrote(
         &built(&machine, text, &[]),
-        &["RUN echo v1 > /v: CACHED", "COPY file /: CACHED"],
+        &["RUN echo v1 > /v", "CACHED", "COPY file /", "CACHED"],
     );
     let why = built(&machine, text, &["--explain", "--build-arg", "V=2"]);
     wrote(
@@ -104,8 +104,10 @@ fn an_image_is_built_named_and_built_again_from_the_cache() {
     wrote(
         &why,
         &[
-            "RUN echo v2 > /v: CACHED",
-            "COPY file /: not cached: files changed",
+            "RUN echo v2 > /v",
+            "CACHED",
+            "COPY file /",
+            "not cached: files changed",
         ],
     );
     machine.assert_clean();
@@ -154,24 +156,24 @@ RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
     wrote(
         &progress,
         &[
-            "| one",
+            " one",
             "touch: /ro/x: Read-only file system",
-            "| new",
-            "| from-stage",
-            "| from-stage",
-            "| 1",
-            "| 5:700",
-            "| 1024",
-            "| hidden",
-            "| 440",
-            "| got hidden",
-            "| none",
-            "| named",
-            "| lo .",
-            "| 192.0.2.1\tfar",
-            "| buildkitsandbox",
-            "| 90",
-            "| awk",
+            " new",
+            " from-stage",
+            " from-stage",
+            " 1",
+            " 5:700",
+            " 1024",
+            " hidden",
+            " 440",
+            " got hidden",
+            " none",
+            " named",
+            " lo .",
+            " 192.0.2.1\tfar",
+            " buildkitsandbox",
+            " 90",
+            " awk",
         ],
     );
     let last = progress.lines().rfind(|line| line.ends_with(" .")).unwrap();
@@ -181,16 +183,19 @@ RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
     // The cache survives; the secret is in no key.
     machine.write("c/secret", "changed\n");
     let again = built(&machine, text, &options);
-    assert!(
-        !again.contains("DONE") || !again.contains("| hidden"),
-        "{again}"
-    );
+    assert!(!again.contains(" hidden"), "{again}");
     let anew = built(
         &machine,
         text,
         &[&options[..], &["--no-cache-filter", "stage-1"]].concat(),
     );
-    wrote(&anew, &["| got changed"]);
+    wrote(&anew, &[" got changed"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn what_a_step_must_have_or_may_not_do_is_said() {
+    let machine = machine();
     let refused = build(
         &machine,
         "FROM busybox\nRUN --mount=type=secret,id=x,required true\n",
@@ -215,7 +220,7 @@ RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
     let text = "FROM busybox\nRUN --security=insecure grep CapBnd /proc/self/status; mount -t tmpfs x /mnt && echo mounted\n";
     wrote(
         &built(&machine, text, &["--allow", "security.insecure"]),
-        &["| mounted"],
+        &[" mounted"],
     );
     machine.assert_clean();
 }
@@ -234,12 +239,12 @@ fn stages_go_on_at_once_and_the_first_failure_ends_the_rest() {
         meet("a", "b"),
         meet("b", "a")
     );
-    wrote(&built(&machine, &text, &[]), &["| a", "| b"]);
+    wrote(&built(&machine, &text, &[]), &[" a", " b"]);
     let text = "FROM busybox AS endless\nRUN sleep 100000\nFROM busybox AS wrong\nRUN echo last words; exit 7\nFROM busybox\nCOPY --from=wrong / /w\nCOPY --from=endless / /e\n";
     let ran = build(&machine, text, &[]);
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("exit code: 7"), "{}", ran.stderr);
-    wrote(&ran.stderr, &["| last words"]);
+    wrote(&ran.stderr, &[" last words"]);
     machine.assert_clean();
 }
 
@@ -267,17 +272,17 @@ fn contexts_come_from_standard_input_too() {
     };
     let ran = feed(&["image", "build", "-"], &fs_err::read(&tar).unwrap());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    wrote(&ran.stderr, &["| text"]);
+    wrote(&ran.stderr, &[" text"]);
     let ran = feed(
         &["image", "build", "-"],
         b"FROM busybox\nRUN echo no context\n",
     );
-    wrote(&ran.stderr, &["| no context"]);
+    wrote(&ran.stderr, &[" no context"]);
     let ran = feed(
         &["image", "build", "-f", "-", "."],
         b"FROM busybox\nCOPY file /other\nRUN cat /other\n",
     );
-    wrote(&ran.stderr, &["| text"]);
+    wrote(&ran.stderr, &[" text"]);
     let ran = feed(&["image", "build", "-f", "-", "-"], b"");
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     machine.assert_clean();
@@ -357,14 +362,14 @@ secrets: {token: {file: ./token}}
     wrote(
         &ran.stderr,
         &[
-            "| of-base",
-            "| hidden",
-            "| argument",
-            "| 192.0.2.7\tfar",
-            "| 77",
-            "| 2048",
-            "| lo",
-            "| named",
+            " of-base",
+            " hidden",
+            " argument",
+            " 192.0.2.7\tfar",
+            " 77",
+            " 2048",
+            " lo",
+            " named",
         ],
     );
     let listed = machine.ok(".", &["image", "ls"]);
@@ -373,6 +378,40 @@ secrets: {token: {file: ./token}}
     }
     let labels = &inspect(&machine, "app:other")["Config"]["Labels"];
     assert_eq!(labels["from"], "file");
+    machine.assert_clean();
+}
+
+#[test]
+fn an_image_goes_where_its_outputs_say() {
+    let machine = machine();
+    machine.write("c/file", "text\n");
+    let text = "FROM busybox AS b\nRUN mkdir /d && echo made > /d/m && chmod 600 /d/m\nFROM scratch\nCOPY --from=b /d /d\nCOPY file /\n";
+    built(
+        &machine,
+        text,
+        &[
+            "-o",
+            "out",
+            "-o",
+            "type=tar,dest=files.tar",
+            "-o",
+            "type=oci,dest=image.tar",
+            "--metadata-file",
+            "m.json",
+        ],
+    );
+    let seen = machine.sh(&format!(
+        "cd {}/c && cat out/file out/d/m && stat -c %a out/d/m && tar -tf files.tar | sort | tr '\\n' ' ' && tar -tf image.tar | grep -c blobs/",
+        machine.path().display()
+    ));
+    assert!(seen.starts_with("text\nmade\n600\nd/ d/m file "), "{seen}");
+    let metadata = fs_err::read_to_string(machine.path().join("c/m.json")).unwrap();
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    assert_eq!(metadata["image.name"], "built");
+    assert_eq!(
+        metadata["containerimage.config.digest"],
+        inspect(&machine, "built")["Id"]
+    );
     machine.assert_clean();
 }
 
@@ -398,7 +437,7 @@ fn hostile_steps_end_and_leave_nothing() {
     let mut command = machine.stack("c", &["image", "build", "--progress", "plain", "."]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().ends_with("| begun")));
+    assert!(lines.any(|line| line.unwrap().ends_with(" begun")));
     child.kill().unwrap();
     child.wait().unwrap();
     built(&machine, "FROM busybox\nRUN true\n", &[]);
@@ -430,9 +469,9 @@ COPY --from=compile /bin/busybox /bin/busybox
 COPY --from=compile --chmod=755 /out /main
 ENTRYPOINT ["/bin/busybox", "sh", "/main"]
 "#;
-    wrote(&built(&machine, text, &[]), &["| compiling"]);
+    wrote(&built(&machine, text, &[]), &[" compiling"]);
     let anew = built(&machine, text, &["--no-cache"]);
-    assert!(!anew.contains("| compiling"), "{anew}");
+    assert!(!anew.contains(" compiling\n"), "{anew}");
     machine.write(
         "p/compose.yaml",
         "name: demo\nservices:\n  a: {image: built}\n",

@@ -25,6 +25,7 @@ mod graph;
 mod inputs;
 pub mod mode;
 mod mounts;
+mod output;
 pub mod owner;
 pub mod pattern;
 pub mod plan;
