@@ -161,6 +161,14 @@ impl Context {
         })
     }
 
+    /// As [`Context::target`]; `None` where neither a name nor a file is there.
+    pub(crate) fn target_if_any(&self) -> Result<Option<Target>, CliError> {
+        if self.named_project().is_none() && !self.has_file() {
+            return Ok(None);
+        }
+        self.target().map(Some)
+    }
+
     /// Opens the engine where `--root` and the environment say.
     pub(crate) fn engine(&self) -> Result<Engine, CliError> {
         let mut engine = Engine::open(&self.roots(), &self.environment)?;
@@ -234,8 +242,17 @@ impl Context {
 
     /// Begins to show the progress of a pull; with `quiet` nothing but what goes wrong.
     pub(crate) fn show_pull(&self, quiet: bool) -> Progress<'_> {
+        self.show_transfer("Pulling", quiet)
+    }
+
+    /// The same of a push.
+    pub(crate) fn show_push(&self, quiet: bool) -> Progress<'_> {
+        self.show_transfer("Pushing", quiet)
+    }
+
+    fn show_transfer(&self, title: &'static str, quiet: bool) -> Progress<'_> {
         let shown = Shown {
-            title: "Pulling",
+            title,
             builds: true,
             pulls: true,
         };

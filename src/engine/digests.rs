@@ -82,7 +82,16 @@ pub(super) fn client_environment(environment: &BTreeMap<String, String>) -> Clie
         let home = environment.get("HOME");
         home.map(|home| Path::new(home).join(".docker"))
     });
-    ClientEnvironment::system(docker_config.as_deref())
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let containers_auth = set("REGISTRY_AUTH_FILE").map(PathBuf::from).or_else(|| {
+        let runtime = set("XDG_RUNTIME_DIR");
+        runtime.map(|directory| Path::new(directory).join("containers/auth.json"))
+    });
+    ClientEnvironment {
+        docker_auth_config: set("DOCKER_AUTH_CONFIG").cloned(),
+        containers_auth,
+        ..ClientEnvironment::system(docker_config.as_deref())
+    }
 }
 
 /// Adds the digests of what secrets and configs contain, so that a changed content is seen.
