@@ -79,6 +79,13 @@ fn timeout(seconds: Option<i64>) -> Option<Duration> {
     Some(u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs))
 }
 
+/// Returns the services that `names` mean, patterns of names among them; fails where one means none.
+fn named_services(stack: &Stack, names: &[String]) -> Result<Vec<String>, CliError> {
+    let named = stack.named(names);
+    check_services(stack, &named)?;
+    Ok(named)
+}
+
 /// Fails where `names` has a service that the file does not.
 fn check_services(stack: &Stack, names: &[String]) -> Result<(), CliError> {
     let missing = |name: &&String| {
