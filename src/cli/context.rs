@@ -161,6 +161,14 @@ impl Context {
         })
     }
 
+    /// As [`Context::target`]; `None` where neither a name nor a file is there.
+    pub(crate) fn target_if_any(&self) -> Result<Option<Target>, CliError> {
+        if self.named_project().is_none() && !self.has_file() {
+            return Ok(None);
+        }
+        self.target().map(Some)
+    }
+
     /// Opens the engine where `--root` and the environment say.
     pub(crate) fn engine(&self) -> Result<Engine, CliError> {
         let mut engine = Engine::open(&self.roots(), &self.environment)?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::render::Printer;
 use super::render::diagnostic::{Drawing, render_all, render_chain, render_hints};
 use super::render::progress::ProgressMode;
+use super::render::template::TemplateError;
 use crate::engine::EngineError;
 use crate::engine::apply::ApplyError;
 use crate::plan::error::PlanError;
@@ -44,6 +45,9 @@ pub(crate) enum CliError {
     /// More than one thing went wrong.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Several(Vec<Self>),
+    /// `--format` does not fit.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// Standard output cannot be written.
     #[error("write to standard output")]
     Output(#[source] io::Error),
@@ -117,6 +121,7 @@ impl CliError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Load(_)
             | Self::Refused(_)
+            | Self::Template(_)
             | Self::Plan(_)
             | Self::Output(_)
             | Self::File { .. }

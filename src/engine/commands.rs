@@ -35,6 +35,10 @@ pub struct BuildOptions {
     pub build_args: BTreeMap<String, Option<String>>,
     /// Also what the services depend on.
     pub with_dependencies: bool,
+    /// Agents instead of the file's: `default`, or an id and a socket.
+    pub ssh: Vec<String>,
+    /// Memory that a step may use, as typed.
+    pub memory: Option<String>,
 }
 
 /// `pull`.
@@ -355,7 +359,13 @@ impl Engine {
             no_cache: options.no_cache,
             explain: options.explain,
             pull: options.pull,
-            args: self.arguments(&options.build_args),
+            ssh: options.ssh.clone(),
+            memory_bytes: options
+                .memory
+                .as_deref()
+                .map(|text| crate::engine::build::options::bytes("--memory", text))
+                .transpose()?,
+            args: options.build_args.clone(),
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
         let applied = self.run(&plan, &host, events, cancel).await;
@@ -399,14 +409,7 @@ impl Engine {
         changes: &[String],
     ) -> Result<String, EngineError> {
         let reference = reference.map(str::parse).transpose()?;
-        let changes = changes
-            .iter()
-            .map(|text| crate::images::Change::parse(text))
-            .collect::<Result<Vec<_>, _>>();
-        let changes = changes.map_err(|error| EngineError::System {
-            attempted: "read --change".to_owned(),
-            source: std::io::Error::other(error),
-        })?;
+        let changes = crate::engine::snapshot::read_changes(changes)?;
         Ok(self
             .images
             .import(reader, reference.as_ref(), &changes)?

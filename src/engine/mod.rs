@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`store`] and [`inspect`] (images), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`] and [`inspect`] (images), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -41,6 +41,7 @@ mod project;
 mod recover;
 pub mod registry;
 pub mod roots;
+pub mod snapshot;
 pub mod source;
 mod step;
 pub mod store;
@@ -101,6 +102,10 @@ pub(crate) struct BuildChoices {
     pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
+    /// Agents instead of the file's: `default`, or an id and a socket.
+    pub ssh: Vec<String>,
+    /// Bytes of memory that a step may use.
+    pub memory_bytes: Option<u64>,
     /// Build arguments over the file's.
     pub args: BTreeMap<String, Option<String>>,
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with images.
 
+use super::archive::load::LoadError;
 use super::archive::save::SaveError;
 use super::registry::RegistryError;
 use super::registry::auth::CredentialsError;
@@ -76,6 +77,9 @@ pub enum ImageError {
     /// Images that cannot be written to an archive.
     #[error(transparent)]
     Save(Box<SaveError>),
+    /// An archive that cannot be loaded.
+    #[error(transparent)]
+    Load(Box<LoadError>),
     /// An image that is in use.
     #[error(transparent)]
     InUse(Box<RemoveConflict>),
@@ -96,5 +100,14 @@ impl From<SaveError> for ImageError {
 impl From<RemoveConflict> for ImageError {
     fn from(conflict: RemoveConflict) -> Self {
         Self::InUse(Box::new(conflict))
+    }
+}
+
+impl From<LoadError> for ImageError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => Self::Store(error),
+            error => Self::Load(Box::new(error)),
+        }
     }
 }

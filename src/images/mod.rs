@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 
 pub mod archive;
 pub mod build;
+pub mod commit;
 pub mod dockerfile;
 pub mod error;
+pub mod filter;
+pub mod flatten;
+pub mod history;
 pub mod import;
 pub mod manifest;
 pub mod progress;
@@ -26,7 +30,9 @@ pub mod store;
 pub(crate) mod testing;
 pub mod unpack;
 
+pub use archive::load::Loaded;
 use build::cache::Cache;
+pub use commit::CommitOptions;
 pub use error::ImageError;
 pub use import::Change;
 pub use manifest::{ImageConfig, Platform};
@@ -158,6 +164,16 @@ impl Images {
         import::import(&self.store, reader, reference, changes)
     }
 
+    /// Makes an image of `base` and what the overlay upper directory `upper`, which must hold still, changes of it.
+    pub fn commit(
+        &self,
+        base: &Image,
+        upper: &Path,
+        options: &CommitOptions,
+    ) -> Result<Image, ImageError> {
+        commit::commit(&self.store, base, upper, options)
+    }
+
     /// Lists every name, and every image without one, newest first.
     pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
         Ok(self.store.list()?)
@@ -166,6 +182,22 @@ impl Images {
     /// Returns every image with its names, newest first.
     pub fn known(&self) -> Result<Vec<Known>, ImageError> {
         Ok(self.store.known()?)
+    }
+
+    /// Returns the images that fit every filter, with the names that fit, newest first.
+    pub fn select(&self, filters: &[filter::Filter]) -> Result<Vec<Known>, ImageError> {
+        let created = |asked: &str| Ok(filter::created_of(&self.find_known(asked)?));
+        filter::select(self.known()?, filters, created)
+    }
+
+    /// Returns how an image came to be, the last step first.
+    pub fn history(&self, image: &Image) -> Result<Vec<history::Step>, ImageError> {
+        let mut sizes = Vec::new();
+        for diff_id in &image.layers {
+            let layer = self.store.layer(diff_id)?;
+            sizes.push(layer.map_or(0, |layer| layer.size_bytes));
+        }
+        Ok(history::steps(&image.config, &sizes))
     }
 
     /// Finds the image of a name, a digest or the first digits of an id, with all that is known of it.
@@ -190,6 +222,16 @@ impl Images {
         sink: impl std::io::Write,
     ) -> Result<(), ImageError> {
         Ok(archive::save::save(&self.store, asked, platform, sink)?)
+    }
+
+    /// Loads the images of an archive: docker-archive or OCI layout, plain, gzip or zstd. Of one for several machines, what is for
+    /// `platform`, or for this one.
+    pub fn load(
+        &self,
+        source: impl std::io::Read + Send + 'static,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>, ImageError> {
+        Ok(archive::load::load(&self.store, source, platform)?)
     }
 
     /// Does what [`remove::decide`] decided. Returns the layers that nobody holds any more, by chain id, the top first; with

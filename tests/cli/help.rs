@@ -24,6 +24,8 @@ fn whole() {
       pull     Pull images
       push     Push images
       images   List the images that containers use
+      commit   Make an image of a container's changes
+      export   Write a container's files as a tar archive
       image    Work with the image store
       login    Keep a name and password for a registry
       logout   Forget what is kept for a registry

@@ -11,6 +11,7 @@ mod image_build;
 mod look;
 mod registry;
 mod run;
+mod snapshot;
 mod store;
 
 pub(crate) use build::*;
@@ -20,6 +21,7 @@ pub(crate) use image_build::*;
 pub(crate) use look::*;
 pub(crate) use registry::*;
 pub(crate) use run::*;
+pub(crate) use snapshot::*;
 pub(crate) use store::*;
 
 /// Run multi-container applications from Compose files.
@@ -147,6 +149,10 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// List the images that containers use
     Images(ImagesArgs),
+    /// Make an image of a container's changes
+    Commit(CommitArgs),
+    /// Write a container's files as a tar archive
+    Export(ExportArgs),
     /// Work with the image store
     #[command(subcommand)]
     Image(ImageCommand),

@@ -32,6 +32,8 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         pull: args.pull,
         build_args,
         with_dependencies: args.with_dependencies,
+        ssh: args.ssh,
+        memory: args.memory,
     };
     let engine = context.engine()?;
     let mut interrupts = Interrupts::listen()?;

@@ -5,8 +5,10 @@ mod attached;
 mod boot;
 mod build;
 mod config;
+mod confirm;
 mod down;
 mod exec;
+mod filters;
 mod follow;
 mod image;
 mod images;
@@ -16,6 +18,7 @@ mod output;
 mod ps;
 mod pull;
 mod push;
+mod snapshot;
 mod up;
 mod version;
 mod watch;
@@ -41,11 +44,16 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Config(args) => config::run(context, &args),
         Command::Build(args) => block_on(build::run(context, args)),
         Command::Pull(args) => block_on(pull::run(context, args)),
+        Command::Commit(args) => snapshot::commit(context, args),
+        Command::Export(args) => snapshot::export(context, &args),
         Command::Images(args) => images::run(context, &args),
         Command::Image(ImageCommand::Build(args)) => block_on(image::build(context, *args)),
         Command::Image(ImageCommand::Import(args)) => image::import(context, &args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect::run(context, &args),
-        Command::Image(ImageCommand::Ls(args)) => image::list(context, &args),
+        Command::Image(ImageCommand::Load(args)) => image::load::run(context, &args),
+        Command::Image(ImageCommand::History(args)) => image::list::history(context, &args),
+        Command::Image(ImageCommand::Ls(args)) => image::list::list(context, &args),
+        Command::Image(ImageCommand::Prune(args)) => image::prune::run(context, &args),
         Command::Image(ImageCommand::Pull(args)) => block_on(image::transfer::pull(context, args)),
         Command::Image(ImageCommand::Push(args)) => block_on(image::transfer::push(context, args)),
         Command::Push(args) => block_on(push::run(context, args)),

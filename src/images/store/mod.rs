@@ -262,32 +262,53 @@ impl Store {
         config.rootfs.diff_ids = layers.to_vec();
         "layers".clone_into(&mut config.rootfs.kind);
         let bytes = document_bytes("image configuration", &config)?;
-        let id = self.put_blob(&bytes)?;
-        let mut manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(OCI_MANIFEST.to_owned()),
-            config: Descriptor::new(OCI_CONFIG, id.clone(), bytes.len() as u64),
-            layers: Vec::new(),
-            annotations: std::collections::BTreeMap::new(),
-            extra: Extra::new(),
-        };
+        let mut blobs = Vec::new();
         for diff_id in layers {
             let missing = || StoreError::NoLayer {
                 diff_id: diff_id.clone(),
             };
             let record = self.layer(diff_id)?.ok_or_else(missing)?;
-            let blob = record.descriptor().ok_or_else(missing)?;
-            manifest.layers.push(blob);
+            blobs.push(record.descriptor().ok_or_else(missing)?);
         }
-        let bytes = document_bytes("manifest", &manifest)?;
-        let image = Image {
-            id,
-            manifest: self.put_blob(&bytes)?,
-            config,
-            layers: layers.to_vec(),
-        };
+        let image = self.put_documents(&bytes, config, None, blobs)?;
         self.adopt(&image, names, None)?;
         Ok(image)
+    }
+
+    /// Keeps a configuration, verbatim, and its manifest, which is made of `layers` where there is none. Neither known nor synced
+    /// before [`Store::adopt`].
+    pub(crate) fn put_documents(
+        &self,
+        config_bytes: &[u8],
+        config: ImageConfig,
+        manifest: Option<&[u8]>,
+        layers: Vec<Descriptor>,
+    ) -> Result<Image, StoreError> {
+        let id = self.put_blob(config_bytes)?;
+        let made;
+        let manifest = if let Some(manifest) = manifest {
+            manifest
+        } else {
+            let length = config_bytes.len() as u64;
+            made = document_bytes(
+                "manifest",
+                &Manifest {
+                    schema_version: 2,
+                    media_type: Some(OCI_MANIFEST.to_owned()),
+                    config: Descriptor::new(OCI_CONFIG, id.clone(), length),
+                    layers,
+                    annotations: std::collections::BTreeMap::new(),
+                    extra: Extra::new(),
+                },
+            )?;
+            &made
+        };
+        Ok(Image {
+            id,
+            manifest: self.put_blob(manifest)?,
+            layers: config.rootfs.diff_ids.clone(),
+            config,
+        })
     }
 
     /// Makes an image whose blobs and layers are all here known, synced and named. `source` is the digest that the

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::spec::canonical::ports;
 use crate::spec::diagnostic::Diagnostic;
-use crate::spec::model::build::{Build, WatchAction, WatchRule};
+use crate::spec::model::build::{Build, BuildMore, BuildSecret, WatchAction, WatchRule};
 use crate::spec::model::network::{Attachment, Port, PortRange, Protocol};
 use crate::spec::model::service::{
     Condition, Dependency, HealthTest, Healthcheck, NetworkMode, PullPolicy, Restart, Service,
@@ -618,6 +618,40 @@ fn build(node: &Node) -> Build {
             })
             .collect(),
         target: text(node, "target"),
+        more: Box::new(build_more(node)),
+    }
+}
+
+/// Decodes what few builds say.
+fn build_more(node: &Node) -> BuildMore {
+    let is_on = |key| boolean(node, key).unwrap_or_default();
+    let hosts = texts(node, "extra_hosts");
+    let hosts = hosts.iter().filter_map(|line| line.split_once('='));
+    let secrets = items(node, "secrets").filter_map(|grant| {
+        let source = text(grant, "source")?;
+        let id = text(grant, "target").unwrap_or_else(|| source.clone());
+        Some(BuildSecret { source, id })
+    });
+    BuildMore {
+        additional_contexts: text_map(node, "additional_contexts"),
+        ssh: texts(node, "ssh"),
+        entitlements: texts(node, "entitlements"),
+        extra_hosts: hosts
+            .map(|(name, address)| (name.to_owned(), address.to_owned()))
+            .collect(),
+        labels: text_map(node, "labels"),
+        network: text(node, "network"),
+        no_cache: is_on("no_cache"),
+        no_cache_filter: texts(node, "no_cache_filter"),
+        platforms: texts(node, "platforms"),
+        privileged: is_on("privileged"),
+        pull: is_on("pull"),
+        secrets: secrets.collect(),
+        shm_bytes: text(node, "shm_size")
+            .and_then(|bytes| bytes.parse().ok())
+            .filter(|bytes| *bytes > 0),
+        tags: texts(node, "tags"),
+        ulimits: ulimits(node),
     }
 }
 

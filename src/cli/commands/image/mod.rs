@@ -1,7 +1,10 @@
-//! `stack image`: here `import`, `ls` and `tag`; `transfer` has `pull` and `push`.
+//! `stack image`: here `import` and `tag`; `transfer` has `pull` and `push`.
 
 mod build;
 pub(super) mod inspect;
+pub(super) mod list;
+pub(super) mod load;
+pub(super) mod prune;
 pub(super) mod remove;
 pub(super) mod save;
 pub(super) mod transfer;
@@ -9,11 +12,9 @@ pub(super) mod transfer;
 use std::io::Read;
 use std::path::Path;
 
-use crate::cli::args::{ImageListArgs, ImportArgs, ListFormat, TagArgs};
-use crate::cli::context::{Context, now};
+use crate::cli::args::{ImportArgs, TagArgs};
+use crate::cli::context::Context;
 use crate::cli::failure::CliError;
-use crate::cli::render::images::{render_json, render_store};
-use crate::cli::render::text::lines;
 
 pub(super) use build::run as build;
 
@@ -34,28 +35,6 @@ pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliErro
     let engine = context.engine()?;
     let id = engine.import_image(reader, args.reference.as_deref(), &args.change)?;
     context.out(format!("{id}\n"))
-}
-
-/// Lists every image of the store.
-pub(super) fn list(context: &Context, args: &ImageListArgs) -> Result<(), CliError> {
-    let mut images = context.engine()?.images()?;
-    if let Some(reference) = &args.reference {
-        // A port's colon is followed by a slash, a tag's is not.
-        let (repository, tag) = match reference.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
-            _ => (reference.as_str(), None),
-        };
-        images.retain(|image| {
-            image.repository == repository && tag.is_none_or(|tag| image.tag == tag)
-        });
-    }
-    if args.quiet {
-        return context.out(lines(images.iter().map(|image| bare_id(&image.id))));
-    }
-    context.out(match args.format {
-        ListFormat::Table => render_store(&images, now().as_second()),
-        ListFormat::Json => render_json(&images),
-    })
 }
 
 /// Gives an image another name.
