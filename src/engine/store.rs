@@ -121,7 +121,9 @@ impl Engine {
         }
         match self.images.collect()? {
             Collected::Busy => pruned.busy = true,
-            Collected::Removed { bytes, .. } => pruned.bytes = bytes,
+            Collected::Removed { bytes, .. } => {
+                pruned.bytes = bytes + self.images.remove_partials()?;
+            }
         }
         Ok(pruned)
     }

@@ -264,6 +264,11 @@ impl Images {
         Ok(self.store.collect(&self.cached()?)?)
     }
 
+    /// Removes downloads that broke off and that nobody goes on with now; returns their bytes.
+    pub fn remove_partials(&self) -> Result<u64, ImageError> {
+        Ok(self.store.remove_partials()?)
+    }
+
     /// Returns the layers that the build cache holds.
     fn cached(&self) -> Result<BTreeSet<Digest>, ImageError> {
         let cache = Cache::below(self.store.root());

@@ -10,8 +10,8 @@ use super::super::reference::Digest;
 use super::error::UnpackError;
 use super::extract::{Limits, Report, unpack};
 
-/// Of uncompressed bytes between the threads.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Of uncompressed bytes between the threads; several layers go through at once, and all of them together stay small.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that wait.
 const QUEUE: usize = 4;
 /// Below this many bytes, any ratio of unpacked to packed ones is fine.
@@ -20,6 +20,8 @@ const BOMB_FLOOR_BYTES: u64 = 4 << 30;
 const BOMB_RATIO: u64 = 500;
 /// Of zstd's window, as a power of two: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// Windows of zstd that are in memory at once; a larger one is alone there.
+const WINDOWS_BYTES: u64 = 16 << 20;
 
 /// Where packed bytes come from, in chunks of the source's choice; `None` at the end.
 pub trait Chunks {
@@ -262,6 +264,7 @@ fn decode<S: Chunks, W: Write>(
     to: &Forward,
 ) -> Result<(), UnpackError> {
     let start = packed.fill_buf().map_err(UnpackError::Read)?;
+    let window_bytes = zstd_window(start);
     match sniff(start)? {
         Compression::Gzip => {
             packed.compression = "+gzip";
@@ -270,6 +273,7 @@ fn decode<S: Chunks, W: Write>(
         }
         Compression::Zstd => {
             packed.compression = "+zstd";
+            let _room = WindowRoom::take(window_bytes);
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(packed).map_err(UnpackError::Read)?;
             decoder
@@ -278,6 +282,74 @@ fn decode<S: Chunks, W: Write>(
             to.all(&mut decoder, |decoder| decoder.get_ref().size_bytes)
         }
         Compression::None => to.all(packed, |packed| packed.size_bytes),
+    }
+}
+
+/// Returns how many bytes the first frame of a zstd stream looks back upon (RFC 8878 3.1.1.1), or what is usual at most.
+fn zstd_window(start: &[u8]) -> u64 {
+    const USUAL: u64 = 8 << 20;
+    let (Some([0x28, 0xb5, 0x2f, 0xfd]), Some(&descriptor)) = (start.get(..4), start.get(4)) else {
+        return USUAL;
+    };
+    let is_single_segment = descriptor & 0x20 != 0;
+    if !is_single_segment {
+        let Some(&window) = start.get(5) else {
+            return USUAL;
+        };
+        let base = 1_u64 << (10 + u32::from(window >> 3));
+        return base + base / 8 * u64::from(window & 7);
+    }
+    // Then the window is the content, whose size follows the dictionary's id.
+    let skipped = [0, 1, 2, 4]
+        .get(usize::from(descriptor & 3))
+        .copied()
+        .unwrap_or(4);
+    let length = [1, 2, 4, 8]
+        .get(usize::from(descriptor >> 6))
+        .copied()
+        .unwrap_or(8);
+    match start.get(5 + skipped..5 + skipped + length) {
+        Some(size) => size
+            .iter()
+            .rev()
+            .fold(0, |sum, &byte| (sum << 8) | u64::from(byte)),
+        None => USUAL,
+    }
+}
+
+/// Part of [`WINDOWS_BYTES`], given back when it is dropped.
+struct WindowRoom(u64);
+
+/// What is taken of them, and who waits for some.
+static WINDOWS: (std::sync::Mutex<u64>, std::sync::Condvar) =
+    (std::sync::Mutex::new(0), std::sync::Condvar::new());
+
+impl WindowRoom {
+    /// Waits until there is room.
+    fn take(bytes: u64) -> Self {
+        let bytes = bytes.min(WINDOWS_BYTES);
+        let (taken, changed) = &WINDOWS;
+        // Nobody panics while it is held.
+        let mut sum = taken
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        while *sum + bytes > WINDOWS_BYTES {
+            sum = changed
+                .wait(sum)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        *sum += bytes;
+        Self(bytes)
+    }
+}
+
+impl Drop for WindowRoom {
+    fn drop(&mut self) {
+        let (taken, changed) = &WINDOWS;
+        *taken
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) -= self.0;
+        changed.notify_all();
     }
 }
 
@@ -417,5 +489,29 @@ impl BufRead for ChunkReader {
 
     fn consume(&mut self, length: usize) {
         self.position += length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_zstd_are_known_from_its_header() {
+        let sized = |level: i32, length: usize| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level).unwrap();
+            encoder.write_all(&vec![1; length]).unwrap();
+            zstd_window(&encoder.finish().unwrap())
+        };
+        // Windows of levels 3 and 19 (zstd's own table).
+        assert_eq!(
+            (sized(3, 10 << 20), sized(19, 10 << 20)),
+            (2 << 20, 8 << 20)
+        );
+        // All at once, it says how much it is.
+        let packed = zstd::bulk::compress(&vec![1; 70_000], 3).unwrap();
+        assert_eq!(zstd_window(&packed), 70_000);
+        assert_eq!(zstd_window(b"\x28\xb5\x2f\xfd"), 8 << 20);
+        assert_eq!(zstd_window(b""), 8 << 20);
     }
 }
