@@ -12,6 +12,7 @@ mod look;
 mod run;
 mod snapshot;
 mod store;
+mod system;
 
 pub(crate) use build::*;
 pub(crate) use config::*;
@@ -21,6 +22,7 @@ pub(crate) use look::*;
 pub(crate) use run::*;
 pub(crate) use snapshot::*;
 pub(crate) use store::*;
+pub(crate) use system::*;
 
 /// Run multi-container applications from Compose files.
 #[derive(Debug, Parser)]
@@ -149,9 +151,14 @@ pub(crate) enum Command {
     Commit(CommitArgs),
     /// Write a container's files as a tar archive
     Export(ExportArgs),
+    /// Show all that is known of containers and images, as JSON
+    Inspect(InspectArgs),
     /// Work with the image store
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Disk usage, clean-up and repair
+    #[command(subcommand)]
+    System(SystemCommand),
     /// Act on changes of source files as `develop.watch` says
     Watch(WatchArgs),
     /// Make what runs equal to a file, a directory or a repository, without questions
