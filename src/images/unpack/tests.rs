@@ -14,7 +14,14 @@ use super::extract::{Limits, Report, unpack};
 pub(super) struct Archive(pub(super) Vec<u8>);
 
 impl Archive {
-    pub(super) fn raw(mut self, kind: EntryType, name: &str, link: &str, mode: u32, content: &[u8]) -> Self {
+    pub(super) fn raw(
+        mut self,
+        kind: EntryType,
+        name: &str,
+        link: &str,
+        mode: u32,
+        content: &[u8],
+    ) -> Self {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
