@@ -20,6 +20,12 @@ fn built() -> Machine {
     machine
 }
 
+/// Returns the hexadecimal digits of an image's ID.
+fn id_of(machine: &Machine, name: &str) -> String {
+    let id = machine.ok(".", &["image", "inspect", "-f", "{{slice .Id 7}}", name]);
+    id.trim().to_owned()
+}
+
 /// Whether a tool is there; says so where it is not.
 fn has(machine: &Machine, tool: &str) -> bool {
     let found = machine.sh(&format!("command -v {tool} || true"));
@@ -43,12 +49,12 @@ fn an_archive_is_both_dockers_and_ocis() {
         &[&["image", "save", "-o", "again.tar"][..], &asked].concat(),
     );
     machine.sh("cmp out.tar again.tar");
-    let id = machine.ok(".", &["image", "ls", "-q", "my/web"]);
+    let id = id_of(&machine, "my/web:1");
     let member = |name: &str| -> Value {
         serde_json::from_str(&machine.sh(&format!("tar xOf out.tar {name}"))).unwrap()
     };
     let list = member("manifest.json");
-    assert_eq!(list[0]["Config"], format!("blobs/sha256/{}", id.trim()));
+    assert_eq!(list[0]["Config"], format!("blobs/sha256/{}", id.as_str()));
     assert_eq!(
         list[0]["RepoTags"],
         serde_json::json!(["my/web:1", "localhost:5000/x:2"])
@@ -92,7 +98,7 @@ fn an_archive_is_both_dockers_and_ocis() {
             let said = machine.sh(&format!("rm -rf d && skopeo copy {source} dir:d 2>&1"));
             assert!(said.contains(copied), "{said}");
             let config = machine.sh("cat d/manifest.json");
-            assert!(config.contains(id.trim()), "{source} {config}");
+            assert!(config.contains(id.as_str()), "{source} {config}");
         }
         let store = machine.root().join("lib/images");
         let seen = machine.sh(&format!(
@@ -136,8 +142,8 @@ fn an_archive_that_cannot_be_written_is_not_begun() {
 #[test]
 fn names_move_and_images_go_with_their_last_one() {
     let machine = built();
-    let id = machine.ok(".", &["image", "ls", "-q", "my/web"]);
-    let id = id.trim();
+    let id = id_of(&machine, "my/web:1");
+    let id = id.as_str();
     machine.ok(".", &["image", "tag", id, "other:3"]);
     let ran = machine.run(".", &["image", "rm", id]);
     let short = &id[..12];
@@ -224,4 +230,235 @@ fn inspect_tells_all_in_dockers_order() {
     );
     let ran = machine.run(".", &["image", "inspect", "nope"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, "[]\n"));
+}
+
+#[test]
+fn what_was_saved_loads_elsewhere_with_its_names() {
+    let machine = built();
+    let id = id_of(&machine, "my/web:1");
+    machine.ok(
+        ".",
+        &["image", "save", "-o", "out.tar", "my/web", "busybox"],
+    );
+    machine.ok("p", &["image", "save", "-o", "id.tar", &id]);
+    machine.sh("gzip -k out.tar && mv stack first");
+    let loaded = "Loaded image: my/web:1\nLoaded image: busybox:latest\n";
+    assert_eq!(
+        machine.ok(".", &["image", "load", "-q", "-i", "out.tar.gz"]),
+        loaded
+    );
+    assert_eq!(id_of(&machine, "my/web:1"), id);
+    // From standard input, and once more: nothing changes.
+    let mut again = machine.stack(".", &["image", "load"]);
+    let file = fs_err::File::open(machine.path().join("out.tar")).unwrap();
+    let output = again.stdin(file.into_file()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), loaded);
+    assert_eq!(machine.ok(".", &["image", "ls", "-q"]).lines().count(), 2);
+    assert_eq!(
+        machine.ok(".", &["image", "load", "-i", "p/id.tar"]),
+        format!("Loaded image ID: sha256:{id}\n")
+    );
+    machine.ok("p", &["up", "-d"]);
+    assert_eq!(machine.ok("p", &["exec", "web", "cat", "/f"]), "hi\n");
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.ok(".", &["image", "tag", "busybox", "my/web:1"]);
+    let said = machine.ok(".", &["image", "load", "-i", "out.tar"]);
+    let moved = format!(
+        "The image my/web:1 already exists, renaming the old one with ID sha256:{} to empty string\n",
+        id_of(&machine, "busybox")
+    );
+    assert_eq!(said, moved + loaded);
+    machine.write("garbage", &"not a tar ".repeat(200));
+    let ran = machine.run(".", &["image", "load", "-i", "garbage"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            1,
+            "error: read the archive: the archive is malformed: a header's field is not a number\n"
+        )
+    );
+}
+
+#[test]
+fn lists_filters_and_histories_are_dockers() {
+    let machine = built();
+    let id = id_of(&machine, "my/web:1");
+    let ls = |args: &[&str]| {
+        machine.ok(
+            ".",
+            &[
+                &["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"][..],
+                args,
+            ]
+            .concat(),
+        )
+    };
+    assert_eq!(ls(&[]), "my/web:1\nbusybox:latest\n");
+    assert_eq!(ls(&["-f", "label=a=b"]), "my/web:1\n");
+    assert_eq!(ls(&["-f", "before=my/web:1"]), "busybox:latest\n");
+    assert_eq!(ls(&["-f", "since=busybox"]), "my/web:1\n");
+    assert_eq!(ls(&["-f", "reference=*/w*"]), "my/web:1\n");
+    assert_eq!(ls(&["-f", "until=1h"]), "");
+    assert_eq!(ls(&["busybox:none"]), "");
+    let table = machine.ok(".", &["image", "ls", "--digests"]);
+    assert!(
+        table.starts_with("REPOSITORY   TAG       DIGEST    IMAGE ID       CREATED "),
+        "{table}"
+    );
+    assert_eq!(
+        machine.ok(".", &["image", "ls", "-q", "--no-trunc", "my/web"]),
+        format!("sha256:{id}\n")
+    );
+    let row = machine.ok(".", &["image", "ls", "--format", "json", "busybox"]);
+    let row: Value = serde_json::from_str(&row).unwrap();
+    assert_eq!(
+        (&row["Tag"], &row["Digest"]),
+        (&Value::from("latest"), &Value::from("<none>"))
+    );
+    let ran = machine.run(".", &["image", "ls", "-f", "x=y"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (1, "error: invalid filter 'x'\n")
+    );
+    let history = machine.ok(
+        ".",
+        &[
+            "image",
+            "history",
+            "--format",
+            "{{.ID}} {{.Size}}|{{.CreatedBy}}",
+            "my/web:1",
+        ],
+    );
+    let lines: Vec<&str> = history.lines().collect();
+    assert_eq!(lines[0], format!("{} 0B|LABEL a=b", &id[..12]));
+    assert!(lines[1].starts_with("<missing> 3B|RUN "), "{history}");
+    // A build that takes the name leaves the old image without one.
+    machine.write("p/Dockerfile", "FROM busybox\nRUN echo other > /f\n");
+    machine.ok("p", &["build"]);
+    assert_eq!(ls(&["-f", "dangling=true"]), "<none>:<none>\n");
+    let mut asked = machine.stack(".", &["image", "prune"]);
+    let output = asked.output().unwrap();
+    let question = "WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] Total reclaimed space: 0B\n";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), question);
+    let pruned = machine.ok(".", &["image", "prune", "-f"]);
+    assert!(
+        pruned.starts_with(&format!("Deleted Images:\ndeleted: sha256:{id}\n")),
+        "{pruned}"
+    );
+    assert!(!pruned.contains("space: 0B"), "{pruned}");
+    machine.ok("p", &["up", "-d"]);
+    // What containers use stays, also the image below it, whose layer they need.
+    machine.ok(".", &["image", "prune", "-af", "--filter", "label!=keep"]);
+    assert_eq!(ls(&[]), "my/web:1\n");
+    assert_eq!(machine.ok("p", &["exec", "web", "cat", "/f"]), "other\n");
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn a_container_becomes_an_image_and_a_tar() {
+    let machine = Machine::project(
+        "services:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n    volumes: ['./d:/d']\n    tmpfs: /mem\n",
+    );
+    machine.write("p/d/secret", "not the image's");
+    machine.ok("p", &["up", "-d"]);
+    let script = "mkdir /new && echo text > /new/f && ln /new/f /new/g && rm /etc/group && rm -r /var && mkdir /var && echo m > /mem/x";
+    machine.ok("p", &["exec", "web", "sh", "-c", script]);
+    let exported = machine.ok("p", &["export", "web", "-o", "web.tar"]);
+    assert_eq!(exported, "");
+    let names = machine.sh("tar tf p/web.tar");
+    let has = |name: &str| names.lines().any(|line| line == name);
+    for (name, there) in [
+        ("new/f", true),
+        ("etc/passwd", true),
+        ("etc/hosts", true),
+        ("dev/", true),
+        ("proc/", true),
+        ("d/", true),
+        ("bin/sh", true),
+        ("etc/group", false),
+        ("d/secret", false),
+        ("mem/x", false),
+        (".wh.var", false),
+        ("var/.wh..wh..opq", false),
+    ] {
+        assert_eq!(has(name), there, "{name} in\n{names}");
+    }
+    let args = [
+        "commit",
+        "-a",
+        "me",
+        "-m",
+        "why",
+        "-c",
+        "ENV A=1",
+        "-c",
+        "EXPOSE 80",
+        "p-web-1",
+        "snap:1",
+    ];
+    let id = machine.ok("p", &args);
+    let inspect = |format: &str| machine.ok(".", &["image", "inspect", "-f", format, "snap:1"]);
+    assert_eq!(inspect("{{.Id}}"), id);
+    assert_eq!(
+        inspect("{{.Author}} {{.Comment}} {{json .Config.Cmd}} {{json .Config.ExposedPorts}}"),
+        "me why [\"sleep\",\"infinity\"] {\"80/tcp\":{}}\n"
+    );
+    assert!(inspect("{{join .Config.Env \"|\"}}").contains("A=1"));
+    // The container goes on.
+    assert_eq!(machine.ok("p", &["exec", "web", "cat", "/new/g"]), "text\n");
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.write(
+        "q/compose.yaml",
+        "services:\n  again:\n    image: snap:1\n    init: true\n",
+    );
+    machine.ok("q", &["up", "-d"]);
+    let seen = machine.ok(
+        "q",
+        &[
+            "exec",
+            "again",
+            "sh",
+            "-c",
+            "cat /new/f; stat -c %h /new/f; ls /etc /var /d; echo $A",
+        ],
+    );
+    assert_eq!(
+        seen,
+        "text\n2\n/d:\n\n/etc:\nhostname\nhosts\npasswd\nresolv.conf\n\n/var:\n1\n"
+    );
+    machine.ok("q", &["down", "-t", "0"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn a_container_without_changes_makes_no_layer() {
+    let machine = Machine::project(
+        "services:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n",
+    );
+    machine.ok("p", &["up", "-d"]);
+    // Nothing changed: no layer, and the history says so.
+    let same = machine.ok("p", &["commit", "web"]);
+    let layers = |image: &str| {
+        machine.ok(
+            ".",
+            &[
+                "image",
+                "inspect",
+                "-f",
+                "{{len .RootFS.Layers}}",
+                image.trim(),
+            ],
+        )
+    };
+    assert_eq!(layers(&same), layers("busybox"));
+    machine.ok(".", &["image", "save", "-o", "same.tar", same.trim()]);
+    let ran = machine.run("p", &["commit", "nobody"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (1, "error: No such container: nobody\n")
+    );
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::render::Printer;
 use super::render::diagnostic::{Drawing, render_all, render_chain, render_hints};
 use super::render::progress::ProgressMode;
+use super::render::template::TemplateError;
 use crate::engine::EngineError;
 use crate::engine::apply::ApplyError;
 use crate::plan::error::PlanError;
@@ -41,6 +42,12 @@ pub(crate) enum CliError {
     /// The work failed, and places of the files are at fault.
     #[error(transparent)]
     Placed(Box<Placed>),
+    /// More than one thing went wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<Self>),
+    /// `--format` does not fit.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// Standard output cannot be written.
     #[error("write to standard output")]
     Output(#[source] io::Error),
@@ -114,12 +121,14 @@ impl CliError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Load(_)
             | Self::Refused(_)
+            | Self::Template(_)
             | Self::Plan(_)
             | Self::Output(_)
             | Self::File { .. }
             | Self::System { .. } => 1,
             Self::Engine(error) => error.exit_code(),
             Self::Placed(placed) => placed.error.exit_code(),
+            Self::Several(errors) => errors.iter().map(Self::exit_code).max().unwrap_or(1),
             Self::Ended(code) => *code,
         }
     }
@@ -147,6 +156,7 @@ impl CliError {
         match self {
             Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), colour),
             Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, drawing),
+            Self::Several(errors) => errors.iter().map(|error| error.text(drawing)).collect(),
             Self::Placed(placed) => render_all(&placed.diagnostics, &placed.sources, drawing),
             error => render_chain(error, &error.hints(), colour),
         }

@@ -31,33 +31,59 @@ pub(crate) fn render_date(seconds: i64) -> String {
     }
 }
 
-/// Renders a number of bytes with three significant digits in powers of 1000: `4.26MB` (docker/go-units `HumanSize`).
+/// Renders a point in time in UTC: `2026-11-21T10:38:00Z`.
+pub(crate) fn render_rfc3339(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => time.to_string(),
+        Err(_) => "N/A".to_owned(),
+    }
+}
+
+/// Renders a number of bytes with three significant digits in powers of 1000: `4.26MB` (docker/go-units
+/// `HumanSizeWithPrecision(…, 3)`).
 pub(crate) fn render_size(bytes: u64) -> String {
+    size(bytes, 100)
+}
+
+/// Renders a number of bytes with four significant digits in powers of 1000: `4.262MB` (docker/go-units `HumanSize`).
+pub(crate) fn render_precise_size(bytes: u64) -> String {
+    size(bytes, 1000)
+}
+
+/// `scale` is 10 to the power of the digits behind the point of a number below 10.
+fn size(bytes: u64, scale: u128) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut unit = 0;
-    let mut divisor = 1_u64;
-    // 999.5 of one unit would round to 1000, which is written as 1 of the next.
-    while unit + 1 < UNITS.len() && u128::from(bytes) * 2 >= u128::from(divisor) * 1999 {
+    let mut divisor = 1_u128;
+    while unit + 1 < UNITS.len() && u128::from(bytes) >= divisor * 1000 {
         unit += 1;
         divisor *= 1000;
     }
-    let name = UNITS[unit];
-    let rounded = |scale: u128| {
-        (u128::from(bytes) * scale * 2 + u128::from(divisor)) / (u128::from(divisor) * 2)
-    };
-    let text = match (rounded(100), rounded(10)) {
-        (hundredths, _) if hundredths < 1000 => {
-            format!("{}.{:02}", hundredths / 100, hundredths % 100)
+    let limit = scale * 10;
+    let mut scale = scale;
+    loop {
+        let number = (u128::from(bytes) * scale * 2 + divisor) / (divisor * 2);
+        // What rounding makes 1000 is 1 of the next unit where there are digits for that.
+        if number >= limit && scale > 1 {
+            scale /= 10;
+            continue;
         }
-        (_, tenths) if tenths < 1000 => format!("{}.{}", tenths / 10, tenths % 10),
-        _ => rounded(1).to_string(),
-    };
-    let text = if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        &text
-    };
-    format!("{text}{name}")
+        let (whole, rest) = (number / scale, number % scale);
+        if whole >= 1000 && limit <= 1000 && unit + 1 < UNITS.len() {
+            return format!("1{}", UNITS.get(unit + 1).unwrap_or(&""));
+        }
+        let digits = usize::try_from(scale.ilog10()).unwrap_or(0);
+        let text = match digits {
+            0 => whole.to_string(),
+            _ => format!("{whole}.{rest:0digits$}"),
+        };
+        let text = if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            &text
+        };
+        return format!("{text}{}", UNITS.get(unit).unwrap_or(&""));
+    }
 }
 
 /// Renders a time that has passed since a task began: `0.4s`, `12.3s`, `2m05s`.

@@ -182,6 +182,12 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+    /// There is none of that name or id.
+    #[error("No such container: {key}")]
+    NoSuchContainer {
+        /// As asked for.
+        key: String,
+    },
     /// No such container to run something in.
     #[error("service `{service}` is not running: no container with number {index}")]
     NotRunning {

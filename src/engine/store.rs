@@ -4,7 +4,11 @@ use std::io::Write;
 
 use crate::engine::Engine;
 use crate::engine::error::EngineError;
-use crate::images::{ImageError, ImageUser, Known, Platform, Reference, remove};
+use crate::engine::view::{HistoryView, StoredImageView};
+pub use crate::images::filter::{Filter, FilterError};
+use crate::images::{
+    Collected, Digest, ImageError, ImageUser, Known, Platform, Reference, Removal, remove,
+};
 use crate::runtime::status::{Container, Status};
 
 /// What removing an image did, in order.
@@ -14,6 +18,28 @@ pub enum Removed {
     Untagged(String),
     /// The image, or a layer that only it had (by chain id): `sha256:…`.
     Deleted(String),
+}
+
+/// An image that was loaded, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedImage {
+    /// `sha256:…`
+    pub id: String,
+    /// Its names, as people write them.
+    pub names: Vec<String>,
+    /// Names that another image had until now, and its id.
+    pub replaced: Vec<(String, String)>,
+}
+
+/// What a removal of everything unused did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// In order.
+    pub removed: Vec<Removed>,
+    /// Bytes that are free now.
+    pub bytes: u64,
+    /// A pull, import or build was running, so that no bytes are: a later command frees them.
+    pub busy: bool,
 }
 
 /// How images are removed.
@@ -43,6 +69,83 @@ impl Engine {
         Ok(self.images.save(asked, platform.as_ref(), sink)?)
     }
 
+    /// Lists the images that fit `filters`, a row a name, newest first.
+    pub fn stored_images(&self, filters: &[Filter]) -> Result<Vec<StoredImageView>, EngineError> {
+        let images = self.images.select(filters)?;
+        Ok(images.iter().flat_map(rows).collect())
+    }
+
+    /// Returns how an image came to be, the last step first.
+    pub fn image_history(&self, asked: &str) -> Result<Vec<HistoryView>, EngineError> {
+        let known = self.images.find_known(asked)?;
+        let steps = self.images.history(&known.image)?;
+        let mut views: Vec<HistoryView> = steps
+            .into_iter()
+            .map(|step| HistoryView {
+                id: "<missing>".to_owned(),
+                created_s: step.created.as_deref().and_then(seconds),
+                created_by: step.created_by,
+                size_bytes: step.size_bytes,
+                comment: step.comment,
+                tags: Vec::new(),
+            })
+            .collect();
+        if let Some(last) = views.first_mut() {
+            last.id = known.image.id.to_string();
+            last.tags = known.names.iter().map(Reference::familiar).collect();
+        }
+        Ok(views)
+    }
+
+    /// Removes images without a name, or with `all` those that no container was made of; of them those that fit `filters`.
+    pub fn prune_images(&self, all: bool, filters: &[Filter]) -> Result<Pruned, EngineError> {
+        let mut filters = filters.to_vec();
+        let chosen = filters
+            .iter()
+            .any(|filter| matches!(filter, Filter::Dangling(_)));
+        if !all && !chosen {
+            filters.push(Filter::Dangling(true));
+        }
+        let mut pruned = Pruned::default();
+        for known in self.images.select(&filters)? {
+            if !self.users_of(&known)?.is_empty() {
+                continue;
+            }
+            let removal = Removal {
+                names: known.names.clone(),
+                digests: known.digests.clone(),
+                forget: true,
+            };
+            let freed = self.images.remove(&known, &removal, false)?;
+            pruned.removed.extend(said(&known, &removal, &freed));
+        }
+        match self.images.collect()? {
+            Collected::Busy => pruned.busy = true,
+            Collected::Removed { bytes, .. } => pruned.bytes = bytes,
+        }
+        Ok(pruned)
+    }
+
+    /// Loads the images of an archive.
+    pub fn load_images(
+        &self,
+        source: impl std::io::Read + Send + 'static,
+        platform: Option<&str>,
+    ) -> Result<Vec<LoadedImage>, EngineError> {
+        let platform = platform.map(platform_option).transpose()?;
+        let loaded = self.images.load(source, platform.as_ref())?;
+        let words = |image: crate::images::Loaded| LoadedImage {
+            id: image.id.to_string(),
+            names: image.names.iter().map(Reference::familiar).collect(),
+            replaced: image
+                .replaced
+                .iter()
+                .map(|(name, id)| (name.familiar(), id.to_string()))
+                .collect(),
+        };
+        Ok(loaded.into_iter().map(words).collect())
+    }
+
     /// Removes the image that `asked` names, or only that name of it. What nothing needs any more is removed with it, unless a pull,
     /// import or build is running: then by a later command.
     pub fn remove_image(
@@ -56,19 +159,7 @@ impl Engine {
             remove::decide(&known, asked, options.force, &users).map_err(ImageError::from)?;
         removal.forget &= !options.no_prune;
         let freed = self.images.remove(&known, &removal, true)?;
-        let gone = removal.names.iter().chain(&removal.digests);
-        let mut removed: Vec<Removed> = gone
-            .map(|name| Removed::Untagged(name.familiar()))
-            .collect();
-        if removal.forget {
-            removed.push(Removed::Deleted(known.image.id.to_string()));
-            removed.extend(
-                freed
-                    .iter()
-                    .map(|chain| Removed::Deleted(chain.to_string())),
-            );
-        }
-        Ok(removed)
+        Ok(said(&known, &removal, &freed))
     }
 
     /// Returns the containers that were made of an image, those that run first.
@@ -83,6 +174,72 @@ impl Engine {
         users.sort_by_key(|user| !user.running);
         Ok(users)
     }
+}
+
+/// Says what removing an image did.
+fn said(known: &Known, removal: &Removal, freed: &[Digest]) -> Vec<Removed> {
+    let gone = removal.names.iter().chain(&removal.digests);
+    let mut removed: Vec<Removed> = gone
+        .map(|name| Removed::Untagged(name.familiar()))
+        .collect();
+    if removal.forget {
+        removed.push(Removed::Deleted(known.image.id.to_string()));
+        removed.extend(
+            freed
+                .iter()
+                .map(|chain| Removed::Deleted(chain.to_string())),
+        );
+    }
+    removed
+}
+
+/// Returns the rows of an image: one a name, one a repository that has only digests, or one without a name.
+fn rows(known: &Known) -> Vec<StoredImageView> {
+    let none = || "<none>".to_owned();
+    let row =
+        |repository: Option<String>, tag: Option<&str>, digest: Option<&Digest>| StoredImageView {
+            repository: repository.unwrap_or_else(none),
+            tag: tag.map_or_else(none, str::to_owned),
+            digest: digest.map_or_else(none, ToString::to_string),
+            platform: known.image.config.platform().to_string(),
+            id: known.image.id.to_string(),
+            size_bytes: known.size_bytes,
+            created_s: known.image.config.created.as_deref().and_then(seconds),
+        };
+    let digest_of = |repository: &str| {
+        let digests = known.digests.iter();
+        let mut digests = digests.filter(|digest| digest.repository() == repository);
+        digests.find_map(Reference::digest)
+    };
+    let named = known.names.iter().map(|name| {
+        row(
+            Some(name.familiar_repository()),
+            name.tag(),
+            digest_of(&name.repository()),
+        )
+    });
+    let mut rows: Vec<StoredImageView> = named.collect();
+    let is_named = |digest: &&Reference| {
+        let repository = digest.repository();
+        known
+            .names
+            .iter()
+            .any(|name| name.repository() == repository)
+    };
+    let nameless = known.digests.iter().filter(|digest| !is_named(digest));
+    rows.extend(
+        nameless.map(|digest| row(Some(digest.familiar_repository()), None, digest.digest())),
+    );
+    if rows.is_empty() {
+        rows.push(row(None, None, None));
+    }
+    rows
+}
+
+/// Returns the seconds since the epoch of an RFC 3339 time; what is not after it was never meant as a time.
+fn seconds(text: &str) -> Option<i64> {
+    let time = text.parse::<jiff::Timestamp>().ok()?;
+    Some(time.as_second()).filter(|seconds| *seconds > 0)
 }
 
 fn user(container: &Container) -> ImageUser {

@@ -104,6 +104,42 @@ pub struct ImageView {
     pub created_s: i64,
 }
 
+/// A row of `image ls`: an image under one of its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredImageView {
+    /// `busybox`; `<none>` where it has no name.
+    pub repository: String,
+    /// `latest`; `<none>` where it has none.
+    pub tag: String,
+    /// `sha256:…` that the repository's name stood for; `<none>` where it came from no registry.
+    pub digest: String,
+    /// `linux/amd64`.
+    pub platform: String,
+    /// `sha256:…` of the configuration.
+    pub id: String,
+    /// Bytes of its unpacked layers.
+    pub size_bytes: u64,
+    /// Seconds since the epoch, where it is known.
+    pub created_s: Option<i64>,
+}
+
+/// A step that made an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryView {
+    /// `sha256:…`; `<missing>` where the step made no image that is here.
+    pub id: String,
+    /// Seconds since the epoch, where it is known.
+    pub created_s: Option<i64>,
+    /// The instruction.
+    pub created_by: String,
+    /// Bytes of its layer.
+    pub size_bytes: u64,
+    /// Free text.
+    pub comment: String,
+    /// Names of the image that it made.
+    pub tags: Vec<String>,
+}
+
 /// One line of a container's log, or its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {

@@ -1,7 +1,9 @@
 //! What can go wrong with images.
 
+use super::archive::load::LoadError;
 use super::archive::save::SaveError;
 use super::registry::RegistryError;
+use super::registry::auth::CredentialsError;
 use super::remove::RemoveConflict;
 use super::store::StoreError;
 use super::unpack::UnpackError;
@@ -30,6 +32,42 @@ pub enum ImageError {
         #[source]
         source: Box<RegistryError>,
     },
+    /// An image that cannot be brought to its registry.
+    #[error("push image `{reference}`")]
+    Push {
+        /// As people write it.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// A name that no image here has.
+    #[error("an image does not exist locally with the tag: {reference}")]
+    NotHere {
+        /// As people write it.
+        reference: String,
+    },
+    /// Only tags are pushed.
+    #[error("cannot push a digest reference: `{reference}`")]
+    PushDigest {
+        /// As people write it.
+        reference: String,
+    },
+    /// A registry that does not let us in.
+    #[error(transparent)]
+    Login(Box<RegistryError>),
+    /// Credentials that cannot be forgotten.
+    #[error(transparent)]
+    Logout(Box<CredentialsError>),
+    /// A repository whose tags cannot be listed.
+    #[error("list the tags of `{repository}`")]
+    Tags {
+        /// As people write it.
+        repository: String,
+        /// Why not.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// There is none of that name.
     #[error("No such image: {text}")]
     NoSuchImage {
@@ -39,6 +77,9 @@ pub enum ImageError {
     /// Images that cannot be written to an archive.
     #[error(transparent)]
     Save(Box<SaveError>),
+    /// An archive that cannot be loaded.
+    #[error(transparent)]
+    Load(Box<LoadError>),
     /// An image that is in use.
     #[error(transparent)]
     InUse(Box<RemoveConflict>),
@@ -59,5 +100,14 @@ impl From<SaveError> for ImageError {
 impl From<RemoveConflict> for ImageError {
     fn from(conflict: RemoveConflict) -> Self {
         Self::InUse(Box::new(conflict))
+    }
+}
+
+impl From<LoadError> for ImageError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => Self::Store(error),
+            error => Self::Load(Box::new(error)),
+        }
     }
 }

@@ -34,6 +34,8 @@ pub enum Change {
     StopSignal(String),
     /// `HEALTHCHECK`.
     Healthcheck(Healthcheck),
+    /// `ONBUILD`.
+    OnBuild(String),
 }
 
 /// A `--change` that cannot be read.
@@ -76,11 +78,12 @@ impl Change {
             "WORKDIR" => Self::Workdir(one(rest)?),
             "STOPSIGNAL" => Self::StopSignal(one(rest)?),
             "HEALTHCHECK" => Self::Healthcheck(healthcheck(rest)?),
+            "ONBUILD" => Self::OnBuild(rest.to_owned()),
             other => return Err(format!("`{other}` is not a valid change command")),
         })
     }
 
-    fn apply(&self, config: &mut RunConfig) {
+    pub(super) fn apply(&self, config: &mut RunConfig) {
         match self {
             Self::Cmd(args) => config.cmd = Some(args.clone()),
             Self::Entrypoint(args) => config.entrypoint = Some(args.clone()),
@@ -113,6 +116,7 @@ impl Change {
             }
             Self::StopSignal(signal) => config.stop_signal.clone_from(signal),
             Self::Healthcheck(check) => config.healthcheck = Some(check.clone()),
+            Self::OnBuild(instruction) => config.on_build.push(instruction.clone()),
         }
     }
 }

@@ -4,37 +4,47 @@
 //! its steps to a [`build::StepRunner`] that the engine implements.
 //!
 //! Reading order: [`mod@reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
-//! [`registry`] (from afar), `pull`, [`import`].
+//! [`registry`] (from afar), `pull`, `push`, [`import`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub mod archive;
 pub mod build;
+pub mod commit;
 pub mod dockerfile;
 pub mod error;
+pub mod filter;
+pub mod flatten;
+pub mod history;
 pub mod import;
 pub mod manifest;
 pub mod progress;
 mod pull;
+mod push;
 pub mod reference;
 pub mod registry;
 pub mod remove;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod unpack;
 
+pub use archive::load::Loaded;
 use build::cache::Cache;
+pub use commit::CommitOptions;
 pub use error::ImageError;
 pub use import::Change;
 pub use manifest::{ImageConfig, Platform};
 pub use progress::{BlobState, Progress, Silent};
-pub use pull::remote_digest;
+pub use pull::{Pulled, remote_digest};
+pub use push::Pushed;
 pub use reference::{Digest, Reference, ReferenceError};
 use registry::Client;
 pub use registry::ClientEnvironment;
 use registry::transport::Http;
 pub use remove::{ImageUser, Removal, RemoveConflict};
-pub use store::{Collected, Image, ImageSummary, Known, Store, StoreError};
+pub use store::{Collected, Image, ImageSummary, Known, Packing, Store, StoreError};
 
 /// The images below one root, and the way to registries.
 #[derive(Debug)]
@@ -81,12 +91,67 @@ impl Images {
         platform: &Platform,
         progress: &dyn Progress,
     ) -> Result<Image, ImageError> {
+        let pulled = self.fetch(reference, platform, progress).await?;
+        Ok(pulled.image)
+    }
+
+    /// The same, and says what came of it.
+    pub async fn fetch(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        progress: &dyn Progress,
+    ) -> Result<Pulled, ImageError> {
         let client = Client::new(&self.http, &self.environment);
         let client = client.map_err(|source| ImageError::Pull {
             reference: reference.familiar(),
             source: Box::new(source),
         })?;
-        pull::pull(&self.store, &client, reference, platform, progress).await
+        Box::pin(pull::pull(
+            &self.store,
+            &client,
+            reference,
+            platform,
+            progress,
+        ))
+        .await
+    }
+
+    /// Lists the tags that a reference's repository has in its registry.
+    pub async fn remote_tags(&self, reference: &Reference) -> Result<Vec<String>, ImageError> {
+        let failed = |source| ImageError::Tags {
+            repository: reference.familiar_repository(),
+            source: Box::new(source),
+        };
+        let client = Client::new(&self.http, &self.environment).map_err(failed)?;
+        pull::tags(&client, reference).await.map_err(failed)
+    }
+
+    /// Brings an image to its registry, under the tag it has here; layers that are compressed for it are so by `packing`.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        packing: Packing,
+        progress: &dyn Progress,
+    ) -> Result<Pushed, ImageError> {
+        let client = Client::new(&self.http, &self.environment);
+        let client = client.map_err(|source| ImageError::Push {
+            reference: reference.familiar(),
+            source: Box::new(source),
+        })?;
+        Box::pin(push::push(
+            &self.store,
+            &client,
+            reference,
+            packing,
+            progress,
+        ))
+        .await
+    }
+
+    /// Lists the tags that a reference's repository has here; fails where there are none.
+    pub fn local_tags(&self, reference: &Reference) -> Result<Vec<String>, ImageError> {
+        push::local_tags(&self.store, reference)
     }
 
     /// Makes an image of a root file system tar (plain, gzip or zstd).
@@ -99,6 +164,16 @@ impl Images {
         import::import(&self.store, reader, reference, changes)
     }
 
+    /// Makes an image of `base` and what the overlay upper directory `upper`, which must hold still, changes of it.
+    pub fn commit(
+        &self,
+        base: &Image,
+        upper: &Path,
+        options: &CommitOptions,
+    ) -> Result<Image, ImageError> {
+        commit::commit(&self.store, base, upper, options)
+    }
+
     /// Lists every name, and every image without one, newest first.
     pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
         Ok(self.store.list()?)
@@ -107,6 +182,22 @@ impl Images {
     /// Returns every image with its names, newest first.
     pub fn known(&self) -> Result<Vec<Known>, ImageError> {
         Ok(self.store.known()?)
+    }
+
+    /// Returns the images that fit every filter, with the names that fit, newest first.
+    pub fn select(&self, filters: &[filter::Filter]) -> Result<Vec<Known>, ImageError> {
+        let created = |asked: &str| Ok(filter::created_of(&self.find_known(asked)?));
+        filter::select(self.known()?, filters, created)
+    }
+
+    /// Returns how an image came to be, the last step first.
+    pub fn history(&self, image: &Image) -> Result<Vec<history::Step>, ImageError> {
+        let mut sizes = Vec::new();
+        for diff_id in &image.layers {
+            let layer = self.store.layer(diff_id)?;
+            sizes.push(layer.map_or(0, |layer| layer.size_bytes));
+        }
+        Ok(history::steps(&image.config, &sizes))
     }
 
     /// Finds the image of a name, a digest or the first digits of an id, with all that is known of it.
@@ -131,6 +222,16 @@ impl Images {
         sink: impl std::io::Write,
     ) -> Result<(), ImageError> {
         Ok(archive::save::save(&self.store, asked, platform, sink)?)
+    }
+
+    /// Loads the images of an archive: docker-archive or OCI layout, plain, gzip or zstd. Of one for several machines, what is for
+    /// `platform`, or for this one.
+    pub fn load(
+        &self,
+        source: impl std::io::Read + Send + 'static,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>, ImageError> {
+        Ok(archive::load::load(&self.store, source, platform)?)
     }
 
     /// Does what [`remove::decide`] decided. Returns the layers that nobody holds any more, by chain id, the top first; with

@@ -7,10 +7,10 @@ use clap::Args;
 /// `stack image build`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageBuildArgs {
-    /// Directory that the Dockerfile's `COPY` and `ADD` take from
+    /// Directory that the Dockerfile's `COPY` and `ADD` take from; `-` is a tar archive or a Dockerfile on standard input
     #[arg(value_name = "PATH")]
     pub(crate) context: String,
-    /// Dockerfile [default: `Dockerfile` in PATH]
+    /// Dockerfile; `-` is standard input [default: `Dockerfile` in PATH]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Name to give the image; may be repeated

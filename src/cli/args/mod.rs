@@ -9,7 +9,9 @@ mod config;
 mod image;
 mod image_build;
 mod look;
+mod registry;
 mod run;
+mod snapshot;
 mod store;
 
 pub(crate) use build::*;
@@ -17,7 +19,9 @@ pub(crate) use config::*;
 pub(crate) use image::*;
 pub(crate) use image_build::*;
 pub(crate) use look::*;
+pub(crate) use registry::*;
 pub(crate) use run::*;
+pub(crate) use snapshot::*;
 pub(crate) use store::*;
 
 /// Run multi-container applications from Compose files.
@@ -141,11 +145,21 @@ pub(crate) enum Command {
     Build(BuildArgs),
     /// Pull images
     Pull(PullArgs),
+    /// Push images
+    Push(PushArgs),
     /// List the images that containers use
     Images(ImagesArgs),
+    /// Make an image of a container's changes
+    Commit(CommitArgs),
+    /// Write a container's files as a tar archive
+    Export(ExportArgs),
     /// Work with the image store
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Keep a name and password for a registry
+    Login(LoginArgs),
+    /// Forget what is kept for a registry
+    Logout(LogoutArgs),
     /// Act on changes of source files as `develop.watch` says
     Watch(WatchArgs),
     /// Make what runs equal to a file, a directory or a repository, without questions

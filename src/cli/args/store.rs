@@ -4,12 +4,90 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+/// `stack image history`.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Name or ID
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// How to write it: `table`, `json`, or a Go template over each step
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Sizes and dates for people; `--human=false` for machines
+    #[arg(short = 'H', long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) human: bool,
+    /// Show whole IDs and instructions
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Show IDs only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
 /// `stack image inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageInspectArgs {
     /// Names or IDs
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
+    /// Go template to write each with instead of JSON, such as `{{.Config.Env}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// `stack image ls`.
+#[derive(Debug, Args)]
+pub(crate) struct ImageListArgs {
+    /// Only images with names like this; `*` stands for any part
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub(crate) reference: Option<String>,
+    /// Accepted for Docker's sake: there are no intermediate images
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Show the digests that names stood for in their registry
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Only what fits, such as `dangling=true`, `label=KEY[=VALUE]`, `before=IMAGE`, `since=IMAGE`, `reference=PATTERN`,
+    /// `until=TIME`; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// How to write it: `table`, `json`, or a Go template over each image
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Show whole IDs
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Show IDs only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `stack image prune`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagePruneArgs {
+    /// All images that no container was made of, not only those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only what fits, such as `until=TIME`, `label=KEY[=VALUE]`, `label!=KEY[=VALUE]`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// `stack image load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Archive to read instead of standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Load only what is for this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `stack image rm`.

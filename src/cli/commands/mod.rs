@@ -5,15 +5,20 @@ mod attached;
 mod boot;
 mod build;
 mod config;
+mod confirm;
 mod down;
 mod exec;
+mod filters;
 mod follow;
 mod image;
 mod images;
+mod login;
 mod logs;
 mod output;
 mod ps;
 mod pull;
+mod push;
+mod snapshot;
 mod up;
 mod version;
 mod watch;
@@ -39,15 +44,24 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Config(args) => config::run(context, &args),
         Command::Build(args) => block_on(build::run(context, args)),
         Command::Pull(args) => block_on(pull::run(context, args)),
+        Command::Commit(args) => snapshot::commit(context, args),
+        Command::Export(args) => snapshot::export(context, &args),
         Command::Images(args) => images::run(context, &args),
         Command::Image(ImageCommand::Build(args)) => block_on(image::build(context, *args)),
         Command::Image(ImageCommand::Import(args)) => image::import(context, &args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect::run(context, &args),
-        Command::Image(ImageCommand::Ls(args)) => image::list(context, &args),
+        Command::Image(ImageCommand::Load(args)) => image::load::run(context, &args),
+        Command::Image(ImageCommand::History(args)) => image::list::history(context, &args),
+        Command::Image(ImageCommand::Ls(args)) => image::list::list(context, &args),
+        Command::Image(ImageCommand::Prune(args)) => image::prune::run(context, &args),
+        Command::Image(ImageCommand::Pull(args)) => block_on(image::transfer::pull(context, args)),
+        Command::Image(ImageCommand::Push(args)) => block_on(image::transfer::push(context, args)),
+        Command::Push(args) => block_on(push::run(context, args)),
+        Command::Login(args) => block_on(login::login(context, args)),
+        Command::Logout(args) => login::logout(context, &args),
         Command::Image(ImageCommand::Rm(args)) => image::remove::run(context, &args),
         Command::Image(ImageCommand::Save(args)) => image::save::run(context, &args),
         Command::Image(ImageCommand::Tag(args)) => image::tag(context, &args),
-        Command::Image(ImageCommand::Pull(args)) => block_on(image::pull(context, args)),
         Command::Watch(args) => block_on(watch::run(context, args)),
         Command::Apply(args) => block_on(apply::run(context, args)),
         Command::Boot => block_on(boot::run(context)),
@@ -71,6 +85,13 @@ fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliE
 fn timeout(seconds: Option<i64>) -> Option<Duration> {
     let seconds = seconds?;
     Some(u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs))
+}
+
+/// Returns the services that `names` mean, patterns of names among them; fails where one means none.
+fn named_services(stack: &Stack, names: &[String]) -> Result<Vec<String>, CliError> {
+    let named = stack.named(names);
+    check_services(stack, &named)?;
+    Ok(named)
 }
 
 /// Fails where `names` has a service that the file does not.

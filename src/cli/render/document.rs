@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::template::{Template, TemplateError};
 use crate::cli::failure::CliError;
 use crate::engine::inspect::LEFT_OUT_WHEN_EMPTY;
 
 /// A value; of an object the members as they came.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
-    /// `null`
-    Null,
+    /// `null`, in place of what is said.
+    Null(Nil),
     /// `true`
     Bool(bool),
     /// A whole number.
@@ -23,9 +24,71 @@ pub(crate) enum Value {
     Text(String),
     /// `[…]`
     List(Vec<Self>),
-    /// `{…}`
+    /// `{…}` with members that are always the same: a Go struct.
+    Struct(Vec<(String, Self)>),
+    /// `{…}` with any members: a Go map.
     Map(Vec<(String, Self)>),
 }
+
+/// What a `null` stands for: it decides how Go prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nil {
+    /// A pointer.
+    Pointer,
+    /// A slice.
+    List,
+    /// A map.
+    Map,
+    /// Nothing at all: a key that a map does not have.
+    Missing,
+}
+
+/// Members that are maps in Docker's types; all other objects are structs.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "Data",
+    "DriverOpts",
+    "ExposedPorts",
+    "Labels",
+    "LogOpts",
+    "Networks",
+    "Options",
+    "Ports",
+    "PortBindings",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+    "annotations",
+];
+
+/// Members that are slices in Docker's types and may be `null`.
+const LISTS: &[&str] = &[
+    "Aliases",
+    "Args",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "MaskedPaths",
+    "Mounts",
+    "OnBuild",
+    "ReadonlyPaths",
+    "SecurityOpt",
+    "Shell",
+    "Test",
+    "Ulimits",
+    "VolumesFrom",
+];
 
 impl Value {
     /// Makes a value of anything that can be written as JSON.
@@ -38,8 +101,26 @@ impl Value {
         })
     }
 
+    /// Returns a member of an object.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        let (Self::Struct(members) | Self::Map(members)) = self else {
+            return None;
+        };
+        let found = members.iter().find(|(name, _)| name == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// Makes of an object or `null` what the member `key` has in Docker's types.
+    fn typed(self, key: &str) -> Self {
+        match self {
+            Self::Struct(members) if MAPS.contains(&key) => Self::Map(members),
+            Self::Null(_) if MAPS.contains(&key) => Self::Null(Nil::Map),
+            Self::Null(_) if LISTS.contains(&key) => Self::Null(Nil::List),
+            other => other,
+        }
+    }
+
     /// Writes it as JSON on one line.
-    #[cfg(test)]
     pub(crate) fn to_json(&self) -> String {
         let mut text = String::new();
         self.write(&mut text, None);
@@ -49,10 +130,10 @@ impl Value {
     /// Whether Docker leaves a member with this value out.
     fn is_left_out(&self, key: &str) -> bool {
         let is_empty = match self {
-            Self::Null | Self::Bool(false) | Self::Int(0) => true,
+            Self::Null(_) | Self::Bool(false) | Self::Int(0) => true,
             Self::Text(text) => text.is_empty(),
             Self::List(list) => list.is_empty(),
-            Self::Map(members) => members.is_empty(),
+            Self::Struct(members) | Self::Map(members) => members.is_empty(),
             Self::Bool(true) | Self::Int(_) | Self::Float(_) => false,
         };
         is_empty && LEFT_OUT_WHEN_EMPTY.contains(&key)
@@ -62,7 +143,7 @@ impl Value {
     fn write(&self, text: &mut String, depth: Option<usize>) {
         let inner = depth.map(|depth| depth + 1);
         match self {
-            Self::Null => text.push_str("null"),
+            Self::Null(_) => text.push_str("null"),
             Self::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
             Self::Int(number) => {
                 // Writing to a String cannot fail.
@@ -81,7 +162,7 @@ impl Value {
                 end(text, list.is_empty(), depth);
                 text.push(']');
             }
-            Self::Map(members) => {
+            Self::Struct(members) | Self::Map(members) => {
                 let shown = members
                     .iter()
                     .filter(|(key, value)| !value.is_left_out(key));
@@ -132,6 +213,25 @@ pub(crate) fn render_list(values: &[Value]) -> String {
     text
 }
 
+/// Renders what `inspect` found: a list, or each by a template in a line of its own.
+pub(crate) fn render_inspected(
+    values: &[Value],
+    format: Option<&str>,
+) -> Result<String, TemplateError> {
+    let format = match format {
+        None | Some("") => return Ok(render_list(values)),
+        Some("json") => "{{json .}}",
+        Some(format) => format,
+    };
+    let template = Template::parse(&format.replace("\\t", "\t").replace("\\n", "\n"))?;
+    let mut text = String::new();
+    for value in values {
+        text.push_str(&template.render(value)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Builder)
@@ -149,7 +249,7 @@ impl<'de> Visitor<'de> for Builder {
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+        Ok(Value::Null(Nil::Pointer))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
@@ -185,10 +285,11 @@ impl<'de> Visitor<'de> for Builder {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = access.next_entry()? {
-            members.push(member);
+        while let Some((key, value)) = access.next_entry::<String, Value>()? {
+            let value = value.typed(&key);
+            members.push((key, value));
         }
-        Ok(Value::Map(members))
+        Ok(Value::Struct(members))
     }
 }
 

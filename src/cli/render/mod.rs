@@ -9,12 +9,14 @@
 //! text.rs        what must not reach a terminal
 //! diagnostic.rs  places in files, error chains, hints
 //! table.rs       aligned columns
-//! document.rs    JSON in its own order
+//! listing.rs     lists by a template of the user's
+//! document.rs    JSON in its own order; template/: Go templates over it
 //! containers.rs  ps          images.rs  images
 //! progress.rs    events -> live region | lines | JSON; board.rs: what the live region shows
 //! changes.rs     one JSON object a change, of `apply`
 //! logs.rs        `web-1  | text`
 //! watch.rs       what a watch did, a line a batch
+//! prompt.rs      questions
 //! terminal.rs    raw mode and the relay of `exec`
 //! ```
 
@@ -24,9 +26,12 @@ pub(crate) mod containers;
 pub(crate) mod diagnostic;
 pub(crate) mod document;
 pub(crate) mod images;
+pub(crate) mod listing;
 pub(crate) mod logs;
 pub(crate) mod progress;
+pub(crate) mod prompt;
 pub(crate) mod table;
+pub(crate) mod template;
 pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod watch;

@@ -2,6 +2,7 @@
 
 mod events;
 pub(crate) mod options;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,10 +23,12 @@ use options::OptionError;
 /// An image to build, as typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageBuild {
-    /// The directory that `COPY` and `ADD` take from, absolute.
-    pub context: PathBuf,
+    /// What `COPY` and `ADD` take from: a directory, or `-` for a stream.
+    pub context: String,
     /// The Dockerfile, absolute; the one of the context where unset.
     pub dockerfile: Option<PathBuf>,
+    /// The text of the Dockerfile, in its place.
+    pub dockerfile_text: Option<String>,
     /// The names that the image gets.
     pub tags: Vec<String>,
     /// Build arguments; one without a value takes it from the environment, or has none.
@@ -67,22 +70,38 @@ pub struct ImageBuild {
 }
 
 impl Engine {
-    /// Builds one image; returns its id.
+    /// Builds one image; returns its id. A context `-` is read from `stream`.
     pub async fn build_image(
         &self,
         build: &ImageBuild,
+        stream: &mut dyn std::io::Read,
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<String, EngineError> {
         let tags = build.tags.iter().map(|tag| tag.parse::<Reference>());
         let tags = tags.collect::<Result<Vec<_>, _>>()?;
         let name = build.tags.first().cloned();
-        let name = name.unwrap_or_else(|| build.context.display().to_string());
-        let dockerfile = build.dockerfile.clone();
-        let dockerfile = dockerfile.unwrap_or_else(|| PathBuf::from("Dockerfile"));
-        let dockerfile = DockerfileSource::Path(dockerfile);
+        let name = name.unwrap_or_else(|| build.context.clone());
+        let spooled = match build.context.as_str() {
+            "-" => Some(self.images.spool_context(stream)?),
+            _ => None,
+        };
+        let context = match &spooled {
+            Some(spooled) => spooled.directory(),
+            None => build.directory.join(&build.context),
+        };
+        let text = spooled
+            .as_ref()
+            .and_then(|spooled| spooled.dockerfile.clone());
+        let dockerfile = if let Some(text) = text.or_else(|| build.dockerfile_text.clone()) {
+            DockerfileSource::Inline(text)
+        } else {
+            let usual = || PathBuf::from("Dockerfile");
+            DockerfileSource::Path(build.dockerfile.clone().unwrap_or_else(usual))
+        };
         let network = options::network(&build.network);
         let request = BuildRequest {
+            is_local: spooled.is_none(),
             args: self.arguments(&build.build_args),
             target: build.target.clone(),
             tags,
@@ -102,7 +121,7 @@ impl Engine {
             allowed: allowed(&build.allow, &network)?,
             pull: build.pull,
             platform: platform(build.platform.as_deref())?,
-            ..BuildRequest::new(build.context.clone(), dockerfile, jiff::Timestamp::now())
+            ..BuildRequest::new(context, dockerfile, jiff::Timestamp::now())
         };
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
@@ -149,10 +168,16 @@ impl Engine {
         typed: &BTreeMap<String, Option<String>>,
     ) -> BTreeMap<String, Option<String>> {
         let of_environment = |name: &String| self.environment.get(name).cloned();
-        typed
+        let mut arguments: BTreeMap<_, _> = typed
             .iter()
             .map(|(name, value)| (name.clone(), value.clone().or_else(|| of_environment(name))))
-            .collect()
+            .collect();
+        // Every tool that knows it passes it on.
+        let epoch = "SOURCE_DATE_EPOCH".to_owned();
+        if let Some(value) = of_environment(&epoch) {
+            arguments.entry(epoch).or_insert(Some(value));
+        }
+        arguments
     }
 }
 

@@ -7,9 +7,11 @@
 //! blobs/sha256/<hex>          manifests, configurations, layers as they are kept
 //! ```
 //!
-//! Reading order: [`save`], [`load`] (and `spool`: what of a stranger's tar is kept, `docker` and `layout`: what it says).
+//! Reading order: [`save`], [`load`], `spool` (what of a stranger's tar is kept meanwhile).
 
+pub mod load;
 pub mod save;
+mod spool;
 
 /// `io.containerd.image.name`: the whole name, as Docker and containerd write and read it.
 const FULL_NAME: &str = "io.containerd.image.name";

@@ -30,6 +30,7 @@ use super::error::{BuildError, Excerpt, StepFailure};
 use super::explain::{self, StepPlace};
 use super::inputs::{canonical_context, dockerfile_error, given, read_dockerfile, read_ignore};
 use super::mounts::copy_into;
+use super::pattern::IgnoreRules;
 use super::plan::{self, Base, Inputs, Plan, PlannedStage};
 use super::session::Session;
 use super::stage::{Given, StageState};
@@ -55,7 +56,11 @@ impl Images {
         let given = given(&file, request)?;
         // Nothing that the cache names may vanish while the build goes on.
         let hold = self.store().hold()?;
-        let ignore = read_ignore(request, &path)?;
+        let ignore = if request.is_local {
+            read_ignore(request, &path)?
+        } else {
+            IgnoreRules::default()
+        };
         let cache = Cache::below(self.store().root());
         let context = canonical_context(request)?;
         let build = Build {
@@ -64,12 +69,18 @@ impl Images {
             session,
             runner,
             progress,
-            context: Local::open(&cache, &context, ignore, "the build context")?,
+            context: Local::open(
+                request.is_local.then_some(&cache),
+                &context,
+                ignore,
+                "the build context",
+            )?,
             locals: RefCell::default(),
             copies: RefCell::default(),
             uses_caches: Cell::new(false),
             context_names: request.contexts.keys().cloned().collect(),
             cache,
+            epoch: epoch_of(&given)?,
             given,
             bases: RefCell::default(),
             started: Instant::now(),
@@ -103,6 +114,8 @@ pub(super) struct Build<'a> {
     pub(super) progress: &'a dyn BuildProgress,
     pub(super) file: &'a Dockerfile,
     pub(super) given: Given,
+    /// Nothing in the image is younger (`SOURCE_DATE_EPOCH`).
+    pub(super) epoch: Option<jiff::Timestamp>,
     pub(super) cache: Cache,
     pub(super) context: Local,
     /// Named contexts that were opened.
@@ -307,12 +320,18 @@ impl Build<'_> {
 
     /// Returns the time that new layers are dated with, RFC 3339.
     pub(super) fn now(&self) -> String {
+        if let Some(epoch) = self.epoch {
+            return epoch.to_string();
+        }
         let now = self.request.started.checked_add(self.started.elapsed());
         now.unwrap_or(self.request.started).to_string()
     }
 
     /// Writes the image, unless its first name has the very same one, and gives it its names.
-    fn put(&self, state: StageState) -> Result<Image, BuildError> {
+    fn put(&self, mut state: StageState) -> Result<Image, BuildError> {
+        if let Some(epoch) = self.epoch {
+            state.created = Some(epoch.to_string());
+        }
         let (mut config, layers) = state.finish(&self.request.labels);
         config.rootfs.diff_ids.clone_from(&layers);
         let (mut image, mut missing) = (None, Vec::new());
@@ -376,6 +395,23 @@ impl Build<'_> {
     pub(super) fn faults(&self, faults: Vec<Fault>) -> BuildError {
         BuildError::Dockerfile(dockerfile_error(self.file, faults))
     }
+}
+
+/// Reads `SOURCE_DATE_EPOCH`, an argument or the default that the Dockerfile gives it (<https://reproducible-builds.org/specs/source-date-epoch/>).
+fn epoch_of(given: &Given) -> Result<Option<jiff::Timestamp>, BuildError> {
+    let name = "SOURCE_DATE_EPOCH";
+    let text = given
+        .arguments
+        .get(name)
+        .or_else(|| given.globals.get(name));
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let seconds = text.parse().ok().filter(|seconds: &i64| *seconds >= 0);
+    let epoch = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    epoch
+        .map(Some)
+        .ok_or_else(|| BuildError::Epoch(text.clone()))
 }
 
 /// Returns the `FROM` of a stage.

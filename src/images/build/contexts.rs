@@ -1,16 +1,20 @@
 //! Where a build takes files from that are no stage: its context, and named ones.
 
 use std::cell::RefCell;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::super::Images;
 use super::super::reference::Reference;
 use super::super::store::Staging;
+use super::archive;
 use super::builder::Build;
 use super::cache::Cache;
 use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
+use super::copy::{Destination, Filling, Owner};
 use super::error::{BuildError, StepFailure};
 use super::mounts::{check_secret, copy_into};
 use super::pattern::IgnoreRules;
@@ -53,15 +57,73 @@ pub(super) struct Local {
     pub(super) name: String,
 }
 
+/// A context that was made for one build; dropped, it is removed.
+#[derive(Debug)]
+pub struct Spooled {
+    staging: Staging,
+    /// The Dockerfile, where there was nothing else.
+    pub dockerfile: Option<String>,
+}
+
+impl Spooled {
+    /// Returns the context's directory.
+    pub fn directory(&self) -> PathBuf {
+        self.staging.diff()
+    }
+}
+
+/// Bytes of the largest Dockerfile that is read from a stream.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+
+impl Images {
+    /// Takes a context from a stream: a tar archive, also compressed, or a Dockerfile alone.
+    pub fn spool_context(&self, reader: &mut dyn Read) -> Result<Spooled, BuildError> {
+        let staging = self.store().staging()?;
+        let path = staging.directory().join("context");
+        let failed = |source| BuildError::Spool { source };
+        let mut file = fs_err::File::create(&path).map_err(failed)?;
+        std::io::copy(reader, &mut file).map_err(failed)?;
+        drop(file);
+        let kind = archive::kind_of(&path).map_err(failed)?;
+        let Some(tar) = archive::open(&path, kind).map_err(failed)? else {
+            let mut text = String::new();
+            let file = fs_err::File::open(&path).map_err(failed)?;
+            let mut file = file.take(MAX_DOCKERFILE);
+            file.read_to_string(&mut text).map_err(failed)?;
+            return Ok(Spooled {
+                staging,
+                dockerfile: Some(text),
+            });
+        };
+        let mut filling = Filling::new(&staging.diff(), &[]);
+        let root = Destination {
+            path: PathBuf::from("/"),
+            is_directory: true,
+        };
+        filling
+            .unpack(tar, &root, Some(Owner::ROOT))
+            .map_err(failed)?;
+        filling.finish().map_err(failed)?;
+        fs_err::remove_file(&path).map_err(failed)?;
+        Ok(Spooled {
+            staging,
+            dockerfile: None,
+        })
+    }
+}
+
 impl Local {
-    /// Opens a directory, which must be without links.
+    /// Opens a directory, which must be without links; with a cache the hashes of its files are kept.
     pub(super) fn open(
-        cache: &Cache,
+        cache: Option<&Cache>,
         path: &Path,
         ignore: IgnoreRules,
         name: &str,
     ) -> Result<Self, BuildError> {
-        let index = FileIndex::open(&cache.files(), path).map_err(BuildError::Cache)?;
+        let index = match cache {
+            Some(cache) => FileIndex::open(&cache.files(), path).map_err(BuildError::Cache)?,
+            None => FileIndex::none(),
+        };
         Ok(Self {
             tree: Tree::directory(path),
             ignore,
@@ -110,7 +172,7 @@ impl Build<'_> {
         let canonical = super::inputs::canonical_directory(path).map_err(wrong)?;
         let ignore = super::inputs::read_ignore_of(&canonical, None).map_err(wrong)?;
         let shown = format!("context `{name}`");
-        let local = Local::open(&self.cache, &canonical, ignore, &shown).map_err(wrong)?;
+        let local = Local::open(Some(&self.cache), &canonical, ignore, &shown).map_err(wrong)?;
         let local = Rc::new(local);
         let mut locals = self.locals.borrow_mut();
         locals.insert(name.to_owned(), Rc::clone(&local));

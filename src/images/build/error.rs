@@ -57,6 +57,16 @@ pub enum BuildError {
         #[source]
         source: Box<StepFailure>,
     },
+    /// A context from a stream.
+    #[error("read the build context")]
+    Spool {
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// `SOURCE_DATE_EPOCH`.
+    #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]
+    Epoch(String),
     /// The store, outside of any step.
     #[error(transparent)]
     Store(#[from] StoreError),

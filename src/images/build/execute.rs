@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::super::dockerfile::instruction::{Command, Run};
 use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
 use super::super::reference::Digest;
-use super::cache::{FinishedKey, Key};
+use super::cache::FinishedKey;
 use super::error::StepFailure;
 use super::mounts::Asked;
 use super::plan::PlannedStep;
@@ -135,7 +135,7 @@ impl StageWork<'_, '_> {
             .map(|limit| format!("{}={}:{}", limit.name, limit.soft, limit.hard))
             .collect();
         let script = ready.script.as_ref();
-        Key::new("run", layers)
+        self.key_above("run", layers)
             .with_all("command", &ready.args)
             .with_all("environment", &ready.env)
             .with("working directory", &ready.cwd)

@@ -41,8 +41,8 @@ fn quote(text: &str, mark: char) -> String {
             '\u{b}' => quoted.push_str("\\v"),
             '\u{c}' => quoted.push_str("\\f"),
             c if c == mark => quoted.extend(['\\', c]),
-            c if c.is_ascii_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c.is_ascii_control() => quoted.extend(format!("\\x{:02x}", u32::from(c)).chars()),
+            c if c.is_control() => quoted.extend(format!("\\u{:04x}", u32::from(c)).chars()),
             c => quoted.push(c),
         }
     }

@@ -48,7 +48,7 @@ use super::progress::BlobState;
 use super::reference::{Digest, Reference};
 use super::store::Image;
 
-pub use contexts::{NamedContext, SecretSource};
+pub use contexts::{NamedContext, SecretSource, Spooled};
 pub use error::{BuildError, Excerpt, StepFailure};
 pub use inputs::ignore_rules;
 pub use session::Session;
@@ -144,6 +144,9 @@ pub enum DockerfileSource {
 pub struct BuildRequest {
     /// The directory that `COPY` and `ADD` take from.
     pub context: PathBuf,
+    /// Whether it is a directory of whoever builds: its ignore rules count, and the hashes of its files are kept. Else it was made for this
+    /// build, of an archive or a repository.
+    pub is_local: bool,
     /// The Dockerfile.
     pub dockerfile: DockerfileSource,
     /// Build arguments; one without a value is as good as not given.
@@ -210,6 +213,7 @@ impl BuildRequest {
     pub fn new(context: PathBuf, dockerfile: DockerfileSource, started: jiff::Timestamp) -> Self {
         Self {
             context,
+            is_local: true,
             dockerfile,
             args: BTreeMap::new(),
             target: None,

@@ -444,7 +444,10 @@ mod tests {
             ("ARG V=1\nFROM x:$V", "stage-0 <- Image(\"x:1\"): "),
             ("ARG G=1\nFROM x:${G}", "stage-0 <- Image(\"x:given\"): "),
             ("FROM x AS x", "x <- Image(\"x\"): "),
-            ("FROM Named", "stage-0 <- Context(\"docker.io/library/named\"): "),
+            (
+                "FROM Named",
+                "stage-0 <- Context(\"docker.io/library/named\"): ",
+            ),
             (
                 "FROM x AS ctx\nFROM y\nCOPY --from=ctx x y",
                 "stage-1 <- Image(\"y\"): COPY --from=ctx x y[Context(\"ctx\")]",

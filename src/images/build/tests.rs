@@ -1,9 +1,9 @@
 //! Builds with the real store, and with steps that really run: overlay and chroot in a mount namespace of their own.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::pin::Pin;
 
 use serde_json::{Value, json};
 

@@ -21,14 +21,6 @@ pub struct Known {
     pub tagged: Option<String>,
 }
 
-impl Known {
-    /// Returns the names and digests of one repository (`docker.io/library/busybox`).
-    pub fn of_repository<'a>(&'a self, repository: &'a str) -> impl Iterator<Item = &'a Reference> {
-        let all = self.names.iter().chain(&self.digests);
-        all.filter(move |reference| reference.repository() == repository)
-    }
-}
-
 impl Store {
     /// Returns every image, newest first.
     pub fn known(&self) -> Result<Vec<Known>, StoreError> {

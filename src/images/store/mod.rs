@@ -11,6 +11,7 @@
 //!        │                  stack.source.digest                what the registry's name pointed to: the index, or the manifest
 //!        │                  stack.source.repository            the repository of that name
 //!        │                  stack.tagged                       when it got the name here, RFC 3339; not where it was pulled
+//!        ├─ partial/<hex>   the first bytes of a blob whose download broke off; flocked by who goes on with it
 //!        └─ blobs/sha256/<hex>   manifests, indexes, configurations, layers as they came (verbatim, never changed), tars that were asked for
 //! <root>/layers/<diffID hex>/
 //!        ├─ diff/           unpacked, an overlay lower directory: whiteouts are char 0:0, opaque is trusted.overlay.opaque=y
@@ -35,7 +36,8 @@
 //!
 //! Everything is written below `tmp/` and renamed, so a killed command leaves nothing but an unlocked directory there.
 //!
-//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `leases`.
+//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `leases`, `partial` (downloads that
+//! go on), `packed` (layers as they are pushed).
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -55,12 +57,16 @@ mod index;
 mod known;
 pub mod layers;
 mod leases;
+pub(crate) mod packed;
+pub(crate) mod partial;
 pub mod staging;
 
 pub use error::StoreError;
 pub use known::Known;
 pub use layers::LayerRecord;
 pub use leases::{Collected, Hold};
+pub use packed::{Packed, Packing};
+pub(crate) use partial::Partial;
 pub(crate) use staging::LayerLock;
 pub use staging::Staging;
 
@@ -256,32 +262,53 @@ impl Store {
         config.rootfs.diff_ids = layers.to_vec();
         "layers".clone_into(&mut config.rootfs.kind);
         let bytes = document_bytes("image configuration", &config)?;
-        let id = self.put_blob(&bytes)?;
-        let mut manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(OCI_MANIFEST.to_owned()),
-            config: Descriptor::new(OCI_CONFIG, id.clone(), bytes.len() as u64),
-            layers: Vec::new(),
-            annotations: std::collections::BTreeMap::new(),
-            extra: Extra::new(),
-        };
+        let mut blobs = Vec::new();
         for diff_id in layers {
             let missing = || StoreError::NoLayer {
                 diff_id: diff_id.clone(),
             };
             let record = self.layer(diff_id)?.ok_or_else(missing)?;
-            let blob = record.descriptor().ok_or_else(missing)?;
-            manifest.layers.push(blob);
+            blobs.push(record.descriptor().ok_or_else(missing)?);
         }
-        let bytes = document_bytes("manifest", &manifest)?;
-        let image = Image {
-            id,
-            manifest: self.put_blob(&bytes)?,
-            config,
-            layers: layers.to_vec(),
-        };
+        let image = self.put_documents(&bytes, config, None, blobs)?;
         self.adopt(&image, names, None)?;
         Ok(image)
+    }
+
+    /// Keeps a configuration, verbatim, and its manifest, which is made of `layers` where there is none. Neither known nor synced
+    /// before [`Store::adopt`].
+    pub(crate) fn put_documents(
+        &self,
+        config_bytes: &[u8],
+        config: ImageConfig,
+        manifest: Option<&[u8]>,
+        layers: Vec<Descriptor>,
+    ) -> Result<Image, StoreError> {
+        let id = self.put_blob(config_bytes)?;
+        let made;
+        let manifest = if let Some(manifest) = manifest {
+            manifest
+        } else {
+            let length = config_bytes.len() as u64;
+            made = document_bytes(
+                "manifest",
+                &Manifest {
+                    schema_version: 2,
+                    media_type: Some(OCI_MANIFEST.to_owned()),
+                    config: Descriptor::new(OCI_CONFIG, id.clone(), length),
+                    layers,
+                    annotations: std::collections::BTreeMap::new(),
+                    extra: Extra::new(),
+                },
+            )?;
+            &made
+        };
+        Ok(Image {
+            id,
+            manifest: self.put_blob(manifest)?,
+            layers: config.rootfs.diff_ids.clone(),
+            config,
+        })
     }
 
     /// Makes an image whose blobs and layers are all here known, synced and named. `source` is the digest that the

@@ -12,7 +12,7 @@
 //! bytes. ustar headers; PAX records only where those cannot say it (long names, great numbers, extended attributes).
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -29,15 +29,53 @@ const MAX_USTAR_ID: u64 = 0o7_777_777;
 /// The same of twelve bytes.
 const MAX_USTAR_SIZE: u64 = 0o77_777_777_777;
 
+/// What is written: a directory, or several that show as one.
+pub(crate) trait Tree {
+    /// Returns what a directory of it has, in order.
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>>;
+
+    /// Returns where something of it lies.
+    fn find(&self, path: &Path) -> PathBuf;
+
+    /// Whether markers for the layers below are written.
+    fn is_layer(&self) -> bool;
+}
+
+/// An overlay upper directory.
+struct Upper<'a>(&'a Path);
+
+impl Tree for Upper<'_> {
+    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let entries = fs_err::read_dir(self.0.join(directory))?;
+        let names: io::Result<Vec<_>> = entries.map(|e| e.map(|e| e.file_name())).collect();
+        let mut names = names?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn find(&self, path: &Path) -> PathBuf {
+        self.0.join(path)
+    }
+
+    fn is_layer(&self) -> bool {
+        true
+    }
+}
+
 /// Writes everything below `root` to `sink`, and returns the bytes of its regular files. An entry for `root` itself is not written.
 pub fn write_layer(root: &Path, sink: &mut impl Write) -> Result<u64, UnpackError> {
+    write_tree(&Upper(root), sink)
+}
+
+/// As [`write_layer`], for any tree.
+pub(crate) fn write_tree(tree: &impl Tree, sink: &mut impl Write) -> Result<u64, UnpackError> {
     let mut writer = Writer {
         sink,
         links: BTreeMap::new(),
         buffer: vec![0; 256 << 10],
         size_bytes: 0,
     };
-    writer.directory(root, Path::new(""))?;
+    writer.directory(tree, Path::new(""))?;
     // The end: two zero blocks.
     writer.write(Path::new("/"), &[0; 1024])?;
     Ok(writer.size_bytes)
@@ -52,23 +90,20 @@ struct Writer<'a, W> {
 }
 
 impl<W: Write> Writer<'_, W> {
-    fn directory(&mut self, root: &Path, path: &Path) -> Result<(), UnpackError> {
-        let entries = fs_err::read_dir(root.join(path)).map_err(UnpackError::io("list", path))?;
-        let names: io::Result<Vec<_>> = entries.map(|e| e.map(|e| e.file_name())).collect();
-        let mut names = names.map_err(UnpackError::io("list", path))?;
-        names.sort();
+    fn directory(&mut self, tree: &impl Tree, path: &Path) -> Result<(), UnpackError> {
+        let names = tree.names(path).map_err(UnpackError::io("list", path))?;
         for name in names {
-            self.entry(root, &path.join(name))?;
+            self.entry(tree, &path.join(name))?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, root: &Path, path: &Path) -> Result<(), UnpackError> {
-        let full = root.join(path);
+    fn entry(&mut self, tree: &impl Tree, path: &Path) -> Result<(), UnpackError> {
+        let full = tree.find(path);
         let stat = fs_err::symlink_metadata(&full).map_err(UnpackError::io("look at", path))?;
         let kind = stat.file_type();
         if kind.is_dir() {
-            return self.directory_entry(root, path, &stat);
+            return self.directory_entry(tree, &full, path, &stat);
         }
         if kind.is_socket() {
             return Ok(());
@@ -123,12 +158,13 @@ impl<W: Write> Writer<'_, W> {
 
     fn directory_entry(
         &mut self,
-        root: &Path,
+        tree: &impl Tree,
+        full: &Path,
         path: &Path,
         stat: &std::fs::Metadata,
     ) -> Result<(), UnpackError> {
-        let (xattrs, opaque) = read_xattrs(&root.join(path))
-            .map_err(UnpackError::io("read the attributes of", path))?;
+        let (xattrs, opaque) =
+            read_xattrs(full).map_err(UnpackError::io("read the attributes of", path))?;
         let mut name = path.as_os_str().to_owned();
         name.push("/");
         self.header(
@@ -137,10 +173,10 @@ impl<W: Write> Writer<'_, W> {
             None,
             &xattrs,
         )?;
-        if opaque {
+        if opaque && tree.is_layer() {
             self.marker(path, b".wh..wh..opq")?;
         }
-        self.directory(root, path)
+        self.directory(tree, path)
     }
 
     /// An empty file that says something about the layers below.

@@ -87,8 +87,16 @@ fn fill_cpuset(directory: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// Waits for `populated 0` in `cgroup.events`, whose changes are `POLLPRI`.
+/// How often a freezer is read before it is given up: seconds.
+const FREEZER_READINGS: u32 = 1_000_000;
+
+/// Waits for `populated 0` in `cgroup.events`.
 pub(super) fn wait_until_unpopulated(directory: &Path) -> Result<(), CgroupError> {
+    wait_until(directory, "populated 0")
+}
+
+/// Waits for a line in `cgroup.events`, whose changes are `POLLPRI`.
+pub(super) fn wait_until(directory: &Path, wanted: &str) -> Result<(), CgroupError> {
     let path = directory.join("cgroup.events");
     let mut file = match fs_err::File::open(&path) {
         Ok(file) => file,
@@ -99,7 +107,7 @@ pub(super) fn wait_until_unpopulated(directory: &Path) -> Result<(), CgroupError
         let mut text = String::new();
         let read = io::Seek::rewind(&mut file).and_then(|()| file.read_to_string(&mut text));
         match read {
-            Ok(_) if text.lines().any(|line| line == "populated 0") => return Ok(()),
+            Ok(_) if text.lines().any(|line| line == wanted) => return Ok(()),
             Ok(_) => {}
             // Somebody else has removed it.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
@@ -107,6 +115,20 @@ pub(super) fn wait_until_unpopulated(directory: &Path) -> Result<(), CgroupError
         }
         wait_for(file.file().as_fd(), PollFlags::PRI, directory)?;
     }
+}
+
+/// Waits for `FROZEN` in a `freezer.state`, which has no event to wait for; the kernel itself goes on with each reading.
+pub(super) fn wait_until_frozen(path: &Path) -> Result<(), CgroupError> {
+    for _ in 0..FREEZER_READINGS {
+        match read(path) {
+            Ok(state) if state.trim() == "FREEZING" => std::thread::yield_now(),
+            Ok(_) => return Ok(()),
+            Err(error) => return absent_is_fine(Err(error)),
+        }
+    }
+    Err(CgroupError::Busy {
+        path: path.to_owned(),
+    })
 }
 
 /// Waits for an event, not for ever.

@@ -26,8 +26,8 @@ use rustix::fs::OFlags;
 
 use crate::runtime::cgroup::devices::DEVICES;
 use crate::runtime::cgroup::files::{
-    absent_is_fine, failed, list_tree, make_directory, read, remove_tree, wait_for,
-    wait_until_unpopulated, write,
+    absent_is_fine, failed, list_tree, make_directory, read, remove_tree, wait_for, wait_until,
+    wait_until_frozen, wait_until_unpopulated, write,
 };
 use crate::runtime::cgroup::hierarchy::{parse_hierarchies, place_in};
 use crate::runtime::cgroup::settings::settings;
@@ -235,6 +235,22 @@ impl Placed {
     }
 }
 
+/// A group whose processes stand still. Dropped, they go on.
+#[derive(Debug)]
+pub struct Frozen {
+    path: PathBuf,
+    thawed: &'static str,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        match write(&self.path, self.thawed) {
+            // A group that is gone has nothing to thaw.
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
 impl Cgroup {
     /// Moves the process into the group's v2 hierarchy, if it was not cloned into that.
     pub(crate) fn enter_unified(&self, pid: i32) -> Result<(), CgroupError> {
@@ -271,6 +287,25 @@ impl Cgroup {
     /// Returns the hierarchies it is in.
     pub(crate) fn hierarchies(&self) -> impl Iterator<Item = &Hierarchy> {
         self.placed.iter().map(|placed| &placed.hierarchy)
+    }
+
+    /// Holds every process in it still, until [`Frozen`] is dropped; one that is not there is fine.
+    pub fn freeze(&self) -> Result<Frozen, CgroupError> {
+        let (path, frozen, thawed) = if let Some(placed) = self.unified() {
+            (placed.directory.join("cgroup.freeze"), "1", "0")
+        } else if let Some(placed) = self.of("freezer") {
+            (placed.directory.join("freezer.state"), "FROZEN", "THAWED")
+        } else {
+            return Err(CgroupError::NotMounted);
+        };
+        // Thawed again whatever comes of it.
+        let state = Frozen { path, thawed };
+        absent_is_fine(write(&state.path, frozen))?;
+        match self.unified() {
+            Some(placed) => wait_until(&placed.directory, "frozen 1")?,
+            None => wait_until_frozen(&state.path)?,
+        }
+        Ok(state)
     }
 
     /// Sends SIGKILL to every process in it; one that is not there is fine.

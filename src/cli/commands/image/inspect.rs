@@ -3,7 +3,7 @@
 use crate::cli::args::ImageInspectArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
-use crate::cli::render::document::{Value, render_list};
+use crate::cli::render::document::{Value, render_inspected};
 
 /// Shows the images that there are; of the others it says that there are none, and fails.
 pub(in crate::cli) fn run(context: &Context, args: &ImageInspectArgs) -> Result<(), CliError> {
@@ -17,7 +17,7 @@ pub(in crate::cli) fn run(context: &Context, args: &ImageInspectArgs) -> Result<
             Err(error) => return Err(error.into()),
         }
     }
-    context.out(render_list(&found))?;
+    context.out(render_inspected(&found, args.format.as_deref())?)?;
     for message in &missing {
         context.printer.err(format!("Error: {message}\n"));
     }

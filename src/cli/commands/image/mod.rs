@@ -1,20 +1,20 @@
-//! `stack image`: here `import`, `ls`, `pull` and `tag`.
+//! `stack image`: here `import` and `tag`; `transfer` has `pull` and `push`.
 
 mod build;
 pub(super) mod inspect;
+pub(super) mod list;
+pub(super) mod load;
+pub(super) mod prune;
 pub(super) mod remove;
 pub(super) mod save;
+pub(super) mod transfer;
 
 use std::io::Read;
 use std::path::Path;
 
-use crate::cli::args::{ImageListArgs, ImagePullArgs, ImportArgs, ListFormat, TagArgs};
-use crate::cli::context::{Context, now};
+use crate::cli::args::{ImportArgs, TagArgs};
+use crate::cli::context::Context;
 use crate::cli::failure::CliError;
-use crate::cli::render::images::{render_json, render_store};
-use crate::cli::render::text::lines;
-use crate::cli::signals::{Interrupts, drive};
-use crate::engine::cancel::Cancel;
 
 pub(super) use build::run as build;
 
@@ -37,45 +37,10 @@ pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliErro
     context.out(format!("{id}\n"))
 }
 
-/// Lists every image of the store.
-pub(super) fn list(context: &Context, args: &ImageListArgs) -> Result<(), CliError> {
-    let mut images = context.engine()?.images()?;
-    if let Some(reference) = &args.reference {
-        // A port's colon is followed by a slash, a tag's is not.
-        let (repository, tag) = match reference.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
-            _ => (reference.as_str(), None),
-        };
-        images.retain(|image| {
-            image.repository == repository && tag.is_none_or(|tag| image.tag == tag)
-        });
-    }
-    if args.quiet {
-        return context.out(lines(images.iter().map(|image| bare_id(&image.id))));
-    }
-    context.out(match args.format {
-        ListFormat::Table => render_store(&images, now().as_second()),
-        ListFormat::Json => render_json(&images),
-    })
-}
-
 /// Gives an image another name.
 pub(super) fn tag(context: &Context, args: &TagArgs) -> Result<(), CliError> {
     context.refuse_dry_run("image tag")?;
     Ok(context.engine()?.tag_image(&args.source, &args.target)?)
-}
-
-/// Fetches one image and prints its ID.
-pub(super) async fn pull(context: &Context, args: ImagePullArgs) -> Result<(), CliError> {
-    context.refuse_dry_run("image pull")?;
-    let engine = context.engine()?;
-    let mut interrupts = Interrupts::listen()?;
-    let cancel = Cancel::default();
-    let progress = context.show_pull(args.quiet);
-    let platform = args.platform.as_deref();
-    let work = engine.pull_image(&args.reference, platform, &progress, &cancel);
-    let id = drive(work, &progress, &mut interrupts, &cancel).await?;
-    context.out(format!("{id}\n"))
 }
 
 /// Returns the hexadecimal digits of a digest, as `-q` lists them.

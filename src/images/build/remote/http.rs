@@ -1,12 +1,15 @@
 //! Files by URL.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::super::super::registry::transport::{Request, Response, Transport};
+use super::super::super::registry::transport::{
+    Method, Request, RequestBody, Response, Tls, Transport,
+};
 use super::RemoteError;
 use super::parse::shown;
 use crate::images::build::context::hex;
@@ -120,19 +123,20 @@ async fn send(
     for _ in 0..=MAX_REDIRECTS {
         let mut headers = Vec::new();
         if let Some(known) = known {
-            headers.push(("if-none-match", known.etag.clone()));
+            headers.push((Cow::Borrowed("if-none-match"), known.etag.clone()));
         }
         if let Some(password) = url.password() {
             use base64::Engine as _;
             let pair = format!("{}:{password}", url.username());
             let code = base64::engine::general_purpose::STANDARD.encode(pair);
-            headers.push(("authorization", format!("Basic {code}")));
+            headers.push((Cow::Borrowed("authorization"), format!("Basic {code}")));
         }
         let request = Request {
+            method: Method::Get,
             url: url.clone(),
             headers,
-            form: None,
-            any_certificate: false,
+            body: RequestBody::Empty,
+            tls: Tls::default(),
         };
         let here = shown(url.as_str());
         let sent = transport.send(request).await;

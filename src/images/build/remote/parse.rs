@@ -48,7 +48,7 @@ impl Remote {
         let (address, query) = split(address, '?');
         let has_git_scheme = ["ssh://", "git://"].iter().any(|s| source.starts_with(s));
         let is_git = has_git_scheme
-            || (is_http && address.ends_with(".git"))
+            || (is_http && address.strip_suffix(".git").is_some())
             || (!source.contains("://") && is_scp(address));
         if is_git {
             return GitSource::parse(address, query, fragment).map(|git| Some(Self::Git(git)));

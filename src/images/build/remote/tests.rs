@@ -35,90 +35,92 @@ fn shown(source: &str) -> String {
     }
 }
 
+/// Rows of the test below.
+const SOURCES: &[(&str, &str)] = &[
+    ("https://example.com/", "url"),
+    ("https://example.com/foo", "url"),
+    ("https://example.com/foo.git", "https://example.com/foo.git"),
+    (
+        "https://example.com/foo.git#dead",
+        "https://example.com/foo.git ref=dead",
+    ),
+    (
+        "https://example.com/foo.git#release/1.2",
+        "https://example.com/foo.git ref=release/1.2",
+    ),
+    ("https://example.com/foo.git/", "url"),
+    ("https://example.com/foo.git.bar", "url"),
+    ("http://h/x.git:#branch", "url"),
+    ("git://example.com/foo", "git://example.com/foo"),
+    (
+        "ssh://git@h:22/foo#v1:sub/dir",
+        "ssh://git@h:22/foo ref=v1 dir=sub/dir",
+    ),
+    ("github.com/moby/buildkit", "local"),
+    ("custom.xyz/moby/buildkit.git", "local"),
+    (
+        "git@github.com:moby/buildkit",
+        "git@github.com:moby/buildkit",
+    ),
+    ("git@h:a/b.git#r:d", "git@h:a/b.git ref=r dir=d"),
+    ("git@h:a/b.git?subdir=/d#r", "git@h:a/b.git ref=r dir=/d"),
+    ("me@h", "local"),
+    ("a@b/c:d", "local"),
+    ("./.git", "local"),
+    (".git", "local"),
+    ("ftp://h/x", "local"),
+    ("https://h/d.git#:sub", "https://h/d.git dir=sub"),
+    (
+        "https://h/d.git?ref=v1&subdir=/s",
+        "https://h/d.git ref=v1 dir=/s",
+    ),
+    ("https://h/d.git?tag=v1", "https://h/d.git ref=refs/tags/v1"),
+    (
+        "https://h/d.git?branch=v1",
+        "https://h/d.git ref=refs/heads/v1",
+    ),
+    ("https://h/d.git?ref=a%2Fb", "https://h/d.git ref=a/b"),
+    (
+        "https://h/d.git?commit=abc&keep-git-dir",
+        "https://h/d.git checksum=abc keep=true",
+    ),
+    (
+        "https://h/d.git?checksum=abc&keep-git-dir=0",
+        "https://h/d.git checksum=abc keep=false",
+    ),
+    ("https://h/d.git?ref=a#a", "https://h/d.git ref=a"),
+    ("https://h/d.git?ref=a#b", "ref conflicts: \"a\" vs \"b\""),
+    (
+        "https://h/d.git?ref=a&tag=b",
+        "ref conflicts: \"a\" vs \"refs/tags/b\"",
+    ),
+    (
+        "https://h/d.git?tag=a&branch=b",
+        "branch conflicts with tag",
+    ),
+    ("https://h/d.git?invalid=1", "unexpected query \"invalid\""),
+    (
+        "https://h/d.git?submodules=maybe",
+        "invalid submodules value \"maybe\"",
+    ),
+    (
+        "https://h/d.git?mtime=never",
+        "invalid mtime value \"never\"",
+    ),
+    (
+        "https://h/d.git#--upload-pack=x",
+        "invalid ref \"--upload-pack=x\"",
+    ),
+    (
+        "https://h/d.git?subdir=a#r:b",
+        "subdir conflicts: \"a\" vs \"b\"",
+    ),
+];
+
 #[test]
 fn sources_are_told_apart() {
-    let table = [
-        ("https://example.com/", "url"),
-        ("https://example.com/foo", "url"),
-        ("https://example.com/foo.git", "https://example.com/foo.git"),
-        (
-            "https://example.com/foo.git#dead",
-            "https://example.com/foo.git ref=dead",
-        ),
-        (
-            "https://example.com/foo.git#release/1.2",
-            "https://example.com/foo.git ref=release/1.2",
-        ),
-        ("https://example.com/foo.git/", "url"),
-        ("https://example.com/foo.git.bar", "url"),
-        ("http://h/x.git:#branch", "url"),
-        ("git://example.com/foo", "git://example.com/foo"),
-        (
-            "ssh://git@h:22/foo#v1:sub/dir",
-            "ssh://git@h:22/foo ref=v1 dir=sub/dir",
-        ),
-        ("github.com/moby/buildkit", "local"),
-        ("custom.xyz/moby/buildkit.git", "local"),
-        (
-            "git@github.com:moby/buildkit",
-            "git@github.com:moby/buildkit",
-        ),
-        ("git@h:a/b.git#r:d", "git@h:a/b.git ref=r dir=d"),
-        ("git@h:a/b.git?subdir=/d#r", "git@h:a/b.git ref=r dir=/d"),
-        ("me@h", "local"),
-        ("a@b/c:d", "local"),
-        ("./.git", "local"),
-        (".git", "local"),
-        ("ftp://h/x", "local"),
-        ("https://h/d.git#:sub", "https://h/d.git dir=sub"),
-        (
-            "https://h/d.git?ref=v1&subdir=/s",
-            "https://h/d.git ref=v1 dir=/s",
-        ),
-        ("https://h/d.git?tag=v1", "https://h/d.git ref=refs/tags/v1"),
-        (
-            "https://h/d.git?branch=v1",
-            "https://h/d.git ref=refs/heads/v1",
-        ),
-        ("https://h/d.git?ref=a%2Fb", "https://h/d.git ref=a/b"),
-        (
-            "https://h/d.git?commit=abc&keep-git-dir",
-            "https://h/d.git checksum=abc keep=true",
-        ),
-        (
-            "https://h/d.git?checksum=abc&keep-git-dir=0",
-            "https://h/d.git checksum=abc keep=false",
-        ),
-        ("https://h/d.git?ref=a#a", "https://h/d.git ref=a"),
-        ("https://h/d.git?ref=a#b", "ref conflicts: \"a\" vs \"b\""),
-        (
-            "https://h/d.git?ref=a&tag=b",
-            "ref conflicts: \"a\" vs \"refs/tags/b\"",
-        ),
-        (
-            "https://h/d.git?tag=a&branch=b",
-            "branch conflicts with tag",
-        ),
-        ("https://h/d.git?invalid=1", "unexpected query \"invalid\""),
-        (
-            "https://h/d.git?submodules=maybe",
-            "invalid submodules value \"maybe\"",
-        ),
-        (
-            "https://h/d.git?mtime=never",
-            "invalid mtime value \"never\"",
-        ),
-        (
-            "https://h/d.git#--upload-pack=x",
-            "invalid ref \"--upload-pack=x\"",
-        ),
-        (
-            "https://h/d.git?subdir=a#r:b",
-            "subdir conflicts: \"a\" vs \"b\"",
-        ),
-    ];
-    for (source, expected) in table {
-        assert_eq!(shown(source), expected, "{source}");
+    for (source, expected) in SOURCES {
+        assert_eq!(shown(source), *expected, "{source}");
     }
     let secret = GitSource {
         remote: "https://me:pass@h/x.git".to_owned(),
@@ -186,7 +188,9 @@ fn serve(root: &Path, mut stream: TcpStream, bodies: &AtomicUsize) -> std::io::R
     let first = lines.first().cloned().unwrap_or_default();
     let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let path = target.split('?').next().unwrap_or_default();
-    let known = lines.iter().any(|line| line.eq_ignore_ascii_case("if-none-match: \"v1\""));
+    let known = lines
+        .iter()
+        .any(|line| line.eq_ignore_ascii_case("if-none-match: \"v1\""));
     let answer = |head: &str, body: &[u8]| {
         let head = format!(
             "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

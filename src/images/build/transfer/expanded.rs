@@ -68,7 +68,13 @@ impl Expanded {
         let chmod = transfer.chmod.as_ref().map(expand).transpose()?;
         let checksum = transfer.checksum.as_ref().map(expand).transpose()?;
         let documents = documents(transfer, &variables)?;
-        let by = created_by(transfer, keyword, &words, &chown, &chmod, &destination);
+        let by = created_by(
+            transfer,
+            keyword,
+            &words,
+            [chown.as_deref(), chmod.as_deref()],
+            &destination,
+        );
         let chosen = match chown.as_deref().filter(|text| !text.is_empty()) {
             None => None,
             Some(text) => Some(owner::find(text, &tree())?),
@@ -108,8 +114,8 @@ impl Expanded {
         })
     }
 
-    /// Starts the key with all but what the sources hold.
-    pub(super) fn key(&self, kind: &'static str, state: &StageState, transfer: &Transfer) -> Key {
+    /// Adds to the key of a step all but what the sources hold.
+    pub(super) fn add_to(&self, key: Key, transfer: &Transfer) -> Key {
         let Style { owner, mode } = &self.style;
         let sources = self.sources.iter().map(|source| match source {
             Source::Local(path) => path.as_str(),
@@ -118,7 +124,7 @@ impl Expanded {
             Source::Git(_) => "git:",
         });
         let sources: Vec<&str> = sources.collect();
-        let mut key = Key::new(kind, &state.layers)
+        let mut key = key
             .with("destination", &self.destination.path.to_string_lossy())
             .with(
                 "kind of destination",
@@ -214,31 +220,27 @@ fn created_by(
     transfer: &Transfer,
     keyword: Keyword,
     sources: &[String],
-    chown: &Option<String>,
-    chmod: &Option<String>,
+    [chown, chmod]: [Option<&str>; 2],
     destination: &str,
 ) -> String {
-    let mut by = match keyword {
-        Keyword::Copy => "COPY".to_owned(),
-        Keyword::Add => "ADD".to_owned(),
-    };
+    let mut by = vec![
+        match keyword {
+            Keyword::Copy => "COPY",
+            Keyword::Add => "ADD",
+        }
+        .to_owned(),
+    ];
     if transfer.parents {
-        by.push_str(" --parents");
+        by.push("--parents".to_owned());
     }
     for (name, value) in [("chown", chown), ("chmod", chmod)] {
-        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-            by.push_str(&format!(" --{name}={value}"));
-        }
+        let value = value.filter(|value| !value.is_empty());
+        by.extend(value.map(|value| format!("--{name}={value}")));
     }
-    for source in sources {
-        by.push(' ');
-        by.push_str(source);
-    }
-    for document in &transfer.documents {
-        by.push_str(" <<");
-        by.push_str(&document.name);
-    }
-    format!("{by} {destination} # buildkit")
+    by.extend(sources.iter().cloned());
+    let documents = transfer.documents.iter();
+    by.extend(documents.map(|document| format!("<<{}", document.name)));
+    format!("{} {destination} # buildkit", by.join(" "))
 }
 
 #[cfg(test)]

@@ -31,13 +31,13 @@ impl StageWork<'_, '_> {
     ) -> Result<Cached, StepFailure> {
         let expanded = self.expand(transfer, Keyword::Copy)?;
         let Some(from) = from else {
-            let key = expanded.key("copy", &self.state, transfer);
+            let key = expanded.add_to(self.key("copy"), transfer);
             return self.copy_context(&expanded, None, key, label).await;
         };
         if let Base::Context(name) = from
             && let Some(local) = self.build.directory_context(name)?
         {
-            let key = expanded.key("copy", &self.state, transfer);
+            let key = expanded.add_to(self.key("copy"), transfer);
             return self.copy_context(&expanded, Some(local), key, label).await;
         }
         let layers = self.layers_of(from).await?;
@@ -51,7 +51,7 @@ impl StageWork<'_, '_> {
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
         let expanded = self.expand(transfer, Keyword::Add)?;
-        let key = expanded.key("add", &self.state, transfer);
+        let key = expanded.add_to(self.key("add"), transfer);
         self.copy_context(&expanded, None, key, label).await
     }
 
@@ -100,7 +100,7 @@ impl StageWork<'_, '_> {
         let build = self.build;
         let from_hexes: Vec<&str> = from.iter().map(Digest::hex).collect();
         let first = expanded
-            .key("copy layers", &self.state, transfer)
+            .add_to(self.key("copy layers"), transfer)
             .with_all("layers copied from", &from_hexes)
             .finish();
         if self.take(&first.hex, &expanded.by)? {
@@ -114,7 +114,7 @@ impl StageWork<'_, '_> {
             name: &name,
         };
         let found = sources::find(build, &origin, expanded).await?;
-        let second = expanded.key("copy content", &self.state, transfer);
+        let second = expanded.add_to(self.key("copy content"), transfer);
         let second = second.with_hashed("files", |hash| {
             let mut unknown = FileIndex::none();
             sources::hash(hash, &found, Owners::Counted, &mut unknown)

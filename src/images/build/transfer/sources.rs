@@ -1,7 +1,7 @@
 //! The sources of a `COPY` or `ADD`, found: those of the context, and what is fetched.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -122,7 +122,7 @@ pub(super) async fn obtain(
                     (true, Some(staging)) => (fetched, staging),
                     _ => fetch(build, &url, expanded.checksum.as_deref(), None).await?,
                 };
-                let mut selected = select(&staging.directory().to_owned(), "body", expanded)?;
+                let mut selected = select(staging.directory(), "body", expanded)?;
                 for source in &mut selected {
                     source.name = fetched.name.clone().into();
                 }
@@ -152,7 +152,7 @@ pub(super) async fn obtain(
 }
 
 /// Takes a path of what was fetched.
-fn select(root: &PathBuf, path: &str, expanded: &Expanded) -> Result<Vec<Selected>, StepFailure> {
+fn select(root: &Path, path: &str, expanded: &Expanded) -> Result<Vec<Selected>, StepFailure> {
     let tree = Tree::directory(root);
     let origin = Origin {
         tree: &tree,

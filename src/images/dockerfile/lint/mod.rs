@@ -198,8 +198,8 @@ fn is_skipped(written: &Written, rule: &str) -> bool {
 
 /// Returns the line, from 1, of a byte.
 fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset).unwrap_or_default();
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
+    let before = text.get(..offset).unwrap_or(text);
+    before.matches('\n').count() + 1
 }
 
 /// Fails a build whose warnings are to be errors.

@@ -1,0 +1,507 @@
+//! Images out of a tar: see the drawing in [`super`].
+//!
+//! An archive with an OCI layout is read as one, since its manifests say most; else its `manifest.json` counts. Nothing is believed:
+//! blobs must be what their names say, layers must unpack to the diff ids of the configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::manifest::{
+    Descriptor, Document, ImageConfig, Index, Manifest, ManifestError, OCI_LAYER, Platform,
+    parse_config, parse_document,
+};
+use super::super::reference::{Digest, Reference};
+use super::super::store::{LayerRecord, Store, StoreError};
+use super::super::unpack::UnpackError;
+use super::super::unpack::pipeline::{ReaderChunks, run};
+use super::spool::{Spool, Spooled};
+use super::{ArchivedImage, FULL_NAME, REF_NAME};
+
+/// Layers that are unpacked at once.
+const LAYERS_AT_ONCE: usize = 4;
+/// Indexes in indexes.
+const MAX_DEPTH: usize = 8;
+
+/// An archive that cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tar itself.
+    #[error("read the archive")]
+    Read(#[source] UnpackError),
+    /// A compression that we have no reader for.
+    #[error(
+        "the archive is compressed with {0}, which is not supported: decompress it first (`{1} -dc FILE | stack image load`)"
+    )]
+    Compression(&'static str, &'static str),
+    /// Not an archive of images.
+    #[error("invalid archive: does not contain a manifest.json")]
+    NoManifest,
+    /// A document within.
+    #[error("invalid archive: `{path}`")]
+    Document {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: ManifestError,
+    },
+    /// A document within that is not JSON of the right shape.
+    #[error("invalid archive: `{path}`")]
+    Json {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file that a document names.
+    #[error("invalid archive: `{path}` is missing")]
+    Missing {
+        /// Which.
+        path: String,
+    },
+    /// A layer that is not what the configuration says.
+    #[error("invalid diffID for layer {number}: expected \"{expected}\", got \"{found}\"")]
+    DiffId {
+        /// From 0, bottom first, as Docker counts.
+        number: usize,
+        /// In the configuration.
+        expected: Digest,
+        /// Of the layer.
+        found: Digest,
+    },
+    /// A name that is none.
+    #[error("invalid archive: the name `{name}`")]
+    Name {
+        /// As written.
+        name: String,
+        /// Why not.
+        #[source]
+        source: super::super::reference::ReferenceError,
+    },
+    /// No image for that machine.
+    #[error("the archive has no image for the platform {platform}")]
+    Platform {
+        /// As asked for.
+        platform: Platform,
+    },
+}
+
+/// An image that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The image.
+    pub id: Digest,
+    /// Its names in the archive.
+    pub names: Vec<Reference>,
+    /// Names that another image had until now, and its id.
+    pub replaced: Vec<(Reference, Digest)>,
+}
+
+/// What an archive says of one image.
+struct Found {
+    names: Vec<Reference>,
+    config: ImageConfig,
+    config_bytes: Vec<u8>,
+    /// Its manifest where it has one.
+    manifest: Option<Vec<u8>>,
+    /// Bottom first, with the file in the archive where there is one.
+    layers: Vec<(Descriptor, Option<Spooled>)>,
+}
+
+/// Loads every image of an archive that is for `platform`; without one, that is for this machine where there is a choice.
+pub(in crate::images) fn load(
+    store: &Store,
+    source: impl Read + Send + 'static,
+    platform: Option<&Platform>,
+) -> Result<Vec<Loaded>, LoadError> {
+    // From the first layer to the last name nothing of it is garbage.
+    let staging = store.staging()?;
+    let directory = staging.directory().join("spool");
+    fs_err::create_dir(&directory).map_err(StoreError::io("make", &directory))?;
+    let spool = Spool::read(source, &directory)?;
+    let found = if spool.get("index.json").is_some() && spool.get("oci-layout").is_some() {
+        from_layout(&spool, platform)?
+    } else {
+        from_list(&spool, platform)?
+    };
+    // All is known to be whole before anything is kept.
+    found.iter().try_for_each(check)?;
+    found.into_iter().map(|image| keep(store, image)).collect()
+}
+
+/// Reads `index.json`.
+fn from_layout(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>, LoadError> {
+    let index: Index = json(spool, "index.json")?;
+    let mut named: BTreeMap<Option<Reference>, Vec<Descriptor>> = BTreeMap::new();
+    let mut order: Vec<Option<Reference>> = Vec::new();
+    for entry in index.manifests {
+        let name = name_of(&entry)?;
+        if !order.contains(&name) {
+            order.push(name.clone());
+        }
+        named.entry(name).or_default().push(entry);
+    }
+    let mut found: Vec<(Digest, Found)> = Vec::new();
+    for name in order {
+        let entries = named.remove(&name).unwrap_or_default();
+        for entry in choose(spool, &entries, platform, 0)? {
+            let same = found.iter_mut().find(|(digest, _)| *digest == entry.digest);
+            if let Some((_, same)) = same {
+                same.names.extend(name.clone());
+                continue;
+            }
+            let mut image = from_manifest(spool, &entry)?;
+            image.names.extend(name.clone());
+            found.push((entry.digest, image));
+        }
+    }
+    if found.is_empty() {
+        let platform = platform.cloned().unwrap_or_else(Platform::host);
+        return Err(LoadError::Platform { platform });
+    }
+    Ok(found.into_iter().map(|(_, image)| image).collect())
+}
+
+/// Returns the name that an entry of `index.json` gives its image.
+fn name_of(entry: &Descriptor) -> Result<Option<Reference>, LoadError> {
+    let full = entry.annotations.get(FULL_NAME);
+    // The other one is a tag alone, or any name of a tool's choice.
+    let other = entry
+        .annotations
+        .get(REF_NAME)
+        .filter(|name| name.contains(['/', ':']));
+    let Some(name) = full.or(other) else {
+        return Ok(None);
+    };
+    let parsed = Reference::parse(name).map_err(|source| LoadError::Name {
+        name: name.clone(),
+        source,
+    })?;
+    Ok(Some(parsed).filter(|name| name.digest().is_none()))
+}
+
+/// Returns the manifests to load of entries that stand for one name: what is in indexes, too.
+fn choose(
+    spool: &Spool,
+    entries: &[Descriptor],
+    platform: Option<&Platform>,
+    depth: usize,
+) -> Result<Vec<Descriptor>, LoadError> {
+    let mut manifests = Vec::new();
+    flatten(spool, entries, depth, &mut manifests)?;
+    let mut platforms = BTreeSet::new();
+    let distinct = manifests
+        .iter()
+        .all(|(_, platform)| platforms.insert(platform.clone()));
+    let wanted = platform.cloned().unwrap_or_else(Platform::host);
+    if !distinct && platform.is_none() {
+        return Ok(manifests.into_iter().map(|(entry, _)| entry).collect());
+    }
+    let preferred = if platform.is_some() {
+        vec![wanted.clone()]
+    } else {
+        wanted.preferences()
+    };
+    for wanted in &preferred {
+        let fits = manifests.iter().filter(|(_, platform)| platform == wanted);
+        let fits: Vec<Descriptor> = fits.map(|(entry, _)| entry.clone()).collect();
+        if !fits.is_empty() {
+            return Ok(fits);
+        }
+    }
+    match (manifests.as_slice(), platform) {
+        ([], _) => Ok(Vec::new()),
+        // Nothing else was asked for, and there is nothing else.
+        ([(only, _)], None) => Ok(vec![only.clone()]),
+        _ => Err(LoadError::Platform { platform: wanted }),
+    }
+}
+
+/// Collects the manifests whose configuration is in the archive, each with what it runs on.
+fn flatten(
+    spool: &Spool,
+    entries: &[Descriptor],
+    depth: usize,
+    manifests: &mut Vec<(Descriptor, Platform)>,
+) -> Result<(), LoadError> {
+    for entry in entries {
+        let path = format!("blobs/sha256/{}", entry.digest.hex());
+        // Of an image for several machines, those that were not saved are missing.
+        let Some(file) = spool.blob(&entry.digest)? else {
+            continue;
+        };
+        let bytes = file.bytes()?;
+        let invalid = |source| LoadError::Document {
+            path: path.clone(),
+            source,
+        };
+        match parse_document(&bytes, Some(&entry.media_type)) {
+            Ok(Document::Index(index)) if depth < MAX_DEPTH => {
+                flatten(spool, &index.manifests, depth + 1, manifests)?;
+            }
+            Ok(Document::Manifest(manifest)) => {
+                if is_attestation(entry) {
+                    continue;
+                }
+                if let Some(config) = spool.blob(&manifest.config.digest)? {
+                    let config = parse_config(&config.bytes()?).map_err(invalid)?;
+                    manifests.push((entry.clone(), config.platform()));
+                }
+            }
+            // Attestations and other artifacts are no images, nor is what hides that deep.
+            Ok(Document::Index(_)) | Err(ManifestError::MediaType { .. }) => {}
+            Err(source) => return Err(invalid(source)),
+        }
+    }
+    Ok(())
+}
+
+fn is_attestation(entry: &Descriptor) -> bool {
+    let platform = entry.platform.as_ref();
+    platform.is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown")
+}
+
+/// Reads an image by its manifest.
+fn from_manifest(spool: &Spool, entry: &Descriptor) -> Result<Found, LoadError> {
+    let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let missing = |digest: &Digest| LoadError::Missing { path: path(digest) };
+    let file = spool.blob(&entry.digest)?;
+    let bytes = file.ok_or_else(|| missing(&entry.digest))?.bytes()?;
+    let document = parse_document(&bytes, Some(&entry.media_type));
+    let invalid = |source| LoadError::Document {
+        path: path(&entry.digest),
+        source,
+    };
+    let Document::Manifest(manifest) = document.map_err(invalid)? else {
+        return Err(missing(&entry.digest));
+    };
+    let Manifest { config, layers, .. } = *manifest;
+    let file = spool.blob(&config.digest)?;
+    let config_bytes = file.ok_or_else(|| missing(&config.digest))?.bytes()?;
+    let mut found = Vec::new();
+    for layer in layers {
+        let file = spool.blob(&layer.digest)?.cloned();
+        found.push((layer, file));
+    }
+    Ok(Found {
+        names: Vec::new(),
+        config: parse_config(&config_bytes).map_err(|source| LoadError::Document {
+            path: path(&config.digest),
+            source,
+        })?,
+        config_bytes,
+        manifest: Some(bytes),
+        layers: found,
+    })
+}
+
+/// Reads `manifest.json`.
+fn from_list(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>, LoadError> {
+    if spool.get("manifest.json").is_none() {
+        return Err(LoadError::NoManifest);
+    }
+    let list: Vec<ArchivedImage> = json(spool, "manifest.json")?;
+    let mut images = Vec::new();
+    for entry in list {
+        let file = |path: &str| {
+            let found = spool.get(path);
+            found.ok_or_else(|| LoadError::Missing {
+                path: path.to_owned(),
+            })
+        };
+        let config_bytes = file(&entry.config)?.bytes()?;
+        let config = parse_config(&config_bytes).map_err(|source| LoadError::Document {
+            path: entry.config.clone(),
+            source,
+        })?;
+        let mut layers = Vec::new();
+        for path in entry.layers.unwrap_or_default() {
+            let file = file(&path)?;
+            // What it is compressed with shows when it is unpacked.
+            let descriptor = Descriptor::new(OCI_LAYER, file.digest.clone(), file.size);
+            layers.push((descriptor, Some(file.clone())));
+        }
+        let names = entry.repo_tags.unwrap_or_default();
+        let names = names.iter().map(|name| {
+            Reference::parse(name).map_err(|source| LoadError::Name {
+                name: name.clone(),
+                source,
+            })
+        });
+        images.push(Found {
+            names: names.collect::<Result<_, _>>()?,
+            config,
+            config_bytes,
+            manifest: None,
+            layers,
+        });
+    }
+    if let Some(platform) = platform {
+        images.retain(|image| image.config.platform() == *platform);
+        if images.is_empty() {
+            let platform = platform.clone();
+            return Err(LoadError::Platform { platform });
+        }
+    }
+    Ok(images)
+}
+
+fn json<T: serde::de::DeserializeOwned>(spool: &Spool, path: &str) -> Result<T, LoadError> {
+    let file = spool.get(path);
+    let missing = || LoadError::Missing {
+        path: path.to_owned(),
+    };
+    let bytes = file.ok_or_else(missing)?.bytes()?;
+    serde_json::from_slice(&bytes).map_err(|source| LoadError::Json {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Checks what needs no unpacking.
+fn check(image: &Found) -> Result<(), LoadError> {
+    let (layers, diff_ids) = (image.layers.len(), image.config.rootfs.diff_ids.len());
+    if layers == diff_ids {
+        return Ok(());
+    }
+    Err(LoadError::Document {
+        path: format!("configuration {}", Digest::of(&image.config_bytes)),
+        source: ManifestError::LayerCount { layers, diff_ids },
+    })
+}
+
+/// Puts an image into the store, under its names.
+fn keep(store: &Store, image: Found) -> Result<Loaded, LoadError> {
+    let Found {
+        names,
+        config,
+        config_bytes,
+        manifest,
+        mut layers,
+    } = image;
+    let id = Digest::of(&config_bytes);
+    let known = match &manifest {
+        Some(manifest) => store.load(&Digest::of(manifest))?,
+        None => store.known_of(&id)?.map(|known| known.image),
+    };
+    let image = if let Some(image) = known {
+        image
+    } else {
+        unpack(store, &config.rootfs.diff_ids, &mut layers)?;
+        let layers = layers.into_iter().map(|(descriptor, _)| descriptor);
+        store.put_documents(&config_bytes, config, manifest.as_deref(), layers.collect())?
+    };
+    let mut replaced = Vec::new();
+    for name in &names {
+        let before = store.resolve(name)?.filter(|before| before.id != id);
+        replaced.extend(before.map(|before| (name.clone(), before.id)));
+    }
+    let references: Vec<&Reference> = names.iter().collect();
+    store.adopt(&image, &references, None)?;
+    Ok(Loaded {
+        id,
+        names,
+        replaced,
+    })
+}
+
+/// Unpacks the layers that are not here yet, several at once.
+fn unpack(
+    store: &Store,
+    diff_ids: &[Digest],
+    layers: &mut [(Descriptor, Option<Spooled>)],
+) -> Result<(), LoadError> {
+    let mut work = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (number, (diff_id, (descriptor, file))) in diff_ids.iter().zip(layers.iter()).enumerate() {
+        let record = store.layer(diff_id)?;
+        let is_here = record.is_some_and(|record| record.has_blob(&descriptor.digest));
+        if is_here || !seen.insert(&descriptor.digest) {
+            continue;
+        }
+        let file = file.as_ref().ok_or_else(|| LoadError::Missing {
+            path: format!("blobs/sha256/{}", descriptor.digest.hex()),
+        })?;
+        work.push((number, diff_id, descriptor, file));
+    }
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        while let Some(&(number, diff_id, descriptor, file)) =
+            work.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            unpack_one(store, number, diff_id, descriptor, file)?;
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(LAYERS_AT_ONCE).min(work.len());
+    let results: Vec<Result<(), LoadError>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let panicked = || {
+            let error = std::io::Error::other("the thread that did it panicked");
+            StoreError::io("unpack layers in", store.root())(error).into()
+        };
+        let joined = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined
+            .map(|done| done.unwrap_or_else(|_| Err(panicked())))
+            .collect()
+    });
+    results.into_iter().collect::<Result<(), _>>()?;
+    // Media types as the layers turned out to be.
+    for (diff_id, (descriptor, _)) in diff_ids.iter().zip(layers) {
+        if let Some(record) = store.layer(diff_id)?
+            && let Some(blob) = record
+                .blobs
+                .iter()
+                .find(|blob| blob.digest == descriptor.digest)
+        {
+            *descriptor = blob.clone();
+        }
+    }
+    Ok(())
+}
+
+fn unpack_one(
+    store: &Store,
+    number: usize,
+    diff_id: &Digest,
+    descriptor: &Descriptor,
+    file: &Spooled,
+) -> Result<(), LoadError> {
+    let staging = store.staging()?;
+    let source = fs_err::File::open(&file.path).map_err(StoreError::io("open", &file.path))?;
+    let outcome = run(
+        ReaderChunks(source),
+        &mut std::io::sink(),
+        &staging.diff(),
+        u64::MAX,
+    );
+    let packed = outcome
+        .packed
+        .map_err(|error| StoreError::io("read", &file.path)(error.into_io()))?;
+    let unusable = |source| StoreError::Unpack {
+        layer: descriptor.digest.to_string(),
+        source,
+    };
+    let unpacked = outcome.unpacked.map_err(unusable)?;
+    if unpacked.diff_id != *diff_id {
+        return Err(LoadError::DiffId {
+            number,
+            expected: diff_id.clone(),
+            found: unpacked.diff_id,
+        });
+    }
+    let media_type = format!("{OCI_LAYER}{}", packed.compression);
+    let blob = Descriptor::new(&media_type, file.digest.clone(), file.size);
+    let record = LayerRecord::new(unpacked.diff_id, blob, unpacked.report);
+    store.place_layer(&staging, Some(&file.path), record)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+use super::super::super::import::import;
+use super::super::super::manifest::OCI_MANIFEST;
+use super::super::save::save;
+use super::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    (root, store)
+}
+
+/// A tar of files and, where the content begins with `->`, of symbolic links.
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        if let Some(target) = content.strip_prefix(b"->") {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            let target = std::str::from_utf8(target).unwrap();
+            builder.append_link(&mut header, path, target).unwrap();
+            continue;
+        }
+        header.set_size(content.len() as u64);
+        // Names that the library itself would refuse.
+        header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_cksum();
+        builder.append(&header, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn layer(content: &str) -> (Vec<u8>, Digest) {
+    let tar = tar_of(&[("f", content.as_bytes())]);
+    let digest = Digest::of(&tar);
+    (tar, digest)
+}
+
+fn config_of(diff_ids: &[&Digest]) -> Vec<u8> {
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    serde_json::to_vec(&config).unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn load_bytes(store: &Store, bytes: Vec<u8>) -> Result<Vec<Loaded>, String> {
+    let loaded = load(store, std::io::Cursor::new(bytes), None);
+    loaded.map_err(|error| crate::images::registry::error::chain(&error))
+}
+
+fn names(loaded: &[Loaded]) -> Vec<String> {
+    let names = loaded.iter().flat_map(|image| &image.names);
+    names.map(Reference::familiar).collect()
+}
+
+#[test]
+fn what_was_saved_comes_back_the_same() {
+    let (_root, from) = store();
+    let (tar, _) = layer("x");
+    let name: Reference = "a/b:1".parse().unwrap();
+    let image = import(&from, gzip(&tar).as_slice(), Some(&name), &[]).unwrap();
+    let mut archive = Vec::new();
+    save(&from, &["a/b".to_owned()], None, &mut archive).unwrap();
+    for packed in [
+        archive.clone(),
+        gzip(&archive),
+        zstd::encode_all(archive.as_slice(), 1).unwrap(),
+    ] {
+        let (root, to) = store();
+        let loaded = load_bytes(&to, packed).unwrap();
+        assert_eq!(names(&loaded), ["a/b:1"]);
+        let known = to.find_known("a/b:1").unwrap().unwrap();
+        // Manifest and blob too: a push would find what the registry has.
+        assert_eq!(known.image, image);
+        assert!(to.blob_path(&Digest::of(&gzip(&tar))).exists());
+        drop(to);
+        let left = fs_err::read_dir(root.path().join("tmp")).unwrap().count();
+        assert_eq!(left, 1, "the lock");
+    }
+}
+
+#[test]
+fn reads_what_docker_wrote_before_there_were_layouts() {
+    let (_root, store) = store();
+    let ((one, one_id), (two, two_id)) = (layer("1"), layer("2"));
+    let config = config_of(&[&one_id, &two_id, &one_id]);
+    let list = r#"[{"Config":"c.json","RepoTags":["old:1","old:2"],"Layers":["1/layer.tar","2/layer.tar","3/layer.tar"]},
+        {"Config":"c.json","RepoTags":null,"Layers":["1/layer.tar","2/layer.tar","3/layer.tar"]}]"#;
+    let archive = tar_of(&[
+        ("1/layer.tar", &one),
+        ("2/layer.tar", &gzip(&two)),
+        ("3/layer.tar", b"->../1/layer.tar"),
+        ("c.json", &config),
+        ("manifest.json", list.as_bytes()),
+        ("repositories", b"{}"),
+    ]);
+    let loaded = load_bytes(&store, archive).unwrap();
+    assert_eq!(names(&loaded), ["old:1", "old:2"]);
+    assert_eq!(loaded[0].id, Digest::of(&config));
+    let known = store.find_known("old:2").unwrap().unwrap();
+    assert_eq!(known.image.layers, [one_id.clone(), two_id.clone(), one_id]);
+    // Another image takes one of the names.
+    let (three, three_id) = layer("3");
+    let config = config_of(&[&three_id]);
+    let archive = tar_of(&[
+        (
+            "manifest.json",
+            br#"[{"Config":"c","RepoTags":["old:2"],"Layers":["l"]}]"#,
+        ),
+        ("c", &config),
+        ("l", &three),
+    ]);
+    let loaded = load_bytes(&store, archive).unwrap();
+    assert_eq!(
+        loaded[0].replaced,
+        [("old:2".parse().unwrap(), known.image.id)]
+    );
+}
+
+/// An OCI layout of these images, each a platform's architecture, in an index of their own.
+fn layout(architectures: &[&str], damage: impl Fn(&mut Vec<(String, Vec<u8>)>)) -> Vec<u8> {
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut put = |bytes: Vec<u8>| {
+        let digest = Digest::of(&bytes);
+        let size = bytes.len();
+        files.push((format!("blobs/sha256/{}", digest.hex()), bytes));
+        serde_json::json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": size})
+    };
+    let mut entries = Vec::new();
+    for architecture in architectures {
+        let (tar, diff_id) = layer(architecture);
+        let layer = put(tar);
+        let config = String::from_utf8(config_of(&[&diff_id]))
+            .unwrap()
+            .replace("amd64", architecture);
+        let mut config = put(config.into_bytes());
+        config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
+        let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+        let mut entry = put(serde_json::to_vec(&manifest).unwrap());
+        entry["platform"] = serde_json::json!({"os": "linux", "architecture": architecture});
+        entries.push(entry);
+    }
+    let nested = serde_json::json!({"schemaVersion": 2, "manifests": entries});
+    let mut entry = put(serde_json::to_vec(&nested).unwrap());
+    entry["mediaType"] = "application/vnd.oci.image.index.v1+json".into();
+    entry["annotations"] = serde_json::json!({"io.containerd.image.name": "docker.io/x/many:1"});
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
+    files.push(("index.json".to_owned(), serde_json::to_vec(&index).unwrap()));
+    files.push(("oci-layout".to_owned(), b"{}".to_vec()));
+    damage(&mut files);
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
+    tar_of(&files)
+}
+
+#[test]
+fn chooses_the_platform_within_nested_indexes() {
+    let (_root, store) = store();
+    let architecture = |store: &Store| {
+        store
+            .find_known("x/many:1")
+            .unwrap()
+            .unwrap()
+            .image
+            .config
+            .architecture
+    };
+    load_bytes(&store, layout(&["s390x", "amd64", "arm64"], |_| {})).unwrap();
+    assert_eq!(architecture(&store), Platform::host().architecture);
+    let arm = Platform::parse("linux/arm64").unwrap();
+    let source = std::io::Cursor::new(layout(&["s390x", "amd64", "arm64"], |_| {}));
+    load(&store, source, Some(&arm)).unwrap();
+    assert_eq!(architecture(&store), "arm64");
+    // What is alone is taken as it is, unless another was asked for.
+    load_bytes(&store, layout(&["s390x"], |_| {})).unwrap();
+    assert_eq!(architecture(&store), "s390x");
+    let source = std::io::Cursor::new(layout(&["s390x"], |_| {}));
+    let error = load(&store, source, Some(&arm)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the archive has no image for the platform linux/arm64"
+    );
+}
+
+#[test]
+fn believes_nothing() {
+    let (root, store) = store();
+    let (tar, diff_id) = layer("x");
+    let (other, other_id) = layer("y");
+    let config = config_of(&[&diff_id]);
+    let list = |layers: &str| {
+        format!(r#"[{{"Config":"c","RepoTags":["t"],"Layers":{layers}}}]"#).into_bytes()
+    };
+    for (archive, expected) in [
+        (tar_of(&[("x", b"y")]), "invalid archive: does not contain a manifest.json".to_owned()),
+        (Vec::new(), "invalid archive: does not contain a manifest.json".to_owned()),
+        (vec![7; 4096], "read the archive: the archive is malformed: a header's field is not a number".to_owned()),
+        (b"BZh9xxxxxxxxxxxxxxxxxx".to_vec(), "the archive is compressed with bzip2, which is not supported: decompress it first (`bzip2 -dc FILE | stack image load`)".to_owned()),
+        (
+            tar_of(&[("manifest.json", &list(r#"["l"]"#)), ("c", &config), ("l", &other)]),
+            format!("invalid diffID for layer 0: expected \"{diff_id}\", got \"{other_id}\""),
+        ),
+        (
+            tar_of(&[("manifest.json", &list(r#"["../../../etc/passwd"]"#)), ("c", &config)]),
+            "invalid archive: `../../../etc/passwd` is missing".to_owned(),
+        ),
+        (
+            tar_of(&[("manifest.json", &list(r#"["l"]"#)), ("c", &config), ("l", b"->l2"), ("l2", b"->l")]),
+            "invalid archive: `l` is missing".to_owned(),
+        ),
+        (
+            tar_of(&[("manifest.json", &list(r#"["l","l"]"#)), ("c", &config), ("l", &tar)]),
+            format!("invalid archive: `configuration {}`: the manifest has 2 layers, but the configuration has 1 diff ids", Digest::of(&config)),
+        ),
+        (
+            tar_of(&[("manifest.json", br#"[{"Config":"c","RepoTags":["UP"],"Layers":[]}]"#), ("c", &config)]),
+            "invalid archive: the name `UP`: invalid reference format: `UP`: repository name must be lowercase".to_owned(),
+        ),
+        (
+            layout(&["amd64"], |files| files[0].1[0] ^= 1),
+            "blob DIGEST is damaged: its content is DIGEST".to_owned(),
+        ),
+        (
+            layout(&["amd64"], |files| drop(files.remove(0))),
+            "invalid archive: `blobs/sha256/HEX` is missing".to_owned(),
+        ),
+    ] {
+        let error = load_bytes(&store, archive).unwrap_err();
+        let mut shown = String::new();
+        for word in error.split_inclusive([' ', ':', '`', '/']) {
+            let (core, end) = word.split_at(word.trim_end_matches([' ', ':', '`', '/']).len());
+            let is_hex = core.len() == 64 && !expected.contains(core);
+            shown.push_str(if is_hex { "HEX" } else { core });
+            shown.push_str(end);
+        }
+        assert_eq!(shown.replace("sha256:HEX", "DIGEST"), expected);
+    }
+    assert_eq!(store.known().unwrap(), []);
+    assert_eq!(store.find("t").unwrap(), None);
+    // Nothing of a layer stands outside.
+    assert_eq!(
+        fs_err::read_dir(root.path().join("layers"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
