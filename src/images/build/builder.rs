@@ -22,6 +22,7 @@ use super::super::dockerfile::{Fault, Place, Span, parser};
 use super::super::manifest::Platform;
 use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
+use super::super::registry::transport::Transport;
 use super::super::store::{Image, LayerLock, Staging, Store};
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{Local, NamedContext};
@@ -47,7 +48,11 @@ impl Images {
         progress: &dyn BuildProgress,
     ) -> Result<Built, BuildError> {
         let (path, text) = read_dockerfile(request)?;
-        let file = parser::parse(&path, &text)?;
+        let frontend = request
+            .args
+            .get("BUILDKIT_SYNTAX")
+            .and_then(Option::as_deref);
+        let file = parser::parse_for(&path, &text, frontend)?;
         let given = given(&file, request)?;
         // Nothing that the cache names may vanish while the build goes on.
         let hold = self.store().hold()?;
@@ -84,6 +89,7 @@ impl Images {
             file: &file,
         };
         let plan = build.plan().await?;
+        build.check(&plan)?;
         let finished = build.go_through(&plan).await;
         // Hashes are worth keeping also where a later step failed.
         build.save_indexes().map_err(BuildError::Cache)?;
@@ -351,6 +357,20 @@ impl Build<'_> {
     /// Returns overlay lower directories, top first.
     pub(super) fn directories(&self, layers: &[Digest]) -> Vec<PathBuf> {
         self.store().layer_directories(layers)
+    }
+
+    /// Returns the image that a stage starts from, once it is known.
+    pub(super) fn base_image(&self, stage: &PlannedStage) -> Option<Image> {
+        let (Base::Image(name) | Base::Context(name)) = &stage.base else {
+            return None;
+        };
+        let key = (name.clone(), stage.platform.clone());
+        self.bases.borrow().get(&key)?.get().cloned()
+    }
+
+    /// Returns who carries requests.
+    pub(super) fn transport(&self) -> &dyn Transport {
+        &self.images.http
     }
 
     /// Returns the store.

@@ -12,6 +12,7 @@ use super::StepError;
 use super::context::ContextError;
 use super::owner::OwnerError;
 use super::pattern::PatternError;
+use super::remote::RemoteError;
 use super::stage::StageError;
 
 /// A failed build.
@@ -117,7 +118,7 @@ pub enum StepFailure {
     Owner(#[from] OwnerError),
     /// `--chmod`.
     #[error(
-        "invalid chmod parameter: `{0}`: it should be octal and between 0 and 07777, or symbolic"
+        "invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777"
     )]
     Mode(String),
     /// Several files, one file name.
@@ -125,6 +126,9 @@ pub enum StepFailure {
         "when more than one file is copied, the destination must be a directory and end with a /: `{0}`"
     )]
     Destination(String),
+    /// A source of `ADD` that lies elsewhere.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A `--mount`.
     #[error(transparent)]
     Mount(#[from] MountError),

@@ -1,6 +1,6 @@
 //! What a build is given: the Dockerfile, the context, ignore rules, arguments.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::super::dockerfile::expand::Variables;
@@ -38,14 +38,14 @@ pub(super) fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String
         }
         DockerfileSource::Path(path) => request.context.join(path),
     };
-    let error = match fs_err::read_to_string(&path) {
+    let error = match read_text(&path) {
         Ok(text) => return Ok((path, text)),
         Err(error) => error,
     };
     // The name in lower case serves where the usual one is asked for and is not there.
     if error.kind() == io::ErrorKind::NotFound && path.file_name() == Some("Dockerfile".as_ref()) {
         let lower = path.with_file_name("dockerfile");
-        if let Ok(text) = fs_err::read_to_string(&lower) {
+        if let Ok(text) = read_text(&lower) {
             return Ok((lower, text));
         }
     }
@@ -53,6 +53,31 @@ pub(super) fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String
         path,
         source: error,
     })
+}
+
+/// Bytes that a Dockerfile may have: none that anybody wrote comes near.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+
+/// Reads a Dockerfile. In a comment, bytes that are no UTF-8 do no harm; in an instruction they would be something else afterwards.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let file = fs_err::File::open(path)?;
+    file.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes)?;
+    let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    if bytes.len() as u64 > MAX_DOCKERFILE {
+        return wrong(format!("it is larger than {} MiB", MAX_DOCKERFILE >> 20));
+    }
+    let mut text = String::new();
+    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        match std::str::from_utf8(line) {
+            Ok(line) => text.push_str(line),
+            Err(_) if line.trim_ascii_start().starts_with(b"#") => {
+                text.push_str(&String::from_utf8_lossy(line));
+            }
+            Err(_) => return wrong(format!("line {} is not UTF-8", index + 1)),
+        }
+    }
+    Ok(text)
 }
 
 /// Reads the ignore rules: those beside the Dockerfile and named after it, else those of the context.
@@ -117,7 +142,7 @@ pub(super) fn given(file: &Dockerfile, request: &BuildRequest) -> Result<Given, 
 }
 
 /// Returns the arguments that every build has (Dockerfile reference, "Automatic platform ARGs").
-fn automatic_variables(request: &BuildRequest) -> Variables {
+pub(super) fn automatic_variables(request: &BuildRequest) -> Variables {
     let mut variables = Variables::new();
     let host = Platform::host();
     for (prefix, platform) in [("TARGET", &request.platform), ("BUILD", &host)] {

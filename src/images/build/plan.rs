@@ -275,23 +275,10 @@ fn plan_stage(
 
 /// Returns a part of an instruction that is valid but that this builder does not do yet, with its place.
 fn not_done(instruction: &Instruction) -> Option<(&'static str, Span)> {
-    let whole = instruction.span;
     match &instruction.kind {
         Kind::Run(run) => {
             let device = run.devices.first()?;
             Some(("--device", device.span))
-        }
-        Kind::Copy(transfer) | Kind::Add(transfer) => {
-            if transfer.parents {
-                return Some(("--parents", whole));
-            }
-            if transfer.checksum.is_some() {
-                return Some(("--checksum", whole));
-            }
-            if transfer.keep_git_dir == Some(true) {
-                return Some(("--keep-git-dir", whole));
-            }
-            transfer.unpack.is_some().then_some(("--unpack", whole))
         }
         _ => None,
     }

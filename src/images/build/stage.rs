@@ -9,6 +9,7 @@ use super::super::dockerfile::instruction::{Argument, Command, Healthcheck, Kind
 use super::super::manifest::{self, History, ImageConfig};
 use super::super::reference::Digest;
 use super::copy::Destination;
+use super::history::{self, quoted};
 
 /// What `PATH` is where an image says nothing (moby `system.DefaultPathEnvUnix`).
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -291,7 +292,7 @@ impl StageState {
             Kind::Entrypoint(command) => {
                 let words = self.arguments_of(command);
                 let by = format!("ENTRYPOINT {}", quoted(&words));
-                self.config.config.entrypoint = Some(words);
+                self.config.config.entrypoint = Some(words).filter(|words| !words.is_empty());
                 // What the base image would run is no argument for this entrypoint.
                 if !self.has_cmd {
                     self.config.config.cmd = None;
@@ -300,11 +301,11 @@ impl StageState {
             }
             Kind::Shell(words) => {
                 self.config.config.shell = Some(words.clone());
-                format!("SHELL {}", quoted(words))
+                format!("SHELL [{}]", words.join(" "))
             }
             Kind::Healthcheck(check) => {
                 let check = lower_healthcheck(check);
-                let by = format!("HEALTHCHECK {}", quoted(&check.test));
+                let by = history::healthcheck(&check);
                 self.config.config.healthcheck = Some(check);
                 by
             }
@@ -327,9 +328,13 @@ impl StageState {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
             });
+            set(
+                &mut self.arguments,
+                &name,
+                value.as_deref().unwrap_or_default(),
+            );
             if let Some(value) = value {
                 set(&mut self.environment, &name, &value);
-                set(&mut self.arguments, &name, &value);
             }
         }
         Ok(format!("ARG {}", shown.join(" ")))
@@ -367,7 +372,7 @@ impl StageState {
         self.config.history.push(History {
             created: self.created.clone(),
             created_by: Some(by),
-            comment: Some("stack.dockerfile.v1".to_owned()),
+            comment: Some("buildkit.dockerfile.v0".to_owned()),
             empty_layer,
             ..History::default()
         });
@@ -378,7 +383,12 @@ impl StageState {
         let shown: Vec<String> = self
             .arguments
             .iter()
-            .map(|(name, value)| format!("{name}={value}"))
+            .map(|(name, value)| {
+                // An `ENV` of that name may have come after it.
+                let mut known = self.environment.iter();
+                let now = known.find(|(known, _)| known == name);
+                format!("{name}={}", now.map_or(value, |(_, now)| now))
+            })
             .collect();
         let words = arguments.join(" ");
         if shown.is_empty() {
@@ -442,12 +452,6 @@ fn expand_pairs(
 fn joined(pairs: &[(String, String)]) -> String {
     let shown: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect();
     shown.join(" ")
-}
-
-/// Shows words as Go's `%q` does: quoted, blanks between them.
-fn quoted(words: &[String]) -> String {
-    let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-    format!("[{}]", words.join(" "))
 }
 
 /// Returns `path` from `directory`, without `.`, `..` and doubled slashes.
@@ -687,7 +691,7 @@ mod tests {
                 "VOLUME [/v1 /v2]",
                 "VOLUME [/v 3]",
                 "STOPSIGNAL SIGQUIT",
-                "HEALTHCHECK [\"CMD-SHELL\" \"test -f /ok\"]",
+                "HEALTHCHECK &{[\"CMD-SHELL\" \"test -f /ok\"] \"5s\" \"0s\" \"0s\" \"0s\" '\\x04'}",
                 "MAINTAINER me",
                 "USER 5:6",
                 "ENTRYPOINT [\"/bin/echo\" \"a b\"]",

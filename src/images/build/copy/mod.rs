@@ -17,10 +17,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
 use super::context::{Entry, Selected};
 use super::mode::ModeChange;
 use super::tree::{Last, Tree};
-use files::{
-    at, copy_attributes, copy_content, make_special, named, set_owner_and_mode, times_of,
-    timestamps,
-};
+use files::{at, copy_attributes, copy_content, make_special, named, set_owner_and_mode, times_of};
 
 mod files;
 #[cfg(test)]
@@ -77,8 +74,6 @@ pub struct Filling {
     times: BTreeMap<PathBuf, Timestamps>,
     /// Files with several names that were copied: (device, inode) to where.
     linked: BTreeMap<(u64, u64), PathBuf>,
-    /// When what it makes of its own was made, seconds since 1970; now where that is not said.
-    epoch: Option<i64>,
     /// Files that were no longer what they had been when they were chosen.
     pub unsteady: Vec<PathBuf>,
 }
@@ -96,16 +91,8 @@ impl Filling {
             fresh: BTreeSet::new(),
             times: BTreeMap::new(),
             linked: BTreeMap::new(),
-            epoch: None,
             unsteady: Vec::new(),
         }
-    }
-
-    /// Gives that time to the directories and documents that it makes.
-    #[must_use]
-    pub fn at_epoch(mut self, seconds: Option<i64>) -> Self {
-        self.epoch = seconds;
-        self
     }
 
     /// Copies one source: a directory's content into `destination`, a file to it or into it.
@@ -156,14 +143,7 @@ impl Filling {
         drop(file);
         let owner = style.owner.unwrap_or(Owner::ROOT);
         let mode = style.mode.as_ref().map_or(0o644, |m| m.apply(0o644, false));
-        set_owner_and_mode(&host, owner, Some(mode))?;
-        match self.epoch {
-            Some(seconds) => named(
-                &host,
-                rustix::fs::utimensat(CWD, &host, &timestamps(seconds, 0), AtFlags::empty()),
-            ),
-            None => Ok(()),
-        }
+        set_owner_and_mode(&host, owner, Some(mode))
     }
 
     /// Makes `path` and its parents; what exists stays as it is. Returns whether something was made.
@@ -250,9 +230,6 @@ impl Filling {
                     let mode = style.mode.as_ref().map_or(0o755, |m| m.apply(0o755, true));
                     set_owner_and_mode(&host, owner, Some(mode))?;
                     self.fresh.insert(so_far.clone());
-                    if let Some(seconds) = self.epoch {
-                        self.times.insert(so_far.clone(), timestamps(seconds, 0));
-                    }
                 }
             }
             self.staged.insert(so_far.clone());

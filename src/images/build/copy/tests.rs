@@ -329,20 +329,6 @@ fn owners_modes_and_times() {
 }
 
 #[test]
-fn epochs_date_what_a_copy_makes_itself() {
-    let place = Place::new();
-    let mut filling =
-        Filling::new(&place.path("diff"), &[place.path("image")]).at_epoch(Some(86_400));
-    let to = Destination::parse("/a/b/", "/");
-    filling.document("E", "text", &to, &plain()).unwrap();
-    filling.finish().unwrap();
-    for path in ["a", "a/b", "a/b/E"] {
-        let metadata = fs_err::metadata(place.path("diff").join(path)).unwrap();
-        assert_eq!(metadata.mtime(), 86_400, "{path}");
-    }
-}
-
-#[test]
 fn special_files_hard_links_and_attributes() {
     let place = Place::new();
     place.fill("context", &["d/a", "x"]);

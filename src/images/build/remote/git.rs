@@ -1,0 +1,333 @@
+//! Git repositories, through the program `git`: it asks nothing, runs no hooks, and speaks only the protocols of a source.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+
+use super::RemoteError;
+use super::parse::{GitSource, ModifiedTimes};
+use crate::sys::{pidfd, ready};
+
+/// Most of an output that is read.
+const OUTPUT_BYTES: u64 = 16 << 20;
+
+/// Most of git's complaint that is shown, in characters.
+const COMPLAINT: usize = 600;
+
+/// Settings of every call: hooks and helpers would be programs of the repository.
+const SETTINGS: [&str; 10] = [
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.askPass=",
+    "protocol.ext.allow=never",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "init.defaultBranch=main",
+    "advice.detachedHead=false",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=60",
+];
+
+/// Variables that would lead git to another repository.
+const ELSEWHERE: [&str; 9] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_EXTERNAL_DIFF",
+];
+
+/// A repository at a commit, on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// Its top.
+    pub directory: PathBuf,
+    /// The full name of the commit.
+    pub commit: String,
+}
+
+impl GitSource {
+    /// Returns the commit that the source names now.
+    pub async fn resolve(&self) -> Result<String, RemoteError> {
+        if let Some(name) = self.reference.as_deref().filter(|name| is_commit(name)) {
+            return self.checked(name.to_owned());
+        }
+        let name = self.reference.as_deref().unwrap_or("HEAD");
+        let deref = format!("{name}^{{}}");
+        let arguments = ["ls-remote", "--", &self.remote, name, &deref];
+        let said = self.git("ask", Path::new("/"), &arguments).await?;
+        let refs: BTreeMap<&str, &str> = said
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .map(|(commit, name)| (name, commit))
+            .collect();
+        let short = name.trim_start_matches("refs/");
+        let tag = format!("refs/tags/{}", short.trim_start_matches("tags/"));
+        // A branch comes before a tag of its name, and a tag stands for the commit that it names.
+        let wanted = [
+            format!("refs/heads/{}", short.trim_start_matches("heads/")),
+            format!("{tag}^{{}}"),
+            tag,
+            format!("refs/{short}"),
+            name.to_owned(),
+        ];
+        let found = wanted.iter().find_map(|name| refs.get(name.as_str()));
+        match found {
+            Some(commit) => self.checked((*commit).to_owned()),
+            None => Err(RemoteError::Git {
+                attempted: "ask",
+                url: self.shown(),
+                message: format!("repository does not contain ref {name}"),
+            }),
+        }
+    }
+
+    /// Compares a commit with the checksum.
+    fn checked(&self, commit: String) -> Result<String, RemoteError> {
+        match &self.checksum {
+            Some(expected) if !commit.starts_with(expected.as_str()) => Err(RemoteError::Commit {
+                found: commit,
+                expected: expected.clone(),
+            }),
+            _ => Ok(commit),
+        }
+    }
+
+    /// Checks `commit` out below `directory`, which is empty.
+    pub async fn checkout(
+        &self,
+        commit: &str,
+        directory: &Path,
+        keep_git_dir: bool,
+    ) -> Result<Checkout, RemoteError> {
+        let top = directory.join("checkout");
+        fs_err::create_dir(&top).map_err(RemoteError::file("make", &top))?;
+        self.git("make", &top, &["init", "-q"]).await?;
+        let add = ["remote", "add", "origin", "--", &self.remote];
+        self.git("make", &top, &add).await?;
+        self.fetch(commit, &top).await?;
+        self.git("check out", &top, &["checkout", "-q", "--detach", commit])
+            .await?;
+        if !self.without_submodules && top.join(".gitmodules").symlink_metadata().is_ok() {
+            let update = [
+                "submodule",
+                "update",
+                "-q",
+                "--init",
+                "--recursive",
+                "--depth=1",
+            ];
+            self.git("update the submodules of", &top, &update).await?;
+        }
+        let time = match self.times {
+            ModifiedTimes::Checkout => None,
+            ModifiedTimes::Commit => {
+                let log = ["log", "-1", "--format=%ct", commit];
+                let said = self.git("date", &top, &log).await?;
+                said.trim().parse().ok()
+            }
+        };
+        settle(&top, time, keep_git_dir)?;
+        Ok(Checkout {
+            directory: top,
+            commit: commit.to_owned(),
+        })
+    }
+
+    /// Fetches a commit: it alone where the server gives it so, else all that leads to refs.
+    async fn fetch(&self, commit: &str, top: &Path) -> Result<(), RemoteError> {
+        let name = self.reference.as_deref().unwrap_or("HEAD");
+        let has = ["cat-file", "-e", commit];
+        for wanted in [commit, name] {
+            let shallow = [
+                "fetch",
+                "-q",
+                "--depth=1",
+                "--no-tags",
+                "origin",
+                "--",
+                wanted,
+            ];
+            let fetched = self.git("fetch", top, &shallow).await;
+            if fetched.is_ok() && self.git("find", top, &has).await.is_ok() {
+                return Ok(());
+            }
+        }
+        let all = [
+            "fetch",
+            "-q",
+            "--tags",
+            "origin",
+            "--",
+            "+refs/heads/*:refs/remotes/origin/*",
+        ];
+        self.git("fetch", top, &all).await?;
+        self.git("find the commit in", top, &has).await.map(drop)
+    }
+
+    /// Runs git to its end and returns its output; where this is dropped, git and all it started are killed.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "git is a program, as ssh is: nothing of ours speaks their protocols"
+    )]
+    async fn git(
+        &self,
+        attempted: &'static str,
+        directory: &Path,
+        arguments: &[&str],
+    ) -> Result<String, RemoteError> {
+        let mut command = Command::new("git");
+        for name in ELSEWHERE {
+            command.env_remove(name);
+        }
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        command
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ALLOW_PROTOCOL", "https:http:ssh:git")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("LC_ALL", "C")
+            .args(arguments.iter().map(OsStr::new))
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // An interrupt from the terminal is ours to act on; and all that it starts can be killed with it.
+            .process_group(0);
+        let spawned = command.spawn().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => RemoteError::NoGit(self.shown()),
+            _ => RemoteError::Process(error),
+        });
+        let mut running = Running(spawned?);
+        let (success, output, complaint) = running.end().await.map_err(RemoteError::Process)?;
+        if success {
+            return Ok(String::from_utf8_lossy(&output).into_owned());
+        }
+        let complaint = String::from_utf8_lossy(&complaint).replace(&self.remote, &self.shown());
+        let lines = complaint.lines().map(str::trim).filter(|l| !l.is_empty());
+        let joined = lines.collect::<Vec<_>>().join("; ");
+        let clean = joined.replace(char::is_control, " ");
+        Err(RemoteError::Git {
+            attempted,
+            url: self.shown(),
+            message: clean.chars().take(COMPLAINT).collect(),
+        })
+    }
+}
+
+/// Whether a name is that of a commit: SHA-1 or SHA-256.
+fn is_commit(name: &str) -> bool {
+    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    matches!(name.len(), 40 | 64) && name.bytes().all(is_hex)
+}
+
+/// Gives a checkout the modes that it has anywhere (the umask is not git's to know), times where they are said, and takes `.git` away.
+fn settle(directory: &Path, time: Option<i64>, keep_git_dir: bool) -> Result<(), RemoteError> {
+    let read = || RemoteError::file("read", directory);
+    let mut entries = Vec::new();
+    for entry in fs_err::read_dir(directory).map_err(read())? {
+        entries.push(entry.map_err(read())?.path());
+    }
+    for path in entries {
+        let metadata = fs_err::symlink_metadata(&path).map_err(RemoteError::file("read", &path))?;
+        if path.file_name() == Some(OsStr::new(".git")) {
+            if !keep_git_dir {
+                let removed = if metadata.is_dir() {
+                    fs_err::remove_dir_all(&path)
+                } else {
+                    fs_err::remove_file(&path)
+                };
+                removed.map_err(RemoteError::file("remove", &path))?;
+            }
+            continue;
+        }
+        if metadata.is_dir() {
+            settle(&path, time, keep_git_dir)?;
+        } else if metadata.is_file() {
+            let is_program = metadata.mode() & 0o100 != 0;
+            set_mode(&path, if is_program { 0o755 } else { 0o644 })?;
+        }
+        date(&path, time)?;
+    }
+    set_mode(directory, 0o755)?;
+    date(directory, time)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), RemoteError> {
+    let permissions = std::fs::Permissions::from_mode(mode);
+    fs_err::set_permissions(path, permissions).map_err(RemoteError::file("change", path))
+}
+
+fn date(path: &Path, time: Option<i64>) -> Result<(), RemoteError> {
+    let Some(seconds) = time else {
+        return Ok(());
+    };
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    let dated = rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+    dated.map_err(|errno| RemoteError::file("date", path)(errno.into()))
+}
+
+/// A git that runs; killed with its group when dropped before its end.
+struct Running(Child);
+
+impl Running {
+    /// Waits for its end; returns whether it succeeded, its output and its complaint.
+    async fn end(&mut self) -> std::io::Result<(bool, Vec<u8>, Vec<u8>)> {
+        let child = pidfd::open(i32::try_from(self.0.id()).map_err(std::io::Error::other)?)?;
+        let output = self.0.stdout.take().map(OwnedFd::from);
+        let complaint = self.0.stderr.take().map(OwnedFd::from);
+        let (output, complaint) = tokio::try_join!(drain(output), drain(complaint))?;
+        ready::readable(child.as_fd()).await?;
+        let status = self.0.wait()?;
+        Ok((status.success(), output, complaint))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait()
+            && let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
+        {
+            // It may end between the two; until it is waited for, its number is nobody else's.
+            let _gone = kill_process_group(group, Signal::KILL);
+            let _reaped = self.0.wait();
+        }
+    }
+}
+
+/// Reads a pipe to its end, and keeps its beginning.
+async fn drain(pipe: Option<OwnedFd>) -> std::io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    let Some(pipe) = pipe else {
+        return Ok(kept);
+    };
+    let mut pipe = Receiver::from_owned_fd(pipe)?;
+    (&mut pipe)
+        .take(OUTPUT_BYTES)
+        .read_to_end(&mut kept)
+        .await?;
+    let mut rest = vec![0; 8192];
+    while pipe.read(&mut rest).await? > 0 {}
+    Ok(kept)
+}

@@ -1,0 +1,229 @@
+//! The sources of a `COPY` or `ADD`, found: those of the context, and what is fetched.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::super::builder::Build;
+use super::super::context::{self, FileIndex, Origin, Owners, Selected, Taking, hash_part, hex};
+use super::super::error::StepFailure;
+use super::super::pattern::IgnoreRules;
+use super::super::remote::{Fetched, GitSource, Known};
+use super::super::tree::Tree;
+use super::expanded::{Expanded, Source};
+use crate::images::store::Staging;
+use crate::sys::atomic::{self, Durability};
+
+/// First line of what is remembered of a URL.
+const FORMAT: &str = "stack url 1";
+
+/// One source that is known well enough for the key.
+pub(super) enum Found {
+    /// Files that are here.
+    Local(Vec<Selected>),
+    /// A file of a URL.
+    Url {
+        url: String,
+        fetched: Fetched,
+        /// Where it lies.
+        staging: Option<Staging>,
+    },
+    /// A commit, not yet checked out.
+    Git { source: GitSource, commit: String },
+}
+
+/// One source, ready to be copied.
+pub(super) struct Piece {
+    pub(super) selected: Vec<Selected>,
+    /// Whether an archive is unpacked.
+    pub(super) unpacks: bool,
+    /// Keeps what was fetched.
+    _staging: Option<Staging>,
+}
+
+/// Finds every source of a context or of layers.
+pub(super) async fn find(
+    build: &Build<'_>,
+    origin: &Origin<'_>,
+    expanded: &Expanded,
+) -> Result<Vec<Found>, StepFailure> {
+    let taking = Taking {
+        exclude: &expanded.exclude,
+        parents: expanded.parents,
+    };
+    let mut found = Vec::new();
+    for source in &expanded.sources {
+        found.push(match source {
+            Source::Local(path) => Found::Local(origin.take(path, taking)?),
+            Source::Url(url) => ask(build, url, expanded.checksum.as_deref()).await?,
+            Source::Git(source) => Found::Git {
+                commit: source.resolve().await?,
+                source: source.clone(),
+            },
+        });
+    }
+    Ok(found)
+}
+
+/// Adds to `hash` what the sources hold.
+pub(super) fn hash(
+    hash: &mut Sha256,
+    found: &[Found],
+    owners: Owners,
+    index: &mut FileIndex,
+) -> io::Result<()> {
+    for source in found {
+        match source {
+            Found::Local(selected) => context::hash_selected(hash, selected, owners, index)?,
+            Found::Url { fetched, .. } => {
+                let facts = [
+                    &fetched.name,
+                    &fetched.digest,
+                    &fetched.modified.to_string(),
+                ];
+                for fact in facts {
+                    hash_part(hash, fact.as_bytes());
+                }
+            }
+            Found::Git { source, commit } => {
+                let facts = format!(
+                    "{commit} {:?} {} {:?}",
+                    source.keep_git_dir, source.without_submodules, source.times
+                );
+                hash_part(hash, facts.as_bytes());
+                hash_part(hash, source.directory.as_bytes());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gets what is not here yet.
+pub(super) async fn obtain(
+    build: &Build<'_>,
+    found: Vec<Found>,
+    expanded: &Expanded,
+) -> Result<Vec<Piece>, StepFailure> {
+    let mut pieces = Vec::new();
+    for source in found {
+        pieces.push(match source {
+            Found::Local(selected) => Piece {
+                selected,
+                unpacks: expanded.unpacks.0,
+                _staging: None,
+            },
+            Found::Url {
+                url,
+                fetched,
+                staging,
+            } => {
+                let (fetched, staging) = match (fetched.path.is_some(), staging) {
+                    (true, Some(staging)) => (fetched, staging),
+                    _ => fetch(build, &url, expanded.checksum.as_deref(), None).await?,
+                };
+                let mut selected = select(staging.directory(), "body", expanded)?;
+                for source in &mut selected {
+                    source.name = fetched.name.clone().into();
+                }
+                Piece {
+                    selected,
+                    unpacks: expanded.unpacks.1,
+                    _staging: Some(staging),
+                }
+            }
+            Found::Git { source, commit } => {
+                let staging = build.store().staging()?;
+                let keep = source.keep_git_dir.unwrap_or(false);
+                let checkout = source.checkout(&commit, staging.directory(), keep).await?;
+                let directory = match source.directory.as_str() {
+                    "" => ".",
+                    directory => directory,
+                };
+                Piece {
+                    selected: select(&checkout.directory, directory, expanded)?,
+                    unpacks: false,
+                    _staging: Some(staging),
+                }
+            }
+        });
+    }
+    Ok(pieces)
+}
+
+/// Takes a path of what was fetched.
+fn select(root: &Path, path: &str, expanded: &Expanded) -> Result<Vec<Selected>, StepFailure> {
+    let tree = Tree::directory(root);
+    let origin = Origin {
+        tree: &tree,
+        ignore: &IgnoreRules::default(),
+        name: "the source",
+    };
+    Ok(origin.select(path, &expanded.exclude)?)
+}
+
+/// Asks what a URL holds: nothing that is known and must have that checksum, and only what changed where the server can tell.
+async fn ask(build: &Build<'_>, url: &str, checksum: Option<&str>) -> Result<Found, StepFailure> {
+    let file = record(build, url);
+    let known = fs_err::read_to_string(&file).ok();
+    let known = known.and_then(|text| parse_known(&text));
+    if let (Some(known), Some(checksum)) = (&known, checksum)
+        && known.digest == checksum
+    {
+        let fetched = Fetched::known(url, known)?;
+        return Ok(Found::Url {
+            url: url.to_owned(),
+            fetched,
+            staging: None,
+        });
+    }
+    let known = known.filter(|known| !known.etag.is_empty());
+    let (fetched, staging) = fetch(build, url, checksum, known.as_ref()).await?;
+    let text = format!(
+        "{FORMAT}\n{}\n{}\n{}\n",
+        fetched.etag.as_deref().unwrap_or_default(),
+        fetched.digest,
+        fetched.modified
+    );
+    if let Some(directory) = file.parent() {
+        fs_err::create_dir_all(directory)?;
+    }
+    atomic::write(&file, text.as_bytes(), 0o600, Durability::Cached)?;
+    Ok(Found::Url {
+        url: url.to_owned(),
+        staging: fetched.path.is_some().then_some(staging),
+        fetched,
+    })
+}
+
+/// Gets a URL into a staging directory of its own.
+async fn fetch(
+    build: &Build<'_>,
+    url: &str,
+    checksum: Option<&str>,
+    known: Option<&Known>,
+) -> Result<(Fetched, Staging), StepFailure> {
+    let staging = build.store().staging()?;
+    let transport = build.transport();
+    let fetched = Fetched::get(transport, url, checksum, known, staging.directory()).await?;
+    Ok((fetched, staging))
+}
+
+/// Returns where is remembered what a URL held.
+fn record(build: &Build<'_>, url: &str) -> PathBuf {
+    let name = hex(&Sha256::digest(url.as_bytes()));
+    build.cache.files().with_file_name("urls").join(name)
+}
+
+/// Reads what is remembered of a URL; nothing of what is not of that form.
+fn parse_known(text: &str) -> Option<Known> {
+    let mut lines = text.lines();
+    if lines.next() != Some(FORMAT) {
+        return None;
+    }
+    Some(Known {
+        etag: lines.next()?.to_owned(),
+        digest: lines.next()?.to_owned(),
+        modified: lines.next()?.parse().ok()?,
+    })
+}
