@@ -55,7 +55,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 
-pub use build::ImageBuild;
+pub use build::{BuiltImage, ImageBuild};
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, Planned, PullOptions};
 pub use error::EngineError;
