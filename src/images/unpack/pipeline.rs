@@ -14,7 +14,7 @@ use super::extract::{Limits, Report, unpack};
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that wait.
 const QUEUE: usize = 4;
-/// Below this, any ratio is fine.
+/// Below this many bytes, any ratio of unpacked to packed ones is fine.
 const BOMB_FLOOR_BYTES: u64 = 4 << 30;
 /// Unpacked to packed; gzip cannot exceed 1032, honest layers stay below 50.
 const BOMB_RATIO: u64 = 500;
@@ -107,13 +107,29 @@ pub fn run(
     diff: &Path,
     max_bytes: u64,
 ) -> Outcome {
+    run_above(source, blob, diff, max_bytes, BOMB_FLOOR_BYTES)
+}
+
+/// As [`run`], where more than `floor_bytes` may be a bomb.
+pub(super) fn run_above(
+    source: impl Chunks + Send,
+    blob: &mut (impl Write + Send),
+    diff: &Path,
+    max_bytes: u64,
+    floor_bytes: u64,
+) -> Outcome {
     let (sender, receiver) = sync_channel(QUEUE);
     let (back, used) = sync_channel(QUEUE + 1);
     std::thread::scope(|scope| {
         let decoder = scope.spawn(move || {
             let mut packed = PackedReader::new(source, blob, max_bytes);
-            let decoded = decode(&mut packed, &sender, &used);
-            drop(sender);
+            let to = Forward {
+                sender,
+                used,
+                floor_bytes,
+            };
+            let decoded = decode(&mut packed, &to);
+            drop(to);
             (packed.finish(), decoded)
         });
         let unpacked = unpack_chunks(receiver, back, diff);
@@ -245,8 +261,7 @@ impl<S: Chunks, W: Write> BufRead for PackedReader<'_, S, W> {
 /// Thread A: packed bytes to chunks of the tar.
 fn decode<S: Chunks, W: Write>(
     packed: &mut PackedReader<'_, S, W>,
-    sender: &SyncSender<Vec<u8>>,
-    used: &Receiver<Vec<u8>>,
+    to: &Forward,
 ) -> Result<(), UnpackError> {
     let start = packed.fill_buf().map_err(UnpackError::Read)?;
     let window_bytes = zstd_window(start);
@@ -254,12 +269,7 @@ fn decode<S: Chunks, W: Write>(
         Compression::Gzip => {
             packed.compression = "+gzip";
             let mut decoder = flate2::bufread::MultiGzDecoder::new(packed);
-            forward(
-                &mut decoder,
-                |decoder| decoder.get_ref().size_bytes,
-                sender,
-                used,
-            )
+            to.all(&mut decoder, |decoder| decoder.get_ref().size_bytes)
         }
         Compression::Zstd => {
             packed.compression = "+zstd";
@@ -269,14 +279,9 @@ fn decode<S: Chunks, W: Write>(
             decoder
                 .window_log_max(ZSTD_WINDOW_LOG)
                 .map_err(UnpackError::Read)?;
-            forward(
-                &mut decoder,
-                |decoder| decoder.get_ref().size_bytes,
-                sender,
-                used,
-            )
+            to.all(&mut decoder, |decoder| decoder.get_ref().size_bytes)
         }
-        Compression::None => forward(packed, |packed| packed.size_bytes, sender, used),
+        Compression::None => to.all(packed, |packed| packed.size_bytes),
     }
 }
 
@@ -368,33 +373,42 @@ fn sniff(start: &[u8]) -> Result<Compression, UnpackError> {
     })
 }
 
-fn forward<D: Read>(
-    decoder: &mut D,
-    packed_bytes: impl Fn(&D) -> u64,
-    sender: &SyncSender<Vec<u8>>,
-    used: &Receiver<Vec<u8>>,
-) -> Result<(), UnpackError> {
-    let mut unpacked_bytes = 0_u64;
-    loop {
-        let mut chunk = used.try_recv().unwrap_or_default();
-        chunk.resize(CHUNK_BYTES, 0);
-        let length = read_full(decoder, &mut chunk).map_err(UnpackError::Read)?;
-        chunk.truncate(length);
-        unpacked_bytes += length as u64;
-        let packed_bytes = packed_bytes(decoder);
-        if unpacked_bytes > BOMB_FLOOR_BYTES && unpacked_bytes / packed_bytes.max(1) > BOMB_RATIO {
-            return Err(UnpackError::Bomb {
-                packed_bytes,
-                unpacked_bytes,
-            });
-        }
-        // The empty chunk marks a proper end, which a closed channel alone does not.
-        let end = length == 0;
-        if sender.send(chunk).is_err() {
-            return Err(UnpackError::Stopped);
-        }
-        if end {
-            return Ok(());
+/// The way of unpacked bytes to the other thread.
+struct Forward {
+    sender: SyncSender<Vec<u8>>,
+    used: Receiver<Vec<u8>>,
+    floor_bytes: u64,
+}
+
+impl Forward {
+    fn all<D: Read>(
+        &self,
+        decoder: &mut D,
+        packed_bytes: impl Fn(&D) -> u64,
+    ) -> Result<(), UnpackError> {
+        let mut unpacked_bytes = 0_u64;
+        loop {
+            let mut chunk = self.used.try_recv().unwrap_or_default();
+            chunk.resize(CHUNK_BYTES, 0);
+            let length = read_full(decoder, &mut chunk).map_err(UnpackError::Read)?;
+            chunk.truncate(length);
+            unpacked_bytes += length as u64;
+            let packed_bytes = packed_bytes(decoder);
+            let ratio = unpacked_bytes / packed_bytes.max(1);
+            if unpacked_bytes > self.floor_bytes && ratio > BOMB_RATIO {
+                return Err(UnpackError::Bomb {
+                    packed_bytes,
+                    unpacked_bytes,
+                });
+            }
+            // The empty chunk marks a proper end, which a closed channel alone does not.
+            let end = length == 0;
+            if self.sender.send(chunk).is_err() {
+                return Err(UnpackError::Stopped);
+            }
+            if end {
+                return Ok(());
+            }
         }
     }
 }
