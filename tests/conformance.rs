@@ -31,6 +31,10 @@ impl ReadFile for Disk {
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
+
+    fn is_link(&self, path: &Path) -> bool {
+        path.is_symlink()
+    }
 }
 
 fn run(root: &Path, case: &Case) -> Result<Loaded, LoadFailure> {

@@ -33,6 +33,10 @@ impl ReadFile for Files<'_> {
     fn exists(&self, path: &Path) -> bool {
         matches!(path.to_str(), Some("/w/compose.yaml" | "/w/.env"))
     }
+
+    fn is_link(&self, _: &Path) -> bool {
+        false
+    }
 }
 
 /// Loads a project; what loads is printed, and loads again to the same model.

@@ -1,7 +1,6 @@
 //! Arguments, environment and working directory, put together: the one place that reads the environment.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use jiff::Timestamp;
 
 use super::args::{AnsiArg, Global, ProgressArg};
 use super::failure::CliError;
+use super::files::{Disk, bounded, working_directory};
 use super::render::Printer;
 use super::render::diagnostic::{Drawing, render_all, render_message};
 use super::render::progress::{Progress, ProgressMode, Shown};
@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::engine::roots::Roots;
 use crate::spec::names::ProjectName;
 use crate::spec::source::Sources;
-use crate::spec::{Diagnostic, LoadOptions, Loaded, ReadError, ReadFile, Steps, load};
+use crate::spec::{Diagnostic, LoadOptions, Loaded, Steps, load};
 
 /// Names under which a Compose file is found (compose-spec 03-compose-file.md), best first.
 pub(crate) const FILE_NAMES: [&str; 4] = [
@@ -25,9 +25,6 @@ pub(crate) const FILE_NAMES: [&str; 4] = [
     "docker-compose.yaml",
     "docker-compose.yml",
 ];
-
-/// The largest file that is read, as the loader's.
-const MAX_FILE_BYTES: usize = crate::spec::MAX_FILE_BYTES;
 
 /// Everything a command starts from.
 pub(crate) struct Context {
@@ -59,10 +56,11 @@ impl Context {
         global: Global,
         environment: BTreeMap<String, String>,
     ) -> Result<Self, CliError> {
-        let directory = std::env::current_dir().map_err(|source| CliError::System {
-            attempted: "find the working directory",
-            source,
-        })?;
+        let directory =
+            working_directory(environment.get("PWD")).map_err(|source| CliError::System {
+                attempted: "find the working directory",
+                source,
+            })?;
         let settings = settings(&global, &environment, &directory);
         let ansi = match global.ansi {
             Some(ansi) => ansi,
@@ -100,6 +98,7 @@ impl Context {
     /// As [`Context::load_with`], by these steps.
     pub(crate) fn load_steps(&self, services: &[String], steps: Steps) -> Result<Loaded, CliError> {
         let mut options = self.load_options(steps)?;
+        options.services = services.to_vec();
         let mut loaded = load_files(&options)?;
         let named = services
             .iter()
@@ -133,7 +132,17 @@ impl Context {
         }
     }
 
-    /// Loads the project if there is a file, or takes its name alone where it was given.
+    /// Loads the project for a command that makes no containers of it: no env file is read, which need not be there.
+    pub(crate) fn load_without_environment(&self, services: &[String]) -> Result<Loaded, CliError> {
+        let steps = Steps {
+            resolve_environment: false,
+            ..Steps::default()
+        };
+        self.load_steps(services, steps)
+    }
+
+    /// Loads the project if there is a file, or takes its name alone where it was given; for commands on what is there
+    /// already.
     pub(crate) fn target(&self) -> Result<Target, CliError> {
         if let Some(name) = self.named_project()
             && !self.has_file()
@@ -145,7 +154,7 @@ impl Context {
                 loaded: None,
             });
         }
-        let loaded = self.load()?;
+        let loaded = self.load_without_environment(&[])?;
         Ok(Target {
             project: loaded.stack.name.clone(),
             loaded: Some(loaded),
@@ -233,8 +242,17 @@ impl Context {
 
     /// Begins to show the progress of a pull; with `quiet` nothing but what goes wrong.
     pub(crate) fn show_pull(&self, quiet: bool) -> Progress<'_> {
+        self.show_transfer("Pulling", quiet)
+    }
+
+    /// The same of a push.
+    pub(crate) fn show_push(&self, quiet: bool) -> Progress<'_> {
+        self.show_transfer("Pushing", quiet)
+    }
+
+    fn show_transfer(&self, title: &'static str, quiet: bool) -> Progress<'_> {
         let shown = Shown {
-            title: "Pulling",
+            title,
             builds: true,
             pulls: true,
         };
@@ -356,6 +374,7 @@ fn load_options(
         project_directory: global.project_directory.clone(),
         project_name: global.project_name.clone(),
         profiles: global.profile.clone(),
+        services: Vec::new(),
         env_files: global.env_file.clone(),
         environment: environment.clone(),
         steps: Steps::default(),
@@ -436,53 +455,6 @@ fn progress_mode(
         (ProgressArg::Json, _) => Ok(ProgressMode::Json),
         (ProgressArg::Quiet, _) => Ok(ProgressMode::Quiet),
     }
-}
-
-/// The real file system.
-struct Disk;
-
-impl ReadFile for Disk {
-    fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
-        // The loader's own error names the path, so the system's words alone are wanted.
-        match read_bounded(path) {
-            Ok(bytes) if bytes.len() > MAX_FILE_BYTES => {
-                let limit = MAX_FILE_BYTES >> 20;
-                Err(ReadError::Other(format!("larger than {limit} MiB")))
-            }
-            Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ReadError::NotFound),
-            Err(error) => Err(ReadError::Other(system_words(&error))),
-        }
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        path.exists()
-    }
-}
-
-/// Reads a file, a pipe or a device to its end, or one byte beyond [`MAX_FILE_BYTES`]: `/dev/zero` has no end.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    bounded(fs_err::File::open(path)?)
-}
-
-fn bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(MAX_FILE_BYTES + 1).unwrap_or(u64::MAX);
-    reader.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Returns what the system says, without the path that `fs_err` puts before it and the number behind it.
-fn system_words(error: &std::io::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    let words = innermost.to_string();
-    let words = words
-        .split_once(" (os error")
-        .map_or(words.as_str(), |(words, _)| words);
-    words.to_lowercase()
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ pub(crate) enum CliError {
     /// The work failed, and places of the files are at fault.
     #[error(transparent)]
     Placed(Box<Placed>),
+    /// More than one thing went wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<Self>),
     /// `--format` does not fit.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -125,6 +128,7 @@ impl CliError {
             | Self::System { .. } => 1,
             Self::Engine(error) => error.exit_code(),
             Self::Placed(placed) => placed.error.exit_code(),
+            Self::Several(errors) => errors.iter().map(Self::exit_code).max().unwrap_or(1),
             Self::Ended(code) => *code,
         }
     }
@@ -152,6 +156,7 @@ impl CliError {
         match self {
             Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), colour),
             Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, drawing),
+            Self::Several(errors) => errors.iter().map(|error| error.text(drawing)).collect(),
             Self::Placed(placed) => render_all(&placed.diagnostics, &placed.sources, drawing),
             error => render_chain(error, &error.hints(), colour),
         }

@@ -24,9 +24,7 @@ const OPTIONS: &[(&str, &[LaterOption])] = &[
         "build",
         &[
             ("push", None, false),
-            ("ssh", None, true),
             ("builder", None, true),
-            ("memory", Some('m'), true),
             ("print", None, false),
             ("check", None, false),
             ("provenance", None, true),
@@ -38,7 +36,7 @@ const OPTIONS: &[(&str, &[LaterOption])] = &[
 
 /// Commands.
 const COMMANDS: &[&str] = &[
-    "attach", "bridge", "cp", "create", "events", "kill", "ls", "pause", "port", "publish", "push",
+    "attach", "bridge", "cp", "create", "events", "kill", "ls", "pause", "port", "publish",
     "restart", "rm", "run", "scale", "start", "stats", "stop", "top", "unpause", "volumes", "wait",
 ];
 

@@ -13,6 +13,7 @@ mod args;
 mod commands;
 mod context;
 mod failure;
+mod files;
 mod later;
 mod render;
 mod signals;

@@ -132,6 +132,14 @@ fn of_plan(error: &PlanError, stack: &Stack) -> Blame {
             both
         }
         PlanError::DonorMissing { service, .. } => one(service, "network_mode"),
+        PlanError::TooMany { service, .. } => {
+            let has = |field: &str| {
+                find(stack, service).is_some_and(|(_, found)| found.places.contains_key(field))
+            };
+            let fields = ["scale", "deploy.replicas"];
+            let written = fields.into_iter().find(|field| has(field));
+            written.map_or_else(Vec::new, |field| one(service, field))
+        }
         PlanError::ExternalNetwork { name } => of_network(stack, name),
         PlanError::ExternalVolume { name } => {
             let mut volumes = stack.volumes.iter();

@@ -11,7 +11,6 @@ use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::{BuildChoices, Engine, chain, readable};
-use crate::images::Platform;
 use crate::plan::action::{Action, Resource};
 use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
@@ -36,6 +35,10 @@ pub struct BuildOptions {
     pub build_args: BTreeMap<String, Option<String>>,
     /// Also what the services depend on.
     pub with_dependencies: bool,
+    /// Agents instead of the file's: `default`, or an id and a socket.
+    pub ssh: Vec<String>,
+    /// Memory that a step may use, as typed.
+    pub memory: Option<String>,
 }
 
 /// `pull`.
@@ -356,7 +359,13 @@ impl Engine {
             no_cache: options.no_cache,
             explain: options.explain,
             pull: options.pull,
-            args: self.arguments(&options.build_args),
+            ssh: options.ssh.clone(),
+            memory_bytes: options
+                .memory
+                .as_deref()
+                .map(|text| crate::engine::build::options::bytes("--memory", text))
+                .transpose()?,
+            args: options.build_args.clone(),
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
         let applied = self.run(&plan, &host, events, cancel).await;
@@ -389,29 +398,6 @@ impl Engine {
                 Ok(())
             }
             applied => applied,
-        }
-    }
-
-    /// Pulls one image by its name.
-    pub async fn pull_image(
-        &self,
-        reference: &str,
-        platform: Option<&str>,
-        events: &dyn EventSink,
-        cancel: &Cancel,
-    ) -> Result<String, EngineError> {
-        let parsed: crate::images::Reference = reference.parse()?;
-        let platform = match platform {
-            Some(text) => Platform::parse(text).map_err(|error| EngineError::System {
-                attempted: "read --platform".to_owned(),
-                source: std::io::Error::other(error),
-            })?,
-            None => Platform::host(),
-        };
-        let progress = crate::engine::linux::PullEvents::new(reference, events);
-        tokio::select! {
-            pulled = self.images.pull(&parsed, &platform, &progress) => Ok(pulled?.id.to_string()),
-            () = cancel.cancelled() => Err(EngineError::Interrupted),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use futures_util::stream::{StreamExt, TryStreamExt};
+use futures_util::stream::StreamExt;
 use sha2::Digest;
 
 use super::error::EngineError;
@@ -19,14 +19,33 @@ const AT_ONCE: usize = 8;
 
 /// Asks the registry of each image for its digest; returns each as it was given with the whole reference that pins it,
 /// `docker.io/library/busybox:latest@sha256:…`. One that has a digest already is not asked for.
+///
+/// All are asked for, and every one that cannot be had is told of.
 pub async fn pin(
     images: &BTreeSet<String>,
     environment: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, EngineError> {
+) -> Result<BTreeMap<String, String>, Vec<EngineError>> {
     let client = client_environment(environment);
     let asked = images.iter().map(|image| pinned(image, &client));
-    let asked = futures_util::stream::iter(asked).buffered(AT_ONCE);
-    asked.try_collect().await
+    let answers: Vec<_> = futures_util::stream::iter(asked)
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    let mut pins = BTreeMap::new();
+    let mut failures = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok((image, whole)) => {
+                pins.insert(image, whole);
+            }
+            Err(error) => failures.push(error),
+        }
+    }
+    if failures.is_empty() {
+        Ok(pins)
+    } else {
+        Err(failures)
+    }
 }
 
 async fn pinned(image: &str, client: &ClientEnvironment) -> Result<(String, String), EngineError> {
@@ -63,7 +82,16 @@ pub(super) fn client_environment(environment: &BTreeMap<String, String>) -> Clie
         let home = environment.get("HOME");
         home.map(|home| Path::new(home).join(".docker"))
     });
-    ClientEnvironment::system(docker_config.as_deref())
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let containers_auth = set("REGISTRY_AUTH_FILE").map(PathBuf::from).or_else(|| {
+        let runtime = set("XDG_RUNTIME_DIR");
+        runtime.map(|directory| Path::new(directory).join("containers/auth.json"))
+    });
+    ClientEnvironment {
+        docker_auth_config: set("DOCKER_AUTH_CONFIG").cloned(),
+        containers_auth,
+        ..ClientEnvironment::system(docker_config.as_deref())
+    }
 }
 
 /// Adds the digests of what secrets and configs contain, so that a changed content is seen.

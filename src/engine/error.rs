@@ -141,6 +141,9 @@ pub enum EngineError {
     /// A build.
     #[error(transparent)]
     Build(Box<crate::images::build::BuildError>),
+    /// An option of a build.
+    #[error(transparent)]
+    Option(#[from] crate::engine::build::options::OptionError),
     /// A name of an image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -270,6 +273,7 @@ impl EngineError {
                 .iter()
                 .find_map(|failure| start_code(failure.source.as_ref()))
                 .unwrap_or(1),
+            Self::Option(_) => 2,
             Self::Source(error) if error.is_usage() => 2,
             _ => 1,
         }

@@ -8,7 +8,7 @@
 //! must never print, and never decide what [`crate::plan`] can.
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
-//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), `boot`, [`logs`],
+//! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
 //! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`], [`inspect`] and [`system`] (images and disk), [`doors`] (hidden commands).
 
 pub mod annotations;
@@ -39,6 +39,7 @@ mod observe;
 mod ports;
 mod project;
 mod recover;
+pub mod registry;
 pub mod roots;
 pub mod snapshot;
 pub mod source;
@@ -62,6 +63,7 @@ pub use exec::ExecSession;
 pub use logs::{Gate, LogStream};
 
 use crate::images::Images;
+pub use crate::images::Packing;
 use crate::net::Net;
 use crate::runtime::seal::{self, Sealed};
 use crate::runtime::{Runtime, RuntimeRoots};
@@ -101,6 +103,10 @@ pub(crate) struct BuildChoices {
     pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
+    /// Agents instead of the file's: `default`, or an id and a socket.
+    pub ssh: Vec<String>,
+    /// Bytes of memory that a step may use.
+    pub memory_bytes: Option<u64>,
     /// Build arguments over the file's.
     pub args: BTreeMap<String, Option<String>>,
 }

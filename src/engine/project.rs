@@ -15,6 +15,7 @@ use crate::engine::error::EngineError;
 use crate::engine::source::Origin;
 use crate::spec::model::Stack;
 use crate::spec::names::ProjectName;
+use crate::spec::render::{Form, render};
 use crate::sys::atomic::{self, Durability};
 use crate::sys::lock::{Lock, Mode};
 
@@ -66,7 +67,7 @@ impl Engine {
             files: stack.files.clone(),
             source: self.origin(&stack.directory)?,
             desired: DesiredProject::Up,
-            model: crate::spec::render::render_json(stack),
+            model: render(stack, Form::Model),
         })
     }
 

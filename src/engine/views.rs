@@ -221,7 +221,9 @@ fn mounts(container: &Container, annotations: &Annotations) -> Vec<String> {
         .iter()
         .filter_map(|mount| match &mount.source {
             MountSource::Bind { path, .. } => Some(path.display().to_string()),
-            MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+            MountSource::Volume { .. } | MountSource::Layers { .. } | MountSource::Tmpfs { .. } => {
+                None
+            }
         });
     let volumes = annotations
         .named_volumes

@@ -115,6 +115,7 @@ fn layer_of(store: &Store, upper: &Path) -> Result<Option<Digest>, ImageError> {
         diff_id: unpacked.diff_id,
         size_bytes: unpacked.report.size_bytes,
         blobs: Vec::new(),
+        packed: Vec::new(),
         tar_bytes: Some(packed.size_bytes),
         implied: unpacked.report.implied,
         lower_links: unpacked.report.lower_links,

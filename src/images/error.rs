@@ -3,6 +3,7 @@
 use super::archive::load::LoadError;
 use super::archive::save::SaveError;
 use super::registry::RegistryError;
+use super::registry::auth::CredentialsError;
 use super::remove::RemoveConflict;
 use super::store::StoreError;
 use super::unpack::UnpackError;
@@ -27,6 +28,42 @@ pub enum ImageError {
     Digest {
         /// As people write it.
         reference: String,
+        /// Why not.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// An image that cannot be brought to its registry.
+    #[error("push image `{reference}`")]
+    Push {
+        /// As people write it.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// A name that no image here has.
+    #[error("an image does not exist locally with the tag: {reference}")]
+    NotHere {
+        /// As people write it.
+        reference: String,
+    },
+    /// Only tags are pushed.
+    #[error("cannot push a digest reference: `{reference}`")]
+    PushDigest {
+        /// As people write it.
+        reference: String,
+    },
+    /// A registry that does not let us in.
+    #[error(transparent)]
+    Login(Box<RegistryError>),
+    /// Credentials that cannot be forgotten.
+    #[error(transparent)]
+    Logout(Box<CredentialsError>),
+    /// A repository whose tags cannot be listed.
+    #[error("list the tags of `{repository}`")]
+    Tags {
+        /// As people write it.
+        repository: String,
         /// Why not.
         #[source]
         source: Box<RegistryError>,

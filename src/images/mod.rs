@@ -4,7 +4,7 @@
 //! its steps to a [`build::StepRunner`] that the engine implements.
 //!
 //! Reading order: [`mod@reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
-//! [`registry`] (from afar), `pull`, [`import`].
+//! [`registry`] (from afar), `pull`, `push`, [`import`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,10 +21,13 @@ pub mod import;
 pub mod manifest;
 pub mod progress;
 mod pull;
+mod push;
 pub mod reference;
 pub mod registry;
 pub mod remove;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod unpack;
 
 pub use archive::load::Loaded;
@@ -34,13 +37,16 @@ pub use error::ImageError;
 pub use import::Change;
 pub use manifest::{ImageConfig, Platform};
 pub use progress::{BlobState, Progress, Silent};
-pub use pull::remote_digest;
+pub use pull::{Pulled, remote_digest};
+pub use push::Pushed;
 pub use reference::{Digest, Reference, ReferenceError};
 use registry::Client;
 pub use registry::ClientEnvironment;
 use registry::transport::Http;
 pub use remove::{ImageUser, Removal, RemoveConflict};
-pub use store::{Checked, Collected, Finding, Image, ImageSummary, Known, Store, StoreError};
+pub use store::{
+    Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Store, StoreError,
+};
 
 /// What the store takes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -98,12 +104,67 @@ impl Images {
         platform: &Platform,
         progress: &dyn Progress,
     ) -> Result<Image, ImageError> {
+        let pulled = self.fetch(reference, platform, progress).await?;
+        Ok(pulled.image)
+    }
+
+    /// The same, and says what came of it.
+    pub async fn fetch(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        progress: &dyn Progress,
+    ) -> Result<Pulled, ImageError> {
         let client = Client::new(&self.http, &self.environment);
         let client = client.map_err(|source| ImageError::Pull {
             reference: reference.familiar(),
             source: Box::new(source),
         })?;
-        pull::pull(&self.store, &client, reference, platform, progress).await
+        Box::pin(pull::pull(
+            &self.store,
+            &client,
+            reference,
+            platform,
+            progress,
+        ))
+        .await
+    }
+
+    /// Lists the tags that a reference's repository has in its registry.
+    pub async fn remote_tags(&self, reference: &Reference) -> Result<Vec<String>, ImageError> {
+        let failed = |source| ImageError::Tags {
+            repository: reference.familiar_repository(),
+            source: Box::new(source),
+        };
+        let client = Client::new(&self.http, &self.environment).map_err(failed)?;
+        pull::tags(&client, reference).await.map_err(failed)
+    }
+
+    /// Brings an image to its registry, under the tag it has here; layers that are compressed for it are so by `packing`.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        packing: Packing,
+        progress: &dyn Progress,
+    ) -> Result<Pushed, ImageError> {
+        let client = Client::new(&self.http, &self.environment);
+        let client = client.map_err(|source| ImageError::Push {
+            reference: reference.familiar(),
+            source: Box::new(source),
+        })?;
+        Box::pin(push::push(
+            &self.store,
+            &client,
+            reference,
+            packing,
+            progress,
+        ))
+        .await
+    }
+
+    /// Lists the tags that a reference's repository has here; fails where there are none.
+    pub fn local_tags(&self, reference: &Reference) -> Result<Vec<String>, ImageError> {
+        push::local_tags(&self.store, reference)
     }
 
     /// Makes an image of a root file system tar (plain, gzip or zstd).

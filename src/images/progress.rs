@@ -1,4 +1,4 @@
-//! What a pull tells about while it runs.
+//! What a pull or push tells about while it runs.
 
 use super::reference::Digest;
 
@@ -20,9 +20,24 @@ pub enum BlobState {
     Done,
     /// Was there already.
     Exists,
+    /// It is being compressed.
+    Preparing,
+    /// Bytes are going.
+    Uploading {
+        /// Bytes so far.
+        done_bytes: u64,
+        /// Bytes of the whole.
+        total_bytes: u64,
+    },
+    /// Sent by this command.
+    Pushed,
+    /// The registry had it in another repository.
+    Mounted,
+    /// It is no layer that may be sent.
+    Skipped,
 }
 
-/// Listens to a pull; called on the thread that runs it, often.
+/// Listens to a pull or push; called on the thread that runs it, often.
 pub trait Progress {
     /// `blob`, a layer of the image, is in `state` now.
     fn blob(&self, blob: &Digest, state: BlobState);

@@ -48,6 +48,18 @@ pub enum PlanError {
         /// How many were asked for.
         scale: u32,
     },
+    /// More containers than a machine can have.
+    #[error(
+        "service `{service}` asks for {scale} containers: a machine has room for {limit} of a service at most"
+    )]
+    TooMany {
+        /// Which service.
+        service: String,
+        /// How many were asked for.
+        scale: u32,
+        /// How many can be.
+        limit: u32,
+    },
     /// Two services ask for one container name.
     #[error("services `{first}` and `{second}` both have container_name `{container}`")]
     NameTwice {

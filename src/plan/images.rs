@@ -1,6 +1,6 @@
 //! Images: what must be pulled or built before containers can be planned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::action::{Action, BuildImage, PullImage};
 use super::cause::Cause;
@@ -12,6 +12,7 @@ use super::observed::Observed;
 use super::options::{BuildImages, ImageOptions, UpOptions};
 use super::{After, Plan};
 use crate::spec::model::Stack;
+use crate::spec::model::build::Build;
 use crate::spec::model::service::{PullPolicy, Service};
 use crate::spec::names::ServiceName;
 
@@ -47,10 +48,12 @@ pub fn images(stack: &Stack, observed: &Observed, options: &UpOptions) -> Result
     };
     let selection = Selection::new(stack, &options.services, dependencies)?;
     let mut draft = Draft::default();
-    for (reference, wanted) in wanted(stack, &selection, options.pull) {
-        let present = observed.images.contains_key(&reference);
-        decide(&mut draft, &reference, &wanted, present, options.build)?;
+    let all = wanted(stack, &selection, options.pull);
+    for (reference, wanted) in &all {
+        let present = observed.images.contains_key(reference);
+        decide(&mut draft, reference, wanted, present, options.build)?;
     }
+    order_builds(&mut draft, stack);
     draft.finish()
 }
 
@@ -75,6 +78,30 @@ pub fn pull(stack: &Stack, observed: &Observed, options: &ImageOptions) -> Resul
     draft.finish()
 }
 
+/// What `push` brings to registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pushes {
+    /// References, each once.
+    pub pushed: BTreeSet<String>,
+    /// Those of services that are not built here or have no name.
+    pub skipped: BTreeSet<String>,
+}
+
+/// Chooses what `push` pushes: the images of services that have both a name and a build, as Docker Compose does.
+pub fn pushes(stack: &Stack, options: &ImageOptions) -> Result<Pushes, PlanError> {
+    let selection = select(stack, options)?;
+    let mut pushes = Pushes::default();
+    for (reference, wanted) in wanted(stack, &selection, None) {
+        let chosen = if wanted.has_name && wanted.build.is_some() {
+            &mut pushes.pushed
+        } else {
+            &mut pushes.skipped
+        };
+        chosen.insert(reference);
+    }
+    Ok(pushes)
+}
+
 /// Plans `build`: every image that can be built.
 pub fn build(stack: &Stack, options: &ImageOptions) -> Result<Plan, PlanError> {
     let selection = select(stack, options)?;
@@ -84,6 +111,7 @@ pub fn build(stack: &Stack, options: &ImageOptions) -> Result<Plan, PlanError> {
             draft.add(action, Cause::Command("build"), &[]);
         }
     }
+    order_builds(&mut draft, stack);
     draft.finish()
 }
 
@@ -99,12 +127,21 @@ fn select<'a>(stack: &'a Stack, options: &ImageOptions) -> Result<Selection<'a>,
 
 /// Gathers the images of the selected services; `pull` stands instead of every policy.
 fn wanted<'a>(
-    stack: &Stack,
+    stack: &'a Stack,
     selection: &Selection<'a>,
     pull: Option<PullPolicy>,
 ) -> BTreeMap<String, Wanted<'a>> {
     let mut all: BTreeMap<String, Wanted<'a>> = BTreeMap::new();
-    for (name, service) in &selection.services {
+    let mut ahead: VecDeque<(&ServiceName, &Service)> =
+        selection.services.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    // What a build takes from another service's image needs that first.
+    while let Some((name, service)) = ahead.pop_front() {
+        if !seen.insert(name) {
+            continue;
+        }
+        let contexts = service.build.iter().flat_map(Build::services);
+        ahead.extend(contexts.filter_map(|name| stack.services.get_key_value(name)));
         let reference = naming::image_reference(stack, name, service);
         let policy = pull.or(service.pull_policy);
         let entry = all.entry(reference).or_insert(Wanted {
@@ -124,6 +161,37 @@ fn wanted<'a>(
         }
     }
     all
+}
+
+/// Makes builds wait for those whose images they take from.
+fn order_builds(draft: &mut Draft, stack: &Stack) {
+    let mut orders = Vec::new();
+    for step in draft.steps() {
+        let Action::BuildImage(build) = &step.action else {
+            continue;
+        };
+        for name in build.build.services() {
+            let Some((name, service)) = stack.services.get_key_value(name) else {
+                continue;
+            };
+            let image = naming::image_reference(stack, name, service);
+            let gets = |action: &Action| match action {
+                Action::BuildImage(other) => other.image == image,
+                Action::PullImage(pull) => pull.reference == image,
+                _ => false,
+            };
+            let first = draft.steps().iter().filter(|other| gets(&other.action));
+            let first: Vec<_> = first.map(|other| other.id).collect();
+            orders.extend(first.iter().map(|other| match first.len() {
+                1 => (step.id, After::Success(*other)),
+                // Of a pull and the build that makes up for its failure, one may not be needed.
+                _ => (step.id, After::End(*other)),
+            }));
+        }
+    }
+    for (step, after) in orders {
+        draft.order(step, after);
+    }
 }
 
 /// Returns the more eager of two policies: one pull or build serves every service of the image.

@@ -97,6 +97,7 @@ fn service<'a>(stack: &mut Stack, words: impl Iterator<Item = &'a str>) -> Servi
                     dockerfile_inline: None,
                     args: BTreeMap::new(),
                     target: None,
+                    more: Box::default(),
                 });
             }
             ("scale", _) => service.scale = Some(value.parse().unwrap()),

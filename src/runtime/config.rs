@@ -233,6 +233,13 @@ pub enum MountSource {
         /// Fill it from the image's content at `target` when it is empty at the first start.
         copy_up: bool,
     },
+    /// Directories of layers, one above the other.
+    Layers {
+        /// Top-most first, at least two.
+        lowers: Vec<PathBuf>,
+        /// Upper and work directory, which take what is written; nothing can be without them.
+        scratch: Option<(PathBuf, PathBuf)>,
+    },
     /// Memory.
     Tmpfs {
         /// Limit; the kernel's default where unset.
@@ -262,8 +269,10 @@ pub struct InjectedFile {
 pub enum FileOrigin {
     /// A file of the host, bound read-only.
     HostFile(PathBuf),
-    /// These bytes.
+    /// This text.
     Content(String),
+    /// These bytes.
+    Bytes(Vec<u8>),
 }
 
 /// Cgroup limits; unset is no limit.

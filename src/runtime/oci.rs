@@ -53,6 +53,15 @@ fn spec(config: &ContainerConfig, cgroup: &str) -> Result<Spec, OciSpecError> {
                 .typ("bind")
                 .source(path)
                 .options(vec!["rbind".to_owned(), access]),
+            MountSource::Layers { lowers, scratch } => {
+                let lowers: Vec<String> = lowers.iter().map(|l| l.display().to_string()).collect();
+                let mut options = vec![format!("lowerdir={}", lowers.join(":")), access];
+                if let Some((upper, work)) = scratch {
+                    options.push(format!("upperdir={}", upper.display()));
+                    options.push(format!("workdir={}", work.display()));
+                }
+                builder.typ("overlay").source("overlay").options(options)
+            }
             MountSource::Tmpfs { size_bytes, mode } => {
                 let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), access];
                 options.extend(size_bytes.map(|bytes| format!("size={bytes}")));

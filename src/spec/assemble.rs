@@ -159,9 +159,10 @@ impl<'s, 'a> Assembler<'s, 'a> {
         has_variables: bool,
         environment: &Environment,
     ) -> Arc<Node> {
-        if !has_variables || !self.session.options.steps.interpolate {
+        if !has_variables {
             return node;
         }
+        let whole = self.session.options.steps.interpolate;
         let Session {
             sources,
             diagnostics,
@@ -174,7 +175,11 @@ impl<'s, 'a> Assembler<'s, 'a> {
             diagnostics,
             unset,
         };
-        interpolator.tree(&node)
+        if whole {
+            interpolator.tree(&node)
+        } else {
+            interpolator.references(&node)
+        }
     }
 
     fn warn_of_version(&mut self, layer: &Node, path: &Path) {
@@ -212,7 +217,9 @@ impl<'s, 'a> Assembler<'s, 'a> {
         };
         let mut whole = whole;
         for item in items {
-            let item = self.canonicalizer(setting).include(item);
+            // Its variables are filled in, whatever becomes of the others.
+            let mut canonicalizer = self.canonicalizer(setting).keep_variables(false);
+            let item = canonicalizer.include(item);
             let included = item.and_then(|item| self.include(&item, setting));
             self.session.is_partial |= included.is_none();
             whole = match (whole, included) {

@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
-use super::canonical::paths::clean;
+use super::canonical::paths::{clean, is_remote};
 use super::diagnostic::Diagnostic;
 use super::dotenv::Format;
 use super::origin::{Dotenv, Places};
@@ -72,7 +72,8 @@ pub(crate) fn discover(session: &mut Session<'_>) -> Option<Discovered> {
         .collect();
     let mut places = Places::new();
     let first_directory = |files: &[PathBuf]| {
-        let first = files.first().filter(|file| !is_stdin(file));
+        let first = files.first();
+        let first = first.filter(|file| !is_stdin(file) && !is_elsewhere(file));
         first.and_then(|file| file.parent()).map(Path::to_owned)
     };
     let env_directory = project_directory
@@ -121,8 +122,13 @@ pub(crate) fn is_stdin(file: &Path) -> bool {
     file == Path::new("-")
 }
 
+/// Whether a file is fetched from a registry or a repository.
+pub(crate) fn is_elsewhere(file: &Path) -> bool {
+    file.to_str().is_some_and(is_remote)
+}
+
 fn located(file: &Path, cwd: &Path, home: Option<&String>) -> PathBuf {
-    if is_stdin(file) {
+    if is_stdin(file) || is_elsewhere(file) {
         file.to_owned()
     } else {
         absolute(file, cwd, home)

@@ -9,7 +9,7 @@ use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics, MAX_KEPT};
 use super::source::{Sources, Span};
 use super::template::{self, TemplateErrorKind, Variables};
-use super::tree::{Entry, Node, Value};
+use super::tree::{Entry, Mapping, Node, Value};
 
 /// What interpolation reads and what it tells.
 pub(crate) struct Interpolator<'a> {
@@ -64,12 +64,50 @@ impl Variables for Text<'_> {
     }
 }
 
+/// Puts `value` at the end of a way of keys that is there.
+fn put(node: &mut Arc<Node>, way: &[&str], value: Arc<Node>) {
+    let Some((key, rest)) = way.split_first() else {
+        *node = value;
+        return;
+    };
+    if let Value::Mapping(mapping) = &mut Arc::make_mut(node).value
+        && let Some(child) = mapping.get_mut(key)
+    {
+        put(child, rest, value);
+    }
+}
+
 impl Interpolator<'_> {
     /// Returns the tree filled in; the same one where it names no variable.
     pub(crate) fn tree(&mut self, node: &Arc<Node>) -> Arc<Node> {
         let mut way = Vec::new();
         self.node(node, &mut way)
             .unwrap_or_else(|| Arc::clone(node))
+    }
+
+    /// Returns the tree with only that filled in which says what else is to be read: `include`, and what services extend.
+    pub(crate) fn references(&mut self, node: &Arc<Node>) -> Arc<Node> {
+        let mut filled = Arc::clone(node);
+        if let Some(include) = node.get("include").map(|include| Arc::new(include.clone()))
+            && let Some(new) = self.node(&include, &mut vec![Step::Key("include")])
+        {
+            put(&mut filled, &["include"], new);
+        }
+        let services = node.get("services").and_then(Node::as_mapping);
+        for service in services.into_iter().flat_map(Mapping::entries) {
+            let way = ["services", &*service.key, "extends"];
+            let Some(extends) = service
+                .value
+                .as_mapping()
+                .and_then(|it| it.entry("extends"))
+            else {
+                continue;
+            };
+            if let Some(new) = self.node(&extends.value, &mut way.map(Step::Key).to_vec()) {
+                put(&mut filled, &way, new);
+            }
+        }
+        filled
     }
 
     /// Returns the filled in node where it differs.
@@ -90,7 +128,7 @@ impl Interpolator<'_> {
                 Value::Sequence(filled?)
             }
             Value::Mapping(mapping) => {
-                let mut filled: Option<super::tree::Mapping> = None;
+                let mut filled: Option<Mapping> = None;
                 for entry in mapping.entries() {
                     way.push(Step::Key(&entry.key));
                     if let Some(value) = self.node(&entry.value, way) {

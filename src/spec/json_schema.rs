@@ -152,6 +152,10 @@ impl Definitions {
                 integer(*low, *high),
                 text_like(&format!(r"^[+-]?\d+$|{VARIABLE}")),
             ]),
+            Shape::Cut(..) => any_of([
+                json!({ "type": "number" }),
+                text_like(&format!(r"^[+-]?\d+$|{VARIABLE}")),
+            ]),
             Shape::Number => any_of([
                 json!({ "type": "number", "minimum": 0 }),
                 text_like(&format!(r"^\+?[0-9.eE+-]+$|{VARIABLE}")),
@@ -165,8 +169,8 @@ impl Definitions {
             Shape::Duration => text_like(&format!(
                 r"^[+-]?([0-9.]+(ns|us|µs|μs|ms|s|m|h|d|w))+$|^[+-]?0$|{VARIABLE}"
             )),
-            Shape::Mode => any_of([
-                json!({ "type": "integer", "minimum": 0 }),
+            Shape::Mode | Shape::NumericMode => any_of([
+                json!({ "type": if matches!(shape, Shape::Mode) { "integer" } else { "number" }, "minimum": 0 }),
                 text_like(&format!(r"^(0o)?[0-7]+$|{VARIABLE}")),
             ]),
             Shape::List(items, _) => {

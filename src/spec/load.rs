@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::assemble::{Assembler, Setting};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::discover::{self, Discovered, is_stdin};
+use super::discover::{self, Discovered, is_elsewhere, is_stdin};
 use super::interpolate::{Interpolator, Step};
 use super::model::Stack;
 use super::names::ProjectName;
@@ -22,6 +22,8 @@ pub trait ReadFile {
     fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError>;
     /// Whether `path` names anything.
     fn exists(&self, path: &Path) -> bool;
+    /// Whether `path` itself is a symbolic link.
+    fn is_link(&self, path: &Path) -> bool;
 }
 
 /// Why a file cannot be read.
@@ -50,6 +52,9 @@ pub struct LoadOptions {
     pub project_name: Option<String>,
     /// `--profile`; `COMPOSE_PROFILES` where empty.
     pub profiles: Vec<String>,
+    /// Services that the command names, or patterns of such names: env files are read for these and what they depend on;
+    /// for all where empty.
+    pub services: Vec<String>,
     /// `--env-file`; `.env` where empty.
     pub env_files: Vec<PathBuf>,
     /// The environment of the command.
@@ -95,6 +100,7 @@ impl Default for LoadOptions {
             project_directory: None,
             project_name: None,
             profiles: Vec::new(),
+            services: Vec::new(),
             env_files: Vec::new(),
             environment: BTreeMap::new(),
             steps: Steps::default(),
@@ -230,6 +236,15 @@ fn run(session: &mut Session<'_>) -> Option<(Stack, Environment)> {
 fn parse(session: &mut Session<'_>, files: &[PathBuf]) -> Vec<Parsed> {
     let mut parsed = Vec::with_capacity(files.len());
     for file in files {
+        if is_elsewhere(file) {
+            let what = format!(
+                "compose file `{}` is fetched from elsewhere",
+                file.display()
+            );
+            let error = Diagnostic::error_without_place(format!("{what}: not supported yet"));
+            session.diagnostics.push(error);
+            continue;
+        }
         let id = if is_stdin(file) {
             session.add_source(file, session.options.stdin.clone().unwrap_or_default())
         } else {
@@ -322,12 +337,22 @@ fn project_name(
         .file_name()
         .map(|name| name.to_string_lossy())
         .unwrap_or_default();
-    let name = ProjectName::normalized(&base);
-    if name.is_err() {
+    let Ok(name) = ProjectName::normalized(&base) else {
         session.diagnostics.push(
             Diagnostic::error_without_place("project name must not be empty")
                 .hint("give one with -p, or with `name:` in the file"),
         );
+        return None;
+    };
+    if session.reader.is_link(directory) {
+        // Under another way to the same directory it would be another project.
+        session.diagnostics.push(
+            Diagnostic::warning_without_place(format!(
+                "the project has no name of its own, and its directory {} is a symbolic link: it is called `{name}` after the link",
+                directory.display()
+            ))
+            .hint("give it a name with `name:` in the file"),
+        );
     }
-    name.ok()
+    Some(name)
 }

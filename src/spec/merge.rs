@@ -65,6 +65,18 @@ fn merged(base: Arc<Node>, over: &Arc<Node>, shape: &Shape) -> Arc<Node> {
         };
     }
     let replaces = matches!(shape, Shape::Command | Shape::HealthTest);
+    let unique = match shape {
+        Shape::KeyValues(_) | Shape::Contexts => Some(Unique::BeforeEquals),
+        Shape::ExtraHosts => Some(Unique::Whole),
+        _ => None,
+    };
+    if let Some(unique) = unique
+        && let Some((mut items, above)) = as_lists(&base, over)
+    {
+        items.extend(above.iter().filter_map(settled));
+        let items = deduplicated(items, unique);
+        return Arc::new(Node::new(over.span, Value::Sequence(items)));
+    }
     match (&base.value, &over.value) {
         (Value::Mapping(_), Value::Mapping(_))
             if matches!(shape, Shape::Logging) && !same_driver(&base, over) =>
@@ -77,6 +89,33 @@ fn merged(base: Arc<Node>, over: &Arc<Node>, shape: &Shape) -> Arc<Node> {
         }
         _ => settled(over).unwrap_or(base),
     }
+}
+
+/// The items of a list.
+type Items = Vec<Arc<Node>>;
+
+/// Returns both as lists of `KEY=VALUE` where one of them is a list, which stays one while its variables are not filled in.
+fn as_lists(base: &Node, over: &Node) -> Option<(Items, Items)> {
+    if base.as_sequence().is_none() && over.as_sequence().is_none() {
+        return None;
+    }
+    let listed = |node: &Node| match &node.value {
+        Value::Sequence(items) => Some(items.clone()),
+        Value::Mapping(mapping) => {
+            let entries = mapping.entries().iter();
+            let kept = entries.filter(|entry| entry.value.tag != Tag::Reset);
+            let items = kept.map(|entry| {
+                let text = match super::canonical::scalar_text(&entry.value) {
+                    Some(value) => format!("{}={value}", entry.key),
+                    None => entry.key.to_string(),
+                };
+                Arc::new(Node::string(entry.value.span, text))
+            });
+            Some(items.collect())
+        }
+        _ => None,
+    };
+    Some((listed(base)?, listed(over)?))
 }
 
 /// Whether the options of two loggings are for one driver: equal, or not said on either side.

@@ -124,3 +124,122 @@ macro_rules! key_constructor {
 key_constructor!(ServiceName, "service name");
 key_constructor!(NetworkKey, "network key");
 key_constructor!(VolumeKey, "volume key");
+
+/// Whether `pattern` is `name`, or matches the whole of it: `*` for any text, `?` for one character, `[a-z]` and `[^a-z]` for
+/// one of a class, a backslash before what stands for itself (Go `filepath.Match`). A broken pattern matches nothing.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    pattern == name || glob(pattern, name).unwrap_or_default()
+}
+
+/// Matches a pattern; `None` where it is broken.
+fn glob(pattern: &str, name: &str) -> Option<bool> {
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
+    let (mut at, mut next) = (0, 0);
+    // Where the last `*` stands, and where what it took ends: only that one needs to be tried again.
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        let taken = match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, next));
+                at += 1;
+                continue;
+            }
+            None if next == name.len() => return Some(true),
+            None => None,
+            Some(_) => {
+                let (width, takes) = one(&pattern[at..], name.get(next).copied())?;
+                takes.then_some(width)
+            }
+        };
+        if let Some(width) = taken {
+            at += width;
+            next += 1;
+            continue;
+        }
+        match &mut star {
+            Some((begun, end)) if *end < name.len() => {
+                *end += 1;
+                (at, next) = (*begun + 1, *end);
+            }
+            _ => return Some(false),
+        }
+    }
+}
+
+/// Returns how many characters of a pattern stand for the one in hand, and whether that is one of theirs.
+fn one(pattern: &[char], c: Option<char>) -> Option<(usize, bool)> {
+    match pattern.first()? {
+        '?' => Some((1, c.is_some())),
+        '\\' => Some((2, c == Some(*pattern.get(1)?))),
+        '[' => {
+            let mut at = 1;
+            let negated = pattern.get(at) == Some(&'^');
+            at += usize::from(negated);
+            let mut found = false;
+            let first = at;
+            while pattern.get(at) != Some(&']') || at == first {
+                let low = class_end(pattern, &mut at)?;
+                let high = if pattern.get(at) == Some(&'-') {
+                    at += 1;
+                    class_end(pattern, &mut at)?
+                } else {
+                    low
+                };
+                found |= c.is_some_and(|c| (low..=high).contains(&c));
+            }
+            Some((at + 1, c.is_some() && found != negated))
+        }
+        literal => Some((1, c == Some(*literal))),
+    }
+}
+
+/// Reads one end of a range of a class.
+fn class_end(pattern: &[char], at: &mut usize) -> Option<char> {
+    let mut c = *pattern.get(*at)?;
+    if c == '-' || c == ']' {
+        return None;
+    }
+    if c == '\\' {
+        *at += 1;
+        c = *pattern.get(*at)?;
+    }
+    *at += 1;
+    Some(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_names() {
+        let rows = [
+            ("web", "web", true),
+            ("web", "web1", false),
+            ("*", "", true),
+            ("*", "web", true),
+            ("web*", "web-1", true),
+            ("*b", "webb", true),
+            ("w*b*1", "web-b-1", true),
+            ("w*b*2", "web-b-1", false),
+            ("w?b", "web", true),
+            ("w?b", "wb", false),
+            ("?", "", false),
+            ("[a-c]1", "b1", true),
+            ("[^a-c]1", "b1", false),
+            ("[^a-c]1", "d1", true),
+            ("[ab-]1", "a1", false),
+            ("[\\-]1", "-1", true),
+            ("[a", "a", false),
+            ("[]a]", "a", false),
+            ("\\*", "*", true),
+            ("\\*", "a", false),
+            ("a\\", "a", false),
+            ("***a", "bca", true),
+        ];
+        for (pattern, name, expected) in rows {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

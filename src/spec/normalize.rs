@@ -1,7 +1,7 @@
 //! What a merged project implies, written out: defaults, names, the default network, implied dependencies, profiles and
 //! the environment of each service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::assemble::Setting;
 use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::dotenv::Format;
+use super::names;
 use super::origin::Dotenv;
 use super::schema::{self, Attribute, Shape};
 use super::session::{Environment, Provided, Session};
@@ -107,9 +108,10 @@ pub(crate) fn normalize(
         }
     }
     let disabled = Mapping::from_entries(disabled).0;
+    let resolved = selected(&enabled, &session.options.services);
     for service in &mut enabled {
         drop_absent(service, &disabled);
-        if steps.resolve_environment && steps.interpolate {
+        if steps.resolve_environment && steps.interpolate && resolved.contains(&service.key) {
             resolve_environment(session, service, setting);
             resolve_labels(session, service, setting);
         }
@@ -129,6 +131,26 @@ pub(crate) fn normalize(
         project: Node::new(span, Value::Mapping(project)),
         disabled,
     }
+}
+
+/// Returns the services that `named` means, and all that they depend on; all where nothing is named.
+fn selected(services: &[Entry], named: &[String]) -> BTreeSet<Arc<str>> {
+    let all = || services.iter();
+    if named.is_empty() {
+        return all().map(|service| Arc::clone(&service.key)).collect();
+    }
+    let is_named = |name: &str| named.iter().any(|pattern| names::matches(pattern, name));
+    let by_name: BTreeMap<&str, &Entry> = all().map(|service| (&*service.key, service)).collect();
+    let mut open: Vec<&Entry> = all().filter(|service| is_named(&service.key)).collect();
+    let mut selected = BTreeSet::new();
+    while let Some(service) = open.pop() {
+        if selected.insert(Arc::clone(&service.key)) {
+            let dependencies = service.value.get("depends_on").and_then(Node::as_mapping);
+            let dependencies = dependencies.into_iter().flat_map(Mapping::entries);
+            open.extend(dependencies.filter_map(|entry| by_name.get(&*entry.key).copied()));
+        }
+    }
+    selected
 }
 
 /// Makes the device of a local volume that is really a bind mount absolute.
@@ -239,10 +261,6 @@ fn service(
             ..build
         });
     }
-    if let Some(deploy) = service.get_mut("deploy") {
-        super::canonical::forms::set_default(deploy, "placement", empty);
-        super::canonical::forms::set_default(deploy, "resources", empty);
-    }
     drop_empty_servers(&mut service);
     if let Some(policy) = service.get_mut("pull_policy")
         && policy.as_str() == Some("if_not_present")
@@ -290,6 +308,9 @@ fn from_environment(
     environment: &Environment,
     diagnostics: &mut Diagnostics,
 ) -> Arc<Node> {
+    if let Some(items) = node.as_sequence() {
+        return items_from_environment(node, items, environment);
+    }
     let Some(mapping) = node.as_mapping() else {
         return Arc::clone(node);
     };
@@ -305,6 +326,23 @@ fn from_environment(
         }
     }
     mapping_node(node.span, mapping)
+}
+
+/// The same for a list, which stays one only while variables are not filled in: names that have no value are left out.
+fn items_from_environment(
+    node: &Arc<Node>,
+    items: &[Arc<Node>],
+    environment: &Environment,
+) -> Arc<Node> {
+    let valued = items.iter().filter_map(|item| {
+        let name = item.as_str()?;
+        if name.contains('=') {
+            return Some(Arc::clone(item));
+        }
+        let value = environment.get(name)?;
+        Some(text(item.span, format!("{name}={value}")))
+    });
+    Arc::new(Node::new(node.span, Value::Sequence(valued.collect())))
 }
 
 /// Leaves out the arguments that have no value anywhere: the Dockerfile's default stands for them.
@@ -645,9 +683,6 @@ fn name_resources(project: &mut Mapping, name: &str, default_used: Option<Span>)
                 };
                 fields.insert(entry("name", span, text(span, full)));
             }
-            if kind == "networks" && fields.get("ipam").is_none() {
-                fields.insert(entry("ipam", span, empty(span)));
-            }
             resource.value = mapping_node(span, fields);
         }
         project.insert(Entry {
@@ -777,9 +812,9 @@ impl Shape {
             Self::DeviceCount => "an integer or `all`",
             Self::Boolean | Self::External => "a boolean",
             Self::Integer(..) => "an integer",
-            Self::Number => "a number",
+            Self::Number | Self::Cut(..) => "a number",
             Self::Bytes => "a number of bytes",
-            Self::Mode => "permission bits in octal",
+            Self::Mode | Self::NumericMode => "permission bits in octal",
             Self::List(..)
             | Self::Ports
             | Self::Mounts

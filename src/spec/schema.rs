@@ -50,6 +50,8 @@ pub(crate) enum Shape {
     Boolean,
     /// A whole number in this range, or text for one.
     Integer(i64, i64),
+    /// A number whose whole part is in this range, or text for a whole one; what follows the point counts for nothing.
+    Cut(i64, i64),
     /// A number that is not negative, or text for one.
     Number,
     /// A size; becomes the number of bytes, as text.
@@ -62,6 +64,8 @@ pub(crate) enum Shape {
     Path,
     /// Permission bits; becomes octal digits after a zero, as text.
     Mode,
+    /// The same for a mount in memory; becomes a number.
+    NumericMode,
     /// A list of these.
     List(&'static Self, Unique),
     /// A list of text, or one text for a list of one.
@@ -195,15 +199,17 @@ const fn ignored(name: &'static str, shape: Shape) -> Attribute {
 }
 
 use Shape::{
-    Any, Boolean, Build, BuildSecrets, Bytes, Command, Context, Contexts, DependsOn, DeviceCount,
-    Devices, Duration, EnvFiles, Extends, External, ExtraHosts, Gpus, Grants, HealthTest, Integer,
-    KeyValues, List, Logging, Map, Mode, Mounts, MultiOptions, NullOrObject, Number, Object,
-    OneOrMany, Options, Path, Paths, Ports, ServiceModels, ServiceNetworks, Ssh, Text,
-    TextOrBoolean, TextOrNull, TextOrNumber, Ulimits, Word,
+    Any, Boolean, Build, BuildSecrets, Bytes, Command, Context, Contexts, Cut, DependsOn,
+    DeviceCount, Devices, Duration, EnvFiles, Extends, External, ExtraHosts, Gpus, Grants,
+    HealthTest, Integer, KeyValues, List, Logging, Map, Mode, Mounts, MultiOptions, NullOrObject,
+    Number, NumericMode, Object, OneOrMany, Options, Path, Paths, Ports, ServiceModels,
+    ServiceNetworks, Ssh, Text, TextOrBoolean, TextOrNull, TextOrNumber, Ulimits, Word,
 };
 
 const INTEGER: Shape = Integer(i64::MIN, i64::MAX);
 const COUNT: Shape = Integer(0, i64::MAX);
+/// What the schema calls a number and Docker Compose keeps as a whole one.
+const CUT: Shape = Cut(i64::MIN, i64::MAX);
 
 /// The top level.
 pub(crate) static PROJECT: &[Attribute] = &[
@@ -236,11 +242,11 @@ pub(crate) static SERVICE: &[Attribute] = &[
     now("container_name", Text),
     ignored("cpu_count", COUNT),
     ignored("cpu_percent", Integer(0, 100)),
-    later("cpu_period", INTEGER),
-    later("cpu_quota", INTEGER),
-    later("cpu_rt_period", INTEGER),
-    later("cpu_rt_runtime", INTEGER),
-    later("cpu_shares", INTEGER),
+    later("cpu_period", CUT),
+    later("cpu_quota", CUT),
+    later("cpu_rt_period", CUT),
+    later("cpu_rt_runtime", CUT),
+    later("cpu_shares", CUT),
     now("cpus", Number),
     later("cpuset", Text),
     ignored("credential_spec", Object(CREDENTIAL_SPEC)),
@@ -286,7 +292,7 @@ pub(crate) static SERVICE: &[Attribute] = &[
     later("oom_kill_disable", Boolean),
     later("oom_score_adj", Integer(-1000, 1000)),
     later("pid", TextOrNull),
-    now("pids_limit", INTEGER),
+    now("pids_limit", CUT),
     now("platform", Text),
     now("ports", Ports),
     later("post_start", List(&Object(HOOK), Unique::Appended)),
@@ -323,34 +329,34 @@ pub(crate) static SERVICE: &[Attribute] = &[
 
 /// `build` (compose-spec build.md).
 pub(crate) static BUILD: &[Attribute] = &[
-    later("additional_contexts", Contexts),
+    now("additional_contexts", Contexts),
     now("args", KeyValues(Bare::FromEnvironment)),
     later("cache_from", List(&Text, Unique::Appended)),
     later("cache_to", List(&Text, Unique::Appended)),
     now("context", Context),
     now("dockerfile", Text),
     now("dockerfile_inline", Text),
-    later("entitlements", List(&Text, Unique::Appended)),
-    later("extra_hosts", ExtraHosts),
+    now("entitlements", List(&Text, Unique::Appended)),
+    now("extra_hosts", ExtraHosts),
     with(Status::Ignored(&["default"]), now("isolation", Text)),
-    later("labels", KeyValues(Bare::Empty)),
-    with(Status::LaterUnless(&["default"]), now("network", Text)),
-    later("no_cache", Boolean),
-    later("no_cache_filter", OneOrMany(Unique::Appended)),
-    later("platforms", List(&Text, Unique::Appended)),
-    later("privileged", Boolean),
+    now("labels", KeyValues(Bare::Empty)),
+    now("network", Text),
+    now("no_cache", Boolean),
+    now("no_cache_filter", OneOrMany(Unique::Appended)),
+    now("platforms", List(&Text, Unique::Appended)),
+    now("privileged", Boolean),
     with(
         Status::LaterUnless(&["false"]),
         now("provenance", TextOrBoolean),
     ),
-    later("pull", Boolean),
+    now("pull", Boolean),
     with(Status::LaterUnless(&["false"]), now("sbom", TextOrBoolean)),
-    later("secrets", BuildSecrets),
-    later("shm_size", Bytes),
-    later("ssh", Ssh),
-    later("tags", List(&Text, Unique::BeforeEquals)),
+    now("secrets", BuildSecrets),
+    now("shm_size", Bytes),
+    now("ssh", Ssh),
+    now("tags", List(&Text, Unique::BeforeEquals)),
     now("target", Text),
-    later("ulimits", Ulimits),
+    now("ulimits", Ulimits),
 ];
 
 /// An entry of `depends_on`.
@@ -410,7 +416,7 @@ static WATCH: &[Attribute] = &[
 static HEALTHCHECK: &[Attribute] = &[
     now("disable", Boolean),
     shown("interval", Duration),
-    shown("retries", COUNT),
+    shown("retries", Cut(0, i64::MAX)),
     shown("start_interval", Duration),
     shown("start_period", Duration),
     now("test", HealthTest),
@@ -421,13 +427,13 @@ static HEALTHCHECK: &[Attribute] = &[
 pub(crate) static ATTACHMENT: &[Attribute] = &[
     now("aliases", List(&Text, Unique::Whole)),
     later("driver_opts", Options),
-    later("gw_priority", INTEGER),
+    later("gw_priority", CUT),
     later("interface_name", Text),
     now("ipv4_address", Text),
     later("ipv6_address", Text),
     later("link_local_ips", List(&Text, Unique::Whole)),
     later("mac_address", Text),
-    now("priority", Integer(i32::MIN as i64, i32::MAX as i64)),
+    now("priority", Cut(i32::MIN as i64, i32::MAX as i64)),
 ];
 
 /// The long form of a port.
@@ -476,7 +482,7 @@ static MOUNTED_VOLUME: &[Attribute] = &[
     now("subpath", Text),
 ];
 
-static TMPFS: &[Attribute] = &[now("mode", Mode), now("size", Bytes)];
+static TMPFS: &[Attribute] = &[now("mode", NumericMode), now("size", Bytes)];
 
 /// The long form of a secret's or a config's use.
 pub(crate) static GRANT: &[Attribute] = &[
@@ -533,7 +539,8 @@ pub(crate) static NETWORK: &[Attribute] = &[
     now("name", Text),
 ];
 
-static IPAM: &[Attribute] = &[
+/// `ipam` of a network.
+pub(crate) static IPAM: &[Attribute] = &[
     now("config", List(&Object(SUBNET), Unique::Subnet)),
     with(Status::LaterUnless(&["default"]), now("driver", Text)),
     later("options", Map(&Text)),
@@ -705,7 +712,7 @@ static RESERVATIONS: &[Attribute] = &[
 
 static GENERIC_RESOURCE: &[Attribute] = &[now("discrete_resource_spec", Object(DISCRETE))];
 
-static DISCRETE: &[Attribute] = &[shown("kind", Text), shown("value", INTEGER)];
+static DISCRETE: &[Attribute] = &[shown("kind", Text), shown("value", CUT)];
 
 static IMAGE_MOUNT: &[Attribute] = &[now("subpath", Text)];
 

@@ -4,14 +4,20 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Prepares `stack` with `arguments` in `directory`.
+pub(crate) fn stack(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = program(env!("CARGO_BIN_EXE_stack"), directory);
+    command.args(arguments);
+    command
+}
+
+/// Prepares any program in `directory`.
 #[expect(
     clippy::disallowed_methods,
     reason = "the binary under test is a process"
 )]
-pub(crate) fn stack(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
+pub(crate) fn program(name: &str, directory: &Path) -> Command {
+    let mut command = Command::new(name);
     command
-        .args(arguments)
         .current_dir(directory)
         .env_clear()
         .env("PATH", "/usr/bin:/bin")

@@ -284,14 +284,13 @@ fn variables_can_stay_as_they_are() {
             condition: service_started
             required: true
         deploy:
-          placement: {}
           replicas: ${N:-2}
-          resources: {}
         env_file:
           - path: /DIR/demo/x.env
+            required: true
         environment:
-          BAR: ${BAR}
-          FOO: null
+          - FOO
+          - BAR=${BAR}
         image: nginx:${TAG:-1.25}
         networks:
           default: null
@@ -302,7 +301,8 @@ fn variables_can_stay_as_they_are() {
             published: "443"
             target: 443
         volumes:
-          - bind: {}
+          - bind:
+              create_host_path: true
             source: /DIR/demo/data
             target: /data
             type: bind
@@ -404,9 +404,7 @@ fn steps_can_be_left_out() {
             condition: service_started
             required: true
         deploy:
-          placement: {}
           replicas: 2
-          resources: {}
         environment:
           BAR: b
           E: "1"
@@ -465,9 +463,7 @@ fn steps_can_be_left_out() {
             condition: service_started
             required: true
         deploy:
-          placement: {}
           replicas: 2
-          resources: {}
         env_file:
           - path: /DIR/demo/x.env
         environment:
@@ -813,4 +809,109 @@ fn an_image_whose_registry_does_not_answer_is_named() {
         shown.starts_with("exit 1\n--- stderr\n") && first.contains("localhost:1/x:2"),
         "{shown}"
     );
+}
+
+/// A project whose services are named alike, one of which has an env file that is not there.
+const ALIKE: &str = "\
+services:
+  web-1: {image: x, depends_on: [base]}
+  web-2: {image: x}
+  base: {image: x}
+  other: {image: x, env_file: missing.env}
+";
+
+#[test]
+fn services_can_be_named_by_a_pattern() {
+    assert_snapshot!(with_file(ALIKE, &["config", "--services", "web-[12]"]), @r"
+    exit 0
+    --- stdout
+    base
+    web-1
+    web-2
+    ");
+    assert_snapshot!(with_file(ALIKE, &["config", "--services", "*-3"]), @r"
+    exit 1
+    --- stderr
+    error: no such service: *-3
+    ");
+}
+
+#[test]
+fn only_the_env_files_of_selected_services_are_read() {
+    let missing = "--- stderr\nerror: env file missing.env not found\n";
+    for (arguments, is_missing) in [
+        (&["config", "-q", "web-1"][..], false),
+        (&["config", "-q", "web-*", "base"][..], false),
+        (&["config", "-q", "other"][..], true),
+        (&["config", "-q"][..], true),
+        (&["config", "-q", "--no-env-resolution"][..], false),
+    ] {
+        let shown = with_file(ALIKE, arguments);
+        assert_eq!(
+            shown.contains(missing),
+            is_missing,
+            "{arguments:?}: {shown}"
+        );
+        assert_eq!(shown == "exit 0\n", !is_missing, "{arguments:?}: {shown}");
+    }
+}
+
+#[test]
+fn files_come_from_pipes_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut shell = stack(directory.path(), &[]);
+    let stack = shell.get_program().to_owned();
+    shell = crate::command::program("bash", directory.path());
+    shell.arg("-c").arg(
+        "set -e
+         printf 'services: {a: {image: x}}' >one.yaml
+         \"$0\" -p p -f <(cat one.yaml) -f <(echo 'services: {b: {image: y}}') config --services
+         cat one.yaml | \"$0\" -p p -f /dev/stdin config --services
+         mkfifo pipe
+         cat one.yaml >pipe &
+         \"$0\" -p p -f pipe config --services",
+    );
+    shell.arg(stack);
+    assert_eq!(shown(&mut shell), "exit 0\n--- stdout\na\nb\na\na\n");
+}
+
+#[test]
+fn a_linked_directory_keeps_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+    fs_err::create_dir(&real).unwrap();
+    write(
+        &real.join("compose.yaml"),
+        "services: {a: {image: x, volumes: ['./d:/d']}}",
+    );
+    fs_err::os::unix::fs::symlink("real", &link).unwrap();
+    let name = |pwd: &Path| {
+        let mut command = stack(&real, &["config", "--format", "json"]);
+        command.env("PWD", pwd);
+        let project: serde_json::Value =
+            serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        let source = project["services"]["a"]["volumes"][0]["source"]
+            .as_str()
+            .unwrap();
+        let source = Path::new(source).strip_prefix(directory.path()).unwrap();
+        format!("{} {}", project["name"].as_str().unwrap(), source.display())
+    };
+    assert_eq!(name(&link), "link link/d");
+    // What is not true, or goes a way about, is nobody's name.
+    assert_eq!(name(&real), "real real/d");
+    assert_eq!(name(directory.path()), "real real/d");
+    assert_eq!(name(&link.join("../link")), "real real/d");
+}
+
+#[test]
+fn every_digest_that_cannot_be_had_is_told_of() {
+    // Nothing listens at port 1.
+    let text = "services:\n  a: {image: '127.0.0.1:1/a'}\n  b: {image: '127.0.0.1:1/b:2'}\n  c: {image: BAD}\n";
+    let shown = with_file(text, &["config", "--resolve-image-digests"]);
+    assert!(shown.starts_with("exit 1\n"), "{shown}");
+    let errors = shown.lines().filter(|line| line.starts_with("error: "));
+    assert_eq!(errors.count(), 3, "{shown}");
+    for subject in ["127.0.0.1:1/a", "127.0.0.1:1/b", "BAD"] {
+        assert!(shown.contains(subject), "{subject}: {shown}");
+    }
 }

@@ -140,12 +140,10 @@ fn what_is_no_project() {
       | ^^^ this is a list
     ----
     error: failed to parse YAML: did not find expected node content
-     --> compose.yaml:3:1
+     --> compose.yaml:2:8
       |
-    3 |
-      | ^
-      | |
-      | while parsing a flow node
+    2 |   web: [
+      |        ^ the text ends after this
     ----
     error: mapping key "image" already defined
      --> compose.yaml:4:5
@@ -506,12 +504,10 @@ fn all_files_are_checked_in_one_run() {
       |          ^^^^^^^ this is a string
 
     error: failed to parse YAML: did not find expected node content
-     --> compose.override.yaml:4:1
+     --> compose.override.yaml:3:12
       |
-    4 |
-      | ^
-      | |
-      | while parsing a flow node
+    3 |     image: [
+      |            ^ the text ends after this
     ");
 }
 

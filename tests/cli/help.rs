@@ -22,12 +22,15 @@ fn whole() {
       config   Check and show the Compose file, resolved [alias: convert]
       build    Build images
       pull     Pull images
+      push     Push images
       images   List the images that containers use
       commit   Make an image of a container's changes
       export   Write a container's files as a tar archive
       inspect  Show all that is known of containers and images, as JSON
       image    Work with the image store
       system   Disk usage, clean-up and repair
+      login    Keep a name and password for a registry
+      logout   Forget what is kept for a registry
       watch    Act on changes of source files as `develop.watch` says
       apply    Make what runs equal to a file, a directory or a repository, without questions
       boot     Start again what should run, after the host has come up
@@ -181,8 +184,8 @@ fn image_import() {
 #[test]
 fn every_command_has_help() {
     for command in [
-        "up", "down", "ps", "logs", "exec", "config", "build", "pull", "images", "image", "watch",
-        "apply", "version",
+        "up", "down", "ps", "logs", "exec", "config", "build", "pull", "push", "images", "image",
+        "login", "logout", "watch", "apply", "version",
     ] {
         let shown = run(&[command, "--help"]);
         assert!(

@@ -17,11 +17,19 @@ fn check(text: &str, expected: &str) {
 fn what_is_not_yaml_names_both_places() {
     check(
         "services:\n  web: [a\n",
-        "compose.yaml:3:1: error: failed to parse YAML: did not find expected ',' or ']'\n  note: compose.yaml:2:8: while parsing a flow sequence",
+        "compose.yaml:2:8: error: failed to parse YAML: did not find expected ',' or ']'\n  label: the text ends before what begins here does",
     );
     check(
         "services:\n  web:\n    image: \"x\n",
-        "compose.yaml:4:1: error: failed to parse YAML: found unexpected end of stream\n  note: compose.yaml:3:12: while scanning a quoted scalar",
+        "compose.yaml:3:12: error: failed to parse YAML: found unexpected end of stream\n  label: the text ends before what begins here does",
+    );
+    check(
+        "services:\n  web: [\n\n# é\n",
+        "compose.yaml:4:3: error: failed to parse YAML: did not find expected node content\n  label: the text ends after this",
+    );
+    check(
+        "services:\n  web: [a}\n  db: {}\n",
+        "compose.yaml:2:10: error: failed to parse YAML: did not find expected ',' or ']'\n  note: compose.yaml:2:8: while parsing a flow sequence",
     );
     check(
         "a: b: c\n",

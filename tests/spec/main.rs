@@ -9,6 +9,7 @@ mod hostile;
 mod obstacles;
 mod origin;
 mod pipeline;
+mod reference;
 mod rendered;
 mod round_trip;
 mod schema;

@@ -262,7 +262,11 @@ fn every_attribute_has_its_canonical_form() {
         ("attach: 'false'", r#"{"attach":false}"#),
         (
             "blkio_config: {weight: 300, weight_device: [{path: /a, weight: '4'}], device_read_bps: [{path: /b, rate: 12mb}]}",
-            r#"{"blkio_config":{"device_read_bps":[{"path":"/b","rate":"12582912"}],"weight":300,"weight_device":[{"path":"/a","weight":4}]}}"#,
+            r#"{"blkio_config":{"device_read_bps":[{"Path":"/b","Rate":"12582912"}],"weight":300,"weight_device":[{"Path":"/a","Weight":4}]}}"#,
+        ),
+        (
+            "blkio_config: {device_write_iops: [{path: /a}], weight_device: []}",
+            r#"{"blkio_config":{"device_write_iops":[{"Path":"/a","Rate":"0"}]}}"#,
         ),
         ("cgroup: host", r#"{"cgroup":"host"}"#),
         ("cgroup_parent: m", r#"{"cgroup_parent":"m"}"#),
@@ -417,8 +421,30 @@ fn every_attribute_has_its_canonical_form() {
         ("dns: ['', 1.1.1.1]", r#"{"dns":["1.1.1.1"]}"#),
         (
             "ulimits: {a: 1, b: {soft: 0, hard: 5}}",
-            r#"{"ulimits":{"a":1,"b":{"hard":5,"soft":0}}}"#,
+            r#"{"ulimits":{"a":1,"b":{"hard":5}}}"#,
         ),
+        ("ulimits: {nofile: 0}", r#"{"ulimits":{"nofile":{}}}"#),
+        ("build: ''", r#"{"build":{"dockerfile":"Dockerfile"}}"#),
+        ("shm_size: 1.5", "{}"),
+        ("shm_size: '1.5'", r#"{"shm_size":"1"}"#),
+        ("mem_limit: 1e9", r#"{"mem_limit":"1000000000"}"#),
+        (
+            "environment: {A: 123456789.5, B: 1e6, C: -0, D: -0.0, E: 0.00001, F: 0.5}",
+            r#"{"environment":{"A":"1.234567895e+08","B":"1e+06","C":"0","D":"-0","E":"1e-05","F":"0.5"}}"#,
+        ),
+        (
+            "pids_limit: -2.9\n    cpu_shares: 2.26\n    healthcheck: {test: a, retries: 2.26}",
+            r#"{"cpu_shares":2,"healthcheck":{"retries":2,"test":["CMD-SHELL","a"]},"pids_limit":-2}"#,
+        ),
+        (
+            "volumes: [{type: tmpfs, target: /t, tmpfs: {mode: 0o1770}}, {type: tmpfs, target: /u, tmpfs: {mode: '0700'}}]",
+            r#"{"volumes":[{"target":"/t","tmpfs":{"mode":1016},"type":"tmpfs"},{"target":"/u","tmpfs":{"mode":448},"type":"tmpfs"}]}"#,
+        ),
+        (
+            "deploy: {placement: {}}",
+            r#"{"deploy":{"placement":{},"resources":{}}}"#,
+        ),
+        ("labels: ['=x', a]", r#"{"labels":{"":"x","a":""}}"#),
         (
             "healthcheck: {test: [], interval: 0s}",
             r#"{"healthcheck":{"interval":"0s"}}"#,
@@ -462,7 +488,7 @@ fn resources_have_their_canonical_form() {
     let text = "
 services: {a: {image: x, networks: [n, e, f], volumes: ['vol:/a', 'old:/b']}}
 networks:
-  n: {driver: d, driver_opts: {a: 1, b: x}, enable_ipv6: false, attachable: true, internal: 'yes', ipam: {driver: d, config: [{subnet: 10.0.0.0/8, ip_range: 10.1.0.0/16, gateway: 10.0.0.1, aux_addresses: {h: 10.0.0.5}}]}}
+  n: {driver: d, driver_opts: {a: 1, b: x}, enable_ipv6: false, attachable: true, internal: 'yes', ipam: {driver: d, config: [{subnet: 10.0.0.0/8, ip_range: 10.1.0.0/16, gateway: 10.0.0.1, aux_addresses: {h: 10.0.0.5}}], options: {o: p}}}
   e: {external: {name: there}}
   f: {external: true, internal: true}
 volumes:

@@ -185,7 +185,7 @@ fn each_kind_of_attribute_merges_by_its_rule() {
         (
             "blkio_config: {weight: 1, device_read_bps: [{path: /a, rate: 1}]}",
             "blkio_config: {weight: 2, device_read_bps: [{path: /a, rate: 2}]}",
-            r#"{"blkio_config":{"device_read_bps":[{"path":"/a","rate":"1"},{"path":"/a","rate":"2"}],"weight":2}}"#,
+            r#"{"blkio_config":{"device_read_bps":[{"Path":"/a","Rate":"1"},{"Path":"/a","Rate":"2"}],"weight":2}}"#,
         ),
         (
             "provider: {type: a, options: {x: 1}}",

@@ -101,12 +101,10 @@ error: services.web.environment.FOO must be a boolean, null, number or string
   web: {image: x
 ",
         r"error: failed to parse YAML: did not find expected ',' or '}'
- --> compose.yaml:2:18
+ --> compose.yaml:2:8
   |
 2 |   web: {image: x
-  |        -        ^
-  |        |
-  |        while parsing a flow mapping
+  |        ^ the text ends before what begins here does
 ",
     ),
     (

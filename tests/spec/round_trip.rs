@@ -26,6 +26,10 @@ impl ReadFile for Overlay {
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
+
+    fn is_link(&self, path: &Path) -> bool {
+        path.is_symlink()
+    }
 }
 
 fn load_file(file: &Path, text: Option<String>) -> Result<Loaded, String> {

@@ -31,6 +31,10 @@ impl ReadFile for Files {
     fn exists(&self, path: &Path) -> bool {
         self.0.contains_key(path)
     }
+
+    fn is_link(&self, path: &Path) -> bool {
+        path.ends_with("a-link")
+    }
 }
 
 /// Options to load in `/work/app`, with `HOME`.

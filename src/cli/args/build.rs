@@ -23,6 +23,12 @@ pub(crate) struct BuildArgs {
     /// Do not show the output of steps
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Agent for `RUN --mount=type=ssh`: `default`, or a name and its socket; may be repeated
+    #[arg(long, value_name = "ID[=SOCKET]", num_args = 0..=1, default_missing_value = "default")]
+    pub(crate) ssh: Vec<String>,
+    /// Memory that a `RUN` may use
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
     /// Build the services that the named ones depend on too
     #[arg(long)]
     pub(crate) with_dependencies: bool,

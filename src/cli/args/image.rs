@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    HistoryArgs, ImageBuildArgs, ImageInspectArgs, ImageListArgs, ImagePruneArgs, ImageRemoveArgs,
-    LoadArgs, SaveArgs, TagArgs,
+    HistoryArgs, ImageBuildArgs, ImageInspectArgs, ImageListArgs, ImagePruneArgs, ImagePullArgs,
+    ImagePushArgs, ImageRemoveArgs, LoadArgs, SaveArgs, TagArgs,
 };
 
 /// `stack image`.
@@ -34,8 +34,10 @@ pub(crate) enum ImageCommand {
     Save(SaveArgs),
     /// Give an image another name
     Tag(TagArgs),
-    /// Fetch one image from its registry
+    /// Fetch an image from its registry
     Pull(ImagePullArgs),
+    /// Bring an image to its registry
+    Push(ImagePushArgs),
 }
 
 /// `stack image import`.
@@ -50,18 +52,4 @@ pub(crate) struct ImportArgs {
     /// Dockerfile instruction to apply, such as `CMD ["sh"]`; may be repeated
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub(crate) change: Vec<String>,
-}
-
-/// `stack image pull`.
-#[derive(Debug, Args)]
-pub(crate) struct ImagePullArgs {
-    /// Name of the image
-    #[arg(value_name = "REFERENCE")]
-    pub(crate) reference: String,
-    /// What it is to run on, such as `linux/arm64`; this machine where not said
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
-    /// Do not show progress
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
 }

@@ -7,10 +7,10 @@ use clap::Args;
 /// `stack image build`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageBuildArgs {
-    /// Directory that the Dockerfile's `COPY` and `ADD` take from
+    /// Directory that the Dockerfile's `COPY` and `ADD` take from; `-` is a tar archive or a Dockerfile on standard input
     #[arg(value_name = "PATH")]
     pub(crate) context: String,
-    /// Dockerfile [default: `Dockerfile` in PATH]
+    /// Dockerfile; `-` is standard input [default: `Dockerfile` in PATH]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Name to give the image; may be repeated
@@ -25,6 +25,41 @@ pub(crate) struct ImageBuildArgs {
     /// Run every step again
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Run every step of a stage again; may be repeated, or names separated by commas
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Secret for `RUN --mount=type=secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be repeated
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) secret: Vec<String>,
+    /// Agent for `RUN --mount=type=ssh`: `default`, or a name and its socket; may be repeated
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// Line of `/etc/hosts` for `RUN`; may be repeated
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub(crate) add_host: Vec<String>,
+    /// Network for `RUN`: `default`, `none`, `host`, or the name of one
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) network: String,
+    /// Size of `/dev/shm` for `RUN`
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
+    /// Memory that a `RUN` may use
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+    /// Limit for `RUN`: `nofile=1024:2048`; may be repeated
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Let `RUN` ask for `network.host` or `security.insecure`; may be repeated
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
+    /// What stands for a stage or image of that name: a directory or `docker-image://REFERENCE`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) build_context: Vec<String>,
     /// Say why each step that is done was not in the cache
     #[arg(long)]
     pub(crate) explain: bool,

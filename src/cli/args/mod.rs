@@ -9,6 +9,7 @@ mod config;
 mod image;
 mod image_build;
 mod look;
+mod registry;
 mod run;
 mod snapshot;
 mod store;
@@ -19,6 +20,7 @@ pub(crate) use config::*;
 pub(crate) use image::*;
 pub(crate) use image_build::*;
 pub(crate) use look::*;
+pub(crate) use registry::*;
 pub(crate) use run::*;
 pub(crate) use snapshot::*;
 pub(crate) use store::*;
@@ -145,6 +147,8 @@ pub(crate) enum Command {
     Build(BuildArgs),
     /// Pull images
     Pull(PullArgs),
+    /// Push images
+    Push(PushArgs),
     /// List the images that containers use
     Images(ImagesArgs),
     /// Make an image of a container's changes
@@ -159,6 +163,10 @@ pub(crate) enum Command {
     /// Disk usage, clean-up and repair
     #[command(subcommand)]
     System(SystemCommand),
+    /// Keep a name and password for a registry
+    Login(LoginArgs),
+    /// Forget what is kept for a registry
+    Logout(LogoutArgs),
     /// Act on changes of source files as `develop.watch` says
     Watch(WatchArgs),
     /// Make what runs equal to a file, a directory or a repository, without questions

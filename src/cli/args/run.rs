@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use super::LogLook;
 
 /// `stack up`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct UpArgs {
     /// Services; all where none is named
     #[arg(value_name = "SERVICE")]

@@ -16,22 +16,24 @@ use crate::spec::Phase;
 pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliError> {
     context.sealed()?;
     context.refuse_dry_run("build")?;
-    let loaded = context.load_with(&args.services)?;
-    super::check_services(&loaded.stack, &args.services)?;
+    let loaded = context.load_without_environment(&args.services)?;
+    let services = super::named_services(&loaded.stack, &args.services)?;
     let dependencies = if args.with_dependencies {
         Dependencies::Follow
     } else {
         Dependencies::Leave
     };
-    super::check_usable(context, &loaded, &args.services, dependencies, Phase::Build)?;
+    super::check_usable(context, &loaded, &services, dependencies, Phase::Build)?;
     let build_args = build_args(&args.build_arg, &loaded.environment);
     let options = BuildOptions {
-        services: args.services,
+        services,
         no_cache: args.no_cache,
         explain: args.explain,
         pull: args.pull,
         build_args,
         with_dependencies: args.with_dependencies,
+        ssh: args.ssh,
+        memory: args.memory,
     };
     let engine = context.engine()?;
     let mut interrupts = Interrupts::listen()?;

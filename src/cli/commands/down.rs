@@ -18,7 +18,10 @@ pub(super) async fn run(context: &Context, args: DownArgs) -> Result<(), CliErro
         .as_ref()
         .map_or(&context.settings, |loaded| &loaded.environment);
     let options = DownOptions {
-        services: args.services,
+        services: match stack {
+            Some(stack) => stack.named(&args.services),
+            None => args.services,
+        },
         volumes: args.volumes,
         timeout: timeout(args.timeout),
         remove_orphans: args.remove_orphans || is_on(environment, "COMPOSE_REMOVE_ORPHANS"),

@@ -11,16 +11,17 @@ use crate::cli::render::text::lines;
 /// Lists the images that the project's containers use.
 pub(super) fn run(context: &Context, args: &ImagesArgs) -> Result<(), CliError> {
     let target = context.target()?;
-    if let Some(loaded) = &target.loaded {
-        super::check_services(&loaded.stack, &args.services)?;
-    }
+    let services = match &target.loaded {
+        Some(loaded) => super::named_services(&loaded.stack, &args.services)?,
+        None => args.services.clone(),
+    };
     let engine = context.engine()?;
     let mut images = engine.project_images(&target.project)?;
-    if !args.services.is_empty() {
+    if !services.is_empty() {
         let containers = engine.containers(Some(&target.project), true)?;
         let wanted: BTreeSet<String> = containers
             .into_iter()
-            .filter(|container| args.services.contains(&container.service))
+            .filter(|container| services.contains(&container.service))
             .map(|container| container.name)
             .collect();
         images.retain(|image| wanted.contains(&image.container));

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::check_services;
 use super::follow::{Follow, painter};
+use super::named_services;
 use crate::cli::args::LogsArgs;
 use crate::cli::context::{Context, Target, now};
 use crate::cli::failure::CliError;
@@ -12,7 +12,7 @@ use crate::cli::time::parse_time;
 use crate::engine::view::LogQuery;
 
 /// Shows what containers wrote.
-pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), CliError> {
+pub(super) async fn run(context: &Context, mut args: LogsArgs) -> Result<(), CliError> {
     let since_ns = args
         .since
         .as_deref()
@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: LogsArgs) -> Result<(), CliErro
         .transpose()?;
     let target = context.target()?;
     if let Some(loaded) = &target.loaded {
-        check_services(&loaded.stack, &args.services)?;
+        args.services = named_services(&loaded.stack, &args.services)?;
     }
     let engine = context.engine()?;
     let containers = engine.containers(Some(&target.project), true)?;

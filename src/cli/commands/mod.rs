@@ -13,10 +13,12 @@ mod follow;
 mod image;
 mod images;
 mod inspect;
+mod login;
 mod logs;
 mod output;
 mod ps;
 mod pull;
+mod push;
 mod snapshot;
 mod system;
 mod up;
@@ -55,10 +57,14 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Image(ImageCommand::History(args)) => image::list::history(context, &args),
         Command::Image(ImageCommand::Ls(args)) => image::list::list(context, &args),
         Command::Image(ImageCommand::Prune(args)) => image::prune::run(context, &args),
+        Command::Image(ImageCommand::Pull(args)) => block_on(image::transfer::pull(context, args)),
+        Command::Image(ImageCommand::Push(args)) => block_on(image::transfer::push(context, args)),
+        Command::Push(args) => block_on(push::run(context, args)),
+        Command::Login(args) => block_on(login::login(context, args)),
+        Command::Logout(args) => login::logout(context, &args),
         Command::Image(ImageCommand::Rm(args)) => image::remove::run(context, &args),
         Command::Image(ImageCommand::Save(args)) => image::save::run(context, &args),
         Command::Image(ImageCommand::Tag(args)) => image::tag(context, &args),
-        Command::Image(ImageCommand::Pull(args)) => block_on(image::pull(context, args)),
         Command::System(SystemCommand::Check(args)) => system::check(context, &args),
         Command::System(SystemCommand::Df(args)) => system::df(context, &args),
         Command::System(SystemCommand::Prune(args)) => block_on(system::prune(context, args)),
@@ -85,6 +91,13 @@ fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliE
 fn timeout(seconds: Option<i64>) -> Option<Duration> {
     let seconds = seconds?;
     Some(u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs))
+}
+
+/// Returns the services that `names` mean, patterns of names among them; fails where one means none.
+fn named_services(stack: &Stack, names: &[String]) -> Result<Vec<String>, CliError> {
+    let named = stack.named(names);
+    check_services(stack, &named)?;
+    Ok(named)
 }
 
 /// Fails where `names` has a service that the file does not.

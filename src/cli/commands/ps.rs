@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::ValueEnum;
 
-use super::check_services;
+use super::named_services;
 use crate::cli::args::{PsArgs, StateArg};
 use crate::cli::context::{Context, Target, now};
 use crate::cli::failure::CliError;
@@ -25,13 +25,14 @@ pub(super) fn run(context: &Context, args: &PsArgs) -> Result<(), CliError> {
         }
     };
     let target = context.target()?;
-    if let Some(loaded) = &target.loaded {
-        check_services(&loaded.stack, &args.services)?;
-    }
+    let services = match &target.loaded {
+        Some(loaded) => named_services(&loaded.stack, &args.services)?,
+        None => args.services.clone(),
+    };
     let states: Vec<StateArg> = args.status.iter().chain(&args.filter).copied().collect();
     let all = args.all || !states.is_empty();
     let mut containers = context.engine()?.containers(Some(&target.project), all)?;
-    containers.retain(|container| is_wanted(container, args, &states, &target));
+    containers.retain(|container| is_wanted(container, args, &services, &states, &target));
     containers.sort_by(|a, b| a.name.cmp(&b.name));
     let now_s = now().as_second();
     context.out(if args.quiet {
@@ -52,6 +53,7 @@ pub(super) fn run(context: &Context, args: &PsArgs) -> Result<(), CliError> {
 fn is_wanted(
     container: &ContainerView,
     args: &PsArgs,
+    services: &[String],
     states: &[StateArg],
     target: &Target,
 ) -> bool {
@@ -59,7 +61,7 @@ fn is_wanted(
         let service = container.service.as_str();
         loaded.stack.services.contains_key(service) || loaded.stack.disabled.contains_key(service)
     });
-    (args.services.is_empty() || args.services.contains(&container.service))
+    (services.is_empty() || services.contains(&container.service))
         && (args.orphans || in_file)
         && (states.is_empty() || states.iter().any(|state| is_in(&container.state, *state)))
 }

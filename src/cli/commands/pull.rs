@@ -10,10 +10,10 @@ use crate::engine::cancel::Cancel;
 /// Pulls the images of services.
 pub(super) async fn run(context: &Context, args: PullArgs) -> Result<(), CliError> {
     context.refuse_dry_run("pull")?;
-    let loaded = context.load_with(&args.services)?;
-    super::check_services(&loaded.stack, &args.services)?;
+    let loaded = context.load_without_environment(&args.services)?;
+    let services = super::named_services(&loaded.stack, &args.services)?;
     let options = PullOptions {
-        services: args.services,
+        services,
         include_deps: args.include_deps,
         ignore_failures: args.ignore_pull_failures,
         ignore_buildable: args.ignore_buildable,

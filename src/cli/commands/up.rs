@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::attached::{self, Attached};
-use super::{check_services, check_usable, timeout};
+use super::{check_services, check_usable, named_services, timeout};
 use crate::cli::args::{PullArg, UpArgs};
 use crate::cli::context::{Context, is_on};
 use crate::cli::failure::CliError;
@@ -20,7 +20,10 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> Result<(), CliError
     context.sealed()?;
     let loaded = context.load_with(&args.services)?;
     let stack = &loaded.stack;
-    check_services(stack, &args.services)?;
+    let args = &UpArgs {
+        services: named_services(stack, &args.services)?,
+        ..args.clone()
+    };
     check_services(stack, &args.attach)?;
     check_services(stack, &args.no_attach)?;
     check_services(stack, args.exit_code_from.as_slice())?;

@@ -16,6 +16,7 @@
 //! changes.rs     one JSON object a change, of `apply`
 //! logs.rs        `web-1  | text`
 //! watch.rs       what a watch did, a line a batch
+//! prompt.rs      questions
 //! terminal.rs    raw mode and the relay of `exec`
 //! ```
 
@@ -28,6 +29,7 @@ pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod logs;
 pub(crate) mod progress;
+pub(crate) mod prompt;
 pub(crate) mod system;
 pub(crate) mod table;
 pub(crate) mod template;

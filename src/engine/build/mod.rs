@@ -1,8 +1,10 @@
 //! Builds: from what was asked for to the builder's request, and its progress as events.
 
 mod events;
+pub(crate) mod options;
+mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::engine::cancel::Cancel;
@@ -10,18 +12,23 @@ use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::step::RuntimeSteps;
 use crate::engine::{Engine, chain};
-use crate::images::build::{BuildRequest, DockerfileSource, Session};
+use crate::images::build::{
+    BuildRequest, DockerfileSource, Entitlement, Requirements, SecretSource, Session, StepNetwork,
+};
 use crate::images::{Platform, Reference};
 
 pub(crate) use events::BuildEvents;
+use options::OptionError;
 
 /// An image to build, as typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageBuild {
-    /// The directory that `COPY` and `ADD` take from, absolute.
-    pub context: PathBuf,
+    /// What `COPY` and `ADD` take from: a directory, or `-` for a stream.
+    pub context: String,
     /// The Dockerfile, absolute; the one of the context where unset.
     pub dockerfile: Option<PathBuf>,
+    /// The text of the Dockerfile, in its place.
+    pub dockerfile_text: Option<String>,
     /// The names that the image gets.
     pub tags: Vec<String>,
     /// Build arguments; one without a value takes it from the environment, or has none.
@@ -32,6 +39,28 @@ pub struct ImageBuild {
     pub labels: BTreeMap<String, String>,
     /// Run every step again.
     pub no_cache: bool,
+    /// Run every step of these stages again.
+    pub no_cache_filter: Vec<String>,
+    /// Where relative paths of what follows start from.
+    pub directory: PathBuf,
+    /// `--secret`s.
+    pub secrets: Vec<String>,
+    /// `--ssh`s.
+    pub ssh: Vec<String>,
+    /// `--add-host`s.
+    pub hosts: Vec<String>,
+    /// `--network`; one of the steps' own where empty.
+    pub network: String,
+    /// `--shm-size`.
+    pub shm_size: Option<String>,
+    /// `--memory`.
+    pub memory: Option<String>,
+    /// `--ulimit`s.
+    pub limits: Vec<String>,
+    /// `--allow`s.
+    pub allow: Vec<String>,
+    /// `--build-context`s.
+    pub contexts: Vec<String>,
     /// Say of each step that is done why it was not in the cache.
     pub explain: bool,
     /// Look for newer base images.
@@ -41,34 +70,58 @@ pub struct ImageBuild {
 }
 
 impl Engine {
-    /// Builds one image; returns its id.
+    /// Builds one image; returns its id. A context `-` is read from `stream`.
     pub async fn build_image(
         &self,
         build: &ImageBuild,
+        stream: &mut dyn std::io::Read,
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<String, EngineError> {
         let tags = build.tags.iter().map(|tag| tag.parse::<Reference>());
         let tags = tags.collect::<Result<Vec<_>, _>>()?;
         let name = build.tags.first().cloned();
-        let name = name.unwrap_or_else(|| build.context.display().to_string());
+        let name = name.unwrap_or_else(|| build.context.clone());
+        let spooled = match build.context.as_str() {
+            "-" => Some(self.images.spool_context(stream)?),
+            _ => None,
+        };
+        let context = match &spooled {
+            Some(spooled) => spooled.directory(),
+            None => build.directory.join(&build.context),
+        };
+        let text = spooled
+            .as_ref()
+            .and_then(|spooled| spooled.dockerfile.clone());
+        let dockerfile = if let Some(text) = text.or_else(|| build.dockerfile_text.clone()) {
+            DockerfileSource::Inline(text)
+        } else {
+            let usual = || PathBuf::from("Dockerfile");
+            DockerfileSource::Path(build.dockerfile.clone().unwrap_or_else(usual))
+        };
+        let network = options::network(&build.network);
         let request = BuildRequest {
-            context: build.context.clone(),
-            dockerfile: DockerfileSource::Path(
-                build
-                    .dockerfile
-                    .clone()
-                    .unwrap_or_else(|| PathBuf::from("Dockerfile")),
-            ),
+            is_local: spooled.is_none(),
             args: self.arguments(&build.build_args),
             target: build.target.clone(),
             tags,
             labels: build.labels.clone(),
             no_cache: build.no_cache,
             explain: build.explain,
+            no_cache_filter: build.no_cache_filter.clone(),
+            secrets: self.secrets(build)?,
+            agents: self.agents(build)?,
+            contexts: build
+                .contexts
+                .iter()
+                .map(|text| options::context(text, &build.directory))
+                .collect::<Result<_, _>>()?,
+            network: network.clone(),
+            requirements: requirements(build)?,
+            allowed: allowed(&build.allow, &network)?,
             pull: build.pull,
             platform: platform(build.platform.as_deref())?,
-            started: jiff::Timestamp::now(),
+            ..BuildRequest::new(context, dockerfile, jiff::Timestamp::now())
         };
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
@@ -97,17 +150,66 @@ impl Engine {
         cleaned.map(|()| id)
     }
 
+    /// Reads the secrets.
+    fn secrets(&self, build: &ImageBuild) -> Result<BTreeMap<String, SecretSource>, OptionError> {
+        let read = |text: &String| options::secret(text, &build.directory, &self.environment);
+        build.secrets.iter().map(read).collect()
+    }
+
+    /// Finds the sockets of the ssh agents.
+    fn agents(&self, build: &ImageBuild) -> Result<BTreeMap<String, PathBuf>, OptionError> {
+        let read = |text: &String| options::ssh(text, &build.directory, &self.environment);
+        build.ssh.iter().map(read).collect()
+    }
+
     /// Gives build arguments without a value that of the environment.
     pub(crate) fn arguments(
         &self,
         typed: &BTreeMap<String, Option<String>>,
     ) -> BTreeMap<String, Option<String>> {
         let of_environment = |name: &String| self.environment.get(name).cloned();
-        typed
+        let mut arguments: BTreeMap<_, _> = typed
             .iter()
             .map(|(name, value)| (name.clone(), value.clone().or_else(|| of_environment(name))))
-            .collect()
+            .collect();
+        // Every tool that knows it passes it on.
+        let epoch = "SOURCE_DATE_EPOCH".to_owned();
+        if let Some(value) = of_environment(&epoch) {
+            arguments.entry(epoch).or_insert(Some(value));
+        }
+        arguments
     }
+}
+
+/// Reads what every step is given.
+fn requirements(build: &ImageBuild) -> Result<Requirements, OptionError> {
+    let size = |option, text: &Option<String>| {
+        let size = text.as_ref().map(|text| options::bytes(option, text));
+        size.transpose()
+    };
+    Ok(Requirements {
+        hosts: build
+            .hosts
+            .iter()
+            .map(|text| options::host(text))
+            .collect::<Result<_, _>>()?,
+        shm_bytes: size("--shm-size", &build.shm_size)?,
+        limits: build
+            .limits
+            .iter()
+            .map(|text| options::limit(text))
+            .collect::<Result<_, _>>()?,
+        memory_bytes: size("--memory", &build.memory)?,
+    })
+}
+
+/// Returns what steps may ask for: what is listed, and what the whole build is given anyhow (docker/buildx).
+fn allowed(typed: &[String], network: &StepNetwork) -> Result<BTreeSet<Entitlement>, OptionError> {
+    let mut allowed = options::entitlements(typed)?;
+    if *network == StepNetwork::Host {
+        allowed.insert(Entitlement::NetworkHost);
+    }
+    Ok(allowed)
 }
 
 /// Reads a platform; the machine's where there is none.

@@ -296,7 +296,7 @@ fn binds(config: &ContainerConfig) -> Vec<String> {
             let access = if mount.read_only { "ro" } else { "rw" };
             Some(format!("{}:{}:{access}", path.display(), mount.target))
         }
-        MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+        MountSource::Volume { .. } | MountSource::Tmpfs { .. } | MountSource::Layers { .. } => None,
     };
     config.mounts.iter().filter_map(bind).collect()
 }
@@ -378,6 +378,7 @@ fn mounts(config: &ContainerConfig, annotations: &Annotations) -> Node {
             }
             MountSource::Volume { path, .. } => ("volume", path.display().to_string(), ""),
             MountSource::Tmpfs { .. } => ("tmpfs", String::new(), ""),
+            MountSource::Layers { .. } => ("image", String::new(), ""),
         };
         let mut members: Vec<(&str, Node)> = vec![("Type", kind.into())];
         if kind == "volume" {

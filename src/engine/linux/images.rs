@@ -8,7 +8,7 @@ use crate::engine::build::BuildEvents;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::host::HostResult;
 use crate::engine::step::RuntimeSteps;
-use crate::images::build::{BuildRequest, DockerfileSource};
+use crate::images::build::DockerfileSource;
 use crate::images::{BlobState, Digest, ImageError, Platform, Progress, Reference};
 use crate::plan::action::{BuildImage, PullImage};
 
@@ -37,24 +37,14 @@ impl LinuxHost<'_> {
             Some(text) => DockerfileSource::Inline(text.clone()),
             None => DockerfileSource::Path(asked.dockerfile.clone()),
         };
-        let mut args = asked.args.clone();
-        args.extend(self.build.args.clone());
-        let request = BuildRequest {
-            context: asked.context.clone(),
-            dockerfile,
-            args,
-            target: asked.target.clone(),
-            tags: vec![build.image.parse()?],
-            labels: BTreeMap::new(),
-            no_cache: self.build.no_cache,
-            explain: self.build.explain,
-            pull: self.build.pull,
-            platform: match &build.platform {
-                Some(text) => Platform::parse(text)?,
-                None => Platform::host(),
-            },
-            started: jiff::Timestamp::now(),
-        };
+        let choices = &self.build;
+        let mut request = self
+            .engine
+            .service_request(self.stack()?, build, choices, dockerfile)?;
+        request.tags.insert(0, build.image.parse()?);
+        request.no_cache = choices.no_cache || asked.more.no_cache;
+        request.explain = choices.explain;
+        request.pull = choices.pull || asked.more.pull;
         let runner = RuntimeSteps::new(self.engine)?;
         let progress = BuildEvents::new(&build.image, self.events);
         self.engine
@@ -126,6 +116,18 @@ pub(crate) fn tell_layer(
         BlobState::Extracting => EventKind::Started("Extracting"),
         BlobState::Done => EventKind::Finished("Pull complete"),
         BlobState::Exists => EventKind::Unchanged("Already exists"),
+        BlobState::Preparing => EventKind::Started("Preparing"),
+        BlobState::Uploading {
+            done_bytes,
+            total_bytes,
+        } => EventKind::Progress {
+            verb: "Pushing",
+            done: done_bytes,
+            total: Some(total_bytes),
+        },
+        BlobState::Pushed => EventKind::Finished("Pushed"),
+        BlobState::Mounted => EventKind::Finished("Mounted"),
+        BlobState::Skipped => EventKind::Unchanged("Skipped"),
     };
     events.emit(Event {
         subject: Subject::Layer(image.to_owned(), short),

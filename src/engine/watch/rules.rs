@@ -425,6 +425,7 @@ mod tests {
             dockerfile_inline: None,
             args: std::collections::BTreeMap::new(),
             target: None,
+            more: Box::default(),
         };
         let rows: [Row; 7] = [
             (Rebuild, false, false, None, 0),

@@ -9,7 +9,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
@@ -22,17 +22,17 @@ use super::super::dockerfile::{Fault, Place, Span, parser};
 use super::super::manifest::Platform;
 use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
-use super::super::store::{Image, LayerLock, Store};
+use super::super::store::{Image, LayerLock, Staging, Store};
 use super::cache::{Cache, FinishedKey, Made};
-use super::context::FileIndex;
+use super::contexts::{Local, NamedContext};
 use super::error::{BuildError, Excerpt, StepFailure};
 use super::explain::{self, StepPlace};
 use super::inputs::{canonical_context, dockerfile_error, given, read_dockerfile, read_ignore};
+use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
 use super::plan::{self, Base, Inputs, Plan, PlannedStage};
 use super::session::Session;
 use super::stage::{Given, StageState};
-use super::tree::Tree;
 use super::{BuildEvent, BuildProgress, BuildRequest, Built, StepLabel, StepRunner};
 
 impl Images {
@@ -51,20 +51,31 @@ impl Images {
         let given = given(&file, request)?;
         // Nothing that the cache names may vanish while the build goes on.
         let hold = self.store().hold()?;
-        let ignore = read_ignore(request, &path)?;
+        let ignore = if request.is_local {
+            read_ignore(request, &path)?
+        } else {
+            IgnoreRules::default()
+        };
         let cache = Cache::below(self.store().root());
         let context = canonical_context(request)?;
-        let index = FileIndex::open(&cache.files(), &context).map_err(BuildError::Cache)?;
         let build = Build {
             images: self,
             request,
             session,
             runner,
             progress,
-            index: RefCell::new(index),
-            context: Tree::directory(&context),
+            context: Local::open(
+                request.is_local.then_some(&cache),
+                &context,
+                ignore,
+                "the build context",
+            )?,
+            locals: RefCell::default(),
+            copies: RefCell::default(),
+            uses_caches: Cell::new(false),
+            context_names: request.contexts.keys().cloned().collect(),
             cache,
-            ignore,
+            epoch: epoch_of(&given)?,
             given,
             bases: RefCell::default(),
             started: Instant::now(),
@@ -75,8 +86,8 @@ impl Images {
         let plan = build.plan().await?;
         let finished = build.go_through(&plan).await;
         // Hashes are worth keeping also where a later step failed.
-        let saved = build.index.borrow().save();
-        saved.map_err(BuildError::Cache)?;
+        build.save_indexes().map_err(BuildError::Cache)?;
+        build.prune_caches().map_err(BuildError::Cache)?;
         let state = finished?;
         let image = build.put(state)?;
         drop(hold);
@@ -97,10 +108,18 @@ pub(super) struct Build<'a> {
     pub(super) progress: &'a dyn BuildProgress,
     pub(super) file: &'a Dockerfile,
     pub(super) given: Given,
+    /// Nothing in the image is younger (`SOURCE_DATE_EPOCH`).
+    pub(super) epoch: Option<jiff::Timestamp>,
     pub(super) cache: Cache,
-    pub(super) context: Tree,
-    pub(super) ignore: IgnoreRules,
-    pub(super) index: RefCell<FileIndex>,
+    pub(super) context: Local,
+    /// Named contexts that were opened.
+    pub(super) locals: RefCell<BTreeMap<String, Rc<Local>>>,
+    /// Parts of contexts as steps see them, by their digest.
+    pub(super) copies: RefCell<BTreeMap<String, Rc<Staging>>>,
+    /// Whether a step was given a cache.
+    pub(super) uses_caches: Cell<bool>,
+    /// The names of all named contexts.
+    context_names: BTreeSet<String>,
     /// By name and platform as written; each is got once.
     bases: RefCell<BTreeMap<BaseName, Rc<OnceCell<Image>>>>,
     started: Instant,
@@ -126,13 +145,16 @@ impl Build<'_> {
                 globals: &self.given.globals,
                 target: self.request.target.as_deref(),
                 triggers: &triggers,
+                contexts: &self.context_names,
             };
             let plan = plan::plan(self.file, inputs).map_err(|faults| self.faults(faults))?;
             let unknown: Vec<&PlannedStage> = plan
                 .stages
                 .iter()
                 .filter(|stage| match &stage.base {
-                    Base::Image(name) => !known.contains(&(name.clone(), stage.platform.clone())),
+                    Base::Image(name) | Base::Context(name) => {
+                        !known.contains(&(name.clone(), stage.platform.clone()))
+                    }
                     Base::Scratch | Base::Stage(_) => false,
                 })
                 .collect();
@@ -140,7 +162,7 @@ impl Build<'_> {
                 return Ok(plan);
             }
             for stage in unknown {
-                if let Base::Image(name) = &stage.base {
+                if let Base::Image(name) | Base::Context(name) = &stage.base {
                     let (span, text) = from_of(self.file, stage);
                     let got = self.image(name, stage.platform.as_deref()).await;
                     got.map_err(|source| self.failed(span, text, source))?;
@@ -158,7 +180,7 @@ impl Build<'_> {
         Ok(match base {
             Base::Scratch => StageState::of_scratch(&self.request.platform),
             Base::Stage(_) => return Err(StepFailure::Invalid("its base stage was not built")),
-            Base::Image(name) => {
+            Base::Image(name) | Base::Context(name) => {
                 let image = self.image(name, platform).await?;
                 StageState::of_image(image.config, image.layers)
             }
@@ -181,7 +203,11 @@ impl Build<'_> {
 
     /// Finds or pulls an image.
     async fn find_image(&self, name: &str, platform: Option<&str>) -> Result<Image, StepFailure> {
-        let reference = Reference::parse(name)?;
+        let reference = match self.request.contexts.get(name) {
+            Some(NamedContext::Image(reference)) => reference.clone(),
+            Some(NamedContext::Directory(_)) => return self.image_of_directory(name),
+            None => Reference::parse(name)?,
+        };
         let wanted = match platform {
             Some(platform) => Platform::parse(platform).map_err(|_| {
                 StepFailure::Invalid("the platform must be os/architecture[/variant]")
@@ -202,9 +228,31 @@ impl Build<'_> {
         Ok(self.images.pull(&reference, &wanted, &heard).await?)
     }
 
+    /// Makes an image of a named context that is a directory: a layer, and nothing else.
+    fn image_of_directory(&self, name: &str) -> Result<Image, StepFailure> {
+        let missing = StepFailure::Invalid("its context was not given");
+        let local = self.directory_context(name)?.ok_or(missing)?;
+        let (selected, _) = local.select(".")?;
+        let staging = self.store().staging()?;
+        copy_into(&selected, &staging.diff())?;
+        let layer = self.store().commit_layer(staging)?.diff_id;
+        let config = StageState::of_scratch(&self.request.platform).config;
+        Ok(self.store().put_image(config, &[layer])?)
+    }
+
     /// Whether what is in the cache must not be used for a stage.
-    pub(super) fn skips_cache(&self, _stage: &PlannedStage) -> bool {
-        self.request.no_cache
+    pub(super) fn skips_cache(&self, stage: &PlannedStage) -> bool {
+        let mut filter = self.request.no_cache_filter.iter();
+        self.request.no_cache || filter.any(|name| name.eq_ignore_ascii_case(&stage.name))
+    }
+
+    /// Keeps what is known of the files of contexts.
+    fn save_indexes(&self) -> std::io::Result<()> {
+        self.context.index.borrow().save()?;
+        let locals = self.locals.borrow();
+        locals
+            .values()
+            .try_for_each(|local| local.index.borrow().save())
     }
 
     /// Takes the right to do the step of a key, if nobody does it.
@@ -266,12 +314,18 @@ impl Build<'_> {
 
     /// Returns the time that new layers are dated with, RFC 3339.
     pub(super) fn now(&self) -> String {
+        if let Some(epoch) = self.epoch {
+            return epoch.to_string();
+        }
         let now = self.request.started.checked_add(self.started.elapsed());
         now.unwrap_or(self.request.started).to_string()
     }
 
     /// Writes the image, unless its first name has the very same one, and gives it its names.
-    fn put(&self, state: StageState) -> Result<Image, BuildError> {
+    fn put(&self, mut state: StageState) -> Result<Image, BuildError> {
+        if let Some(epoch) = self.epoch {
+            state.created = Some(epoch.to_string());
+        }
         let (mut config, layers) = state.finish(&self.request.labels);
         config.rootfs.diff_ids.clone_from(&layers);
         let (mut image, mut missing) = (None, Vec::new());
@@ -321,6 +375,23 @@ impl Build<'_> {
     pub(super) fn faults(&self, faults: Vec<Fault>) -> BuildError {
         BuildError::Dockerfile(dockerfile_error(self.file, faults))
     }
+}
+
+/// Reads `SOURCE_DATE_EPOCH`, an argument or the default that the Dockerfile gives it (<https://reproducible-builds.org/specs/source-date-epoch/>).
+fn epoch_of(given: &Given) -> Result<Option<jiff::Timestamp>, BuildError> {
+    let name = "SOURCE_DATE_EPOCH";
+    let text = given
+        .arguments
+        .get(name)
+        .or_else(|| given.globals.get(name));
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let seconds = text.parse().ok().filter(|seconds: &i64| *seconds >= 0);
+    let epoch = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    epoch
+        .map(Some)
+        .ok_or_else(|| BuildError::Epoch(text.clone()))
 }
 
 /// Returns the `FROM` of a stage.

@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/cache/steps/<key, 64 hex>     stack step 2\n <diff id of the layer>\n <when it was made, RFC 3339>\n
 //! <root>/cache/why/<64 hex>            what steps were last done with: see [`super::explain`]
+//! <root>/cache/mounts/                   what `RUN --mount=type=cache` shows: see [`super::caches`]
 //! <root>/cache/files/<32 hex>          file-hash indexes: see [`super::context`]
 //! ```
 //!
@@ -140,6 +141,11 @@ impl Cache {
     /// Returns the directory of file-hash indexes.
     pub fn files(&self) -> PathBuf {
         self.directory.join("files")
+    }
+
+    /// Returns the directory of cache mounts: see [`super::caches`].
+    pub fn mounts(&self) -> PathBuf {
+        self.directory.join("mounts")
     }
 
     /// Returns the directory of what steps were last done with.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::super::dockerfile::mount::MountError;
 use super::super::dockerfile::{DockerfileError, Place, Span};
 use super::super::error::ImageError;
 use super::super::reference::ReferenceError;
@@ -55,6 +56,16 @@ pub enum BuildError {
         #[source]
         source: Box<StepFailure>,
     },
+    /// A context from a stream.
+    #[error("read the build context")]
+    Spool {
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// `SOURCE_DATE_EPOCH`.
+    #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]
+    Epoch(String),
     /// The store, outside of any step.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -114,6 +125,33 @@ pub enum StepFailure {
         "when more than one file is copied, the destination must be a directory and end with a /: `{0}`"
     )]
     Destination(String),
+    /// A `--mount`.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Mounted over everything.
+    #[error("invalid mount target \"{0}\"")]
+    MountTarget(String),
+    /// Required, and not given.
+    #[error("secret \"{0}\": not found: it is required and was not given")]
+    NoSecret(String),
+    /// More than a secret may have.
+    #[error("secret \"{0}\" is too big: it may have 500 KB at most")]
+    SecretSize(String),
+    /// Required, and not given.
+    #[error("ssh agent \"{0}\": not found: it is required and was not given")]
+    NoAgent(String),
+    /// A named context.
+    #[error("context `{name}`")]
+    NamedContext {
+        /// Which.
+        name: String,
+        /// Why not.
+        #[source]
+        source: Box<BuildError>,
+    },
+    /// Asks for what whoever builds has not allowed.
+    #[error("{0} is not allowed: the build must be given `--allow {0}`")]
+    NotAllowed(&'static str),
     /// Valid, but not done by this builder.
     #[error("not supported yet: {0}")]
     NotSupported(String),

@@ -1,76 +1,223 @@
 //! `RUN` steps of a build.
 
-use super::super::dockerfile::instruction::Run;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+
+use super::super::dockerfile::instruction::{Command, Run};
+use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
 use super::super::reference::Digest;
-use super::cache::Key;
+use super::cache::FinishedKey;
 use super::error::StepFailure;
+use super::mounts::Asked;
 use super::plan::PlannedStep;
+use super::step::{StepMount, StepNetwork, StepSource};
 use super::work::{Cached, Claim, Found, StageWork};
-use super::{BuildEvent, RunStep, StepLabel, run};
+use super::{BuildEvent, Entitlement, RunStep, StepLabel, run};
+
+/// Name of the machine that steps see (BuildKit).
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// A `RUN` with everything that its key needs.
+struct Ready {
+    args: Vec<String>,
+    env: Vec<String>,
+    cwd: String,
+    user: String,
+    platform: String,
+    hostname: String,
+    network: StepNetwork,
+    insecure: bool,
+    /// A here-document that names its interpreter: where it is mounted, and what it says.
+    script: Option<(String, String)>,
+}
 
 impl StageWork<'_, '_> {
     /// Does a `RUN`.
     pub(super) async fn run(
         &mut self,
         run: &Run,
-        _step: &PlannedStep,
+        step: &PlannedStep,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
-        let args = self.state.arguments_of(&run::command_of(run));
-        let by = self.state.history_of_run(&args);
-        let env = self.state.run_environment();
-        let cwd = self.state.working_directory();
-        let user = self.state.config.config.user.clone();
-        let platform = self.state.config.platform().to_string();
-        let key = |layers: &[Digest]| {
-            Key::new("run", layers)
-                .with_all("command", &args)
-                .with_all("environment", &env)
-                .with("working directory", &cwd)
-                .with("user", &user)
-                .with("platform", &platform)
-                .finish()
-        };
-        // Above a layer that is new, this step was never done.
+        let ready = self.ready(run)?;
+        let by = self.state.history_of_run(&ready.args);
+        let asked = self.ask_for_mounts(run, &step.mounts).await?;
         let mut claim = Claim::default();
+        let mut quick = None;
+        // Above a layer that is new, this step was never done.
         if self.pending.is_none() {
-            claim = match self.find(key(&self.state.layers), &by, label).await? {
-                Found::Layer => return Ok(Cached::Yes),
+            let layers = &self.state.layers;
+            let mut key = self.key_of(&ready, &asked.by_layers, layers);
+            if let Some(content) = &asked.by_content {
+                if self.take(&key.hex, &by)? {
+                    return Ok(Cached::Yes);
+                }
+                let full = self.key_of(&ready, content, &self.state.layers);
+                quick = Some(std::mem::replace(&mut key, full));
+            }
+            claim = match self.find(key, &by, label).await? {
                 Found::Nothing(claim) => claim,
+                Found::Layer => {
+                    if let Some(quick) = &quick {
+                        self.alias(quick)?;
+                    }
+                    return Ok(Cached::Yes);
+                }
             };
         }
         self.start(label);
         let staging = self.build.store().staging()?;
-        let mut layers = self.directories();
-        if let Some(pending) = &self.pending {
-            layers.insert(0, pending.staging.diff());
-        }
-        let points = staging.directory().join("mount-points");
-        if run::make_mount_points(&staging.diff(), &points, &layers)? {
-            layers.insert(0, points);
-        }
-        let step = RunStep {
-            layers,
-            upper: staging.diff(),
-            work: staging.work(),
-            args: args.clone(),
-            env: [env.clone(), self.state.proxies(&self.build.given.arguments)].concat(),
-            cwd: cwd.clone(),
-            user: user.clone(),
-        };
-        let ran = self.run_command(&step, label).await;
+        let (ran, kept) = self.run_in(&ready, &asked, &staging, label).await;
         // What is below is kept also where this step failed.
         let lock_below = self.settle_keeping().await?;
         ran?;
+        drop(kept);
         if claim.key.is_none() {
-            let key = key(&self.state.layers);
+            let parts = asked.by_content.as_ref().unwrap_or(&asked.by_layers);
+            let key = self.key_of(&ready, parts, &self.state.layers);
             // Whoever waits for the step below comes to this one next.
             claim.lock = self.build.try_lock(&key)?;
             claim.key = Some(key);
         }
         drop(lock_below);
         self.commit(staging, claim, by)?;
+        if let Some(quick) = &quick {
+            self.settle().await?;
+            self.alias(quick)?;
+        }
         Ok(Cached::No)
+    }
+
+    /// Finds out what a `RUN` runs, and refuses what is not allowed.
+    fn ready(&self, run: &Run) -> Result<Ready, StepFailure> {
+        let request = self.build.request;
+        let network = match run.network {
+            RunNetwork::Default => request.network.clone(),
+            RunNetwork::None => StepNetwork::None,
+            RunNetwork::Host => StepNetwork::Host,
+        };
+        let insecure = run.security == RunSecurity::Insecure;
+        for (is_asked, entitlement) in [
+            (run.network == RunNetwork::Host, Entitlement::NetworkHost),
+            (insecure, Entitlement::SecurityInsecure),
+        ] {
+            if is_asked && !request.allowed.contains(&entitlement) {
+                return Err(StepFailure::NotAllowed(entitlement.name()));
+            }
+        }
+        let script = run.script().filter(|d| d.body.starts_with("#!"));
+        let script = script.map(|d| (format!("/dev/pipes/{}", d.name), d.content()));
+        let command = match &script {
+            Some((path, _)) => Command::Shell(path.clone()),
+            None => run::command_of(run),
+        };
+        let given = &self.build.given.arguments;
+        let hostname = given.get("BUILDKIT_SANDBOX_HOSTNAME");
+        Ok(Ready {
+            args: self.state.arguments_of(&command),
+            env: self.state.run_environment(),
+            cwd: self.state.working_directory(),
+            user: self.state.config.config.user.clone(),
+            platform: self.state.config.platform().to_string(),
+            hostname: hostname.map_or_else(|| HOSTNAME.to_owned(), Clone::clone),
+            network,
+            insecure,
+            script,
+        })
+    }
+
+    /// Returns the key of a `RUN` above `layers`.
+    fn key_of(&self, ready: &Ready, mounts: &[String], layers: &[Digest]) -> FinishedKey {
+        let given = &self.build.request.requirements;
+        let names: Vec<&str> = given.hosts.iter().map(|(_, name)| name.as_str()).collect();
+        let limits = given.limits.iter();
+        let limits: Vec<String> = limits
+            .map(|limit| format!("{}={}:{}", limit.name, limit.soft, limit.hard))
+            .collect();
+        let script = ready.script.as_ref();
+        self.key_above("run", layers)
+            .with_all("command", &ready.args)
+            .with_all("environment", &ready.env)
+            .with("working directory", &ready.cwd)
+            .with("user", &ready.user)
+            .with("platform", &ready.platform)
+            .with("here-document", script.map_or("", |(_, text)| text))
+            .with_all("mounts", mounts)
+            .with("network", &ready.network.to_string())
+            .with(
+                "security",
+                if ready.insecure {
+                    "insecure"
+                } else {
+                    "sandbox"
+                },
+            )
+            .with("host name", &ready.hostname)
+            .with_all("names of extra hosts", &names)
+            .with_all("limits", &limits)
+            .finish()
+    }
+
+    /// Runs a step in a staging directory; returns what was mounted too, which must not go before the step's layer is taken.
+    async fn run_in(
+        &self,
+        ready: &Ready,
+        asked: &Asked,
+        staging: &super::super::store::Staging,
+        label: StepLabel<'_>,
+    ) -> (Result<(), StepFailure>, Option<super::mounts::Prepared>) {
+        let mut prepared = match self.prepare_mounts(asked, staging.directory()).await {
+            Ok(prepared) => prepared,
+            Err(error) => return (Err(error), None),
+        };
+        let step = self.assemble(ready, &mut prepared, staging);
+        let ran = match step {
+            Ok(step) => self.run_command(&step, label).await,
+            Err(error) => Err(error),
+        };
+        (ran, Some(prepared))
+    }
+
+    /// Puts a step together.
+    fn assemble(
+        &self,
+        ready: &Ready,
+        prepared: &mut super::mounts::Prepared,
+        staging: &super::super::store::Staging,
+    ) -> Result<RunStep, StepFailure> {
+        if let Some((target, text)) = &ready.script {
+            let path = staging.directory().join("script");
+            fs_err::File::create(&path)?.write_all(text.as_bytes())?;
+            fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+            prepared.mounts.push(StepMount {
+                target: target.clone(),
+                source: StepSource::Host(path),
+                read_only: true,
+            });
+        }
+        let mut layers = self.directories();
+        if let Some(pending) = &self.pending {
+            layers.insert(0, pending.staging.diff());
+        }
+        let points = staging.directory().join("mount-points");
+        if run::make_mount_points(&staging.diff(), &points, &layers, &prepared.points())? {
+            layers.insert(0, points);
+        }
+        let proxies = self.state.proxies(&self.build.given.arguments);
+        Ok(RunStep {
+            layers,
+            upper: staging.diff(),
+            work: staging.work(),
+            args: ready.args.clone(),
+            env: [ready.env.as_slice(), &proxies, &prepared.env].concat(),
+            cwd: ready.cwd.clone(),
+            user: ready.user.clone(),
+            mounts: prepared.mounts.clone(),
+            network: ready.network.clone(),
+            insecure: ready.insecure,
+            hostname: ready.hostname.clone(),
+            requirements: self.build.request.requirements.clone(),
+        })
     }
 
     /// Runs the command of a `RUN`.

@@ -14,11 +14,16 @@ use super::{BuildRequest, DockerfileSource, plan};
 
 /// Returns the context, without links.
 pub(super) fn canonical_context(request: &BuildRequest) -> Result<PathBuf, BuildError> {
+    canonical_directory(&request.context)
+}
+
+/// Returns a directory without links.
+pub(super) fn canonical_directory(directory: &Path) -> Result<PathBuf, BuildError> {
     let wrong = |source| BuildError::Context {
-        path: request.context.clone(),
+        path: directory.to_owned(),
         source,
     };
-    let path = fs_err::canonicalize(&request.context).map_err(wrong)?;
+    let path = fs_err::canonicalize(directory).map_err(wrong)?;
     if !fs_err::metadata(&path).map_err(wrong)?.is_dir() {
         return Err(wrong(io::Error::from(io::ErrorKind::NotADirectory)));
     }
@@ -71,7 +76,10 @@ pub fn ignore_rules(
 }
 
 /// Reads the ignore rules of a context and a Dockerfile.
-fn read_ignore_of(context: &Path, dockerfile: Option<&Path>) -> Result<IgnoreRules, BuildError> {
+pub(super) fn read_ignore_of(
+    context: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<IgnoreRules, BuildError> {
     let mut places = vec![context.join(".dockerignore")];
     if let Some(dockerfile) = dockerfile {
         let mut own = dockerfile.as_os_str().to_owned();

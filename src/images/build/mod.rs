@@ -14,7 +14,9 @@
 pub mod archive;
 mod builder;
 pub mod cache;
+mod caches;
 pub mod context;
+mod contexts;
 pub mod copy;
 pub mod error;
 mod execute;
@@ -22,19 +24,20 @@ mod explain;
 mod graph;
 mod inputs;
 pub mod mode;
+mod mounts;
 pub mod owner;
 pub mod pattern;
 pub mod plan;
 pub mod run;
 mod session;
 pub mod stage;
+mod step;
 mod transfer;
 pub mod tree;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::time::Duration;
 
 use super::manifest::Platform;
@@ -42,53 +45,14 @@ use super::progress::BlobState;
 use super::reference::{Digest, Reference};
 use super::store::Image;
 
+pub use contexts::{NamedContext, SecretSource, Spooled};
 pub use error::{BuildError, Excerpt, StepFailure};
 pub use inputs::ignore_rules;
 pub use session::Session;
-
-/// Runs the command of a `RUN` step in a container of its own.
-pub trait StepRunner {
-    /// Runs `step` to its end and returns its exit code (128 + signal where a signal ended it), passing what it writes to
-    /// stdout and stderr, as it comes and in any pieces, to `output`.
-    ///
-    /// The runner mounts an overlay of `step.layers` below `step.upper` (without `redirect_dir`, `metacopy` and `index`, so that
-    /// the upper directory is a layer by itself), runs with stdin closed, and takes every mount down before it returns.
-    fn run<'a>(
-        &'a self,
-        step: &'a RunStep,
-        output: &'a mut dyn FnMut(&[u8]),
-    ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>>;
-}
-
-/// One `RUN` step, ready to be run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunStep {
-    /// Overlay lower directories, top first. The top one may hold mount points that the image lacks ([`run`]).
-    pub layers: Vec<PathBuf>,
-    /// Overlay upper directory, which becomes the layer: empty but for missing `/proc`, `/sys` and `/dev`.
-    pub upper: PathBuf,
-    /// Overlay work directory: empty, on the file system of `upper`.
-    pub work: PathBuf,
-    /// The program and its arguments; the program is looked up in `PATH` of `env`, inside the root.
-    pub args: Vec<String>,
-    /// `NAME=value`, in order, each name once. The runner adds `HOME` from `/etc/passwd` where it is missing.
-    pub env: Vec<String>,
-    /// Absolute working directory inside the root.
-    pub cwd: String,
-    /// As `USER` gives it: name or number, with an optional `:group`; empty is root.
-    pub user: String,
-}
-
-/// Why a step could not be run at all; a command that fails is not an error but an exit code.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct StepError {
-    /// What was attempted, on what.
-    pub message: String,
-    /// Why it failed.
-    #[source]
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
+pub use step::{
+    Limit, Requirements, RunStep, StepError, StepFile, StepMount, StepNetwork, StepRunner,
+    StepSource,
+};
 
 /// What a build tells while it goes on. Steps of different stages go on at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -177,6 +141,9 @@ pub enum DockerfileSource {
 pub struct BuildRequest {
     /// The directory that `COPY` and `ADD` take from.
     pub context: PathBuf,
+    /// Whether it is a directory of whoever builds: its ignore rules count, and the hashes of its files are kept. Else it was made for this
+    /// build, of an archive or a repository.
+    pub is_local: bool,
     /// The Dockerfile.
     pub dockerfile: DockerfileSource,
     /// Build arguments; one without a value is as good as not given.
@@ -189,6 +156,20 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// Do every step again; what they make is remembered all the same.
     pub no_cache: bool,
+    /// Do every step of these stages again: names, whatever their case.
+    pub no_cache_filter: Vec<String>,
+    /// What `RUN --mount=type=secret` finds, by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Sockets of what `RUN --mount=type=ssh` finds, by id.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// What stands for stages and images of these names.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The network of every `RUN` that says nothing else.
+    pub network: StepNetwork,
+    /// What every `RUN` is given.
+    pub requirements: Requirements,
+    /// What a `RUN` may ask for beyond a container's rights.
+    pub allowed: BTreeSet<Entitlement>,
     /// Say of each step that is done why it was not in the cache.
     pub explain: bool,
     /// Ask the registry also for base images that are here.
@@ -197,6 +178,58 @@ pub struct BuildRequest {
     pub platform: Platform,
     /// The time at which the build begins; new layers are dated from it.
     pub started: jiff::Timestamp,
+}
+
+/// What goes beyond a container's rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entitlement {
+    /// `network.host`: the machine's network.
+    NetworkHost,
+    /// `security.insecure`: every capability and device.
+    SecurityInsecure,
+}
+
+impl Entitlement {
+    /// Reads its name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::NetworkHost, Self::SecurityInsecure];
+        all.into_iter().find(|known| known.name() == text)
+    }
+
+    /// Returns its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+        }
+    }
+}
+
+impl BuildRequest {
+    /// Returns the plainest build of a context.
+    pub fn new(context: PathBuf, dockerfile: DockerfileSource, started: jiff::Timestamp) -> Self {
+        Self {
+            context,
+            is_local: true,
+            dockerfile,
+            args: BTreeMap::new(),
+            target: None,
+            tags: Vec::new(),
+            labels: BTreeMap::new(),
+            no_cache: false,
+            no_cache_filter: Vec::new(),
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            network: StepNetwork::default(),
+            requirements: Requirements::default(),
+            allowed: BTreeSet::new(),
+            explain: false,
+            pull: false,
+            platform: Platform::host(),
+            started,
+        }
+    }
 }
 
 /// What a build made.

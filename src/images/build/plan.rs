@@ -6,10 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::dockerfile::expand::{self, Variables};
-use super::super::dockerfile::instruction::{
-    Dockerfile, Instruction, Kind, RunNetwork, RunSecurity, Stage,
-};
+use super::super::dockerfile::instruction::{Dockerfile, Instruction, Kind, Stage};
 use super::super::dockerfile::{Fault, Span, nearest, parser};
+use super::super::reference::Reference;
 
 /// Stages in the order in which they are built; the last is the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +39,8 @@ pub struct PlannedStep {
     pub instruction: Instruction,
     /// Where a `COPY --from` takes from.
     pub from: Option<Base>,
+    /// Where each `--mount` of a `RUN` takes from; `None` is the context, or nothing.
+    pub mounts: Vec<Option<Base>>,
 }
 
 impl PlannedStep {
@@ -61,6 +62,8 @@ pub enum Base {
     Stage(usize),
     /// An image, as written after expansion.
     Image(String),
+    /// A named context, by its name as given.
+    Context(String),
 }
 
 /// What a plan is made from, beside the Dockerfile.
@@ -72,6 +75,41 @@ pub struct Inputs<'a> {
     pub target: Option<&'a str>,
     /// Triggers of base images that are known, by the image as written.
     pub triggers: &'a BTreeMap<String, Vec<String>>,
+    /// The names of named contexts.
+    pub contexts: &'a BTreeSet<String>,
+}
+
+impl Inputs<'_> {
+    /// Returns the named context that stands for a stage or image of that name (BuildKit `namedcontext.go`: names are compared as
+    /// people write them, without `:latest`; one for a platform, `name::platform`, comes first).
+    fn context(self, name: &str, platform: Option<&str>) -> Option<Base> {
+        let wanted = canonical(name);
+        let with_platform = platform.map(|platform| format!("{wanted}::{platform}"));
+        let find = |wanted: &str| {
+            let mut all = self.contexts.iter();
+            all.find(|context| match context.split_once("::") {
+                Some((name, platform)) => format!("{}::{platform}", canonical(name)) == wanted,
+                None => canonical(context) == wanted,
+            })
+        };
+        let found = with_platform.and_then(|wanted| find(&wanted));
+        found
+            .or_else(|| find(&wanted))
+            .map(|name| Base::Context(name.clone()))
+    }
+}
+
+/// Returns the name of an image as people write it, or of anything else in lower case.
+fn canonical(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let familiar = match Reference::parse(&lower) {
+        Ok(reference) => reference.familiar(),
+        Err(_) => lower,
+    };
+    match familiar.strip_suffix(":latest") {
+        Some(name) => name.to_owned(),
+        None => familiar,
+    }
 }
 
 /// Makes the plan, or returns every fault of the stages it needs.
@@ -84,7 +122,9 @@ pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, Vec<Fault>> {
     while let Some(index) = needed.pop_last() {
         match plan_stage(file, index, inputs) {
             Ok(stage) => {
-                let bases = stage.steps.iter().filter_map(|step| step.from.as_ref());
+                let steps = stage.steps.iter();
+                let bases =
+                    steps.flat_map(|step| step.from.iter().chain(step.mounts.iter().flatten()));
                 for base in bases.chain([&stage.base]) {
                     if let Base::Stage(earlier) = base {
                         needed.insert(*earlier);
@@ -186,7 +226,10 @@ fn plan_stage(
         return Err(vec![Fault::new(stage.span, message).with_hint(hint)]);
     }
     let platform = stage.platform.as_deref().map(expand).transpose()?;
-    let base = find_base(file, index, &base);
+    let base = match inputs.context(&base, platform.as_deref()) {
+        Some(context) if base != "scratch" => context,
+        _ => find_base(file, index, &base),
+    };
     let mut faults = Vec::new();
     let mut steps = Vec::new();
     for trigger in triggers_of(file, &base, inputs.triggers) {
@@ -208,8 +251,12 @@ fn plan_stage(
         if let Some((what, span)) = not_done(&instruction) {
             faults.push(Fault::new(span, format!("not supported yet: {what}")));
         }
-        match find_from(file, index, &instruction) {
-            Ok(from) => planned.push(PlannedStep { instruction, from }),
+        match find_sources(file, index, &instruction, inputs) {
+            Ok((from, mounts)) => planned.push(PlannedStep {
+                instruction,
+                from,
+                mounts,
+            }),
             Err(fault) => faults.push(fault),
         }
     }
@@ -231,21 +278,8 @@ fn not_done(instruction: &Instruction) -> Option<(&'static str, Span)> {
     let whole = instruction.span;
     match &instruction.kind {
         Kind::Run(run) => {
-            if let Some(mount) = run.mounts.first() {
-                return Some(("--mount", mount.span));
-            }
-            if let Some(device) = run.devices.first() {
-                return Some(("--device", device.span));
-            }
-            if run.network != RunNetwork::Default {
-                return Some(("--network", whole));
-            }
-            if run.security != RunSecurity::Sandbox {
-                return Some(("--security", whole));
-            }
-            let script = run.script()?.content();
-            let what = "a here-document that names its interpreter (`#!`)";
-            script.starts_with("#!").then_some((what, whole))
+            let device = run.devices.first()?;
+            Some(("--device", device.span))
         }
         Kind::Copy(transfer) | Kind::Add(transfer) => {
             if transfer.parents {
@@ -284,7 +318,7 @@ fn triggers_of(
 ) -> Vec<String> {
     match base {
         Base::Scratch => Vec::new(),
-        Base::Image(image) => images.get(image).cloned().unwrap_or_default(),
+        Base::Image(image) | Base::Context(image) => images.get(image).cloned().unwrap_or_default(),
         Base::Stage(index) => {
             let stage = file.stages.get(*index);
             let instructions = stage.map(|stage| stage.instructions.as_slice());
@@ -299,18 +333,33 @@ fn triggers_of(
     }
 }
 
-/// Returns where a `COPY --from` of stage `index` takes from.
-fn find_from(
+/// Returns where a `COPY --from` and the mounts of a `RUN` of stage `index` take from.
+fn find_sources(
     file: &Dockerfile,
     index: usize,
     instruction: &Instruction,
-) -> Result<Option<Base>, Fault> {
-    let Kind::Copy(copy) = &instruction.kind else {
-        return Ok(None);
+    inputs: Inputs<'_>,
+) -> Result<(Option<Base>, Vec<Option<Base>>), Fault> {
+    let find = |from: Option<&str>, span| {
+        let found = from.map(|from| match inputs.context(from, None) {
+            Some(context) if !from.eq_ignore_ascii_case("scratch") => Ok(context),
+            _ => find_from(file, index, from, span),
+        });
+        found.transpose()
     };
-    let Some(from) = &copy.from else {
-        return Ok(None);
-    };
+    match &instruction.kind {
+        Kind::Copy(copy) => Ok((find(copy.from.as_deref(), instruction.span)?, Vec::new())),
+        Kind::Run(run) => {
+            let mounts = run.mounts.iter();
+            let mounts = mounts.map(|mount| find(mount.from(), mount.span));
+            Ok((None, mounts.collect::<Result<_, _>>()?))
+        }
+        _ => Ok((None, Vec::new())),
+    }
+}
+
+/// Returns what `--from` in stage `index` means.
+fn find_from(file: &Dockerfile, index: usize, from: &str, span: Span) -> Result<Base, Fault> {
     let lower = from.to_lowercase();
     let stages = file.stages.iter().enumerate();
     let named: Vec<usize> = stages
@@ -322,12 +371,12 @@ fn find_from(
         None => match (named.first(), lower.parse::<usize>()) {
             (Some(later), _) => *later,
             (None, Ok(number)) => number,
-            (None, Err(_)) if lower == "scratch" => return Ok(Some(Base::Scratch)),
-            (None, Err(_)) => return Ok(Some(Base::Image(from.clone()))),
+            (None, Err(_)) if lower == "scratch" => return Ok(Base::Scratch),
+            (None, Err(_)) => return Ok(Base::Image(from.to_owned())),
         },
     };
     if found < index {
-        return Ok(Some(Base::Stage(found)));
+        return Ok(Base::Stage(found));
     }
     let message = if found == index {
         format!("cannot copy from stage `{from}` inside itself")
@@ -336,7 +385,7 @@ fn find_from(
     } else {
         format!("stage `{from}` does not exist: the stages are counted from 0")
     };
-    Err(Fault::new(instruction.span, message))
+    Err(Fault::new(span, message))
 }
 
 #[cfg(test)]
@@ -361,6 +410,7 @@ mod tests {
             globals: &globals,
             target,
             triggers: &triggers,
+            contexts: &BTreeSet::from(["ctx".to_owned(), "docker.io/library/named".to_owned()]),
         };
         match plan(&file, inputs) {
             Err(faults) => {
@@ -386,7 +436,7 @@ mod tests {
 
     #[test]
     fn only_what_is_needed_is_planned() {
-        let text = "FROM a AS one\nRUN 1\nFROM b AS two\nRUN --mount=x 2\nFROM one\nCOPY --from=0 x y\nCOPY --from=img:1 x y\n";
+        let text = "FROM a AS one\nRUN 1\nFROM b AS two\nRUN --device=v/c=n 2\nFROM one\nCOPY --from=0 x y\nCOPY --from=img:1 x y\n";
         assert_eq!(
             shown(text, None, &[]),
             "one <- Image(\"a\"): RUN 1\n\
@@ -394,7 +444,7 @@ mod tests {
         );
         assert_eq!(shown(text, Some("ONE"), &[]), "one <- Image(\"a\"): RUN 1");
         assert_eq!(shown(text, Some("0"), &[]), "one <- Image(\"a\"): RUN 1");
-        assert_eq!(shown(text, Some("two"), &[]), "not supported yet: --mount");
+        assert_eq!(shown(text, Some("two"), &[]), "not supported yet: --device");
         assert_eq!(
             shown(text, Some("twoo"), &[]),
             "target stage `twoo` could not be found (did you mean `two`?)"
@@ -407,6 +457,14 @@ mod tests {
             ("ARG V=1\nFROM x:$V", "stage-0 <- Image(\"x:1\"): "),
             ("ARG G=1\nFROM x:${G}", "stage-0 <- Image(\"x:given\"): "),
             ("FROM x AS x", "x <- Image(\"x\"): "),
+            (
+                "FROM Named",
+                "stage-0 <- Context(\"docker.io/library/named\"): ",
+            ),
+            (
+                "FROM x AS ctx\nFROM y\nCOPY --from=ctx x y",
+                "stage-1 <- Image(\"y\"): COPY --from=ctx x y[Context(\"ctx\")]",
+            ),
             ("FROM scratch", "stage-0 <- Scratch: "),
             (
                 "FROM $NO",
@@ -449,9 +507,9 @@ mod tests {
             shown(
                 text,
                 None,
-                &[("base", &["COPY --from=tools x y", "RUN --mount=t z"])]
+                &[("base", &["COPY --from=tools x y", "RUN --device=v/c=n z"])]
             ),
-            "not supported yet: --mount"
+            "not supported yet: --device"
         );
         assert_eq!(
             shown(text, None, &[("base", &["COPY --from=tools x y"])]),

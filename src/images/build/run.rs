@@ -27,7 +27,14 @@ const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
 /// Makes the mount points that `layers` (top first) lack: directories in `upper`, files in `points` (missing or empty).
 /// Returns whether there is anything in `points`, which is then to be the top-most lower directory.
-pub fn make_mount_points(upper: &Path, points: &Path, layers: &[PathBuf]) -> io::Result<bool> {
+///
+/// `more` are the places of the step's own mounts, and whether each is a directory; one below another one is made by whoever mounts it.
+pub fn make_mount_points(
+    upper: &Path,
+    points: &Path,
+    layers: &[PathBuf],
+    more: &[(PathBuf, bool)],
+) -> io::Result<bool> {
     let mut directories = Filling::new(upper, layers);
     for path in DIRECTORIES {
         match directories.make_directory(Path::new(path), Owner::ROOT) {
@@ -40,10 +47,19 @@ pub fn make_mount_points(upper: &Path, points: &Path, layers: &[PathBuf]) -> io:
     directories.finish()?;
     let tree = Tree::layers(layers.to_vec());
     let mut missing = Vec::new();
-    for path in FILES {
+    let files = FILES.iter().map(|path| (Path::new(path), false));
+    let own = more.iter().enumerate();
+    let own = own.filter(|(at, (path, _))| {
+        let is_below = |other: &Path| path != other && path.starts_with(other);
+        let above = more.get(..*at).unwrap_or_default();
+        !above.iter().any(|(other, _)| is_below(other))
+            && !DIRECTORIES.iter().any(|other| is_below(Path::new(other)))
+    });
+    let own = own.map(|(_, (path, is_directory))| (path.as_path(), *is_directory));
+    for (path, is_directory) in files.chain(own) {
         // Through links, as the runtime goes: Debian's /etc/resolv.conf may lead to a file below /run.
-        match tree.resolve(Path::new(path), Last::Follow) {
-            Ok(resolved) if resolved.node.is_none() => missing.push(resolved.path),
+        match tree.resolve(path, Last::Follow) {
+            Ok(resolved) if resolved.node.is_none() => missing.push((resolved.path, is_directory)),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
             Err(error) => return Err(error),
@@ -58,7 +74,11 @@ pub fn make_mount_points(upper: &Path, points: &Path, layers: &[PathBuf]) -> io:
         owner: Some(Owner::ROOT),
         mode: None,
     };
-    for path in missing {
+    for (path, is_directory) in missing {
+        if is_directory {
+            filling.make_directory(&Path::new("/").join(&path), Owner::ROOT)?;
+            continue;
+        }
         let destination = Destination {
             path,
             is_directory: false,
@@ -201,15 +221,27 @@ mod tests {
         fs_err::set_permissions(image.join("etc"), PermissionsExt::from_mode(0o700)).unwrap();
         fs_err::File::create(image.join("etc/hosts")).unwrap();
         std::os::unix::fs::symlink("../run/dns", image.join("etc/resolv.conf")).unwrap();
-        assert!(make_mount_points(&upper, &points, std::slice::from_ref(&image)).unwrap());
+        assert!(
+            make_mount_points(
+                &upper,
+                &points,
+                std::slice::from_ref(&image),
+                &[
+                    (PathBuf::from("/mnt/cache"), true),
+                    (PathBuf::from("/mnt/cache/below"), true),
+                    (PathBuf::from("/dev/pipes/E"), false),
+                ]
+            )
+            .unwrap()
+        );
         let names = |root: &Path| {
-            let wanted = "dev etc etc/hostname etc/hosts etc/resolv.conf proc run/dns sys";
+            let wanted = "dev dev/pipes etc etc/hostname etc/hosts etc/resolv.conf mnt/cache mnt/cache/below proc run/dns sys";
             let found = wanted
                 .split(' ')
                 .filter(|name| root.join(name).symlink_metadata().is_ok());
             found.collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(names(&points), "etc etc/hostname run/dns");
+        assert_eq!(names(&points), "etc etc/hostname mnt/cache run/dns");
         assert_eq!(names(&upper), "dev sys");
         let facts = |path: &Path| {
             let metadata = fs_err::metadata(path).unwrap();
@@ -218,7 +250,7 @@ mod tests {
         assert_eq!(facts(&points.join("etc")), facts(&image.join("etc")));
         let (again, empty) = (path("again"), path("empty"));
         fs_err::create_dir(&empty).unwrap();
-        assert!(!make_mount_points(&empty, &again, &[upper, points, image]).unwrap());
+        assert!(!make_mount_points(&empty, &again, &[upper, points, image], &[]).unwrap());
         assert!(!again.exists());
         assert_eq!(names(&empty), "");
     }

@@ -16,6 +16,11 @@ impl Session {
         self.made.borrow().contains(key)
     }
 
+    /// Remembers something; returns whether it is new.
+    pub(super) fn add_new(&self, what: &str) -> bool {
+        self.made.borrow_mut().insert(what.to_owned())
+    }
+
     /// Remembers that it did.
     pub(super) fn add(&self, key: &str) {
         self.made.borrow_mut().insert(key.to_owned());

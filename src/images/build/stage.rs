@@ -451,7 +451,7 @@ fn quoted(words: &[String]) -> String {
 }
 
 /// Returns `path` from `directory`, without `.`, `..` and doubled slashes.
-fn absolute(directory: &str, path: &str) -> String {
+pub(super) fn absolute(directory: &str, path: &str) -> String {
     let joined = if path.starts_with('/') {
         path.to_owned()
     } else {

@@ -1,9 +1,9 @@
 //! Builds with the real store, and with steps that really run: overlay and chroot in a mount namespace of their own.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::pin::Pin;
 
 use serde_json::{Value, json};
 
@@ -132,17 +132,12 @@ impl Place {
 
     fn request(&self, dockerfile: &str) -> BuildRequest {
         BuildRequest {
-            context: self.context.clone(),
-            dockerfile: DockerfileSource::Inline(dockerfile.to_owned()),
-            args: BTreeMap::new(),
-            target: None,
             tags: vec![Reference::parse("built").unwrap()],
-            labels: BTreeMap::new(),
-            no_cache: false,
-            explain: false,
-            pull: false,
-            platform: Platform::host(),
-            started: "2026-01-02T03:04:05Z".parse().unwrap(),
+            ..BuildRequest::new(
+                self.context.clone(),
+                DockerfileSource::Inline(dockerfile.to_owned()),
+                "2026-01-02T03:04:05Z".parse().unwrap(),
+            )
         }
     }
 
@@ -455,15 +450,15 @@ fn what_is_not_done_or_not_there_is_said() {
     let table = [
         (
             "FROM busybox\nCOPY nope /x\n",
-            "dockerfile_inline:2:1: COPY nope /x: `nope` not found in the build context",
+            "dockerfile_inline:2:1: COPY nope /x: \"/nope\": not found in the build context",
         ),
         (
             "FROM busybox\nADD https://x/y /x\n",
             "dockerfile_inline:2:1: ADD https://x/y /x: not supported yet: ADD of `https://x/y`",
         ),
         (
-            "FROM busybox\nRUN --mount=type=cache,target=/x y\n",
-            "dockerfile_inline:2:5: not supported yet: --mount",
+            "FROM busybox\nRUN --device=v/c=n y\n",
+            "dockerfile_inline:2:5: not supported yet: --device",
         ),
         (
             "FROM busybox\nCOPY a b /file\n",

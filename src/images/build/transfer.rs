@@ -1,17 +1,20 @@
 //! `COPY` and `ADD` steps of a build.
 
+use std::rc::Rc;
+
 use super::super::dockerfile::expand;
 use super::super::dockerfile::instruction::Transfer;
 use super::super::reference::Digest;
 use super::super::store::Staging;
 use super::cache::Key;
 use super::context::{self, FileIndex, Origin, Owners, Selected};
+use super::contexts::Local;
 use super::copy::{Destination, Filling, Owner, Style};
 use super::error::StepFailure;
 use super::mode::ModeChange;
 use super::pattern::IgnoreRules;
 use super::plan::Base;
-use super::stage::{StageError, StageState};
+use super::stage::StageError;
 use super::tree::{Last, Tree};
 use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, StepLabel, archive, owner};
@@ -66,9 +69,15 @@ impl StageWork<'_, '_> {
         }
         let expanded = self.expand(transfer, Keyword::Copy)?;
         let Some(from) = from else {
-            let key = transfer_key("copy", &self.state, transfer, &expanded);
-            return self.copy_context(&expanded, key, label).await;
+            let key = transfer_key(self.key("copy"), transfer, &expanded);
+            return self.copy_context(&expanded, None, key, label).await;
         };
+        if let Base::Context(name) = from
+            && let Some(local) = self.build.directory_context(name)?
+        {
+            let key = transfer_key(self.key("copy"), transfer, &expanded);
+            return self.copy_context(&expanded, Some(local), key, label).await;
+        }
         let layers = self.layers_of(from).await?;
         self.copy_layers(transfer, &expanded, &layers, label).await
     }
@@ -83,26 +92,27 @@ impl StageWork<'_, '_> {
         if let Some(remote) = expanded.sources.iter().find(|source| is_remote(source)) {
             return Err(StepFailure::NotSupported(format!("ADD of `{remote}`")));
         }
-        let key = transfer_key("add", &self.state, transfer, &expanded);
-        self.copy_context(&expanded, key, label).await
+        let key = transfer_key(self.key("add"), transfer, &expanded);
+        self.copy_context(&expanded, None, key, label).await
     }
 
     /// Copies from the context.
     async fn copy_context(
         &mut self,
         expanded: &Expanded,
+        named: Option<Rc<Local>>,
         key: Key,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
         let build = self.build;
-        let origin = Origin {
-            tree: &build.context,
-            ignore: &build.ignore,
-            name: "the build context",
+        let local: &Local = match &named {
+            Some(named) => named,
+            None => &build.context,
         };
+        let origin = local.origin();
         let selected = select(&origin, expanded)?;
         let key = key.with_hashed("files", |hash| {
-            let mut index = build.index.borrow_mut();
+            let mut index = local.index.borrow_mut();
             context::hash_selected(hash, &selected, Owners::Ignored, &mut index)
         })?;
         let mut claim = match self.find(key.finish(), &expanded.by, label).await? {
@@ -133,7 +143,7 @@ impl StageWork<'_, '_> {
     ) -> Result<Cached, StepFailure> {
         let build = self.build;
         let from_hexes: Vec<&str> = from.iter().map(Digest::hex).collect();
-        let first = transfer_key("copy layers", &self.state, transfer, expanded)
+        let first = transfer_key(self.key("copy layers"), transfer, expanded)
             .with_all("layers copied from", &from_hexes)
             .finish();
         if self.take(&first.hex, &expanded.by)? {
@@ -147,7 +157,7 @@ impl StageWork<'_, '_> {
             name: &name,
         };
         let selected = select(&origin, expanded)?;
-        let second = transfer_key("copy content", &self.state, transfer, expanded);
+        let second = transfer_key(self.key("copy content"), transfer, expanded);
         let second = second.with_hashed("files", |hash| {
             let mut unknown = FileIndex::none();
             context::hash_selected(hash, &selected, Owners::Counted, &mut unknown)
@@ -291,14 +301,9 @@ fn select(origin: &Origin<'_>, expanded: &Expanded) -> Result<Vec<Selected>, Ste
 }
 
 /// Starts the key of a `COPY` or `ADD` with all but the files.
-fn transfer_key(
-    kind: &'static str,
-    state: &StageState,
-    transfer: &Transfer,
-    expanded: &Expanded,
-) -> Key {
+fn transfer_key(key: Key, transfer: &Transfer, expanded: &Expanded) -> Key {
     let Style { owner, mode } = &expanded.style;
-    let mut key = Key::new(kind, &state.layers)
+    let mut key = key
         .with("destination", &expanded.destination.path.to_string_lossy())
         .with(
             "kind of destination",

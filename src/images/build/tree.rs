@@ -34,6 +34,13 @@ pub struct Node {
     parts: Vec<PathBuf>,
 }
 
+impl Node {
+    /// Returns where each layer that has a part of this directory keeps it, top first.
+    pub fn parts(&self) -> &[PathBuf] {
+        &self.parts
+    }
+}
+
 /// Where a path leads.
 #[derive(Debug, Clone)]
 pub struct Resolved {

@@ -182,7 +182,8 @@ impl<'b, 'a> StageWork<'b, 'a> {
             "" => Owner::ROOT,
             user => owner::find(user, &Tree::layers(layers.clone()))?,
         };
-        let key = Key::new("workdir", &self.state.layers)
+        let key = self
+            .key("workdir")
             .with("directory", &directory)
             .with("owner", &format!("{}:{}", owner.uid, owner.gid))
             .finish();
@@ -197,6 +198,20 @@ impl<'b, 'a> StageWork<'b, 'a> {
         filling.finish()?;
         self.commit(staging, claim, by)?;
         Ok(Cached::No)
+    }
+
+    /// Begins the key of a step above the layers so far.
+    pub(super) fn key(&self, kind: &'static str) -> Key {
+        self.key_above(kind, &self.state.layers)
+    }
+
+    /// Begins the key of a step above `layers`.
+    pub(super) fn key_above(&self, kind: &'static str, layers: &[Digest]) -> Key {
+        let key = Key::new(kind, layers);
+        match self.build.epoch {
+            Some(epoch) => key.with("SOURCE_DATE_EPOCH", &epoch.to_string()),
+            None => key,
+        }
     }
 
     /// Takes a step from the cache, if it has it and its layer is in the store; else takes the right to do it, and waits for whoever
@@ -256,6 +271,9 @@ impl<'b, 'a> StageWork<'b, 'a> {
         by: String,
     ) -> Result<(), StepFailure> {
         let created = self.build.now();
+        if let Some(epoch) = self.build.epoch {
+            clamp(&staging.diff(), epoch)?;
+        }
         self.state.created = Some(created.clone());
         self.state.remember(by, false);
         if let Some(measured) = Measured::within(&staging.diff(), BESIDE_BYTES)? {
@@ -338,9 +356,34 @@ impl<'b, 'a> StageWork<'b, 'a> {
         Ok(match base {
             Base::Scratch => Vec::new(),
             Base::Stage(index) => self.ends.wait(*index).await?.layers.clone(),
-            Base::Image(name) => self.build.image(name, None).await?.layers,
+            Base::Image(name) | Base::Context(name) => self.build.image(name, None).await?.layers,
         })
     }
+}
+
+/// Makes nothing below a directory, nor itself, younger than a time.
+fn clamp(path: &Path, latest: jiff::Timestamp) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs_err::symlink_metadata(path)?;
+    if metadata.is_dir() {
+        for entry in fs_err::read_dir(path)? {
+            clamp(&entry?.path(), latest)?;
+        }
+    }
+    let changed = (metadata.mtime(), metadata.mtime_nsec());
+    if changed <= (latest.as_second(), 0) {
+        return Ok(());
+    }
+    let time = rustix::fs::Timespec {
+        tv_sec: latest.as_second(),
+        tv_nsec: 0,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags)?)
 }
 
 /// Waits until nobody does the step of that key any more.

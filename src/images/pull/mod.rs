@@ -1,13 +1,20 @@
-//! Pull: manifest → missing blobs → layers, unpacked while they stream.
+//! Pulls an image: from its registry into the store, each byte touched once.
 //!
 //! ```text
 //! endpoint by endpoint (mirrors first): manifest, of an index the one for the platform, configuration
-//! layers, six at a time: here? ─no─> flock (somebody else at it? wait, look again) ─> stream ─> pipeline ─> rename
+//! layers, six at a time: here? ─no─> flock (somebody else at it? wait, look again) ─> partial blob, then stream ─> pipeline ─> rename
 //! at last: one syncfs, the name
 //! ```
 //!
-//! A layer is asked of the endpoint that had the manifest, then of the others. The thread that unpacks owns the temporary
-//! directory, so one that is stopped halfway cleans up after itself; a killed process leaves that to the next command.
+//! An image that is here is asked after with HEAD first: where the name still has the digest that it was pulled with, that was all.
+//!
+//! A layer is asked of the endpoint that had the manifest, then of the others. Its bytes go to `images/partial/`, so a download that
+//! breaks off, is interrupted or killed goes on where it stopped, at any endpoint: the next one hashes and unpacks what is there
+//! and asks for the rest. Where that comes to another digest, all is fetched once more. The thread that unpacks owns the
+//! temporary directory, so one that is stopped halfway cleans up after itself; a killed process leaves that to the next command.
+
+use std::io::Write;
+use std::sync::Arc;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -19,18 +26,30 @@ use super::manifest::{
 };
 use super::progress::{BlobState, Progress};
 use super::reference::{Digest, Reference};
-use super::registry::client::{check_digest, check_size};
+use super::registry::client::check_digest;
 use super::registry::config::Endpoint;
 use super::registry::error::chain;
+use super::registry::fetch::{BlobStream, check_size};
 use super::registry::transport::Http;
 use super::registry::{Client, ClientEnvironment, RegistryError};
-use super::store::{Image, LayerLock, LayerRecord, Staging, Store, StoreError};
+use super::store::{Image, LayerLock, LayerRecord, Partial, Staging, Store, StoreError};
 use super::unpack::pipeline::{Chunks, Outcome, run};
 
 const LAYERS_AT_ONCE: usize = 6;
 /// Packed bytes between the network and the pipeline: chunks of this size, so many at most.
-const CHUNK_BYTES: usize = 256 << 10;
-const QUEUE: usize = 8;
+const CHUNK_BYTES: usize = 128 << 10;
+const QUEUE: usize = 4;
+
+/// What came of a pull.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pulled {
+    /// Now under that name.
+    pub image: Image,
+    /// What the registry's name stands for: an index, or a manifest.
+    pub source: Digest,
+    /// Whether the name stood for something else here before.
+    pub is_new: bool,
+}
 
 /// Gets an image from its registry.
 pub(super) async fn pull(
@@ -39,13 +58,31 @@ pub(super) async fn pull(
     reference: &Reference,
     platform: &Platform,
     progress: &dyn Progress,
-) -> Result<Image, ImageError> {
+) -> Result<Pulled, ImageError> {
     let failed = |source| ImageError::Pull {
         reference: reference.familiar(),
         source: Box::new(source),
     };
     let _hold = store.hold()?;
     let endpoints = client.endpoints(reference).map_err(failed)?;
+    let before = store.resolve(reference)?.zip(store.source(reference)?);
+    if let Some(known) = &before
+        && known.0.config.platform() == *platform
+        && is_current(client, &endpoints, reference, &known.1).await
+        && let Some(layers) = complete(store, &known.0)?
+    {
+        for state in [BlobState::Waiting, BlobState::Exists] {
+            for digest in &layers {
+                progress.blob(digest, state);
+            }
+        }
+        let (image, source) = known.clone();
+        return Ok(Pulled {
+            image,
+            source,
+            is_new: false,
+        });
+    }
     let found = find(client, &endpoints, reference, platform)
         .await
         .map_err(failed)?;
@@ -85,7 +122,60 @@ pub(super) async fn pull(
         config: found.config,
     };
     store.adopt(&image, &[reference], Some(&found.source))?;
-    Ok(image)
+    let is_new = before != Some((image.clone(), found.source.clone()));
+    Ok(Pulled {
+        image,
+        source: found.source,
+        is_new,
+    })
+}
+
+/// Whether the registry's name still stands for `digest`. One that cannot be asked is asked again for all.
+async fn is_current(
+    client: &Client<'_>,
+    endpoints: &[Endpoint],
+    reference: &Reference,
+    digest: &Digest,
+) -> bool {
+    if let Some(asked) = reference.digest() {
+        return asked == digest;
+    }
+    match endpoints.iter().find(|endpoint| endpoint.resolve) {
+        Some(endpoint) => {
+            let found = client.digest_of(endpoint, &reference.tag_or_digest()).await;
+            found.is_ok_and(|found| found == *digest)
+        }
+        None => false,
+    }
+}
+
+/// Returns the blobs of the layers of an image that is here with all of them.
+fn complete(store: &Store, image: &Image) -> Result<Option<Vec<Digest>>, StoreError> {
+    let Some(bytes) = store.read_blob(&image.manifest)? else {
+        return Ok(None);
+    };
+    let Ok(Document::Manifest(manifest)) = parse_document(&bytes, None) else {
+        return Ok(None);
+    };
+    let mut blobs: Vec<Digest> = Vec::new();
+    for (descriptor, diff_id) in manifest.layers.iter().zip(&image.layers) {
+        if !is_here(store, descriptor, diff_id)? {
+            return Ok(None);
+        }
+        if !blobs.contains(&descriptor.digest) {
+            blobs.push(descriptor.digest.clone());
+        }
+    }
+    Ok(Some(blobs))
+}
+
+/// Whether the layer is unpacked and this blob of it is kept.
+fn is_here(store: &Store, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, StoreError> {
+    let record = store.layer(diff_id)?;
+    Ok(
+        record.is_some_and(|record| record.has_blob(&descriptor.digest))
+            && store.blob_file(&descriptor.digest)?.is_some(),
+    )
 }
 
 /// Asks the registry which digest a name has now: that of the index, where there is one. Nothing is stored.
@@ -99,17 +189,49 @@ pub async fn remote_digest(
     };
     let http = Http::default();
     let client = Client::new(&http, environment).map_err(failed)?;
-    let asked = reference.tag_or_digest();
     let endpoints = client.endpoints(reference).map_err(failed)?;
+    let asked = reference.tag_or_digest();
+    let ask = |endpoint| client.digest_of(endpoint, &asked);
+    let found = first(&endpoints, reference, ask).await.map_err(failed)?;
+    Ok(found.1)
+}
+
+/// Lists the tags of a reference's repository.
+pub(super) async fn tags(
+    client: &Client<'_>,
+    reference: &Reference,
+) -> Result<Vec<String>, RegistryError> {
+    let endpoints = client.endpoints(reference)?;
+    let found = first(&endpoints, reference, |endpoint| client.tags(endpoint)).await?;
+    Ok(found.1)
+}
+
+/// Asks one endpoint after the other; returns the number of the first that answered, and its answer.
+async fn first<'e, T, F>(
+    endpoints: &'e [Endpoint],
+    reference: &Reference,
+    ask: impl Fn(&'e Endpoint) -> F,
+) -> Result<(usize, T), RegistryError>
+where
+    F: Future<Output = Result<T, RegistryError>>,
+{
+    // Content is believed by its digest, a tag only of whom it may be asked.
+    let by_digest = reference.digest().is_some();
+    let numbered = endpoints.iter().enumerate();
+    let asked: Vec<_> = numbered.filter(|(_, e)| by_digest || e.resolve).collect();
     let mut attempts = Vec::new();
-    for endpoint in &endpoints {
-        match client.manifest(endpoint, &asked, reference.digest()).await {
-            Ok((bytes, _)) => return Ok(Digest::of(&bytes)),
-            Err(error) if endpoints.len() == 1 => return Err(failed(error)),
+    for (position, endpoint) in &asked {
+        match ask(endpoint).await {
+            Ok(found) => return Ok((*position, found)),
+            Err(error) if asked.len() == 1 => return Err(error),
             Err(error) => attempts.push(chain(&error)),
         }
     }
-    Err(failed(RegistryError::Everywhere { attempts }))
+    if attempts.is_empty() {
+        let reference = reference.familiar();
+        return Err(RegistryError::NoResolver { reference });
+    }
+    Err(RegistryError::Everywhere { attempts })
 }
 
 /// What the registry has.
@@ -133,19 +255,11 @@ async fn find(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<Found, RegistryError> {
-    let mut attempts = Vec::new();
-    for (position, endpoint) in endpoints.iter().enumerate() {
-        match find_at(client, endpoint, reference, platform).await {
-            Ok(mut found) => {
-                found.endpoints = endpoints.to_vec();
-                found.endpoints.rotate_left(position);
-                return Ok(found);
-            }
-            Err(error) if endpoints.len() == 1 => return Err(error),
-            Err(error) => attempts.push(chain(&error)),
-        }
-    }
-    Err(RegistryError::Everywhere { attempts })
+    let ask = |endpoint| find_at(client, endpoint, reference, platform);
+    let (position, mut found) = first(endpoints, reference, ask).await?;
+    found.endpoints = endpoints.to_vec();
+    found.endpoints.rotate_left(position);
+    Ok(found)
 }
 
 async fn find_at(
@@ -216,12 +330,12 @@ struct Pull<'a> {
 impl Pull<'_> {
     async fn layer(&self, descriptor: &Descriptor, diff_id: &Digest) -> Result<(), ImageError> {
         let digest = &descriptor.digest;
-        if self.is_here(descriptor, diff_id)? {
+        if is_here(self.store, descriptor, diff_id)? {
             self.progress.blob(digest, BlobState::Exists);
             return Ok(());
         }
         let _alone = lock_layer(self.store, diff_id).await?;
-        if self.is_here(descriptor, diff_id)? {
+        if is_here(self.store, descriptor, diff_id)? {
             self.progress.blob(digest, BlobState::Exists);
             return Ok(());
         }
@@ -241,12 +355,6 @@ impl Pull<'_> {
         Err(self.failed(RegistryError::Everywhere { attempts }))
     }
 
-    /// Whether the layer is unpacked and this blob of it is kept.
-    fn is_here(&self, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, StoreError> {
-        let record = self.store.layer(diff_id)?;
-        Ok(record.is_some_and(|record| record.has_blob(&descriptor.digest)))
-    }
-
     fn failed(&self, source: RegistryError) -> ImageError {
         ImageError::Pull {
             reference: self.reference.familiar(),
@@ -254,23 +362,99 @@ impl Pull<'_> {
         }
     }
 
+    /// Downloads a layer, from where an earlier download broke off. What was there may be wrong: then once more from the start.
     async fn download(
         &self,
         endpoint: &Endpoint,
         descriptor: &Descriptor,
         diff_id: &Digest,
     ) -> Result<(), ImageError> {
-        let stream = self.client.blob(endpoint, descriptor).await;
-        let mut stream = stream.map_err(|error| self.failed(error))?;
+        let mut partial = lock_partial(self.store, &descriptor.digest).await?;
+        if partial.length_bytes() > descriptor.size {
+            partial.empty()?;
+        }
+        let resumed = partial.length_bytes() > 0;
+        match self.attempt(endpoint, descriptor, diff_id, partial).await {
+            Err(ImageError::Pull { source, .. })
+                if resumed && matches!(*source, RegistryError::Digest { .. }) =>
+            {
+                let anew = lock_partial(self.store, &descriptor.digest).await?;
+                self.attempt(endpoint, descriptor, diff_id, anew).await
+            }
+            result => result,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+        partial: Partial,
+    ) -> Result<(), ImageError> {
+        let offset = partial.length_bytes();
+        let stream = self.client.blob(endpoint, descriptor, offset).await;
+        let mut stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                if offset == 0 {
+                    partial.discard()?;
+                }
+                return Err(self.failed(error));
+            }
+        };
+        let partial = Arc::new(partial);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let unpacking = start_pipeline(self.store.staging()?, receiver, descriptor.size)?;
+        let staging = self.store.staging()?;
+        let unpacking = start_pipeline(staging, partial.clone(), receiver, descriptor.size);
+        let received = self
+            .receive(&mut stream, &sender, (descriptor, offset))
+            .await;
+        drop(sender);
+        if received.is_ok() {
+            self.progress
+                .blob(&descriptor.digest, BlobState::Extracting);
+        }
+        let (staging, outcome) = unpacking.await.map_err(|_| stopped(self.store))?;
+        if let Err(error) = received {
+            if partial.read_at(0, 1).is_ok_and(|bytes| bytes.is_empty()) {
+                partial.discard()?;
+            }
+            return Err(self.failed(error));
+        }
+        let kept = self.keep(
+            (endpoint, &partial),
+            (descriptor, diff_id),
+            &staging,
+            outcome,
+        );
+        if kept.is_err() {
+            // Whole, and of no use.
+            partial.discard()?;
+        }
+        kept
+    }
+
+    /// Hands what comes to the pipeline. Where that has stopped taking chunks, its own error says why.
+    async fn receive(
+        &self,
+        stream: &mut BlobStream<'_>,
+        sender: &mpsc::Sender<Option<Vec<u8>>>,
+        (descriptor, offset): (&Descriptor, u64),
+    ) -> Result<(), RegistryError> {
         let mut waiting: Vec<u8> = Vec::new();
-        let mut done_bytes = 0;
-        // Where the pipeline has stopped taking chunks, its own error says why.
-        let received = loop {
+        let mut done_bytes = offset;
+        loop {
             let chunk = match stream.chunk().await {
                 Ok(chunk) => chunk,
-                Err(error) => break Err(error),
+                Err(error) => {
+                    // What came counts for the next time.
+                    let rest = (!waiting.is_empty()).then(|| std::mem::take(&mut waiting));
+                    if let Some(rest) = rest {
+                        let _closed = sender.send(Some(rest)).await.is_err();
+                    }
+                    return Err(error);
+                }
             };
             let ended = chunk.is_none();
             let chunk = chunk.unwrap_or_default();
@@ -293,27 +477,21 @@ impl Pull<'_> {
                     .await
                     .is_err()
                 {
-                    break Ok(());
+                    return Ok(());
                 }
             }
             if ended {
                 // A closed way back shows in the outcome.
                 let _closed = sender.send(None).await.is_err();
-                break Ok(());
+                return Ok(());
             }
-        };
-        drop(sender);
-        received.map_err(|error| self.failed(error))?;
-        self.progress
-            .blob(&descriptor.digest, BlobState::Extracting);
-        let (staging, outcome) = unpacking.await.map_err(|_| stopped(self.store))?;
-        self.keep(endpoint, (descriptor, diff_id), &staging, outcome)
+        }
     }
 
     /// Checks what came and moves it into the store.
     fn keep(
         &self,
-        endpoint: &Endpoint,
+        (endpoint, partial): (&Endpoint, &Partial),
         (descriptor, diff_id): (&Descriptor, &Digest),
         staging: &Staging,
         outcome: Outcome,
@@ -323,8 +501,7 @@ impl Pull<'_> {
             source,
         };
         let packed = outcome.packed.map_err(|error| {
-            let path = staging.directory().join("blob");
-            StoreError::io("write the download", &path)(error.into_io())
+            StoreError::io("write the download", partial.path())(error.into_io())
         })?;
         check_digest("layer", endpoint, &descriptor.digest, &packed.digest)
             .and_then(|()| check_size("layer", endpoint, descriptor, packed.size_bytes))
@@ -335,33 +512,99 @@ impl Pull<'_> {
         let mut blob = descriptor.clone();
         blob.annotations.clear();
         let record = LayerRecord::new(unpacked.diff_id, blob, unpacked.report);
-        let path = staging.directory().join("blob");
-        self.store.place_layer(staging, Some(&path), record)?;
+        self.store
+            .place_layer(staging, Some(partial.path()), record)?;
+        // Where the store had it already, it was not moved.
+        partial.discard()?;
         Ok(())
     }
 }
 
-/// Starts the threads that hash, unpack and keep what `receiver` gets; they own the directory meanwhile.
+/// Starts the threads that hash, unpack and keep what is there already and what `receiver` gets; they own the directory meanwhile.
 fn start_pipeline(
     staging: Staging,
+    partial: Arc<Partial>,
     receiver: mpsc::Receiver<Option<Vec<u8>>>,
     max_bytes: u64,
-) -> Result<oneshot::Receiver<(Staging, Outcome)>, StoreError> {
-    let path = staging.directory().join("blob");
-    let blob = fs_err::File::create(&path).map_err(StoreError::io("make", &path))?;
-    // Whoever reports an error of writing names the path.
-    let mut blob = blob.into_parts().0;
+) -> oneshot::Receiver<(Staging, Outcome)> {
     let (sender, result) = oneshot::channel();
     std::thread::spawn(move || {
-        let chunks = ChannelChunks {
-            receiver,
-            ended: false,
+        let chunks = ResumedChunks {
+            partial: partial.clone(),
+            position: 0,
+            rest: ChannelChunks {
+                receiver,
+                ended: false,
+            },
+        };
+        let mut blob = PartialWriter {
+            position: 0,
+            partial,
         };
         let outcome = run(chunks, &mut blob, &staging.diff(), max_bytes);
+        drop(blob);
         // Nobody may want it any more; then the directory is removed here.
         drop(sender.send((staging, outcome)));
     });
-    Ok(result)
+    result
+}
+
+/// What is there of a blob, then what comes.
+struct ResumedChunks {
+    partial: Arc<Partial>,
+    position: u64,
+    rest: ChannelChunks,
+}
+
+impl Chunks for ResumedChunks {
+    fn next_chunk(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+        let left = self.partial.length_bytes() - self.position;
+        if left == 0 {
+            return self.rest.next_chunk();
+        }
+        let limit = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+        let chunk = self.partial.read_at(self.position, limit)?;
+        if chunk.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        self.position += chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+}
+
+/// Adds what comes to what is there, and passes over the latter.
+struct PartialWriter {
+    partial: Arc<Partial>,
+    position: u64,
+}
+
+impl Write for PartialWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let known = self.partial.length_bytes().saturating_sub(self.position);
+        let known = usize::try_from(known).map_or(bytes.len(), |known| known.min(bytes.len()));
+        let new = bytes.get(known..).unwrap_or_default();
+        self.partial.write_at(new, self.position + known as u64)?;
+        self.position += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes what there is of a blob, without holding up other downloads of this thread while somebody else adds to it.
+async fn lock_partial(store: &Store, digest: &Digest) -> Result<Partial, ImageError> {
+    if let Some(partial) = store.partial(digest)? {
+        return Ok(partial);
+    }
+    let (sender, result) = oneshot::channel();
+    let (path, digest) = (store.root().to_owned(), digest.clone());
+    std::thread::spawn(move || {
+        let locked = Store::open(&path).and_then(|store| store.wait_for_partial(&digest));
+        drop(sender.send(locked));
+    });
+    Ok(result.await.map_err(|_| stopped(store))??)
 }
 
 /// Takes the lock of a layer without holding up other downloads of this thread.

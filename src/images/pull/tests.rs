@@ -1,284 +1,16 @@
 //! Pulls from scripted servers, for their faults, and from Debian's docker-registry, for the truth.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::super::import::Change;
-use super::super::registry::Retry;
+use super::super::testing::*;
 use super::super::{Images, Silent};
 use super::*;
 
-/// What a scripted server is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Asked {
-    path: String,
-    headers: BTreeMap<String, String>,
-}
-
-/// What it answers; `cut` breaks the connection after so many bytes of the body.
-#[derive(Debug, Clone, Default)]
-struct Reply {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-    cut: Option<usize>,
-}
-
-impl Reply {
-    fn ok(body: &[u8]) -> Self {
-        Self {
-            status: 200,
-            body: body.to_vec(),
-            ..Self::default()
-        }
-    }
-
-    fn status(status: u16) -> Self {
-        Self {
-            status,
-            ..Self::default()
-        }
-    }
-
-    fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-}
-
-struct Server {
-    host: String,
-    log: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Server {
-    /// Serves plain HTTP; `answer` gets the request and how often its path was asked before.
-    fn start(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let log: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (answer, seen) = (Arc::new(answer), log.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (answer, seen) = (answer.clone(), seen.clone());
-                std::thread::spawn(move || converse(stream.unwrap(), &*answer, &seen));
-            }
-        });
-        Self { host, log }
-    }
-
-    fn asked(&self, part: &str) -> Vec<Asked> {
-        let log = self.log.lock().unwrap();
-        log.iter()
-            .filter(|asked| asked.path.contains(part))
-            .cloned()
-            .collect()
-    }
-
-    fn reference(&self) -> Reference {
-        Reference::parse(&format!("{}/a/b:v1", self.host)).unwrap()
-    }
-}
-
-fn converse(
-    mut stream: TcpStream,
-    answer: &dyn Fn(&Asked, usize) -> Reply,
-    log: &Mutex<Vec<Asked>>,
-) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            match stream.read(&mut byte) {
-                // A TLS hello is no HTTP.
-                Ok(1) if head.is_empty() && byte[0] == 0x16 => return,
-                Ok(1) => head.push(byte[0]),
-                _ => return,
-            }
-        }
-        let head = String::from_utf8(head).unwrap();
-        let mut lines = head.lines();
-        let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
-        let asked = Asked {
-            path,
-            headers: headers.collect(),
-        };
-        let before = {
-            let mut log = log.lock().unwrap();
-            let before = log.iter().filter(|known| known.path == asked.path).count();
-            log.push(asked.clone());
-            before
-        };
-        let reply = answer(&asked, before);
-        let mut text = format!(
-            "HTTP/1.1 {} x\r\ncontent-length: {}\r\n",
-            reply.status,
-            reply.body.len()
-        );
-        for (name, value) in &reply.headers {
-            text.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
-        }
-        text.push_str("\r\n");
-        let mut bytes = text.into_bytes();
-        let cut = reply.cut.unwrap_or(reply.body.len());
-        bytes.extend_from_slice(&reply.body[..cut]);
-        if stream.write_all(&bytes).is_err() || reply.cut.is_some() {
-            return;
-        }
-    }
-}
-
-/// An image of two layers, as a registry has it.
-#[derive(Clone)]
-struct Served {
-    manifest: Vec<u8>,
-    index: Vec<u8>,
-    blobs: BTreeMap<String, Vec<u8>>,
-    layers: Vec<String>,
-}
-
-impl Served {
-    fn new() -> Self {
-        let mut blobs = BTreeMap::new();
-        let mut layers = Vec::new();
-        let mut diff_ids = Vec::new();
-        // Enough that a break in the middle is one of the stream, not of the first chunk.
-        let mut state = 1_u32;
-        let noise = std::iter::repeat_with(|| {
-            // xorshift32
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state.to_le_bytes()[0]
-        });
-        let noise: Vec<u8> = noise.take(600_000).collect();
-        for (name, content) in [("one", &b"1"[..]), ("two", &noise)] {
-            let mut builder = tar::Builder::new(Vec::new());
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            builder.append_data(&mut header, name, content).unwrap();
-            let tar = builder.into_inner().unwrap();
-            diff_ids.push(Digest::of(&tar).to_string());
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            gzip.write_all(&tar).unwrap();
-            let gzip = gzip.finish().unwrap();
-            let digest = Digest::of(&gzip).to_string();
-            layers.push(digest.clone());
-            blobs.insert(digest, gzip);
-        }
-        let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["x"]},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        let config = serde_json::to_vec(&config).unwrap();
-        let descriptors: Vec<_> = layers
-            .iter()
-            .map(|digest| {
-                serde_json::json!({"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                    "digest": digest, "size": blobs[digest].len()})
-            })
-            .collect();
-        let manifest = serde_json::json!({"schemaVersion": 2,
-            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            "config": {"mediaType": "application/vnd.docker.container.image.v1+json",
-                "digest": Digest::of(&config), "size": config.len()},
-            "layers": descriptors});
-        let manifest = serde_json::to_vec(&manifest).unwrap();
-        let index = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [{"mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-                "digest": Digest::of(&manifest), "size": manifest.len(),
-                "platform": {"os": "linux", "architecture": "amd64"}}]});
-        blobs.insert(Digest::of(&config).to_string(), config);
-        Self {
-            manifest,
-            index: serde_json::to_vec(&index).unwrap(),
-            blobs,
-            layers,
-        }
-    }
-
-    fn answer(&self, asked: &Asked) -> Reply {
-        let name = asked.path.rsplit('/').next().unwrap();
-        if asked.path.contains("/manifests/") {
-            let own = Digest::of(&self.manifest).to_string();
-            if name == own {
-                return Reply::ok(&self.manifest);
-            }
-            if name == "v1" || name == Digest::of(&self.index).to_string() {
-                let media_type = "application/vnd.oci.image.index.v1+json; x=y";
-                return Reply::ok(&self.index).header("content-type", media_type);
-            }
-            return Reply::status(404);
-        }
-        match self.blobs.get(name) {
-            Some(blob) => Reply::ok(blob),
-            None => Reply::status(404),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Recorder(RefCell<Vec<(String, BlobState)>>);
-
-impl Progress for Recorder {
-    fn blob(&self, blob: &Digest, state: BlobState) {
-        let mut seen = self.0.borrow_mut();
-        let downloading = |state: &BlobState| matches!(state, BlobState::Downloading { .. });
-        // Of the downloads only the last counts here.
-        seen.retain(|(known, old)| {
-            *known != blob.to_string() || !downloading(old) || !downloading(&state)
-        });
-        seen.push((blob.to_string(), state));
-    }
-}
-
-struct Fixture {
-    root: tempfile::TempDir,
-    images: Images,
-}
-
-fn environment(directory: &Path) -> ClientEnvironment {
-    ClientEnvironment {
-        docker_config: Some(directory.join("config.json")),
-        daemon_json: directory.join("daemon.json"),
-        registries_conf: directory.join("registries.conf"),
-        registries_conf_directory: directory.join("registries.conf.d"),
-        retry: Retry {
-            attempts: 4,
-            first_wait: Duration::from_millis(1),
-            longest_wait: Duration::from_millis(5),
-        },
-    }
-}
-
-fn fixture() -> Fixture {
-    let root = tempfile::tempdir().unwrap();
-    let images = Images::open(root.path(), root.path(), environment(root.path())).unwrap();
-    Fixture { root, images }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(future)
-}
-
 impl Fixture {
-    fn pull(&self, reference: &Reference) -> Result<Image, String> {
-        let platform = Platform::parse("linux/amd64").unwrap();
-        let pulled = block_on(self.images.pull(reference, &platform, &Silent));
-        pulled.map_err(|error| chain(&error))
-    }
-
     /// Waits for the threads of given-up downloads, and then finds nothing of them.
     fn assert_clean(&self) {
         assert_eq!(self.images.list().unwrap(), []);
@@ -524,7 +256,7 @@ fn says_what_is_wrong_and_leaves_nothing() {
                 let body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit\u001b[31m"}]}"#;
                 Reply { status: 429, ..Reply::ok(body) }.header("retry-after", "0")
             }),
-            "HOST answered 429 to the request for manifest v1 of `a/b`: pull rate limit[31m".to_owned(),
+            "HOST takes no more requests for now: pull rate limit[31m".to_owned(),
         ),
         (
             manifest(|served, reply| {
@@ -722,66 +454,400 @@ fn a_pull_that_is_given_up_cleans_up_after_itself() {
     fixture.pull(&server.reference()).unwrap();
 }
 
-/// A process that ends with the test.
-struct Child(std::process::Child);
+/// Serves `Served`, with ranges; `fault` may change what is answered for the big layer.
+fn ranged(
+    served: &Served,
+    fault: impl Fn(&Asked, usize, Reply) -> Reply + Send + Sync + 'static,
+) -> Server {
+    let answers = served.clone();
+    Server::start(move |asked, before| {
+        let mut reply = answers.answer(asked);
+        if !asked.path.contains(&answers.layers[1]) {
+            return reply;
+        }
+        let range = asked.headers.get("range");
+        if let Some(start) = range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')) {
+            let (start, whole): (usize, usize) = (start.parse().unwrap(), reply.body.len());
+            reply.body.drain(..start);
+            reply.status = 206;
+            let range = format!("bytes {start}-{}/{whole}", whole - 1);
+            reply = reply.header("content-range", &range);
+        }
+        fault(asked, before, reply)
+    })
+}
 
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+fn ranges(server: &Server, layer: &str) -> Vec<Option<String>> {
+    let asked = server.asked(layer).into_iter();
+    asked
+        .map(|asked| asked.headers.get("range").cloned())
+        .collect()
+}
+
+fn partial(fixture: &Fixture, layer: &str) -> std::path::PathBuf {
+    fixture.at("images/partial").join(&layer[7..])
+}
+
+#[test]
+fn what_came_before_a_failure_counts_for_the_next_command() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    // Breaks at once each time, but the first after half of it.
+    let server = ranged(&served, |_, before, reply| Reply {
+        cut: match before {
+            0 => Some(300_000),
+            1..4 => Some(0),
+            _ => None,
+        },
+        ..reply
+    });
+    let fixture = fixture();
+    let error = fixture.pull(&server.reference()).unwrap_err();
+    assert!(error.contains("broke"), "{error}");
+    fixture.assert_clean();
+    assert_eq!(
+        fs_err::read(partial(&fixture, &layer)).unwrap(),
+        served.blobs[&layer][..300_000]
+    );
+    let image = fixture.pull(&server.reference()).unwrap();
+    let rest = Some("bytes=300000-".to_owned());
+    assert_eq!(
+        ranges(&server, &layer),
+        [None, rest.clone(), rest.clone(), rest.clone(), rest]
+    );
+    let file = fixture.images.layer_directories(&image)[0].join("two");
+    assert_eq!(fs_err::metadata(file).unwrap().len(), 600_000);
+    assert!(!partial(&fixture, &layer).exists());
+}
+
+/// What happens to a partial blob: its name, what is there, what the server does, which ranges are asked for.
+type PartialCase = (
+    &'static str,
+    Vec<u8>,
+    fn(Reply, &Reply) -> Reply,
+    Vec<Option<String>>,
+);
+
+#[test]
+fn a_partial_blob_is_not_believed() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let size = served.blobs[&layer].len();
+    let whole = Reply::ok(&served.blobs[&layer]);
+    let all: Vec<PartialCase> = vec![
+        // Other bytes than the blob's: what comes in the end is not the blob, and it is fetched once more.
+        (
+            "damaged",
+            vec![1; 1000],
+            |reply, _| reply,
+            vec![Some("bytes=1000-".to_owned()), None],
+        ),
+        // More bytes than the blob has.
+        ("too long", vec![1; size + 1], |reply, _| reply, vec![None]),
+        // All of it: nothing is asked for.
+        (
+            "whole",
+            served.blobs[&layer].clone(),
+            |reply, _| reply,
+            vec![],
+        ),
+        // A server without ranges.
+        (
+            "200",
+            served.blobs[&layer][..1000].to_vec(),
+            |_, whole| whole.clone(),
+            vec![Some("bytes=1000-".to_owned())],
+        ),
+        // One that refuses ours.
+        (
+            "416",
+            served.blobs[&layer][..1000].to_vec(),
+            |reply, _| {
+                if reply.status == 206 {
+                    Reply::status(416)
+                } else {
+                    reply
+                }
+            },
+            vec![Some("bytes=1000-".to_owned()), None],
+        ),
+    ];
+    for (case, before, fault, expected) in all {
+        let whole = whole.clone();
+        let server = ranged(&served, move |_, _, reply| fault(reply, &whole));
+        let fixture = fixture();
+        fs_err::create_dir(fixture.at("images/partial")).unwrap();
+        fs_err::write(partial(&fixture, &layer), before).unwrap();
+        fixture
+            .pull(&server.reference())
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(ranges(&server, &layer), expected, "{case}");
+        assert!(!partial(&fixture, &layer).exists(), "{case}");
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the tools that the test compares with"
-)]
-fn run(program: &str, args: &[&str]) -> String {
-    let output = std::process::Command::new(program).args(args).output();
-    let output =
-        output.unwrap_or_else(|error| panic!("{program} (apt-get install {program}): {error}"));
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
+#[test]
+fn another_part_than_asked_for_is_refused() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let server = ranged(&served, |_, _, mut reply| {
+        for (name, value) in &mut reply.headers {
+            if name == "content-range" {
+                "bytes 2000-9999/10000".clone_into(value);
+            }
+        }
+        reply
+    });
+    let fixture = fixture();
+    fs_err::create_dir(fixture.at("images/partial")).unwrap();
+    fs_err::write(partial(&fixture, &layer), &served.blobs[&layer][..1000]).unwrap();
+    let error = fixture.pull(&server.reference()).unwrap_err();
+    assert_eq!(
+        error.replace(&server.host, "HOST"),
+        format!(
+            "pull image `HOST/a/b:v1`: HOST answered with another part of blob {layer} than the one from byte 1000 on"
+        )
     );
-    String::from_utf8(output.stdout).unwrap()
+    // What was there is still good.
+    assert_eq!(
+        fs_err::metadata(partial(&fixture, &layer)).unwrap().len(),
+        1000
+    );
 }
 
-/// Starts Debian's docker-registry on a free port.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the registry that the test pulls from"
-)]
-fn registry(directory: &Path) -> (Child, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    drop(listener);
-    let config = directory.join("registry.yml");
-    let storage = directory.join("registry");
+#[test]
+fn a_download_that_is_interrupted_goes_on_later() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let whole = served.blobs[&layer].len();
+    // It announces all, sends half and then nothing, until the other side is gone.
+    let server = ranged(&served, move |_, before, reply| Reply {
+        pause: (before == 0).then_some(300_000),
+        ..reply
+    });
+    let fixture = fixture();
+    let platform = Platform::parse("linux/amd64").unwrap();
+    block_on(async {
+        let reference = server.reference();
+        let recorder = Recorder::default();
+        let pull = fixture.images.pull(&reference, &platform, &recorder);
+        let half = async {
+            // Until what has come lies on disk.
+            while !fs_err::metadata(partial(&fixture, &layer))
+                .is_ok_and(|stat| stat.len() > 200_000)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = pull => panic!("the layer cannot have come"),
+            () = half => {}
+        }
+    });
+    fixture.assert_clean();
+    let kept = fs_err::metadata(partial(&fixture, &layer)).unwrap().len();
+    fixture.pull(&server.reference()).unwrap();
+    assert!(kept > 200_000 && kept < whole as u64);
+    assert_eq!(
+        ranges(&server, &layer),
+        [None, Some(format!("bytes={kept}-"))]
+    );
+}
+
+#[test]
+fn a_mirror_goes_on_where_another_broke_off() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let good = ranged(&served, |_, _, reply| reply);
+    let bad = ranged(&served, |_, before, reply| Reply {
+        cut: Some(if before == 0 { 300_000 } else { 0 }),
+        ..reply
+    });
+    let fixture = fixture();
     let text = format!(
-        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
-        storage.display()
+        "[[registry]]\nlocation = \"x.example/a\"\n\
+         [[registry.mirror]]\nlocation = \"{}/a\"\n[[registry.mirror]]\nlocation = \"{}/a\"\n",
+        bad.host, good.host
     );
-    fs_err::write(&config, text).unwrap();
-    let child = std::process::Command::new("docker-registry")
-        .arg("serve")
-        .arg(&config)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn();
-    let child = Child(
-        child.unwrap_or_else(|e| panic!("docker-registry (apt-get install docker-registry): {e}")),
+    fs_err::write(fixture.at("registries.conf"), text).unwrap();
+    let reference = Reference::parse("x.example/a/b:v1").unwrap();
+    fixture.pull(&reference).unwrap();
+    assert_eq!(ranges(&good, &layer), [Some("bytes=300000-".to_owned())]);
+}
+
+#[test]
+fn a_name_that_still_stands_for_the_same_costs_one_question() {
+    let served = Served::new();
+    let answers = served.clone();
+    let digest = Digest::of(&served.index).to_string();
+    let server = Server::start(move |asked, _| {
+        let reply = answers.answer(asked);
+        if asked.path.ends_with("/v1") {
+            reply.header("docker-content-digest", &digest)
+        } else {
+            reply
+        }
+    });
+    let fixture = fixture();
+    let platform = Platform::parse("linux/amd64").unwrap();
+    let reference = server.reference();
+    let fetch = || block_on(fixture.images.fetch(&reference, &platform, &Silent)).unwrap();
+    let first = fetch();
+    assert!(first.is_new);
+    let before = server.asked("").len();
+    let second = fetch();
+    assert_eq!(
+        second,
+        Pulled {
+            is_new: false,
+            ..first
+        }
     );
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&host).is_err() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "docker-registry does not listen"
+    let asked: Vec<String> = server
+        .asked("")
+        .into_iter()
+        .skip(before)
+        .map(|asked| format!("{} {}", asked.method, asked.path))
+        .collect();
+    assert_eq!(asked, ["HEAD /v2/a/b/manifests/v1"]);
+    // A blob that somebody removed is fetched again.
+    let blob = fixture
+        .at("images/blobs/sha256")
+        .join(&served.layers[0][7..]);
+    fs_err::remove_file(&blob).unwrap();
+    fetch();
+    assert!(blob.exists());
+}
+
+#[test]
+fn waits_as_long_as_it_is_told_and_no_longer_than_it_bears() {
+    let served = Served::new();
+    let answer = |header: &'static str| {
+        let served = served.clone();
+        Server::start(move |asked, before| {
+            if before > 0 || !asked.path.ends_with("/v1") {
+                return served.answer(asked);
+            }
+            let body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit"}]}"#;
+            Reply {
+                status: 429,
+                ..Reply::ok(body)
+            }
+            .header("date", "Sat, 21 Nov 2026 16:45:05 GMT")
+            .header("retry-after", header)
+        })
+    };
+    let fixture = fixture();
+    // A date that is now, by the server's clock.
+    let server = answer("Sat, 21 Nov 2026 16:45:05 GMT");
+    fixture.pull(&server.reference()).unwrap();
+    for (header, wait) in [
+        ("3700", "1h 1m"),
+        ("Sat, 21 Nov 2026 16:46:20 GMT", "1m 15s"),
+    ] {
+        let server = answer(header);
+        let error = fixture.pull(&server.reference()).unwrap_err();
+        assert_eq!(
+            error.replace(&server.host, "HOST"),
+            format!(
+                "pull image `HOST/a/b:v1`: HOST takes no more requests for now: You have reached your pull rate limit; \
+                 try again in {wait}"
+            )
         );
-        std::thread::yield_now();
+        assert_eq!(server.asked("/v1").len(), 1);
     }
-    (child, host)
+}
+
+#[test]
+fn identity_tokens_and_expired_tokens_are_exchanged() {
+    let served = Served::new();
+    let answers = served.clone();
+    let server = Server::start(move |asked, before| {
+        let host = &asked.headers["host"];
+        if asked.path == "/token" {
+            let form = String::from_utf8(asked.body.clone()).unwrap();
+            assert_eq!(
+                (asked.method.as_str(), form.as_str()),
+                (
+                    "POST",
+                    "service=s&scope=repository%3Aa%2Fb%3Apull&grant_type=refresh_token&client_id=stack&refresh_token=it"
+                )
+            );
+            return Reply::ok(format!(r#"{{"access_token":"t{before}"}}"#).as_bytes());
+        }
+        // Each token is good until the configuration is asked for with the first.
+        let blob = asked.path.contains("/blobs/");
+        let good = if blob { "Bearer t1" } else { "Bearer t0" };
+        if asked.headers.get("authorization").map(String::as_str) == Some(good) {
+            return answers.answer(asked);
+        }
+        let challenge = format!(
+            r#"Bearer realm="http://{host}/token",service="s",scope="repository:a/b:pull",error="invalid_token""#
+        );
+        Reply::status(401).header("www-authenticate", &challenge)
+    });
+    let fixture = fixture();
+    let text = format!(
+        r#"{{"auths":{{"{}":{{"identitytoken":"it"}}}}}}"#,
+        server.host
+    );
+    fs_err::write(fixture.at("config.json"), text).unwrap();
+    fixture.pull(&server.reference()).unwrap();
+    assert_eq!(server.asked("/token").len(), 2);
+}
+
+#[test]
+fn a_hosts_file_says_whom_to_ask_for_what() {
+    let served = Served::new();
+    let answers = served.clone();
+    let blobs_only = Server::start(move |asked, _| {
+        assert!(asked.path.ends_with("?ns=x.example"), "{}", asked.path);
+        assert_eq!(asked.headers["x-team"], "blue");
+        let path = asked.path.split('?').next().unwrap();
+        let path = path.strip_prefix("/proxy/cache").unwrap().to_owned();
+        answers.answer(&Asked {
+            path,
+            ..asked.clone()
+        })
+    });
+    let answers = served.clone();
+    let server = Server::start(move |asked, _| answers.answer(asked));
+    let fixture = fixture();
+    fs_err::create_dir_all(fixture.at("hosts.d/x.example")).unwrap();
+    let text = format!(
+        "server = \"http://{}\"\n[host.\"http://{}/proxy/cache\"]\ncapabilities = [\"pull\"]\noverride_path = true\n\
+         [host.\"http://{}/proxy/cache\".header]\nx-team = \"blue\"\n",
+        server.host, blobs_only.host, blobs_only.host
+    );
+    fs_err::write(fixture.at("hosts.d/x.example/hosts.toml"), text).unwrap();
+    fixture
+        .pull(&Reference::parse("x.example/a/b:v1").unwrap())
+        .unwrap();
+    // Tags are not its matter, layers are.
+    assert_eq!(blobs_only.asked("/manifests/v1").len(), 0);
+    assert_eq!(server.asked("/manifests/v1").len(), 1);
+    for layer in &served.layers {
+        assert_eq!(
+            (server.asked(layer).len(), blobs_only.asked(layer).len()),
+            (1, 0),
+            "the endpoint that had the manifest is asked for its layers first"
+        );
+    }
+}
+
+#[test]
+fn tags_come_by_the_page() {
+    let server = Server::start(|asked, _| match asked.path.as_str() {
+        "/v2/a/b/tags/list" => Reply::ok(br#"{"name":"a/b","tags":["one","two"]}"#)
+            .header("link", "</v2/a/b/tags/list?n=2&last=two>; rel=\"next\""),
+        "/v2/a/b/tags/list?n=2&last=two" => Reply::ok(br#"{"tags":["three"]}"#),
+        _ => Reply::ok(br#"{"tags":null}"#),
+    });
+    let fixture = fixture();
+    let tags = |reference: &Reference| block_on(fixture.images.remote_tags(reference)).unwrap();
+    assert_eq!(tags(&server.reference()), ["one", "two", "three"]);
+    let none = Reference::parse(&format!("{}/none", server.host)).unwrap();
+    assert_eq!(tags(&none), Vec::<String>::new());
 }
 
 /// Debian's docker-registry and skopeo as the other side; `STACK_SKIP_REGISTRY_TESTS` leaves it out where they cannot be installed.
@@ -813,7 +879,7 @@ fn a_real_registry_and_skopeo_agree_with_us() {
     // skopeo reads our store and pushes from it.
     let ours = format!("oci:{}:{name}", layout.display());
     let to = format!("docker://{host}/made/here:v1");
-    run(
+    tool(
         "skopeo",
         &[
             "copy",
@@ -830,14 +896,14 @@ fn a_real_registry_and_skopeo_agree_with_us() {
         (&pulled.config, &pulled.layers),
         (&made.config, &made.layers)
     );
-    let tool = two.images.layer_directories(&pulled)[0].join("bin/tool");
-    let stat = fs_err::metadata(tool).unwrap();
+    let file = two.images.layer_directories(&pulled)[0].join("bin/tool");
+    let stat = fs_err::metadata(file).unwrap();
     assert_eq!(
         (stat.mode() & 0o7777, stat.uid(), stat.gid()),
         (0o4755, 3, 4)
     );
     let layout = two.root.path().join("images");
-    let inspected = run(
+    let inspected = tool(
         "skopeo",
         &["inspect", &format!("oci:{}:{remote}", layout.display())],
     );

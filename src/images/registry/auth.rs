@@ -1,8 +1,11 @@
 //! Who we are to a registry: credentials of Docker's `config.json`, and the challenges that ask for them.
 //!
 //! ```text
-//! config.json   {"auths": {"host": {"auth": base64("user:password"), "identitytoken": "…", "registrytoken": "…"}}}
-//! 401           WWW-Authenticate: Bearer realm="https://…",service="…",scope="repository:a/b:pull"    or    Basic realm="…"
+//! DOCKER_AUTH_CONFIG   {"auths": {…}}, before all others
+//! config.json          {"auths": {"host": {"auth": base64("user:password"), "identitytoken": "…", "registrytoken": "…"}},
+//!                       "credHelpers": {"host": "name"}, "credsStore": "name"}     docker-credential-<name> get < host
+//! auth.json            podman's, the same shape; where the others know nothing
+//! 401                  WWW-Authenticate: Bearer realm="https://…",service="…",scope="repository:a/b:pull"    or    Basic realm="…"
 //! ```
 
 use std::collections::BTreeMap;
@@ -10,6 +13,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use serde::Deserialize;
+
+use super::ClientEnvironment;
+use super::helper::{self, HelperError};
+
+/// Docker Hub's name among credentials.
+pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// A `config.json` that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +40,21 @@ pub enum CredentialsError {
         /// From 1.
         line: usize,
     },
+    /// It cannot be written.
+    #[error("write the credentials `{}`", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no place for it.
+    #[error("there is no place for credentials: neither DOCKER_CONFIG nor HOME is set")]
+    NoPlace,
+    /// A program of the configuration.
+    #[error(transparent)]
+    Helper(#[from] HelperError),
 }
 
 /// What to show a registry.
@@ -73,9 +97,14 @@ impl Secret {
 /// The credentials by host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
-    secrets: BTreeMap<String, Secret>,
-    /// Whether the file names helper programs, which are not asked.
-    pub helpers: bool,
+    /// Of `DOCKER_AUTH_CONFIG`.
+    variable: BTreeMap<String, Secret>,
+    /// Of `config.json`.
+    file: BTreeMap<String, Secret>,
+    /// Of podman's file.
+    podman: BTreeMap<String, Secret>,
+    store: Option<String>,
+    helpers: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -99,52 +128,100 @@ struct Auth {
 }
 
 impl Credentials {
-    /// Reads Docker's `config.json`, if it is there.
-    pub fn read(path: Option<&Path>) -> Result<Self, CredentialsError> {
-        let Some(path) = path else {
-            return Ok(Self::default());
-        };
-        let text = match fs_err::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(source) => {
-                return Err(CredentialsError::Read {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
-        };
-        let config: ConfigJson =
-            serde_json::from_str(&text).map_err(|error| CredentialsError::Malformed {
-                path: path.to_owned(),
-                line: error.line(),
-            })?;
-        let secrets = config.auths.iter();
-        let secrets = secrets.filter_map(|(key, auth)| Some((host_of_key(key), secret(auth)?)));
-        Ok(Self {
-            secrets: secrets.collect(),
-            helpers: !config.creds_store.is_empty() || !config.cred_helpers.is_empty(),
-        })
+    /// Reads what is there.
+    pub fn read(environment: &ClientEnvironment) -> Result<Self, CredentialsError> {
+        let mut found = Self::default();
+        if let Some(text) = &environment.docker_auth_config {
+            found.variable = secrets(&parse(text, Path::new("$DOCKER_AUTH_CONFIG"))?);
+        }
+        if let Some(config) = read_config(environment.docker_config.as_deref())? {
+            found.file = secrets(&config);
+            found.store = Some(config.creds_store).filter(|name| !name.is_empty());
+            let helpers = config.cred_helpers.into_iter();
+            found.helpers = helpers
+                .map(|(key, name)| (host_of_key(&key), name))
+                .collect();
+        }
+        if let Some(config) = read_config(environment.containers_auth.as_deref())? {
+            found.podman = secrets(&config);
+        }
+        Ok(found)
     }
 
-    /// Returns the secret for a registry's host, and for no other.
-    pub fn of_host(&self, host: &str) -> Option<&Secret> {
-        let host = match host {
-            "registry-1.docker.io" | "docker.io" => "index.docker.io",
-            other => other,
-        };
-        self.secrets.get(host)
+    /// Returns the secret for a registry's host, and for no other. May run a program, and wait for it.
+    pub fn of_host(&self, host: &str) -> Result<Option<Secret>, CredentialsError> {
+        let host = host_of_key(host);
+        if let Some(secret) = self.variable.get(&host) {
+            return Ok(Some(secret.clone()));
+        }
+        if let Some(name) = self.helper(&host)
+            && let Some(secret) = helper::get(name, &server_of(&host))?
+        {
+            return Ok(Some(secret));
+        }
+        let secret = self.file.get(&host).or_else(|| self.podman.get(&host));
+        Ok(secret.cloned())
+    }
+
+    /// Returns the helper that has the secrets of a host, if one has them.
+    pub fn helper(&self, host: &str) -> Option<&str> {
+        let own = self.helpers.get(&host_of_key(host));
+        own.or(self.store.as_ref()).map(String::as_str)
     }
 }
 
+fn read_config(path: Option<&Path>) -> Result<Option<ConfigJson>, CredentialsError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    match fs_err::read_to_string(path) {
+        Ok(text) => parse(&text, path).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(CredentialsError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<ConfigJson, CredentialsError> {
+    // An empty file is what some tools leave; Docker takes it for none.
+    if text.trim().is_empty() {
+        return Ok(ConfigJson::default());
+    }
+    serde_json::from_str(text).map_err(|error| CredentialsError::Malformed {
+        path: path.to_owned(),
+        line: error.line(),
+    })
+}
+
+/// A key that is the host itself stands before one that is a URL of it.
+fn secrets(config: &ConfigJson) -> BTreeMap<String, Secret> {
+    let mut found = BTreeMap::new();
+    let (urls, hosts): (Vec<_>, Vec<_>) =
+        config.auths.iter().partition(|(key, _)| key.contains('/'));
+    for (key, auth) in urls.into_iter().chain(hosts) {
+        if let Some(secret) = secret(auth) {
+            found.insert(host_of_key(key), secret);
+        }
+    }
+    found
+}
+
 /// Keys are hosts or URLs (`https://index.docker.io/v1/`).
-fn host_of_key(key: &str) -> String {
+pub(super) fn host_of_key(key: &str) -> String {
     let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or(rest);
     match host {
         "docker.io" | "registry-1.docker.io" => "index.docker.io".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Returns what credentials of a host are filed under.
+pub(super) fn server_of(host: &str) -> String {
+    match host_of_key(host).as_str() {
+        "index.docker.io" => DOCKER_HUB_KEY.to_owned(),
         other => other.to_owned(),
     }
 }
@@ -293,28 +370,67 @@ mod tests {
         }
     }
 
+    fn environment(directory: &Path) -> ClientEnvironment {
+        ClientEnvironment {
+            docker_config: Some(directory.join("config.json")),
+            containers_auth: Some(directory.join("auth.json")),
+            ..ClientEnvironment::system(None)
+        }
+    }
+
+    fn password(user: &str, password: &str) -> Secret {
+        Secret::Password {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        }
+    }
+
     #[test]
     fn finds_secrets_by_host() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("config.json");
-        let encoded = base64::engine::general_purpose::STANDARD.encode("u:p:w\0");
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let text = format!(
-            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{encoded}"}},"r.example:5000":{{"identitytoken":"t"}},
-            "e.example":{{}}}},"credsStore":"x","unknown":1}}"#
+            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{}"}},"r.example:5000":{{"identitytoken":"t"}},
+            "e.example":{{}},"https://two.example/v1/":{{"auth":"{}"}},"two.example":{{"auth":"{}"}}}},"unknown":1}}"#,
+            encode("u:p:w\0"),
+            encode("url:1"),
+            encode("host:2"),
         );
-        fs_err::write(&path, text).unwrap();
-        let credentials = Credentials::read(Some(&path)).unwrap();
-        let password = Secret::Password {
-            user: "u".to_owned(),
-            password: "p:w".to_owned(),
+        fs_err::write(directory.path().join("config.json"), text).unwrap();
+        let podman = r#"{"auths":{"p.example":{"auth":"dTpw"},"two.example":{"auth":"dTpw"}}}"#;
+        fs_err::write(directory.path().join("auth.json"), podman).unwrap();
+        let mut environment = environment(directory.path());
+        let found = |environment: &ClientEnvironment, host: &str| {
+            Credentials::read(environment)
+                .unwrap()
+                .of_host(host)
+                .unwrap()
         };
-        assert_eq!(credentials.of_host("registry-1.docker.io"), Some(&password));
+        for (host, expected) in [
+            ("registry-1.docker.io", Some(password("u", "p:w"))),
+            ("docker.io", Some(password("u", "p:w"))),
+            ("r.example:5000", Some(Secret::Identity("t".to_owned()))),
+            ("r.example", None),
+            ("e.example", None),
+            ("two.example", Some(password("host", "2"))),
+            ("p.example", Some(password("u", "p"))),
+        ] {
+            assert_eq!(found(&environment, host), expected, "{host}");
+        }
+        let variable = r#"{"auths":{"r.example:5000":{"auth":"dTpw"}},"credsStore":"ignored"}"#;
+        environment.docker_auth_config = Some(variable.to_owned());
         assert_eq!(
-            credentials.of_host("r.example:5000"),
-            Some(&Secret::Identity("t".to_owned()))
+            found(&environment, "r.example:5000"),
+            Some(password("u", "p"))
         );
-        assert_eq!(credentials.of_host("r.example"), None);
-        assert_eq!(credentials.of_host("e.example"), None);
-        assert!(credentials.helpers);
+        assert_eq!(
+            found(&environment, "two.example"),
+            Some(password("host", "2"))
+        );
+        environment.docker_auth_config = Some("{".to_owned());
+        assert_eq!(
+            Credentials::read(&environment).unwrap_err().to_string(),
+            "the credentials `$DOCKER_AUTH_CONFIG` are malformed at line 1"
+        );
     }
 }

@@ -6,7 +6,7 @@
 //!   [[registry]] prefix = "…" location = "…" insecure blocked   [[registry.mirror]] location insecure pull-from-mirror
 //! ```
 //!
-//! Docker's mirrors come first, then those of containers, then the registry itself. Of several `[[registry]]` the longest prefix
+//! Docker's mirrors come first, then those of a `hosts.toml` (see `hosts`), then those of containers, then the registry itself. Of several `[[registry]]` the longest prefix
 //! counts. Names without a registry always mean docker.io; `unqualified-search-registries` and `[aliases]` have no say.
 //! Sources: docker `dockerd.md#registry-mirrors`, containers-registries.conf(5).
 
@@ -18,6 +18,8 @@ use serde::Deserialize;
 
 use super::super::reference::{DEFAULT_DOMAIN, Reference};
 use super::ClientEnvironment;
+use super::hosts::{HostEntry, certificates, hosts_file};
+use super::transport::Tls;
 
 /// Where Docker Hub really is.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
@@ -63,6 +65,26 @@ pub struct Endpoint {
     pub security: Security,
     /// Whether it stands in for the registry that the reference names.
     pub mirror: bool,
+    /// Whether `base` stands instead of `/v2`, not before it.
+    pub override_path: bool,
+    /// Whether it is believed which digest a tag has.
+    pub resolve: bool,
+    /// Whether it takes pushes.
+    pub push: bool,
+    /// Certificates of the configuration.
+    pub tls: Tls,
+    /// Sent with each request to this host, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The registry that a mirror is asked for (`?ns=docker.io`).
+    pub namespace: Option<String>,
+}
+
+impl Endpoint {
+    /// Returns the path of a repository's resource: `/v2/<repository>/<below>`.
+    pub fn path(&self, below: &str) -> String {
+        let api = if self.override_path { "" } else { "/v2" };
+        format!("{}{api}/{}/{below}", self.base, self.repository)
+    }
 }
 
 /// How a host may be spoken to.
@@ -70,6 +92,8 @@ pub struct Endpoint {
 pub enum Security {
     /// HTTPS with a certificate that holds.
     Https,
+    /// HTTPS with any certificate.
+    AnyCertificate,
     /// HTTPS with any certificate, else plain HTTP.
     Insecure,
     /// Plain HTTP, as the mirror's URL says.
@@ -82,6 +106,10 @@ pub struct RegistryConfig {
     docker_mirrors: Vec<Url>,
     insecure: Vec<String>,
     registries: Vec<Registry>,
+    /// With `hosts.toml` files, by host.
+    hosts_directories: Vec<PathBuf>,
+    /// With certificates, by host.
+    certs_directories: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +165,11 @@ enum PullFromMirror {
 impl RegistryConfig {
     /// Reads the files that are there.
     pub fn read(environment: &ClientEnvironment) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
+        let mut config = Self {
+            hosts_directories: environment.hosts_directories.clone(),
+            certs_directories: environment.certs_directories.clone(),
+            ..Self::default()
+        };
         if let Some(text) = read_optional(&environment.daemon_json)? {
             let path = &environment.daemon_json;
             let daemon: DaemonJson =
@@ -188,7 +220,7 @@ impl RegistryConfig {
         Ok(())
     }
 
-    /// Returns where to ask for `reference`, in order.
+    /// Returns where to ask for `reference`, in order; the registry itself comes last.
     pub fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, ConfigError> {
         let mut endpoints = Vec::new();
         if reference.domain() == DEFAULT_DOMAIN {
@@ -198,13 +230,18 @@ impl RegistryConfig {
                 } else {
                     self.security(&url.host, false)
                 };
+                let name = format!("{}/{}", url.host, reference.path());
                 endpoints.push(Endpoint {
-                    host: url.host.clone(),
                     base: url.path.clone(),
-                    repository: reference.path().to_owned(),
                     security,
-                    mirror: true,
+                    ..self.endpoint(&name, false, true)?
                 });
+            }
+        }
+        let file = hosts_file(&self.hosts_directories, reference.domain())?.unwrap_or_default();
+        for entry in &file.hosts {
+            if entry.pull || entry.resolve {
+                endpoints.push(self.of_entry(entry, reference, true)?);
             }
         }
         let name = reference.repository();
@@ -212,15 +249,46 @@ impl RegistryConfig {
             .registries
             .iter()
             .filter(|r| matches_prefix(&r.prefix, reference));
-        let Some(registry) = matching.max_by_key(|r| r.prefix.len()) else {
-            endpoints.push(self.endpoint(&name, false, false));
-            return Ok(endpoints);
-        };
+        let registry = matching.max_by_key(|r| r.prefix.len());
+        if let Some(registry) = registry {
+            self.add_mirrors(registry, reference, &mut endpoints)?;
+        }
+        endpoints.push(match (&file.server, registry) {
+            (Some(server), _) => self.of_entry(server, reference, false)?,
+            (None, Some(registry)) => {
+                let name = relocated(&name, &registry.prefix, &registry.location);
+                self.endpoint(&name, registry.insecure, false)?
+            }
+            (None, None) => self.endpoint(&name, false, false)?,
+        });
+        Ok(endpoints)
+    }
+
+    /// Returns where an image is pushed to: never to a mirror, but where a `hosts.toml` says so.
+    pub fn push_endpoint(&self, reference: &Reference) -> Result<Endpoint, ConfigError> {
+        let endpoints = self.endpoints(reference)?;
+        let own = || self.endpoint(&reference.repository(), false, false);
+        let chosen = endpoints.into_iter().find(|endpoint| endpoint.push);
+        chosen.map_or_else(own, Ok)
+    }
+
+    /// Returns how to reach a registry as such, for a login.
+    pub fn of_host(&self, host: &str) -> Result<Endpoint, ConfigError> {
+        self.endpoint(&format!("{host}/"), false, false)
+    }
+
+    fn add_mirrors(
+        &self,
+        registry: &Registry,
+        reference: &Reference,
+        endpoints: &mut Vec<Endpoint>,
+    ) -> Result<(), ConfigError> {
         if registry.blocked {
             return Err(ConfigError::Blocked {
                 prefix: registry.prefix.clone(),
             });
         }
+        let name = reference.repository();
         for mirror in &registry.mirror {
             let by_digest = reference.digest().is_some();
             let fits = match mirror.only {
@@ -231,28 +299,62 @@ impl RegistryConfig {
             };
             if fits {
                 let name = relocated(&name, &registry.prefix, &mirror.location);
-                endpoints.push(self.endpoint(&name, mirror.insecure, true));
+                endpoints.push(self.endpoint(&name, mirror.insecure, true)?);
             }
         }
-        let name = relocated(&name, &registry.prefix, &registry.location);
-        endpoints.push(self.endpoint(&name, registry.insecure, false));
-        Ok(endpoints)
+        Ok(())
     }
 
-    fn endpoint(&self, name: &str, insecure: bool, mirror: bool) -> Endpoint {
+    fn endpoint(&self, name: &str, insecure: bool, mirror: bool) -> Result<Endpoint, ConfigError> {
         let (host, repository) = name.split_once('/').unwrap_or((name, ""));
+        let tls = certificates(&self.certs_directories, host)?;
         let host = if host == DEFAULT_DOMAIN {
             DOCKER_HUB_HOST
         } else {
             host
         };
-        Endpoint {
+        Ok(Endpoint {
             host: host.to_owned(),
             base: String::new(),
             repository: repository.to_owned(),
             security: self.security(host, insecure),
             mirror,
+            override_path: false,
+            resolve: true,
+            push: !mirror,
+            tls,
+            headers: Vec::new(),
+            namespace: None,
+        })
+    }
+
+    fn of_entry(
+        &self,
+        entry: &HostEntry,
+        reference: &Reference,
+        mirror: bool,
+    ) -> Result<Endpoint, ConfigError> {
+        let name = format!("{}/{}", entry.host, reference.path());
+        let mut endpoint = self.endpoint(&name, false, mirror)?;
+        endpoint.base.clone_from(&entry.path);
+        endpoint.override_path = entry.override_path;
+        endpoint.resolve = entry.resolve;
+        endpoint.push = !mirror || entry.push;
+        endpoint.headers.clone_from(&entry.headers);
+        endpoint.namespace = mirror.then(|| reference.domain().to_owned());
+        endpoint
+            .tls
+            .authorities
+            .extend(entry.tls.authorities.clone());
+        if entry.tls.identity.is_some() {
+            endpoint.tls.identity.clone_from(&entry.tls.identity);
         }
+        endpoint.security = match endpoint.security {
+            _ if entry.http => Security::Http,
+            _ if entry.tls.any_certificate => Security::AnyCertificate,
+            security => security,
+        };
+        Ok(endpoint)
     }
 
     fn security(&self, host: &str, insecure: bool) -> Security {
@@ -337,7 +439,7 @@ fn parse_url(text: &str) -> Option<Url> {
     })
 }
 
-fn read_optional(path: &Path) -> Result<Option<String>, ConfigError> {
+pub(super) fn read_optional(path: &Path) -> Result<Option<String>, ConfigError> {
     match fs_err::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -350,35 +452,31 @@ fn read_optional(path: &Path) -> Result<Option<String>, ConfigError> {
 
 /// Returns the drop-ins in the order of their names.
 fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut paths = list(directory)?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == "conf"));
+    Ok(paths)
+}
+
+/// Returns what is in a directory in the order of its names: nothing, if it is not there.
+pub(super) fn list(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: directory.to_owned(),
+        source,
+    };
     let entries = match fs_err::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => {
-            return Err(ConfigError::Read {
-                path: directory.to_owned(),
-                source,
-            });
-        }
+        Err(error) => return Err(failed(error)),
     };
     let mut paths = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|source| ConfigError::Read {
-            path: directory.to_owned(),
-            source,
-        })?;
-        let path = entry.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "conf")
-        {
-            paths.push(path);
-        }
+        paths.push(entry.map_err(failed)?.path());
     }
     paths.sort();
     Ok(paths)
 }
 
-fn malformed(path: &Path, message: &dyn std::fmt::Display) -> ConfigError {
+pub(super) fn malformed(path: &Path, message: &dyn std::fmt::Display) -> ConfigError {
     ConfigError::Malformed {
         path: path.to_owned(),
         message: message.to_string().trim_end().to_owned(),
@@ -403,6 +501,8 @@ mod tests {
             daemon_json: at("daemon.json"),
             registries_conf: at("registries.conf"),
             registries_conf_directory: at("conf.d"),
+            hosts_directories: vec![at("hosts.d")],
+            certs_directories: vec![at("certs.d")],
             ..ClientEnvironment::system(None)
         };
         RegistryConfig::read(&environment).map_err(|error| {

@@ -1,5 +1,7 @@
 //! What can go wrong with a registry.
 
+use std::time::Duration;
+
 use super::super::manifest::ManifestError;
 use super::super::reference::Digest;
 use super::auth::CredentialsError;
@@ -20,15 +22,63 @@ pub enum RegistryError {
     Credentials(#[from] CredentialsError),
     /// Asked as whoever we are, it may not be had. Registries answer so for what does not exist, too.
     #[error(
-        "access to `{repository}` at {host} denied: it does not exist or may require login{hint}"
+        "access to `{repository}` at {host} denied: it does not exist or may require login{message}{hint}"
     )]
     Denied {
         /// Path in the registry.
         repository: String,
         /// `host[:port]`.
         host: String,
+        /// In the registry's words, in parentheses.
+        message: String,
         /// What else may be the reason, in parentheses.
-        hint: &'static str,
+        hint: String,
+    },
+    /// A name and password, or a token, that the registry does not take.
+    #[error("log in to {host}: {message}")]
+    Login {
+        /// `host[:port]`.
+        host: String,
+        /// Why not.
+        message: String,
+    },
+    /// Too many requests.
+    #[error("{host} takes no more requests for now{message}{}", wait.map(again).unwrap_or_default())]
+    RateLimited {
+        /// `host[:port]`.
+        host: String,
+        /// In the registry's words.
+        message: String,
+        /// What it says for how long.
+        wait: Option<Duration>,
+    },
+    /// Other bytes than the rest of the blob.
+    #[error("{host} answered with another part of blob {digest} than the one from byte {asked} on")]
+    Range {
+        /// Of the blob.
+        digest: Digest,
+        /// `host[:port]`.
+        host: String,
+        /// The first one wanted.
+        asked: u64,
+    },
+    /// An answer that is not what the protocol says.
+    #[error("read {what} from {host}: {message}")]
+    Malformed {
+        /// `the list of tags`.
+        what: String,
+        /// `host[:port]`.
+        host: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// No endpoint may be asked for a tag.
+    #[error(
+        "none of the configured hosts may be asked what `{reference}` is (hosts.toml: capabilities)"
+    )]
+    NoResolver {
+        /// As people write it.
+        reference: String,
     },
     /// The registry knows no such tag, digest or repository.
     #[error("{what} of `{repository}` not found at {host}{message}")]
@@ -127,6 +177,21 @@ pub enum RegistryError {
         /// One sentence each.
         attempts: Vec<String>,
     },
+}
+
+/// Says when to try again: `; try again in 1h 5m`.
+fn again(wait: Duration) -> String {
+    let seconds = wait.as_secs();
+    let parts = [
+        (seconds / 3600, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let shown = parts.iter().filter(|(number, _)| *number > 0).take(2);
+    let shown: String = shown
+        .map(|(number, unit)| format!(" {number}{unit}"))
+        .collect();
+    format!("; try again in{shown}")
 }
 
 /// Shows an error with its causes in one line.

@@ -1,25 +1,79 @@
 //! HTTP: one request, one answer. Redirects, retries and authorization are the client's matter.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::config::is_local;
 
+/// Of a file, sent at once.
+const PIECE_BYTES: usize = 128 << 10;
+
 /// A future of this thread.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
+/// What is asked of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Whole.
+    Get,
+    /// Headers alone.
+    Head,
+    /// Begin something.
+    Post,
+    /// End it.
+    Put,
+}
+
+/// What goes with a request.
+#[derive(Debug, Clone)]
+pub enum RequestBody {
+    /// Nothing.
+    Empty,
+    /// Few bytes.
+    Bytes(Vec<u8>),
+    /// A file that holds still, streamed.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Its length.
+        size_bytes: u64,
+        /// How many of them were handed to the connection so far.
+        sent_bytes: Arc<AtomicU64>,
+    },
+}
+
+/// How the other side proves who it is, and we to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tls {
+    /// Accept any certificate.
+    pub any_certificate: bool,
+    /// Files with certificates (PEM) that are trusted beside the machine's.
+    pub authorities: Vec<PathBuf>,
+    /// Files (PEM) with our certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// A header: its name in lower case, its value.
+pub type Header = (Cow<'static, str>, String);
+
 /// A request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Request {
+    /// What is asked.
+    pub method: Method,
     /// Absolute.
     pub url: reqwest::Url,
     /// Names in lower case.
-    pub headers: Vec<(&'static str, String)>,
-    /// A form makes it a POST; without one it is a GET.
-    pub form: Option<Vec<(&'static str, String)>>,
-    /// Accept any certificate.
-    pub any_certificate: bool,
+    pub headers: Vec<Header>,
+    /// What goes with it.
+    pub body: RequestBody,
+    /// Whom to believe.
+    pub tls: Tls,
 }
 
 /// The head of an answer, and the way to its body.
@@ -65,6 +119,16 @@ pub enum TransportError {
         /// What happened.
         reason: String,
     },
+    /// A certificate or key of the configuration.
+    #[error("use the certificate `{}` for {host}: {reason}", path.display())]
+    Certificate {
+        /// `host[:port]`.
+        host: String,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 /// Whoever carries requests.
@@ -73,64 +137,134 @@ pub trait Transport {
     fn send(&self, request: Request) -> Local<'_, Result<Response, TransportError>>;
 }
 
+/// What requests must have in common to share connections.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    /// To this machine.
+    local: bool,
+    /// With a body that takes its time: the answer's beginning may be long in coming.
+    upload: bool,
+    tls: Tls,
+}
+
 /// The real one. Its clients are made when first needed, as reading the machine's certificates takes milliseconds.
 #[derive(Debug, Default)]
 pub struct Http {
-    strict: OnceLock<reqwest::Client>,
-    any_certificate: OnceLock<reqwest::Client>,
-    local: OnceLock<reqwest::Client>,
+    clients: Mutex<BTreeMap<Kind, reqwest::Client>>,
 }
 
 impl Http {
-    fn client(&self, request: &Request, host: &str) -> Result<reqwest::Client, reqwest::Error> {
-        // As in Go, no proxy stands between us and this machine.
+    fn client(&self, request: &Request, host: &str) -> Result<reqwest::Client, TransportError> {
         let local = is_local(host);
-        let slot = match (local, request.any_certificate) {
-            (true, _) => &self.local,
-            (false, true) => &self.any_certificate,
-            (false, false) => &self.strict,
+        let mut tls = request.tls.clone();
+        // Nobody else answers there; Docker too accepts any certificate of this machine's.
+        tls.any_certificate |= local;
+        let kind = Kind {
+            local,
+            upload: matches!(request.body, RequestBody::File { .. }),
+            tls,
         };
-        if let Some(client) = slot.get() {
+        if let Ok(clients) = self.clients.lock()
+            && let Some(client) = clients.get(&kind)
+        {
             return Ok(client.clone());
         }
-        // A second call finds the provider set, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let builder = || {
-            let builder = reqwest::Client::builder()
-                .user_agent(concat!("stack/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(Duration::from_secs(15))
-                .read_timeout(Duration::from_mins(1));
-            if local { builder.no_proxy() } else { builder }
-        };
-        let client = if local || request.any_certificate {
-            builder().tls_danger_accept_invalid_certs(true).build()
-        } else {
-            builder().build()
-        };
-        // Without a bundle of certificates on the machine that fails, but plain HTTP needs none.
-        let client = client.or_else(|_| builder().tls_certs_only([]).build())?;
-        Ok(slot.get_or_init(|| client).clone())
+        let client = build(&kind, host)?;
+        if let Ok(mut clients) = self.clients.lock() {
+            clients.insert(kind, client.clone());
+        }
+        Ok(client)
     }
+}
+
+fn build(kind: &Kind, host: &str) -> Result<reqwest::Client, TransportError> {
+    // A second call finds the provider set, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let read = |path: &Path| {
+        fs_err::read(path).map_err(|error| TransportError::Certificate {
+            host: host.to_owned(),
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+    };
+    let unusable = |path: &Path, error: &reqwest::Error| TransportError::Certificate {
+        host: host.to_owned(),
+        path: path.to_owned(),
+        reason: innermost(error),
+    };
+    let mut authorities = Vec::new();
+    for path in &kind.tls.authorities {
+        let found = reqwest::Certificate::from_pem_bundle(&read(path)?);
+        authorities.extend(found.map_err(|error| unusable(path, &error))?);
+    }
+    let identity = match &kind.tls.identity {
+        Some((certificate, key)) => {
+            let mut pem = read(certificate)?;
+            pem.push(b'\n');
+            pem.extend(read(key)?);
+            let identity = reqwest::Identity::from_pem(&pem);
+            Some(identity.map_err(|error| unusable(certificate, &error))?)
+        }
+        None => None,
+    };
+    let builder = || {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("stack/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(15));
+        if !kind.upload {
+            builder = builder.read_timeout(Duration::from_mins(1));
+        }
+        if let Some(identity) = identity.clone() {
+            builder = builder.identity(identity);
+        }
+        // As in Go, no proxy stands between us and this machine.
+        if kind.local {
+            builder.no_proxy()
+        } else {
+            builder
+        }
+    };
+    let made = if kind.tls.any_certificate {
+        builder().tls_danger_accept_invalid_certs(true).build()
+    } else {
+        builder().tls_certs_merge(authorities.clone()).build()
+    };
+    // Without a bundle of certificates on the machine that fails, but plain HTTP needs none.
+    let made = made.or_else(|_| builder().tls_certs_only(authorities).build());
+    made.map_err(|error| failure(host, &error))
 }
 
 impl Transport for Http {
     fn send(&self, request: Request) -> Local<'_, Result<Response, TransportError>> {
         Box::pin(async move {
             let host = host_of(&request.url);
-            let client = self
-                .client(&request, &host)
-                .map_err(|e| failure(&host, &e))?;
-            let mut builder = match &request.form {
-                Some(form) => client
-                    .post(request.url.clone())
-                    .body(encode_form(form))
-                    .header("content-type", "application/x-www-form-urlencoded"),
-                None => client.get(request.url.clone()),
+            let client = self.client(&request, &host)?;
+            let method = match request.method {
+                Method::Get => reqwest::Method::GET,
+                Method::Head => reqwest::Method::HEAD,
+                Method::Post => reqwest::Method::POST,
+                Method::Put => reqwest::Method::PUT,
             };
+            let mut builder = client.request(method, request.url.clone());
             for (name, value) in &request.headers {
-                builder = builder.header(*name, value);
+                builder = builder.header(name.as_ref(), value);
             }
+            builder = match request.body {
+                RequestBody::Empty if matches!(request.method, Method::Post | Method::Put) => {
+                    // Some servers insist (RFC 9110 8.6).
+                    builder.header("content-length", "0")
+                }
+                RequestBody::Empty => builder,
+                RequestBody::Bytes(bytes) => builder.body(bytes),
+                RequestBody::File {
+                    path,
+                    size_bytes,
+                    sent_bytes,
+                } => builder
+                    .header("content-length", size_bytes.to_string())
+                    .body(stream_file(&path, sent_bytes)),
+            };
             let response = builder.send().await.map_err(|e| failure(&host, &e))?;
             let headers = response.headers().iter().map(|(name, value)| {
                 let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -143,6 +277,32 @@ impl Transport for Http {
             })
         })
     }
+}
+
+/// Streams a file, a piece in memory at a time. Where it cannot be read, the connection breaks with the reason.
+fn stream_file(path: &Path, sent_bytes: Arc<AtomicU64>) -> reqwest::Body {
+    sent_bytes.store(0, Ordering::Relaxed);
+    let file = fs_err::File::open(path);
+    let pieces = futures_util::stream::unfold(Some(file), move |file| {
+        let sent_bytes = sent_bytes.clone();
+        async move {
+            let mut file = match file? {
+                Ok(file) => file,
+                Err(error) => return Some((Err(error), None)),
+            };
+            let mut piece = Vec::with_capacity(PIECE_BYTES);
+            let mut limited = std::io::Read::take(&mut file, PIECE_BYTES as u64);
+            match std::io::Read::read_to_end(&mut limited, &mut piece) {
+                Ok(0) => None,
+                Ok(length) => {
+                    sent_bytes.fetch_add(length as u64, Ordering::Relaxed);
+                    Some((Ok(piece), Some(Ok(file))))
+                }
+                Err(error) => Some((Err(error), None)),
+            }
+        }
+    });
+    reqwest::Body::wrap_stream(pieces)
 }
 
 struct HttpBody {
@@ -169,24 +329,29 @@ pub(super) fn host_of(url: &reqwest::Url) -> String {
     }
 }
 
-fn encode_form(form: &[(&'static str, String)]) -> String {
+/// Encodes a form (`application/x-www-form-urlencoded`).
+pub(super) fn encode_form(form: &[(&'static str, String)]) -> Vec<u8> {
     // A URL's query has the same encoding.
     let mut url = reqwest::Url::parse("http://x/").ok();
     if let Some(url) = &mut url {
         url.query_pairs_mut().extend_pairs(form);
     }
-    url.and_then(|url| url.query().map(str::to_owned))
-        .unwrap_or_default()
+    let query = url.and_then(|url| url.query().map(str::to_owned));
+    query.unwrap_or_default().into_bytes()
 }
 
 /// Takes the innermost reason, which says most.
-fn failure(host: &str, error: &reqwest::Error) -> TransportError {
+fn innermost(error: &reqwest::Error) -> String {
     let mut reason: &dyn std::error::Error = error;
     while let Some(source) = reason.source() {
         reason = source;
     }
+    reason.to_string()
+}
+
+fn failure(host: &str, error: &reqwest::Error) -> TransportError {
     let host = host.to_owned();
-    let reason = reason.to_string();
+    let reason = innermost(error);
     if error.is_connect() || error.is_builder() {
         TransportError::Connect { host, reason }
     } else {

@@ -98,6 +98,43 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(|source| StoreError::Record { path, source })
     }
 
+    /// Returns what the registry's name of `reference` stood for when it was pulled or pushed.
+    pub(crate) fn source(&self, reference: &Reference) -> Result<Option<Digest>, StoreError> {
+        let index = self.read_index()?;
+        Ok(entry_of(&index, reference).and_then(source_of))
+    }
+
+    /// Returns the tags that a repository has here, each once.
+    pub(crate) fn tags_of(&self, repository: &str) -> Result<Vec<String>, StoreError> {
+        let index = self.read_index()?;
+        let names = index.manifests.iter().filter_map(reference_of);
+        let names = names.filter(|name| name.repository() == repository);
+        let tags: std::collections::BTreeSet<String> = names
+            .filter_map(|name| name.tag().map(str::to_owned))
+            .collect();
+        Ok(tags.into_iter().collect())
+    }
+
+    /// Returns the repositories of a registry that images of this store came from or went to, with the layers of those.
+    pub(crate) fn repositories_at(
+        &self,
+        domain: &str,
+    ) -> Result<Vec<(String, Vec<Digest>)>, StoreError> {
+        let mut found = Vec::new();
+        for entry in &self.read_index()?.manifests {
+            let origin = origin_of(entry).and_then(|(repository, _)| {
+                let path = repository.strip_prefix(domain)?.strip_prefix('/')?;
+                Some(path.to_owned())
+            });
+            if let Some(path) = origin
+                && let Some(image) = self.load(&entry.digest)?
+            {
+                found.push((path, image.layers));
+            }
+        }
+        Ok(found)
+    }
+
     /// Makes `image` known, under `names` if there are any, and synced.
     pub(super) fn name(
         &self,

@@ -19,7 +19,7 @@ use super::super::reference::Digest;
 use super::super::unpack::UnpackError;
 use super::super::unpack::extract::{OPAQUE_XATTR, Report};
 use super::super::unpack::writer::write_layer;
-use super::{Staging, Store, StoreError, document_bytes};
+use super::{Packed, Staging, Store, StoreError, document_bytes};
 use crate::sys::atomic::{Durability, sync_directory};
 
 /// What `layer.json` says.
@@ -34,6 +34,9 @@ pub struct LayerRecord {
     /// Bytes of the uncompressed tar of a layer that was made here: its blob is made of the tree when it is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tar_bytes: Option<u64>,
+    /// Its compressed forms that were made for pushes, all present in the store. No manifest of the store names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packed: Vec<Packed>,
     /// Directories it has without saying what they are: they take their owner and mode from the layers below.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<PathBuf>,
@@ -52,7 +55,7 @@ impl LayerRecord {
     }
 
     /// Returns the blob that can be made of the tree of a layer that was made here.
-    fn tar(&self) -> Option<Descriptor> {
+    pub(super) fn tar(&self) -> Option<Descriptor> {
         let bytes = self.tar_bytes?;
         Some(Descriptor::new(OCI_LAYER, self.diff_id.clone(), bytes))
     }
@@ -62,6 +65,12 @@ impl LayerRecord {
         self.blobs.iter().any(|blob| blob.digest == *digest)
     }
 
+    /// Returns all blobs that it needs.
+    pub(super) fn into_blobs(self) -> impl Iterator<Item = Descriptor> {
+        let packed = self.packed.into_iter().map(|packed| packed.blob);
+        self.blobs.into_iter().chain(packed)
+    }
+
     /// Describes a layer that was just unpacked from `blob`.
     pub(crate) fn new(diff_id: Digest, blob: Descriptor, report: Report) -> Self {
         Self {
@@ -69,6 +78,7 @@ impl LayerRecord {
             size_bytes: report.size_bytes,
             blobs: vec![blob],
             tar_bytes: None,
+            packed: Vec::new(),
             implied: report.implied,
             lower_links: report.lower_links,
             boot: None,
@@ -129,6 +139,7 @@ impl Store {
             size_bytes: measured.size_bytes,
             blobs: Vec::new(),
             tar_bytes: Some(measured.tar_bytes),
+            packed: Vec::new(),
             implied: Vec::new(),
             lower_links: Vec::new(),
             boot: None,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::manifest::{Document, parse_document};
 use super::super::reference::Digest;
-use super::layers::chain_ids;
+use super::layers::{LayerRecord, chain_ids};
 use super::{Image, Store, StoreError, document_bytes, index};
 use crate::sys::lock::{Lock, Mode};
 
@@ -216,7 +216,7 @@ impl Store {
                 hold_layers(&image.layers);
                 for diff_id in &image.layers {
                     let record = self.layer(diff_id)?;
-                    let kept = record.into_iter().flat_map(|record| record.blobs);
+                    let kept = record.into_iter().flat_map(LayerRecord::into_blobs);
                     blobs.extend(kept.map(|blob| blob.digest.hex().to_owned()));
                 }
             }

@@ -11,6 +11,7 @@
 //!        │                  stack.source.digest                what the registry's name pointed to: the index, or the manifest
 //!        │                  stack.source.repository            the repository of that name
 //!        │                  stack.tagged                       when it got the name here, RFC 3339; not where it was pulled
+//!        ├─ partial/<hex>   the first bytes of a blob whose download broke off; flocked by who goes on with it
 //!        └─ blobs/sha256/<hex>   manifests, indexes, configurations, layers as they came (verbatim, never changed), tars that were asked for
 //! <root>/layers/<diffID hex>/
 //!        ├─ diff/           unpacked, an overlay lower directory: whiteouts are char 0:0, opaque is trusted.overlay.opaque=y
@@ -36,7 +37,8 @@
 //!
 //! Everything is written below `tmp/` and renamed, so a killed command leaves nothing but an unlocked directory there.
 //!
-//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `check`.
+//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `check`,
+//! `partial` (downloads that go on), `packed` (layers as they are pushed).
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -57,6 +59,8 @@ mod index;
 mod known;
 pub mod layers;
 mod leases;
+pub(crate) mod packed;
+pub(crate) mod partial;
 pub mod staging;
 
 pub use check::{Checked, Finding};
@@ -64,6 +68,8 @@ pub use error::StoreError;
 pub use known::Known;
 pub use layers::LayerRecord;
 pub use leases::{Collected, Hold};
+pub use packed::{Packed, Packing};
+pub(crate) use partial::Partial;
 pub(crate) use staging::LayerLock;
 pub use staging::Staging;
 

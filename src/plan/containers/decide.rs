@@ -15,6 +15,9 @@ use crate::plan::options::Recreate;
 use crate::spec::model::service::{NetworkMode, Service};
 use crate::spec::names::ServiceName;
 
+/// The most containers of one service: each is three processes, and Linux numbers 32,768 unless told otherwise.
+const MAX_SCALE: u32 = 10_000;
+
 /// Every decision of one `up`.
 pub(super) struct Decisions<'a> {
     /// Dependencies before dependents.
@@ -417,6 +420,11 @@ impl<'a> Deciding<'a, '_> {
                 service: self.name.to_string(),
                 container: container.clone(),
                 scale,
+            }),
+            _ if scale > MAX_SCALE => Err(PlanError::TooMany {
+                service: self.name.to_string(),
+                scale,
+                limit: MAX_SCALE,
             }),
             _ => Ok(scale),
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, openat};
 
 use crate::runtime::init::overlay::{self, Writable};
-use crate::runtime::init::steps::{Fill, HostTree};
+use crate::runtime::init::steps::{Fill, HostTree, Overlay};
 use crate::runtime::init::{RootFs, StartError};
 use crate::sys::mount::{self, Attributes, Depth};
 use crate::sys::paths;
@@ -111,10 +111,35 @@ pub(crate) fn take_tree(
     tree: &HostTree,
     userns: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, StartError> {
-    let taken = mount::clone_tree(rustix::fs::CWD, &tree.path, tree.depth)
-        .map_err(step(|| format!("open `{}`", tree.path.display())))?;
+    let taken = match &tree.overlay {
+        Some(overlay) => mount_overlay(&tree.path, overlay)?,
+        None => mount::clone_tree(rustix::fs::CWD, &tree.path, tree.depth)
+            .map_err(step(|| format!("open `{}`", tree.path.display())))?,
+    };
     finish_tree(tree, &taken, userns)?;
     Ok(taken)
+}
+
+/// Mounts layers for one place in the container.
+fn mount_overlay(top: &Path, overlay: &Overlay) -> Result<OwnedFd, StartError> {
+    let open = |path: &Path| {
+        open_path(path).map_err(step(|| format!("open the layer `{}`", path.display())))
+    };
+    let mut lowers = vec![open(top)?];
+    for path in &overlay.below {
+        lowers.push(open(path)?);
+    }
+    let scratch = match &overlay.scratch {
+        Some((upper, work)) => Some((open(upper)?, open(work)?)),
+        None => None,
+    };
+    let writable = scratch.as_ref().map(|(upper, work)| Writable {
+        upper,
+        work,
+        is_volatile: true,
+    });
+    overlay::mount(&lowers, writable)
+        .map_err(step(|| format!("mount layers over `{}`", top.display())))
 }
 
 /// Gives a taken tree its attributes.

@@ -49,17 +49,20 @@ pub(crate) fn remove(node: &mut Arc<Node>, key: &str) {
     }
 }
 
-/// Takes `key` out of a map where it is `true`, which is what it means to be absent.
-fn remove_true(node: &mut Arc<Node>, key: &str) {
-    if matches!(
-        node.get(key).map(|value| &value.value),
-        Some(Value::Bool(true))
-    ) {
-        remove(node, key);
-    }
-}
-
 impl Canonicalizer<'_> {
+    /// Takes `key` out of a map where it is `true`, which is what it means to be absent; writes that out where the project
+    /// is shown as it is written, as Docker Compose does.
+    fn opt_out(&self, node: &mut Arc<Node>, key: &str) {
+        if self.keeps_variables {
+            set_default(node, key, |span| bool_at(span, true));
+        } else if matches!(
+            node.get(key).map(|value| &value.value),
+            Some(Value::Bool(true))
+        ) {
+            remove(node, key);
+        }
+    }
+
     pub(super) fn command(&mut self, node: &Arc<Node>) -> Canonical {
         let Some(text) = node.as_str() else {
             return self.list(node, "a string or a list of strings", |this, item| {
@@ -266,6 +269,16 @@ impl Canonicalizer<'_> {
             }
         };
         let span = item.span;
+        for unknown in &spec.unknown {
+            let place = self.place();
+            self.diagnostics.push(
+                Diagnostic::warning(
+                    span,
+                    format!("{place}: the option `{unknown}` is unknown; it is ignored"),
+                )
+                .suggest(unknown, mounts::OPTIONS),
+            );
+        }
         let is_path = spec.source.is_some_and(mounts::is_path);
         let mut bind: Vec<(&str, Arc<Node>)> = Vec::new();
         bind.extend(
@@ -282,7 +295,9 @@ impl Canonicalizer<'_> {
         ];
         // An option of the other kind stays, though it means nothing; two characters are taken for a target as they are.
         if is_path || !bind.is_empty() {
-            entries.push(("bind", node_of(span, bind)));
+            let mut bind = node_of(span, bind);
+            self.opt_out(&mut bind, "create_host_path");
+            entries.push(("bind", bind));
         }
         if (!is_path && text.len() > 2) || !volume.is_empty() {
             entries.push(("volume", node_of(span, volume)));
@@ -335,7 +350,7 @@ impl Canonicalizer<'_> {
             && let Value::Mapping(mapping) = &mut Arc::make_mut(&mut mount).value
             && let Some(bind) = mapping.get_mut("bind")
         {
-            remove_true(bind, "create_host_path");
+            self.opt_out(bind, "create_host_path");
         }
         Some(mount)
     }
@@ -370,16 +385,17 @@ impl Canonicalizer<'_> {
             node
         };
         self.list(node, "a string or a list", |this, item| {
-            if let Some(path) = item.as_str() {
+            let mut file = if let Some(path) = item.as_str() {
                 let path = text_node(item, this.paths.resolve(path));
-                return Some(object(item.span, [("path", path)]));
-            }
-            let mut file = this.object(item, schema::ENV_FILE)?;
+                object(item.span, [("path", path)])
+            } else {
+                this.object(item, schema::ENV_FILE)?
+            };
             if file.get("path").is_none() {
                 this.error(item.span, "missing property 'path'");
                 return None;
             }
-            remove_true(&mut file, "required");
+            this.opt_out(&mut file, "required");
             Some(file)
         })
     }
@@ -400,6 +416,9 @@ impl Canonicalizer<'_> {
                 }
             }
             _ => return self.must_be(node, "a mapping or a list"),
+        }
+        if self.keeps_variables {
+            return Some(Arc::clone(node));
         }
         Some(list_of(node.span, hosts))
     }

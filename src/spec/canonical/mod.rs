@@ -233,10 +233,12 @@ impl<'a> Canonicalizer<'a> {
             Shape::Word(words) => self.word(node, words),
             Shape::Boolean => self.boolean(node),
             Shape::Integer(low, high) => self.integer(node, *low, *high),
+            Shape::Cut(low, high) => self.cut(node, *low, *high),
             Shape::Number => self.number(node),
             Shape::Bytes => self.bytes(node),
             Shape::Duration => self.duration(node),
             Shape::Mode => self.mode(node),
+            Shape::NumericMode => self.numeric_mode(node),
             Shape::Path | Shape::Context => {
                 let Some(text) = node.as_str() else {
                     return self.must_be(node, "a string");
@@ -381,6 +383,10 @@ impl<'a> Canonicalizer<'a> {
                 if entry.value.tag == Tag::Reset {
                     return Some(Arc::clone(&entry.value));
                 }
+                let is_scalar = entry.value.is_null() || scalar_text(&entry.value).is_some();
+                if this.keeps_variables && is_scalar {
+                    return Some(Arc::clone(&entry.value));
+                }
                 if entry.key.is_empty() {
                     this.error(entry.key_span, "a name must not be empty");
                     return None;
@@ -394,9 +400,6 @@ impl<'a> Canonicalizer<'a> {
                     None => this.must_be(&entry.value, "a boolean, null, number or string"),
                 }
             })),
-            Value::Sequence(items) if items.iter().any(|item| self.has_kept_key(item)) => {
-                Some(Arc::clone(node))
-            }
             Value::Sequence(items) => {
                 let mut entries = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
@@ -404,18 +407,16 @@ impl<'a> Canonicalizer<'a> {
                     entries.extend(self.key_value(item, bare));
                     self.way.pop();
                 }
+                // A name may be a variable only here, and two that differ may come to the same.
+                if self.keeps_variables {
+                    return Some(Arc::clone(node));
+                }
                 // Of a repeated key, the last one counts.
                 entries.reverse();
                 Some(mapping_node(node.span, entries))
             }
             _ => self.must_be(node, "a mapping or a list"),
         }
-    }
-
-    /// Whether the key of `KEY=VALUE` names a variable that stays: only as a list item is it filled in.
-    fn has_kept_key(&self, item: &Node) -> bool {
-        let key = item.as_str().and_then(|text| text.split('=').next());
-        self.keeps_variables && key.is_some_and(template::names_variable)
     }
 
     fn key_value(&mut self, item: &Arc<Node>, bare: Bare) -> Option<Entry> {
@@ -505,6 +506,21 @@ impl<'a> Canonicalizer<'a> {
         }
     }
 
+    /// A number without what follows its point, as Docker Compose reads it.
+    fn cut(&mut self, node: &Arc<Node>, low: i64, high: i64) -> Canonical {
+        let cut = match &node.value {
+            Value::Float(value) => whole(value.trunc()),
+            _ => return self.integer(node, low, high),
+        };
+        match cut {
+            Some(value) => {
+                let value = Arc::new(Node::new(node.span, Value::Integer(value)));
+                self.integer(&value, low, high)
+            }
+            None => self.must_be(node, "an integer"),
+        }
+    }
+
     fn must_be_in_range(&mut self, node: &Node, range: &str) -> Canonical {
         let place = self.place();
         self.diagnostics
@@ -538,7 +554,11 @@ impl<'a> Canonicalizer<'a> {
     fn bytes(&mut self, node: &Arc<Node>) -> Canonical {
         let bytes = match &node.value {
             Value::Integer(bytes) => Some(*bytes),
-            Value::Float(bytes) => whole(bytes.trunc()),
+            Value::Float(bytes) if bytes.is_finite() && bytes.fract() != 0.0 => {
+                self.warn_of_fraction(node);
+                Some(0)
+            }
+            Value::Float(bytes) => whole(*bytes),
             Value::String(text) => units::parse_bytes(text),
             _ => return self.must_be(node, "a number of bytes"),
         };
@@ -551,6 +571,19 @@ impl<'a> Canonicalizer<'a> {
             return None;
         };
         Some(text_node(node, bytes.to_string()))
+    }
+
+    /// A number with a fraction is no size: Docker Compose goes on as if it were not there.
+    fn warn_of_fraction(&mut self, node: &Node) {
+        let place = self.place();
+        let written = scalar_text(node).unwrap_or_default();
+        self.diagnostics.push(
+            Diagnostic::warning(
+                node.span,
+                format!("{place}: {written} is no whole number of bytes; it is ignored"),
+            )
+            .hint("write a number with b, k, m, g or t after it, such as 512m"),
+        );
     }
 
     fn duration(&mut self, node: &Arc<Node>) -> Canonical {
@@ -593,6 +626,19 @@ impl<'a> Canonicalizer<'a> {
             None => self.must_be(node, "permission bits in octal, such as 0440"),
         }
     }
+
+    fn numeric_mode(&mut self, node: &Arc<Node>) -> Canonical {
+        let mode = match &node.value {
+            Value::Float(value) => whole(value.trunc()),
+            Value::Integer(mode) => Some(*mode),
+            Value::String(text) => units::parse_mode(text).map(i64::from),
+            _ => None,
+        };
+        match mode.filter(|mode| (0..=0o7777).contains(mode)) {
+            Some(mode) => Some(Arc::new(Node::new(node.span, Value::Integer(mode)))),
+            None => self.must_be(node, "permission bits in octal, such as 0o1777"),
+        }
+    }
 }
 
 /// Whether a valid value stays in its own spelling where variables stay too, as nothing but its decoding asks for another.
@@ -607,8 +653,10 @@ fn stays_as_text(node: &Node, shape: &Shape) -> bool {
                 | Shape::Bytes
                 | Shape::Boolean
                 | Shape::Integer(..)
+                | Shape::Cut(..)
                 | Shape::Number
                 | Shape::Mode
+                | Shape::NumericMode
                 | Shape::TextOrNumber
         )
 }

@@ -19,9 +19,16 @@ pub(crate) struct MountSpec<'a> {
     pub(crate) propagation: Option<&'a str>,
     /// `z` or `Z`.
     pub(crate) selinux: Option<&'a str>,
+    /// Options that nothing knows, which Docker Compose ignores.
+    pub(crate) unknown: Vec<&'a str>,
 }
 
-/// Takes the short form apart. Options that nothing knows are ignored, as Docker Compose does.
+/// The options of the short form.
+pub(crate) const OPTIONS: [&str; 11] = [
+    "ro", "rw", "nocopy", "private", "rprivate", "shared", "rshared", "slave", "rslave", "z", "Z",
+];
+
+/// Takes the short form apart.
 pub(crate) fn parse(text: &str) -> Result<MountSpec<'_>, &'static str> {
     if text.is_empty() {
         return Err("empty volume");
@@ -55,13 +62,16 @@ pub(crate) fn parse(text: &str) -> Result<MountSpec<'_>, &'static str> {
                 spec.propagation = Some(option);
             }
             "z" | "Z" => spec.selinux = Some(option),
-            _ => {}
+            "" => {}
+            unknown => spec.unknown.push(unknown),
         }
     }
     Ok(spec)
 }
 
-/// Splits at colons, but not at that of a drive letter (`C:\data`).
+/// Splits at colons, but not at that of a drive letter (`C:\data`, `C:/data:/in/container`).
+///
+/// To Docker Compose every single letter before a colon is a drive; a volume of one letter (`d:/data`) can be one here.
 fn sections(text: &str) -> Vec<&str> {
     let mut sections = Vec::new();
     let mut start = 0;
@@ -69,7 +79,8 @@ fn sections(text: &str) -> Vec<&str> {
         let letter = &text[start..at];
         let is_drive = letter.len() == 1
             && letter.starts_with(|c: char| c.is_ascii_alphabetic())
-            && text[at + 1..].starts_with('\\');
+            && (text[at + 1..].starts_with('\\')
+                || (text[at + 1..].starts_with('/') && text[at + 1..].contains(":/")));
         if !is_drive && at >= start {
             sections.push(letter);
             start = at + 1;
@@ -114,7 +125,14 @@ mod tests {
             ("db:/data", Ok(named("db", "/data"))),
             ("./a:/b", Ok(named("./a", "/b"))),
             ("./a:/b:rw", Ok(named("./a", "/b"))),
-            ("./a:/b:future", Ok(named("./a", "/b"))),
+            (
+                "./a:/b:future,ro,,zz",
+                Ok(MountSpec {
+                    read_only: true,
+                    unknown: vec!["future", "zz"],
+                    ..named("./a", "/b")
+                }),
+            ),
             (
                 "~/a:/b:ro,Z,rslave",
                 Ok(MountSpec {
@@ -133,6 +151,20 @@ mod tests {
             ),
             ("C:\\a:/b", Ok(named("C:\\a", "/b"))),
             ("x:/b", Ok(named("x", "/b"))),
+            (
+                "x:/b:ro",
+                Ok(MountSpec {
+                    read_only: true,
+                    ..named("x", "/b")
+                }),
+            ),
+            (
+                "c:/a:/b:ro",
+                Ok(MountSpec {
+                    read_only: true,
+                    ..named("c:/a", "/b")
+                }),
+            ),
             ("", Err("empty volume")),
             (":/b", Err("empty section between colons")),
             ("ab:", Err("empty section between colons")),
@@ -149,6 +181,10 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(parse(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn sources_that_are_paths() {
         let paths = [
             ("./a", true),
             ("/a", true),

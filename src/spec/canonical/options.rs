@@ -63,7 +63,9 @@ impl Canonicalizer<'_> {
     /// `additional_contexts`: relative paths become absolute; URLs, references to services and images stay.
     pub(super) fn contexts(&mut self, node: &Arc<Node>) -> Canonical {
         let contexts = self.key_values(node, Bare::Empty)?;
-        let mapping = contexts.as_mapping()?.clone();
+        let Some(mapping) = contexts.as_mapping().cloned() else {
+            return Some(contexts);
+        };
         Some(self.entries(&contexts, &mapping, |this, entry| {
             let Some(text) = entry.value.as_str() else {
                 return Some(Arc::clone(&entry.value));

@@ -38,7 +38,8 @@ impl PathBase<'_> {
 
     /// Makes `text` absolute unless it is a URL.
     pub(crate) fn resolve_context(&self, text: &str) -> String {
-        if is_remote(text) {
+        // No text stays none: it is the project's directory to whoever builds.
+        if is_remote(text) || text.is_empty() {
             text.to_owned()
         } else {
             self.resolve(text)
@@ -106,6 +107,7 @@ mod tests {
             base.resolve_context("https://x/y.git#main:sub"),
             "https://x/y.git#main:sub"
         );
+        assert_eq!(base.resolve_context(""), "");
         assert_eq!(clean("a/../.."), "..");
     }
 }

@@ -43,8 +43,16 @@ pub(crate) fn decode(
         obstacles: obstacle::unsupported(&project),
         subject: Subject::Service(String::new()),
     };
-    let services = decoder.services(mapping(&project, "services"));
-    let disabled = decoder.services(Some(&normalized.disabled));
+    let mut services = decoder.services(mapping(&project, "services"));
+    let mut disabled = decoder.services(Some(&normalized.disabled));
+    for service in services.values_mut().chain(disabled.values_mut()) {
+        // `build: ""` is there, and says nothing.
+        if let Some(build) = &mut service.build
+            && build.context.as_os_str().is_empty()
+        {
+            build.context.clone_from(&directory);
+        }
+    }
     let used = Used::of(&services);
     let networks = decoder.networks(mapping(&project, "networks"), &used.networks);
     let volumes = decoder.volumes(mapping(&project, "volumes"), &used.volumes);

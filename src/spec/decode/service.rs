@@ -9,7 +9,7 @@ use super::{
 };
 use crate::spec::canonical::ports;
 use crate::spec::diagnostic::Diagnostic;
-use crate::spec::model::build::{Build, WatchAction, WatchRule};
+use crate::spec::model::build::{Build, BuildMore, BuildSecret, WatchAction, WatchRule};
 use crate::spec::model::network::{Attachment, Port, PortRange, Protocol};
 use crate::spec::model::service::{
     Condition, Dependency, HealthTest, Healthcheck, NetworkMode, PullPolicy, Restart, Service,
@@ -29,6 +29,11 @@ fn unsigned<T: TryFrom<i64>>(node: &Node, key: &str) -> Option<T> {
     integer(node, key).and_then(|value| T::try_from(value).ok())
 }
 
+/// How many of something; what is beyond counting is the most that can be counted.
+fn count(node: &Node, key: &str) -> Option<u32> {
+    integer(node, key).map(|value| u32::try_from(value.max(0)).unwrap_or(u32::MAX))
+}
+
 /// A command: null is none, an empty list clears.
 fn command(node: &Node, key: &str) -> Option<Vec<String>> {
     node.get(key)?.as_sequence()?;
@@ -45,7 +50,7 @@ impl Decoder<'_> {
         let deployed_memory = limits.and_then(|limits| self.bytes(limits, "memory", &place));
         let replicas = node
             .get("deploy")
-            .and_then(|deploy| unsigned(deploy, "replicas"));
+            .and_then(|deploy| count(deploy, "replicas"));
         let mut volumes = Vec::new();
         for (index, mount) in items(node, "volumes").enumerate() {
             volumes.extend(self.mount(mount, &format!("{place}.volumes.{index}")));
@@ -59,7 +64,7 @@ impl Decoder<'_> {
             image: self.image(node, &place),
             build: node.get("build").map(build),
             pull_policy: self.pull_policy(node, &place),
-            platform: text(node, "platform"),
+            platform: self.platform(node, &place),
             container_name: self.container_name(node, &place),
             command: command(node, "command"),
             entrypoint: command(node, "entrypoint"),
@@ -67,7 +72,7 @@ impl Decoder<'_> {
             working_dir: text(node, "working_dir"),
             user: text(node, "user"),
             group_add: texts(node, "group_add"),
-            hostname: text(node, "hostname"),
+            hostname: self.hostname(node, &place),
             domainname: text(node, "domainname"),
             init: boolean(node, "init"),
             tty: boolean(node, "tty").unwrap_or_default(),
@@ -105,7 +110,7 @@ impl Decoder<'_> {
             security_opt: texts(node, "security_opt"),
             secrets: self.grants(node, "secrets", &place),
             configs: self.grants(node, "configs", &place),
-            scale: unsigned(node, "scale").or(replicas),
+            scale: count(node, "scale").or(replicas),
             attach: boolean(node, "attach"),
             profiles: texts(node, "profiles"),
             watch: self.watch(node),
@@ -121,6 +126,55 @@ impl Decoder<'_> {
             );
         }
         Some(image)
+    }
+
+    /// Reads `OS[/ARCHITECTURE[/VARIANT]]`; no other system runs here.
+    fn platform(&mut self, node: &Node, place: &str) -> Option<String> {
+        let platform = text(node, "platform").filter(|platform| !platform.is_empty())?;
+        let span = span_at(node, "platform");
+        let is_word = |part: &str| {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+            !part.is_empty() && part.bytes().all(fits)
+        };
+        let parts: Vec<&str> = platform.split('/').collect();
+        if parts.len() > 3 || !parts.iter().all(|part| is_word(part)) {
+            let message = format!(
+                "{place}.platform: `{platform}` is no platform: it must be OS[/ARCHITECTURE[/VARIANT]], such as linux/amd64"
+            );
+            self.error(span, message);
+        } else if parts.len() > 1 && !parts[0].eq_ignore_ascii_case("linux") {
+            let system = parts[0];
+            let message = format!("{place}.platform: containers of {system} do not run on Linux");
+            self.error(span, message);
+        }
+        Some(platform)
+    }
+
+    /// Reads the host name. Docker Compose takes any that Linux does, which is what stands in the way of a container; one
+    /// that no other machine would take for a name is warned of.
+    fn hostname(&mut self, node: &Node, place: &str) -> Option<String> {
+        let name = text(node, "hostname")?;
+        let span = span_at(node, "hostname");
+        if name.len() > 64 {
+            let message = format!("{place}.hostname is longer than 64 bytes, the most Linux takes");
+            self.error(span, message);
+        } else if name.contains(char::is_control) {
+            let message =
+                format!("{place}.hostname must not have a line break or a control character");
+            self.error(span, message);
+        } else if !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        {
+            self.obstacle(
+                Diagnostic::warning(
+                    span,
+                    format!("{place}.hostname: `{name}` is no valid host name (RFC 1123)"),
+                )
+                .hint("use letters, digits and hyphens"),
+            );
+        }
+        Some(name)
     }
 
     /// Reads the variables; a name with `=` in it would name another one.
@@ -334,7 +388,21 @@ impl Decoder<'_> {
                 None => None,
                 Some((kind, arguments)) => match kind.as_str() {
                     "NONE" => Some(HealthTest::None),
-                    "CMD-SHELL" => Some(HealthTest::Shell(arguments.join(" "))),
+                    "CMD-SHELL" if !arguments.is_empty() => {
+                        let command = arguments.join(" ");
+                        if command.trim().is_empty() {
+                            self.obstacle(
+                                Diagnostic::warning(
+                                    span_at(check, "test"),
+                                    format!(
+                                        "{place}.healthcheck.test is empty: it says that the service is well, whatever it does"
+                                    ),
+                                )
+                                .hint("write the command, or `disable: true`"),
+                            );
+                        }
+                        Some(HealthTest::Shell(command))
+                    }
                     _ if arguments.is_empty() => {
                         self.error(
                             span_at(check, "test"),
@@ -350,7 +418,7 @@ impl Decoder<'_> {
             test,
             interval: duration(check, "interval"),
             timeout: duration(check, "timeout"),
-            retries: unsigned(check, "retries"),
+            retries: count(check, "retries"),
             start_period: duration(check, "start_period"),
             start_interval: duration(check, "start_interval"),
         })
@@ -427,7 +495,7 @@ impl Decoder<'_> {
             },
             _ => MountSource::Tmpfs {
                 size_bytes: options.and_then(|tmpfs| self.bytes(tmpfs, "size", place)),
-                mode: options.and_then(|tmpfs| units::parse_mode(&text(tmpfs, "mode")?)),
+                mode: options.and_then(|tmpfs| unsigned(tmpfs, "mode")),
             },
         };
         Some(Mount {
@@ -550,6 +618,40 @@ fn build(node: &Node) -> Build {
             })
             .collect(),
         target: text(node, "target"),
+        more: Box::new(build_more(node)),
+    }
+}
+
+/// Decodes what few builds say.
+fn build_more(node: &Node) -> BuildMore {
+    let is_on = |key| boolean(node, key).unwrap_or_default();
+    let hosts = texts(node, "extra_hosts");
+    let hosts = hosts.iter().filter_map(|line| line.split_once('='));
+    let secrets = items(node, "secrets").filter_map(|grant| {
+        let source = text(grant, "source")?;
+        let id = text(grant, "target").unwrap_or_else(|| source.clone());
+        Some(BuildSecret { source, id })
+    });
+    BuildMore {
+        additional_contexts: text_map(node, "additional_contexts"),
+        ssh: texts(node, "ssh"),
+        entitlements: texts(node, "entitlements"),
+        extra_hosts: hosts
+            .map(|(name, address)| (name.to_owned(), address.to_owned()))
+            .collect(),
+        labels: text_map(node, "labels"),
+        network: text(node, "network"),
+        no_cache: is_on("no_cache"),
+        no_cache_filter: texts(node, "no_cache_filter"),
+        platforms: texts(node, "platforms"),
+        privileged: is_on("privileged"),
+        pull: is_on("pull"),
+        secrets: secrets.collect(),
+        shm_bytes: text(node, "shm_size")
+            .and_then(|bytes| bytes.parse().ok())
+            .filter(|bytes| *bytes > 0),
+        tags: texts(node, "tags"),
+        ulimits: ulimits(node),
     }
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::service::Ulimit;
+
 /// How to build a service's image (compose-spec build.md).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Build {
@@ -21,6 +23,85 @@ pub struct Build {
     /// The stage to build; the last where unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// What the rest of the section says; boxed, since most builds say nothing of it.
+    #[serde(flatten)]
+    pub more: Box<BuildMore>,
+}
+
+/// What few builds say.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct BuildMore {
+    /// Named contexts: an absolute path, `service:NAME`, `docker-image://REFERENCE` or a URL.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub additional_contexts: BTreeMap<String, String>,
+    /// `default`, or `ID=PATH` with an absolute path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ssh: Vec<String>,
+    /// Rights beyond a container's: `network.host`, `security.insecure`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entitlements: Vec<String>,
+    /// Lines of `/etc/hosts` for `RUN`: name and address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_hosts: Vec<(String, String)>,
+    /// Labels of the image.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Network for `RUN`: `default`, `none`, `host` or a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Run every step again.
+    #[serde(skip_serializing_if = "is_false")]
+    pub no_cache: bool,
+    /// Run every step of these stages again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub no_cache_filter: Vec<String>,
+    /// What the image is to run on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
+    /// Grants `security.insecure`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub privileged: bool,
+    /// Pull base images even if they are there.
+    #[serde(skip_serializing_if = "is_false")]
+    pub pull: bool,
+    /// Secrets that `RUN` may mount.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<BuildSecret>,
+    /// Bytes of `/dev/shm` for `RUN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shm_bytes: Option<u64>,
+    /// Further names of the image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Limits for `RUN`, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+}
+
+impl Build {
+    /// Returns the services whose images are named contexts of this build.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        let contexts = self.more.additional_contexts.values();
+        contexts.filter_map(|context| context.strip_prefix("service:"))
+    }
+}
+
+/// A secret of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BuildSecret {
+    /// Key of the top-level secret.
+    pub source: String,
+    /// What `RUN --mount=type=secret,id=…` knows it by.
+    pub id: String,
+}
+
+/// For `skip_serializing_if`.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One rule of `develop.watch` (compose-spec develop.md).

@@ -53,3 +53,25 @@ pub struct Stack {
     #[serde(skip)]
     pub document: Node,
 }
+
+impl Stack {
+    /// Returns the services that `names` mean: each its own, or the enabled ones that it is a pattern of
+    /// ([`super::names::matches`]). What means none stays as it is, for whoever says so.
+    pub fn named(&self, names: &[String]) -> Vec<String> {
+        let is_service =
+            |name: &str| self.services.contains_key(name) || self.disabled.contains_key(name);
+        let mut all = Vec::with_capacity(names.len());
+        for pattern in names {
+            let matching = self.services.keys().map(ServiceName::as_str);
+            let matching = matching.filter(|name| super::names::matches(pattern, name));
+            let before = all.len();
+            if !is_service(pattern) {
+                all.extend(matching.map(str::to_owned));
+            }
+            if all.len() == before {
+                all.push(pattern.clone());
+            }
+        }
+        all
+    }
+}

@@ -142,15 +142,24 @@ fn syntax_error(error: &libyaml_safer::Error, text: &str, source: SourceId) -> B
             message,
         ));
     };
-    let diagnostic = Diagnostic::error(
-        character(text, mark.index, source),
-        format!("failed to parse YAML: {problem}"),
-    );
-    Box::new(match (error.context(), error.context_mark()) {
-        (Some(context), Some(mark)) if !context.is_empty() => {
-            diagnostic.note(character(text, mark.index, source), context)
+    let message = format!("failed to parse YAML: {problem}");
+    let context = error.context().zip(error.context_mark());
+    let context = context.filter(|(context, _)| !context.is_empty());
+    let written = text.trim_end().len();
+    let is_past_end = usize::try_from(mark.index).is_ok_and(|at| at >= written);
+    let last = text[..written].char_indices().next_back();
+    let last = last.map_or(0, |(at, _)| at as u64);
+    Box::new(match context {
+        // What was begun is to blame, not the end of the file.
+        Some((_, begun)) if is_past_end && begun.index < last => {
+            Diagnostic::error(character(text, begun.index, source), message)
+                .label("the text ends before what begins here does")
         }
-        _ => diagnostic,
+        _ if is_past_end => Diagnostic::error(character(text, last, source), message)
+            .label("the text ends after this"),
+        Some((context, begun)) => Diagnostic::error(character(text, mark.index, source), message)
+            .note(character(text, begun.index, source), context),
+        None => Diagnostic::error(character(text, mark.index, source), message),
     })
 }
 

@@ -99,7 +99,7 @@ fn word(text: &str) -> Option<Value> {
         ".nan" | ".NaN" | ".NAN" => Value::Float(f64::NAN),
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Value::Float(f64::INFINITY),
         "-.inf" | "-.Inf" | "-.INF" => Value::Float(f64::NEG_INFINITY),
-        "-0" | "-0.0" => Value::Float(-0.0),
+        "-0.0" => Value::Float(-0.0),
         _ => return None,
     })
 }
@@ -283,8 +283,8 @@ fn go_clock(text: &str) -> Option<String> {
     Some(format!("{hour:02}:{minute:02}:{second:02}{fraction}"))
 }
 
-/// Returns a number as Go's `fmt` prints it: the shortest digits that read back to it, with an exponent below 1e-4 and
-/// from 1e21 on.
+/// Returns a number as Go's `fmt` prints it: the shortest digits that read back to it, with an exponent where that is below
+/// -4 or above 5 (`strconv.FormatFloat` with `g`).
 pub(crate) fn go_float(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -292,11 +292,11 @@ pub(crate) fn go_float(number: f64) -> String {
     if number.is_infinite() {
         return if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
-    let magnitude = number.abs();
-    if magnitude == 0.0 || (1e-4..1e21).contains(&magnitude) {
+    let text = format!("{number:e}");
+    let exponent = text.rsplit_once('e').map(|(_, exponent)| exponent.parse());
+    if let Some(Ok(-4_i32..=5)) = exponent {
         return number.to_string();
     }
-    let text = format!("{number:e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let (sign, exponent) = match exponent.strip_prefix('-') {
         Some(exponent) => ('-', exponent),
@@ -354,13 +354,20 @@ mod tests {
             ),
             ("-9223372036854775808", "int -9223372036854775808"),
             ("9223372036854775808", "uint 9223372036854775808"),
-            ("18446744073709551616", "float 18446744073709552000"),
+            ("18446744073709551616", "float 1.8446744073709552e+19"),
             ("08 8.0 8e0", "float 8"),
             ("1e3 1E3 1e+3", "float 1000"),
+            ("1e6 1000000.0", "float 1e+06"),
             (".5 +.5 0.5", "float 0.5"),
             ("5e-324", "float 5e-324"),
             ("1e21", "float 1e+21"),
-            ("-0 -0.0", "float -0"),
+            ("123456789.5 1.234567895e8", "float 1.234567895e+08"),
+            ("1234567.0", "float 1.234567e+06"),
+            ("123456.5", "float 123456.5"),
+            ("0.0001", "float 0.0001"),
+            ("0.00001 1e-5", "float 1e-05"),
+            ("-0.0", "float -0"),
+            ("-0 +0 0", "int 0"),
         ];
         for (texts, expected) in rows {
             for text in texts.split(' ') {

@@ -19,7 +19,10 @@ pub(super) fn resolve(
     let images: BTreeSet<String> = document::images(project).into_values().collect();
     let mut pinned = BTreeMap::new();
     block_on(async {
-        pinned = digests::pin(&images, &context.environment).await?;
+        let answers = digests::pin(&images, &context.environment).await;
+        pinned = answers.map_err(|failures| {
+            CliError::Several(failures.into_iter().map(CliError::from).collect())
+        })?;
         Ok(())
     })?;
     Ok(pinned)

@@ -13,7 +13,7 @@ use crate::cli::args::{ConfigArgs, ConfigFormat};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::plan::graph::{Dependencies, Selection};
-use crate::spec::render::{Dollars, to_json, to_yaml};
+use crate::spec::render::{Dollars, Form, to_json, to_yaml};
 use crate::spec::{Loaded, Steps, json_schema, origin, render};
 
 /// Checks the files and shows what they come to.
@@ -26,6 +26,10 @@ pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<(), CliError> 
         context.warn("services are not selected with `--no-interpolate`");
     }
     let loaded = context.load_steps(&args.names, steps(args))?;
+    let args = &ConfigArgs {
+        names: loaded.stack.named(&args.names),
+        ..args.clone()
+    };
     let text = match lists::listing(context, args, &loaded)? {
         Some(text) => text,
         None if args.quiet && !asks_registries(args) => {
@@ -56,10 +60,14 @@ fn asks_registries(args: &ConfigArgs) -> bool {
 
 /// Renders the project, or what was asked for of it.
 fn document(context: &Context, args: &ConfigArgs, loaded: &Loaded) -> Result<String, CliError> {
-    let mut project = render::render_json(&loaded.stack);
-    if args.no_interpolate {
-        project = document::as_yaml(&project);
-    } else {
+    let format = args.format.unwrap_or(ConfigFormat::Yaml);
+    let form = match format {
+        _ if args.no_interpolate => Form::AsWritten,
+        ConfigFormat::Json if !args.origin => Form::Json,
+        ConfigFormat::Json | ConfigFormat::Yaml => Form::Model,
+    };
+    let mut project = render::render(&loaded.stack, form);
+    if !args.no_interpolate {
         let selected = selected(args, loaded)?;
         document::keep_services(&mut project, selected.as_deref());
         document::drop_unused(&mut project);
@@ -81,7 +89,7 @@ fn document(context: &Context, args: &ConfigArgs, loaded: &Loaded) -> Result<Str
     };
     if args.origin {
         let leaves = origin::explain(loaded, &document::as_yaml(&project));
-        return match args.format.unwrap_or(ConfigFormat::Yaml) {
+        return match format {
             ConfigFormat::Yaml => {
                 let text = to_yaml(&project, dollars);
                 Ok(origin::yaml(&text, &leaves, &loaded.sources))
@@ -89,7 +97,7 @@ fn document(context: &Context, args: &ConfigArgs, loaded: &Loaded) -> Result<Str
             ConfigFormat::Json => json_text(&origin::json(&leaves, &loaded.sources)),
         };
     }
-    match args.format.unwrap_or(ConfigFormat::Yaml) {
+    match format {
         ConfigFormat::Yaml => Ok(to_yaml(&project, dollars)),
         ConfigFormat::Json => json_text(&to_json(&project, dollars)),
     }

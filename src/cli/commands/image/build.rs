@@ -24,9 +24,26 @@ pub(in crate::cli::commands) async fn run(
         None => (text.clone(), None),
     };
     let labels: BTreeMap<String, Option<String>> = args.label.iter().map(pair).collect();
+    let from_stream = args.file.as_deref() == Some(Path::new("-"));
+    if from_stream && args.context == "-" {
+        let message = "standard input cannot be both the build context and the Dockerfile";
+        return Err(CliError::usage(message));
+    }
+    let text = from_stream.then(|| std::io::read_to_string(std::io::stdin()));
+    let text = text.transpose().map_err(|source| CliError::System {
+        attempted: "read the Dockerfile from standard input",
+        source,
+    })?;
+    let dockerfile = args.file.filter(|_| !from_stream);
+    // Where the context is a stream, a Dockerfile lies in it.
+    let dockerfile = dockerfile.map(|file| match args.context.as_str() {
+        "-" => file,
+        _ => context.directory.join(file),
+    });
     let build = ImageBuild {
-        context: context.directory.join(&args.context),
-        dockerfile: args.file.map(|file| context.directory.join(file)),
+        context: args.context,
+        dockerfile,
+        dockerfile_text: text,
         tags: args.tag,
         build_args: args.build_arg.iter().map(pair).collect(),
         target: args.target,
@@ -36,6 +53,17 @@ pub(in crate::cli::commands) async fn run(
             .collect(),
         no_cache: args.no_cache,
         explain: args.explain,
+        no_cache_filter: args.no_cache_filter,
+        directory: context.directory.clone(),
+        secrets: args.secret,
+        ssh: args.ssh,
+        hosts: args.add_host,
+        network: args.network,
+        shm_size: args.shm_size,
+        memory: args.memory,
+        limits: args.ulimit,
+        allow: args.allow,
+        contexts: args.build_context,
         pull: args.pull,
         platform: args.platform,
     };
@@ -48,7 +76,8 @@ pub(in crate::cli::commands) async fn run(
         pulls: true,
     };
     let progress = context.show_unless(args.quiet, shown);
-    let work = engine.build_image(&build, &progress, &cancel);
+    let mut stream = std::io::stdin();
+    let work = engine.build_image(&build, &mut stream, &progress, &cancel);
     let id = drive(work, &progress, &mut interrupts, &cancel).await?;
     if let Some(path) = &args.iidfile {
         write(context, path, &id)?;

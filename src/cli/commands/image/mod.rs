@@ -1,4 +1,4 @@
-//! `stack image`: here `import`, `pull` and `tag`.
+//! `stack image`: here `import` and `tag`; `transfer` has `pull` and `push`.
 
 mod build;
 pub(super) mod inspect;
@@ -7,15 +7,14 @@ pub(super) mod load;
 pub(super) mod prune;
 pub(super) mod remove;
 pub(super) mod save;
+pub(super) mod transfer;
 
 use std::io::Read;
 use std::path::Path;
 
-use crate::cli::args::{ImagePullArgs, ImportArgs, TagArgs};
+use crate::cli::args::{ImportArgs, TagArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
-use crate::cli::signals::{Interrupts, drive};
-use crate::engine::cancel::Cancel;
 
 pub(super) use build::run as build;
 
@@ -42,19 +41,6 @@ pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliErro
 pub(super) fn tag(context: &Context, args: &TagArgs) -> Result<(), CliError> {
     context.refuse_dry_run("image tag")?;
     Ok(context.engine()?.tag_image(&args.source, &args.target)?)
-}
-
-/// Fetches one image and prints its ID.
-pub(super) async fn pull(context: &Context, args: ImagePullArgs) -> Result<(), CliError> {
-    context.refuse_dry_run("image pull")?;
-    let engine = context.engine()?;
-    let mut interrupts = Interrupts::listen()?;
-    let cancel = Cancel::default();
-    let progress = context.show_pull(args.quiet);
-    let platform = args.platform.as_deref();
-    let work = engine.pull_image(&args.reference, platform, &progress, &cancel);
-    let id = drive(work, &progress, &mut interrupts, &cancel).await?;
-    context.out(format!("{id}\n"))
 }
 
 /// Returns the hexadecimal digits of a digest, as `-q` lists them.

@@ -57,6 +57,7 @@ fn scene(rules: &[(WatchAction, &str)], initial_sync: bool) -> Scene {
             dockerfile_inline: None,
             args: BTreeMap::new(),
             target: None,
+            more: Box::default(),
         }),
         ..Service::default()
     };

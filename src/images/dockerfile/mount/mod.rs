@@ -13,7 +13,8 @@ mod tests;
 mod value;
 
 pub use value::csv_fields;
-use value::{parse_bool, parse_id, parse_mode, parse_size};
+pub use value::parse_size;
+use value::{parse_bool, parse_id, parse_mode};
 
 /// A `--mount` as written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -71,7 +71,7 @@ pub(super) fn parse_id(text: &str) -> Option<u32> {
 }
 
 /// Parses bytes, with a unit of 1024: `64m`, `1.5g`, `10 KiB` (docker/go-units `RAMInBytes`).
-pub(super) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();

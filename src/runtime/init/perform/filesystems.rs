@@ -141,7 +141,7 @@ impl Child<'_> {
         let name = number.to_string();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&files, &name, flags, Mode::RUSR)?;
-        let mut rest = content.0.as_bytes();
+        let mut rest = content.0.as_slice();
         while !rest.is_empty() {
             let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest))?;
             rest = rest.get(written..).unwrap_or(&[]);

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use crate::runtime::config::{ContainerConfig, FileOrigin, MountSource, Namespace, UserNamespace};
+use crate::runtime::config::{
+    ContainerConfig, FileOrigin, InjectedFile, MountSource, Namespace, UserNamespace,
+};
 use crate::runtime::init::steps::{
-    Content, DeviceNode, Facts, Fill, HostTree, InitStep, Place, Plan,
+    Content, DeviceNode, Facts, Fill, HostTree, InitStep, Overlay, Place, Plan,
 };
 use crate::sys::mount::{Attributes, Depth};
 
@@ -154,6 +156,7 @@ fn shared_memory(config: &ContainerConfig, plan: &mut Plan) {
 fn bind(plan: &mut Plan, path: &str, target: &str, depth: Depth, read_only: bool) {
     plan.trees.push(HostTree {
         path: path.into(),
+        overlay: None,
         within: None,
         depth,
         read_only,
@@ -223,6 +226,7 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
             MountSource::Bind { path, propagation } => {
                 plan.trees.push(HostTree {
                     path: path.clone(),
+                    overlay: None,
                     within: None,
                     depth: Depth::Recursive,
                     read_only: entry.read_only,
@@ -239,12 +243,28 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
                 }
                 plan.trees.push(HostTree {
                     path: path.clone(),
+                    overlay: None,
                     within: None,
                     depth: Depth::One,
                     read_only: entry.read_only,
                     id_mapped: true,
                 });
                 bind_last(plan, &entry.target, libc::MS_PRIVATE | libc::MS_REC);
+            }
+            MountSource::Layers { lowers, scratch } => {
+                let (path, below) = lowers.split_first().ok_or("a mount of no layers")?;
+                plan.trees.push(HostTree {
+                    path: path.clone(),
+                    overlay: Some(Overlay {
+                        below: below.to_vec(),
+                        scratch: scratch.clone(),
+                    }),
+                    within: None,
+                    depth: Depth::One,
+                    read_only: entry.read_only,
+                    id_mapped: true,
+                });
+                bind_last(plan, &entry.target, libc::MS_PRIVATE);
             }
             MountSource::Tmpfs { size_bytes, mode } => {
                 let mode = format!("{:o}", mode.unwrap_or(0o1777));
@@ -303,6 +323,7 @@ pub(super) fn etc_files(config: &ContainerConfig, facts: &Facts, plan: &mut Plan
         }
         plan.trees.push(HostTree {
             path: facts.etc_directory.join(name),
+            overlay: None,
             within: None,
             depth: Depth::One,
             read_only: config.read_only,
@@ -319,6 +340,7 @@ pub(super) fn files(config: &ContainerConfig, plan: &mut Plan) {
             FileOrigin::HostFile(path) => {
                 plan.trees.push(HostTree {
                     path: path.clone(),
+                    overlay: None,
                     within: None,
                     depth: Depth::One,
                     read_only: true,
@@ -326,13 +348,21 @@ pub(super) fn files(config: &ContainerConfig, plan: &mut Plan) {
                 });
                 bind_last(plan, &file.target, libc::MS_PRIVATE);
             }
-            FileOrigin::Content(content) => plan.steps.push(InitStep::Inject {
-                target: file.target.clone(),
-                content: Content(content.clone()),
-                uid: file.uid,
-                gid: file.gid,
-                mode: file.mode,
-            }),
+            FileOrigin::Content(content) => {
+                plan.steps.push(inject(file, content.as_bytes()));
+            }
+            FileOrigin::Bytes(content) => plan.steps.push(inject(file, content)),
         }
+    }
+}
+
+/// Places a file by its content.
+fn inject(file: &InjectedFile, content: &[u8]) -> InitStep {
+    InitStep::Inject {
+        target: file.target.clone(),
+        content: Content(content.to_vec()),
+        uid: file.uid,
+        gid: file.gid,
+        mode: file.mode,
     }
 }

@@ -80,8 +80,10 @@ pub(crate) struct Join {
 /// A tree of the host that the container will see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostTree {
-    /// Where it is.
+    /// Where it is; of several layers the top-most.
     pub(crate) path: PathBuf,
+    /// The layers beneath it, and upper and work directory, where it is an overlay that is mounted for this alone.
+    pub(crate) overlay: Option<Overlay>,
     /// In whose mount namespace; the caller's where `None`.
     pub(crate) within: Option<ContainerId>,
     /// With the mounts beneath or without.
@@ -90,6 +92,15 @@ pub(crate) struct HostTree {
     pub(crate) read_only: bool,
     /// Its owners are shown through the container's id maps, where it has any.
     pub(crate) id_mapped: bool,
+}
+
+/// What an overlay is made of, beside its top-most layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Overlay {
+    /// Lower directories beneath the top-most one.
+    pub(crate) below: Vec<PathBuf>,
+    /// Upper and work directory.
+    pub(crate) scratch: Option<(PathBuf, PathBuf)>,
 }
 
 /// A volume to fill from the image's content, if it is empty.
@@ -245,7 +256,7 @@ pub(crate) enum InitStep {
 
 /// Bytes that are not shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Content(pub(crate) String);
+pub(crate) struct Content(pub(crate) Vec<u8>);
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,19 +6,28 @@
 //! new: 0755.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::Metadata;
-use std::io::{self, Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
 
 use super::context::{Entry, Selected};
 use super::mode::ModeChange;
 use super::tree::{Last, Tree};
+use files::{
+    at, copy_attributes, copy_content, make_special, named, set_owner_and_mode, times_of,
+    timestamps,
+};
+
+mod files;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+pub use files::{attributes, open_regular};
 
 /// Numeric user and group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +77,9 @@ pub struct Filling {
     times: BTreeMap<PathBuf, Timestamps>,
     /// Files with several names that were copied: (device, inode) to where.
     linked: BTreeMap<(u64, u64), PathBuf>,
-    /// Files that changed while they were copied.
+    /// When what it makes of its own was made, seconds since 1970; now where that is not said.
+    epoch: Option<i64>,
+    /// Files that were no longer what they had been when they were chosen.
     pub unsteady: Vec<PathBuf>,
 }
 
@@ -85,8 +96,16 @@ impl Filling {
             fresh: BTreeSet::new(),
             times: BTreeMap::new(),
             linked: BTreeMap::new(),
+            epoch: None,
             unsteady: Vec::new(),
         }
+    }
+
+    /// Gives that time to the directories and documents that it makes.
+    #[must_use]
+    pub fn at_epoch(mut self, seconds: Option<i64>) -> Self {
+        self.epoch = seconds;
+        self
     }
 
     /// Copies one source: a directory's content into `destination`, a file to it or into it.
@@ -99,6 +118,8 @@ impl Filling {
         let Some((first, rest)) = source.entries.split_first() else {
             return Ok(());
         };
+        // Names of one file are one file again only within a source, as with BuildKit.
+        self.linked.clear();
         if !first.metadata.is_dir() {
             let target = self.file_target(&source.name, destination, style)?;
             return self.put(first, &target, style);
@@ -111,8 +132,8 @@ impl Filling {
         let top = resolved.path;
         self.directory(&top, style)?;
         if is_new {
-            // Only a destination that this copy makes gets the source's metadata.
-            self.describe_directory(first, &top, style)?;
+            // It is made as a parent is, and not as its source: BuildKit gives it the time alone.
+            self.times.insert(top.clone(), times_of(&first.metadata));
         }
         for entry in rest {
             self.put(entry, &top.join(&entry.path), style)?;
@@ -135,7 +156,14 @@ impl Filling {
         drop(file);
         let owner = style.owner.unwrap_or(Owner::ROOT);
         let mode = style.mode.as_ref().map_or(0o644, |m| m.apply(0o644, false));
-        set_owner_and_mode(&host, owner, Some(mode))
+        set_owner_and_mode(&host, owner, Some(mode))?;
+        match self.epoch {
+            Some(seconds) => named(
+                &host,
+                rustix::fs::utimensat(CWD, &host, &timestamps(seconds, 0), AtFlags::empty()),
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Makes `path` and its parents; what exists stays as it is. Returns whether something was made.
@@ -222,6 +250,9 @@ impl Filling {
                     let mode = style.mode.as_ref().map_or(0o755, |m| m.apply(0o755, true));
                     set_owner_and_mode(&host, owner, Some(mode))?;
                     self.fresh.insert(so_far.clone());
+                    if let Some(seconds) = self.epoch {
+                        self.times.insert(so_far.clone(), timestamps(seconds, 0));
+                    }
                 }
             }
             self.staged.insert(so_far.clone());
@@ -232,11 +263,19 @@ impl Filling {
     /// Puts one entry to a resolved path whose parent is in the layer.
     fn put(&mut self, entry: &Entry, target: &Path, style: &Style) -> io::Result<()> {
         if entry.metadata.is_dir() {
-            if self.existing(target)? == Some(false) {
+            let existing = self.existing(target)?;
+            if existing == Some(false) {
                 return Err(not_a_directory(target));
             }
             self.directory(target, style)?;
-            return self.describe_directory(entry, target, style);
+            if !entry.leads || existing.is_none() {
+                return self.describe_directory(entry, target, style);
+            }
+            let host = self.diff.join(target);
+            let mode = entry.metadata.mode() & 0o7777;
+            let mode = style.mode.as_ref().map_or(mode, |m| m.apply(mode, true));
+            let mode = Mode::from_raw_mode(mode);
+            return named(&host, rustix::fs::chmod(&host, mode));
         }
         // In a directory that only this layer has, nothing is in the way as a rule, so that asking first is not worth it.
         let fresh = target
@@ -323,7 +362,7 @@ impl Filling {
             return Err(io::Error::new(
                 io::ErrorKind::IsADirectory,
                 format!(
-                    "cannot replace the directory `/{}` with a file",
+                    "cannot replace to directory \"/{}\" with file",
                     target.display()
                 ),
             ));
@@ -352,132 +391,6 @@ impl Filling {
         let node = self.merged.resolve(target, Last::Keep)?.node;
         Ok(node.map(|node| node.metadata.is_dir()))
     }
-
-    /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names mean nothing in it.
-    pub fn unpack(
-        &mut self,
-        archive: impl Read,
-        destination: &Destination,
-        owner: Option<Owner>,
-    ) -> io::Result<()> {
-        let style = Style { owner, mode: None };
-        let resolved = self.merged.resolve(&destination.path, Last::Follow)?;
-        if resolved.node.is_some_and(|node| !node.metadata.is_dir()) {
-            return Err(not_a_directory(&destination.path));
-        }
-        let top = resolved.path;
-        self.directory(&top, &style)?;
-        let mut archive = tar::Archive::new(archive);
-        for member in archive.entries()? {
-            let mut member = member?;
-            let name = PathBuf::from(OsString::from_vec(member.path_bytes().into_owned()));
-            self.unpack_member(&mut member, &top, &name, &style)
-                .map_err(|e| {
-                    io::Error::new(e.kind(), format!("unpack `{}`: {e}", name.display()))
-                })?;
-        }
-        Ok(())
-    }
-
-    /// Unpacks one member of an archive.
-    fn unpack_member(
-        &mut self,
-        member: &mut tar::Entry<'_, impl Read>,
-        top: &Path,
-        name: &Path,
-        style: &Style,
-    ) -> io::Result<()> {
-        let clean = super::pattern::clean(&name.to_string_lossy());
-        let wanted = top.join(clean);
-        let header = member.header().clone();
-        let kind = header.entry_type();
-        if kind.is_pax_global_extensions() {
-            return Ok(());
-        }
-        let owner = match style.owner {
-            Some(owner) => owner,
-            None => Owner {
-                uid: owner_number(&header.as_old().uid, header.uid())?,
-                gid: owner_number(&header.as_old().gid, header.gid())?,
-            },
-        };
-        let mode = header.mode()? & 0o7777;
-        let seconds = i64::try_from(header.mtime()?).unwrap_or_default();
-        let times = timestamps(seconds, 0);
-        let implied = Style {
-            owner: Some(Owner::ROOT),
-            mode: None,
-        };
-        if kind.is_dir() {
-            let target = self.merged.resolve(&wanted, Last::Follow)?;
-            if target.node.is_some_and(|node| !node.metadata.is_dir()) {
-                return Err(not_a_directory(&wanted));
-            }
-            self.directory(&target.path, &implied)?;
-            set_owner_and_mode(&self.diff.join(&target.path), owner, Some(mode))?;
-            self.times.insert(target.path, times);
-            return Ok(());
-        }
-        let (Some(parent), Some(file_name)) = (wanted.parent(), wanted.file_name()) else {
-            return Err(io::Error::other("no file name"));
-        };
-        let parent = self.merged.resolve(parent, Last::Follow)?.path;
-        self.directory(&parent, &implied)?;
-        let host = self.clear(&parent.join(file_name))?;
-        if kind.is_hard_link() {
-            return self.link_member(member, top, &host);
-        }
-        if kind.is_symlink() {
-            let target = member.link_name_bytes().unwrap_or_default().into_owned();
-            fs_err::os::unix::fs::symlink(OsString::from_vec(target), &host)?;
-        } else if kind.is_fifo() || kind.is_character_special() || kind.is_block_special() {
-            let (major, minor) = (header.device_major()?, header.device_minor()?);
-            let device = rustix::fs::makedev(major.unwrap_or(0), minor.unwrap_or(0));
-            let special = match kind {
-                tar::EntryType::Fifo => FileType::Fifo,
-                tar::EntryType::Char => FileType::CharacterDevice,
-                _ => FileType::BlockDevice,
-            };
-            named(
-                &host,
-                rustix::fs::mknodat(CWD, &host, special, Mode::empty(), device),
-            )?;
-        } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
-            let mut file = fs_err::File::create(&host)?;
-            io::copy(member, &mut file)?;
-        } else {
-            return Err(io::Error::other(format!("unknown type {kind:?}")));
-        }
-        set_owner_and_mode(&host, owner, (!kind.is_symlink()).then_some(mode))?;
-        named(
-            &host,
-            rustix::fs::utimensat(CWD, &host, &times, AtFlags::SYMLINK_NOFOLLOW),
-        )
-    }
-
-    /// Makes a hard link to an earlier member, or a copy of a file of the layers below.
-    fn link_member(
-        &mut self,
-        member: &tar::Entry<'_, impl Read>,
-        top: &Path,
-        host: &Path,
-    ) -> io::Result<()> {
-        let target = member.link_name_bytes().unwrap_or_default().into_owned();
-        let target = PathBuf::from(OsString::from_vec(target));
-        let target = top.join(super::pattern::clean(&target.to_string_lossy()));
-        let found = self.merged.resolve(&target, Last::Keep)?.node;
-        let Some(node) = found.filter(|node| !node.metadata.is_dir()) else {
-            return Err(io::Error::other(format!(
-                "hard link to `/{}`, which is not a file of the archive",
-                target.display()
-            )));
-        };
-        if node.host.starts_with(&self.diff) {
-            return fs_err::hard_link(&node.host, host);
-        }
-        copy_content(&node.host, host, &node.metadata)?;
-        set_owner_and_mode(host, Owner::of(&node.metadata), Some(node.metadata.mode()))
-    }
 }
 
 /// Where something is copied to.
@@ -501,146 +414,11 @@ impl Destination {
     }
 }
 
-/// Bytes up to which a file is copied through a buffer: two calls, where asking the kernel to copy takes four.
-const SMALL: u64 = 128 << 10;
-
-/// Copies a file's bytes to a new file; returns that, and whether the source changed since `seen`.
-fn copy_content(from: &Path, to: &Path, seen: &Metadata) -> io::Result<(fs_err::File, bool)> {
-    let mut options = fs_err::OpenOptions::new();
-    options.read(true);
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options.options_mut(), libc::O_NOFOLLOW);
-    let mut source = options.open(from)?;
-    let mut target = fs_err::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(to)?;
-    if seen.len() <= SMALL {
-        let mut bytes = Vec::with_capacity(usize::try_from(seen.len()).unwrap_or(0) + 1);
-        source.read_to_end(&mut bytes)?;
-        target.write_all(&bytes)?;
-    // Shares the blocks where the file system can; else the kernel copies from cache to cache.
-    } else if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
-        io::copy(&mut source.file(), &mut target.file()).map_err(|error| at(from, &error))?;
-    }
-    let changed = super::context::changed(seen, &source.metadata()?);
-    Ok((target, changed))
-}
-
-/// Reads an owner's number of an archive; a field that was left blank means 0, as other readers of tar have it.
-fn owner_number(field: &[u8], number: io::Result<u64>) -> io::Result<u32> {
-    if field.iter().all(|byte| matches!(byte, b' ' | 0)) {
-        return Ok(0);
-    }
-    u32::try_from(number?).map_err(io::Error::other)
-}
-
-/// Makes a pipe, a socket or a device.
-fn make_special(host: &Path, kind: std::fs::FileType, device: u64) -> io::Result<()> {
-    let special = if kind.is_fifo() {
-        FileType::Fifo
-    } else if kind.is_socket() {
-        FileType::Socket
-    } else if kind.is_char_device() {
-        FileType::CharacterDevice
-    } else {
-        FileType::BlockDevice
-    };
-    named(
-        host,
-        rustix::fs::mknodat(CWD, host, special, Mode::empty(), device),
-    )
-}
-
-/// Sets owner, then mode: a change of owner clears the set-user-id bit.
-fn set_owner_and_mode(host: &Path, owner: Owner, mode: Option<u32>) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    named(
-        host,
-        rustix::fs::chownat(CWD, host, Some(uid), Some(gid), flags),
-    )?;
-    match mode {
-        Some(mode) => named(
-            host,
-            rustix::fs::chmod(host, Mode::from_raw_mode(mode & 0o7777)),
-        ),
-        None => Ok(()),
-    }
-}
-
-/// Returns a file's times, as `utimensat` takes them.
-fn times_of(metadata: &Metadata) -> Timestamps {
-    timestamps(metadata.mtime(), metadata.mtime_nsec())
-}
-
-/// Returns one time for both.
-fn timestamps(seconds: i64, ns: i64) -> Timestamps {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: ns,
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-/// Returns a file's extended attributes but those of overlay file systems and labels of this machine; none where it has none.
-pub fn attributes(path: &Path) -> Vec<(OsString, Vec<u8>)> {
-    let mut names = vec![0_u8; 1024];
-    let length = match rustix::fs::llistxattr(path, &mut names[..]) {
-        Ok(0) => return Vec::new(),
-        Ok(length) => length,
-        Err(Errno::RANGE) => {
-            names.resize(64 * 1024, 0);
-            rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0)
-        }
-        // A file system without attributes.
-        Err(_) => return Vec::new(),
-    };
-    names.truncate(length);
-    let mut found = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter(|n| !n.is_empty()) {
-        let kept = name.starts_with(b"user.") || name == b"security.capability";
-        let mut value = vec![0_u8; 64 * 1024];
-        if kept
-            && let Ok(size) = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..])
-        {
-            value.truncate(size);
-            found.push((OsStr::from_bytes(name).to_owned(), value));
-        }
-    }
-    found.sort();
-    found
-}
-
-/// Copies attributes; a file system that takes none is no reason to fail (so does BuildKit).
-fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
-    for (name, value) in attributes(from) {
-        let flags = rustix::fs::XattrFlags::empty();
-        match rustix::fs::lsetxattr(to, &name, &value, flags) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
-            Err(errno) => return named(to, Err(errno)),
-        }
-    }
-    Ok(())
-}
-
-/// Puts the path into an error.
-fn named(path: &Path, result: Result<(), Errno>) -> io::Result<()> {
-    result.map_err(|errno| at(path, &errno.into()))
-}
-
-/// Puts the path into an error.
-fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("write `{}`: {error}", path.display()))
-}
-
 /// Says that a path of the image is no directory.
 fn not_a_directory(path: &Path) -> io::Error {
-    let text = Path::new("/").join(path);
+    let text: PathBuf = Path::new("/").join(path).components().collect();
     io::Error::new(
         io::ErrorKind::NotADirectory,
-        format!("`{}` in the image is not a directory", text.display()),
+        format!("cannot copy to non-directory: \"{}\"", text.display()),
     )
 }

@@ -1,0 +1,280 @@
+//! Options of builds, as typed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::images::Reference;
+use crate::images::build::{Entitlement, Limit, NamedContext, SecretSource, StepNetwork};
+use crate::images::dockerfile::mount::csv_fields;
+
+/// What is wrong with an option.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{value}` of `{option}`: {message}")]
+pub struct OptionError {
+    /// `--secret`.
+    pub option: &'static str,
+    /// As typed.
+    pub value: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// Makes an error of an option's value.
+fn wrong(option: &'static str, value: &str, message: impl Into<String>) -> OptionError {
+    OptionError {
+        option,
+        value: value.to_owned(),
+        message: message.into(),
+    }
+}
+
+/// Splits `key=value,key=value`.
+fn fields(option: &'static str, text: &str) -> Result<Vec<(String, String)>, OptionError> {
+    let fields = csv_fields(text).map_err(|error| wrong(option, text, error.to_string()))?;
+    let pairs = fields.iter().map(|field| {
+        let pair = field.split_once('=');
+        let (key, value) = pair.ok_or_else(|| wrong(option, text, "it must be key=value,…"))?;
+        Ok((key.to_lowercase(), value.to_owned()))
+    });
+    pairs.collect()
+}
+
+/// Reads `--secret id=NAME[,src=FILE|,env=VARIABLE][,type=file|env]` (docker/buildx `secret.go`): without a source, the variable of
+/// that name where it is set, else the file.
+pub(crate) fn secret(
+    text: &str,
+    directory: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Result<(String, SecretSource), OptionError> {
+    let option = "--secret";
+    let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
+    for (key, value) in fields(option, text)? {
+        match key.as_str() {
+            "id" => id = Some(value),
+            "src" | "source" => file = Some(value),
+            "env" => variable = Some(value),
+            "type" if matches!(value.as_str(), "file" | "env") => kind = Some(value),
+            "type" => return Err(wrong(option, text, "type is `file` or `env`")),
+            _ => return Err(wrong(option, text, format!("unexpected key `{key}`"))),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| wrong(option, text, "it needs an id"))?;
+    if kind.as_deref() == Some("env") && variable.is_none() {
+        variable = file.take();
+    }
+    let source = match (file, variable) {
+        (None, Some(name)) => SecretSource::Value(
+            environment
+                .get(&name)
+                .cloned()
+                .unwrap_or_default()
+                .into_bytes(),
+        ),
+        (Some(path), _) => SecretSource::File(directory.join(path)),
+        (None, None) => match environment.get(&id) {
+            Some(value) if kind.as_deref() != Some("file") => {
+                SecretSource::Value(value.clone().into_bytes())
+            }
+            _ => SecretSource::File(directory.join(&id)),
+        },
+    };
+    if let SecretSource::File(path) = &source
+        && !path.is_file()
+    {
+        let message = format!("there is no file `{}`", path.display());
+        return Err(wrong(option, text, message));
+    }
+    Ok((id, source))
+}
+
+/// Reads `--ssh default|ID[=SOCKET]`: which agent, and its socket.
+pub(crate) fn ssh(
+    text: &str,
+    directory: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Result<(String, PathBuf), OptionError> {
+    use std::os::unix::fs::FileTypeExt;
+    let option = "--ssh";
+    let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+    let socket = match (paths, environment.get("SSH_AUTH_SOCK")) {
+        ("", Some(socket)) if !socket.is_empty() => directory.join(socket),
+        ("", _) => {
+            let message = "there is no agent: SSH_AUTH_SOCK is not set";
+            return Err(wrong(option, text, message));
+        }
+        (path, _) => directory.join(path),
+    };
+    match fs_err::metadata(&socket) {
+        Ok(metadata) if metadata.file_type().is_socket() => Ok((id.to_owned(), socket)),
+        Ok(_) => Err(wrong(
+            option,
+            text,
+            "keys are not supported yet: add them to an agent with `ssh-add`, and give its socket",
+        )),
+        Err(error) => Err(wrong(option, text, crate::engine::reason(&error))),
+    }
+}
+
+/// Reads `--add-host NAME:ADDRESS`, or with `=`; an address of version 6 may stand in brackets.
+pub(crate) fn host(text: &str) -> Result<(IpAddr, String), OptionError> {
+    let option = "--add-host";
+    let pair = text.split_once('=').or_else(|| text.split_once(':'));
+    let (name, address) = pair.ok_or_else(|| wrong(option, text, "it must be name:address"))?;
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(address);
+    if name.is_empty() {
+        return Err(wrong(option, text, "the name is empty"));
+    }
+    match bare.parse() {
+        Ok(address) => Ok((address, name.to_owned())),
+        Err(_) => Err(wrong(option, text, format!("`{address}` is no address"))),
+    }
+}
+
+/// Reads `--network`.
+pub(crate) fn network(text: &str) -> StepNetwork {
+    match text {
+        "" | "default" | "bridge" => StepNetwork::Own,
+        "none" => StepNetwork::None,
+        "host" => StepNetwork::Host,
+        name => StepNetwork::Named(name.to_owned()),
+    }
+}
+
+/// Reads `--ulimit NAME=SOFT[:HARD]`; -1 is no limit.
+pub(crate) fn limit(text: &str) -> Result<Limit, OptionError> {
+    let option = "--ulimit";
+    let (name, values) = text
+        .split_once('=')
+        .ok_or_else(|| wrong(option, text, "it must be name=soft[:hard]"))?;
+    if !crate::runtime::init::steps::is_limit(name) {
+        return Err(wrong(option, text, format!("limit `{name}` is not known")));
+    }
+    let number = |text_of: &str| match text_of.parse::<i64>() {
+        Ok(-1) => Ok(u64::MAX),
+        Ok(number) => u64::try_from(number).map_err(|_| wrong(option, text, "it is negative")),
+        Err(_) => Err(wrong(option, text, format!("`{text_of}` is no number"))),
+    };
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if soft > hard {
+        return Err(wrong(option, text, "the soft limit is above the hard one"));
+    }
+    Ok(Limit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    })
+}
+
+/// Reads bytes with a unit of 1024: `64m`.
+pub(crate) fn bytes(option: &'static str, text: &str) -> Result<u64, OptionError> {
+    let found = crate::images::dockerfile::mount::parse_size(text);
+    found.ok_or_else(|| wrong(option, text, "it must be a size such as 64m"))
+}
+
+/// Reads `--allow`.
+pub(crate) fn entitlements(typed: &[String]) -> Result<BTreeSet<Entitlement>, OptionError> {
+    let read = |text: &String| {
+        let message = "it must be network.host or security.insecure";
+        Entitlement::parse(text).ok_or_else(|| wrong("--allow", text, message))
+    };
+    typed.iter().map(read).collect()
+}
+
+/// Reads `--build-context NAME=VALUE`.
+pub(crate) fn context(text: &str, directory: &Path) -> Result<(String, NamedContext), OptionError> {
+    let option = "--build-context";
+    let pair = text
+        .split_once('=')
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty());
+    let (name, value) = pair.ok_or_else(|| wrong(option, text, "it must be name=value"))?;
+    let context =
+        named_context(value, directory).map_err(|message| wrong(option, text, message))?;
+    Ok((name.to_owned(), context))
+}
+
+/// Reads what a named context is.
+pub(crate) fn named_context(value: &str, directory: &Path) -> Result<NamedContext, String> {
+    if let Some(reference) = value.strip_prefix("docker-image://") {
+        let reference = Reference::parse(reference).map_err(|error| error.to_string())?;
+        return Ok(NamedContext::Image(reference));
+    }
+    if let Some(layout) = value.strip_prefix("oci-layout://") {
+        return Err(format!("not supported yet: the OCI layout `{layout}`"));
+    }
+    if value.contains("://") || value.starts_with("git@") {
+        return Err("not supported yet: a named context from elsewhere".to_owned());
+    }
+    Ok(NamedContext::Directory(directory.join(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_read() {
+        let host_of = |text| host(text).map(|(address, name)| format!("{name} {address}"));
+        let table = [
+            ("a:1.2.3.4", Ok("a 1.2.3.4")),
+            ("a=::1", Ok("a ::1")),
+            ("a:[::1]", Ok("a ::1")),
+            ("a", Err("it must be name:address")),
+            (":1.2.3.4", Err("the name is empty")),
+            ("a:b", Err("`b` is no address")),
+        ];
+        for (text, expected) in table {
+            let found = host_of(text).map_err(|error| error.message);
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(found, expected, "{text}");
+        }
+        let table = [
+            ("nofile=10", Ok((10, 10))),
+            ("nofile=10:20", Ok((10, 20))),
+            ("nofile=5:-1", Ok((5, u64::MAX))),
+            ("nofile=20:10", Err("the soft limit is above the hard one")),
+            ("none=1", Err("limit `none` is not known")),
+            ("nofile", Err("it must be name=soft[:hard]")),
+        ];
+        for (text, expected) in table {
+            let found = limit(text).map(|limit| (limit.soft, limit.hard));
+            let found = found.map_err(|error| error.message);
+            assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_variables() {
+        let temp = tempfile::tempdir().unwrap();
+        fs_err::File::create(temp.path().join("f")).unwrap();
+        let environment = BTreeMap::from([("V".to_owned(), "value".to_owned())]);
+        let file = || SecretSource::File(temp.path().join("f"));
+        let value = || SecretSource::Value(b"value".to_vec());
+        let table = [
+            ("id=x,src=f", Ok(("x", file()))),
+            ("id=x,source=f,type=file", Ok(("x", file()))),
+            ("id=x,env=V", Ok(("x", value()))),
+            ("id=x,src=V,type=env", Ok(("x", value()))),
+            ("id=V", Ok(("V", value()))),
+            ("id=f", Ok(("f", file()))),
+            ("src=f", Err("it needs an id")),
+            ("id=x,type=y", Err("type is `file` or `env`")),
+            ("id=x,mode=1", Err("unexpected key `mode`")),
+            ("x", Err("it must be key=value,…")),
+        ];
+        for (text, expected) in table {
+            let found = secret(text, temp.path(), &environment).map_err(|error| error.message);
+            let expected = expected
+                .map(|(id, source)| (id.to_owned(), source))
+                .map_err(str::to_owned);
+            assert_eq!(found, expected, "{text}");
+        }
+        let missing = secret("id=none", temp.path(), &environment).unwrap_err();
+        assert!(missing.message.starts_with("there is no file"), "{missing}");
+    }
+}

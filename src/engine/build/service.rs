@@ -1,0 +1,125 @@
+//! The build of a service, as its file says.
+
+use std::path::Path;
+
+use super::options::{self, OptionError};
+use crate::engine::host::HostResult;
+use crate::engine::{BuildChoices, Engine};
+use crate::images::Platform;
+use crate::images::build::{
+    BuildRequest, DockerfileSource, Entitlement, Limit, NamedContext, Requirements, SecretSource,
+};
+use crate::plan::action::BuildImage;
+use crate::plan::naming;
+use crate::spec::model::Stack;
+use crate::spec::model::build::BuildMore;
+use crate::spec::model::volume::FileObject;
+
+impl Engine {
+    /// Returns what `build:` of a service asks for, beyond its names and the cache.
+    pub(crate) fn service_request(
+        &self,
+        stack: &Stack,
+        build: &BuildImage,
+        choices: &BuildChoices,
+        dockerfile: DockerfileSource,
+    ) -> HostResult<BuildRequest> {
+        let (asked, more) = (&build.build, &build.build.more);
+        let mut args = asked.args.clone();
+        args.extend(choices.args.clone());
+        let network = options::network(more.network.as_deref().unwrap_or_default());
+        let mut allowed = super::allowed(&more.entitlements, &network)?;
+        if more.privileged {
+            allowed.insert(Entitlement::SecurityInsecure);
+        }
+        let nowhere = Path::new("/");
+        let ssh = if choices.ssh.is_empty() {
+            &more.ssh
+        } else {
+            &choices.ssh
+        };
+        let agents = ssh
+            .iter()
+            .map(|text| options::ssh(text, nowhere, &self.environment));
+        let tags = more.tags.iter().map(|tag| tag.parse());
+        let mut request = BuildRequest {
+            args: self.arguments(&args),
+            target: asked.target.clone(),
+            labels: more.labels.clone(),
+            no_cache_filter: more.no_cache_filter.clone(),
+            agents: agents.collect::<Result<_, _>>()?,
+            network,
+            allowed,
+            requirements: requirements(more, choices)?,
+            tags: tags.collect::<Result<_, _>>()?,
+            platform: platform(build)?,
+            ..BuildRequest::new(asked.context.clone(), dockerfile, jiff::Timestamp::now())
+        };
+        for (name, value) in &more.additional_contexts {
+            let context = match value.strip_prefix("service:") {
+                Some(service) => image_of(stack, service)?,
+                None => options::named_context(value, nowhere)
+                    .map_err(|message| format!("context `{name}`: {message}"))?,
+            };
+            request.contexts.insert(name.clone(), context);
+        }
+        for secret in &more.secrets {
+            let missing = || format!("secret `{}` is not declared", secret.source);
+            let source = match stack.secrets.get(&secret.source).ok_or_else(missing)? {
+                FileObject::File(path) => SecretSource::File(path.clone()),
+                FileObject::Content(text) => SecretSource::Value(text.clone().into_bytes()),
+                FileObject::Environment(name) => {
+                    let value = self.environment.get(name).cloned().unwrap_or_default();
+                    SecretSource::Value(value.into_bytes())
+                }
+            };
+            request.secrets.insert(secret.id.clone(), source);
+        }
+        Ok(request)
+    }
+}
+
+/// Returns the image of a service as a named context.
+fn image_of(stack: &Stack, service: &str) -> HostResult<NamedContext> {
+    let found = stack.services.get_key_value(service);
+    let (name, service) =
+        found.ok_or_else(|| format!("service `{service}` of a context is not in the file"))?;
+    let image = naming::image_reference(stack, name, service);
+    Ok(NamedContext::Image(image.parse()?))
+}
+
+/// Chooses the platform: the service's own, else of those that the build lists the machine's.
+fn platform(build: &BuildImage) -> HostResult<Platform> {
+    if let Some(text) = &build.platform {
+        return Ok(Platform::parse(text)?);
+    }
+    let listed = build.build.more.platforms.iter();
+    let listed = listed.map(|text| Platform::parse(text));
+    let listed = listed.collect::<Result<Vec<_>, _>>()?;
+    let host = Platform::host();
+    Ok(match listed.as_slice() {
+        [] => host,
+        several if several.contains(&host) => host,
+        [first, ..] => first.clone(),
+    })
+}
+
+/// Returns what every step is given.
+fn requirements(more: &BuildMore, choices: &BuildChoices) -> Result<Requirements, OptionError> {
+    let hosts = more.extra_hosts.iter();
+    let hosts = hosts.map(|(name, address)| options::host(&format!("{name}={address}")));
+    let unlimited = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
+    let limits = more.ulimits.iter();
+    Ok(Requirements {
+        hosts: hosts.collect::<Result<_, _>>()?,
+        shm_bytes: more.shm_bytes,
+        limits: limits
+            .map(|(name, limit)| Limit {
+                name: name.clone(),
+                soft: unlimited(limit.soft),
+                hard: unlimited(limit.hard),
+            })
+            .collect(),
+        memory_bytes: choices.memory_bytes,
+    })
+}

@@ -1,0 +1,210 @@
+//! `RUN` steps: the builder's [`StepRunner`] over the runtime.
+//!
+//! A step is a container without a record or a monitor: this process is its parent, its network is a bridge of the
+//! instance's own. What a step needs around it (a *scene*: network namespace, addresses, control group, name server) is made for the
+//! first step of a build and taken over by the next, and is gone when the build has ended or was cut off. Of a step itself nothing
+//! stays in it: its process namespace ends with its command.
+
+mod agent;
+mod config;
+mod resolver;
+mod scene;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::pin::Pin;
+
+use crate::engine::linux::read_host_resolver;
+use crate::engine::{Engine, chain};
+use crate::images::build::{RunStep, StepError, StepRunner};
+use crate::runtime::cgroup::{Cgroups, DeviceAccess};
+use crate::sys::lock::{Lock, Mode};
+use resolver::{Resolver, resolver};
+use scene::{Kind, Scene};
+
+/// The network that steps run in; made when the first one runs.
+pub(crate) const BUILD_NETWORK: &str = "stack_build";
+/// The directory of running steps beneath the run directory: one directory each, named by its id.
+const STEPS: &str = "steps";
+/// Where systemd-resolved lists the servers behind its own.
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+
+/// Runs steps with the engine's runtime and network.
+pub(crate) struct RuntimeSteps<'a> {
+    engine: &'a Engine,
+    cgroups: Cgroups,
+    /// Keeps other commands from cleaning up what steps use.
+    _building: Lock,
+    resolver: Resolver,
+    /// Scenes whose step has ended.
+    idle: RefCell<Vec<Scene<'a>>>,
+}
+
+impl<'a> RuntimeSteps<'a> {
+    /// Looks at the host once for all steps.
+    pub(crate) fn new(engine: &'a Engine) -> Result<Self, Box<dyn std::error::Error>> {
+        let host = read_host_resolver(Path::new("/etc/resolv.conf"))?;
+        let behind = read_host_resolver(Path::new(RESOLVED))?;
+        Ok(Self {
+            engine,
+            cgroups: Cgroups::detect(engine.instance.as_str())?,
+            _building: engine.lock_instance(Mode::Shared)?,
+            resolver: resolver(&host, &behind),
+            idle: RefCell::default(),
+        })
+    }
+
+    /// Runs one step to its end.
+    async fn execute(
+        &self,
+        step: &RunStep,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
+        let kind = Kind::of(step);
+        let scene = match self.take_idle(&kind) {
+            Some(scene) => scene,
+            None => self.set_up(step, kind).await?,
+        };
+        let resolv_conf = self.resolver.text_in(&step.network);
+        let code = scene.run(step, resolv_conf, output).await?;
+        self.idle.borrow_mut().push(scene);
+        Ok(code)
+    }
+
+    /// Returns a scene that a step has left.
+    fn take_idle(&self, kind: &Kind) -> Option<Scene<'a>> {
+        let mut idle = self.idle.borrow_mut();
+        let found = idle.iter().position(|scene| scene.kind == *kind)?;
+        Some(idle.swap_remove(found))
+    }
+
+    /// Makes a scene.
+    async fn set_up(
+        &self,
+        step: &RunStep,
+        kind: Kind,
+    ) -> Result<Scene<'a>, Box<dyn std::error::Error + Send + Sync>> {
+        let id = crate::runtime::random_id()?;
+        let mut scene = Scene {
+            engine: self.engine,
+            kind,
+            directory: self.engine.roots.run.join(STEPS).join(id.as_str()),
+            id,
+            cgroup: None,
+            netns: None,
+            names: None,
+        };
+        // First: it says what there is to be taken apart.
+        fs_err::create_dir_all(&scene.directory)?;
+        let limits = config::limits(step);
+        let devices = if step.insecure {
+            DeviceAccess::All
+        } else {
+            DeviceAccess::Default
+        };
+        // Also where only a part of it can be made.
+        scene.cgroup = Some(self.cgroups.existing(scene.id.as_str()));
+        scene.cgroup = Some(self.cgroups.create(scene.id.as_str(), &limits, devices)?);
+        let attached = scene.attach(self.resolver.is_forwarded).await;
+        attached.map_err(|error| chain(&*error))?;
+        Ok(scene)
+    }
+}
+
+impl StepRunner for RuntimeSteps<'_> {
+    fn run<'a>(
+        &'a self,
+        step: &'a RunStep,
+        output: &'a mut dyn FnMut(&[u8]),
+    ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>> {
+        Box::pin(async move {
+            self.execute(step, output)
+                .await
+                .map_err(|source| StepError {
+                    message: format!("run `{}`", step.args.join(" ")),
+                    source: Some(source),
+                })
+        })
+    }
+}
+
+/// Takes apart the steps of builds that were killed; returns what could not be. No build may be running.
+pub(crate) fn sweep(engine: &Engine) -> Vec<String> {
+    sweep_directories(&engine.roots.run.join(STEPS), |id| take_apart(engine, id))
+}
+
+/// Removes each directory of `top` whose step `take_apart` has nothing to say about any more; returns what it said else, and
+/// why directories could not be removed.
+fn sweep_directories(top: &Path, mut take_apart: impl FnMut(&str) -> Vec<String>) -> Vec<String> {
+    let entries = match fs_err::read_dir(top) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut messages = Vec::new();
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(error) => {
+                messages.push(error.to_string());
+                continue;
+            }
+        };
+        let id = path.file_name().unwrap_or_default().to_string_lossy();
+        let left = take_apart(&id);
+        // Last: while anything is left of a step, its directory says so.
+        if left.is_empty() {
+            let removed = fs_err::remove_dir_all(&path).err();
+            messages.extend(removed.map(|error| error.to_string()));
+        }
+        messages.extend(left);
+    }
+    messages
+}
+
+/// Removes what one step put on the machine, its directory left out; returns what could not be.
+fn take_apart(engine: &Engine, id: &str) -> Vec<String> {
+    let cgroups = Cgroups::detect(engine.instance.as_str());
+    let ended = cgroups.and_then(|cgroups| {
+        let group = cgroups.existing(id);
+        group.kill_all()?;
+        group.remove()
+    });
+    let mut messages: Vec<String> = ended.err().map(|error| chain(&error)).into_iter().collect();
+    let released = engine.net.release(&[id]).err().unwrap_or_default();
+    messages.extend(released.iter().map(|error| chain(error)));
+    messages.extend(engine.net.forget(&[id]).err().map(|error| chain(&error)));
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_stays_keeps_no_other() {
+        let top = tempfile::tempdir().unwrap();
+        for id in ["a", "b", "c", "d"] {
+            fs_err::create_dir_all(top.path().join(id).join("etc")).unwrap();
+        }
+        let mut asked = Vec::new();
+        let messages = sweep_directories(top.path(), |id| {
+            asked.push(id.to_owned());
+            // Whichever comes first is the one that stays.
+            let is_first = asked.len() == 1;
+            is_first
+                .then(|| format!("{id} is busy"))
+                .into_iter()
+                .collect()
+        });
+        let left = fs_err::read_dir(top.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(asked.len(), 4);
+        assert_eq!(left, [asked[0].as_str()]);
+        assert_eq!(messages, [format!("{} is busy", asked[0])]);
+        assert_eq!(
+            sweep_directories(&top.path().join("none"), |_| unreachable!()),
+            Vec::<String>::new()
+        );
+    }
+}

@@ -1,0 +1,259 @@
+//! What surrounds a step while it runs.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::agent::{self, Agent};
+use super::{BUILD_NETWORK, config};
+use crate::engine::host::HostResult;
+use crate::engine::{Engine, chain, readable};
+use crate::images::build::{RunStep, StepNetwork, StepSource};
+use crate::net::config::{EndpointConfig, NetworkConfig, SandboxConfig};
+use crate::net::sidecar::{self, SidecarConfig};
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::config::{ContainerId, EtcFiles};
+use crate::runtime::init::{self, RootFs, SpawnRequest, Stdio};
+use crate::sys::clone::{self, Forked};
+use crate::sys::{netns, pidfd, process};
+
+/// What a scene was made for: another step of the same kind can have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) network: StepNetwork,
+    pub(super) insecure: bool,
+    pub(super) memory_bytes: Option<u64>,
+}
+
+impl Kind {
+    /// Returns what a step needs.
+    pub(super) fn of(step: &RunStep) -> Self {
+        Self {
+            network: step.network.clone(),
+            insecure: step.insecure,
+            memory_bytes: step.requirements.memory_bytes,
+        }
+    }
+}
+
+/// What exists only while a build runs; dropped, it is taken apart, also when the build is cut off.
+pub(super) struct Scene<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) kind: Kind,
+    pub(super) id: ContainerId,
+    /// Of its own beneath the run directory.
+    pub(super) directory: PathBuf,
+    pub(super) cgroup: Option<Cgroup>,
+    pub(super) netns: Option<OwnedFd>,
+    /// The name server, where it has one.
+    pub(super) names: Option<OwnedFd>,
+}
+
+impl Scene<'_> {
+    /// Makes a network namespace on the network of its kind, with a name server of its own if `serves_names`.
+    pub(super) async fn attach(&mut self, serves_names: bool) -> HostResult<()> {
+        let net = &self.engine.net;
+        let (network, serves_names) = match &self.kind.network {
+            StepNetwork::None | StepNetwork::Host => return Ok(()),
+            StepNetwork::Named(name) => {
+                let networks = net.networks()?;
+                let known = networks.into_iter().find(|n| n.config.name == *name);
+                let known = known.ok_or_else(|| format!("network {name} not found"))?;
+                net.ensure_network(&known.config).await?;
+                (name.clone(), true)
+            }
+            StepNetwork::Own => {
+                net.ensure_network(&NetworkConfig {
+                    name: BUILD_NETWORK.to_owned(),
+                    labels: BTreeMap::new(),
+                    internal: false,
+                    subnets: Vec::new(),
+                })
+                .await?;
+                (BUILD_NETWORK.to_owned(), serves_names)
+            }
+        };
+        net.repair()?;
+        let sandbox = SandboxConfig {
+            id: self.id.to_string(),
+            endpoints: vec![EndpointConfig {
+                network,
+                names: Vec::new(),
+                address: None,
+            }],
+            ports: Vec::new(),
+        };
+        let leases = net.allocate(std::slice::from_ref(&sandbox))?;
+        let leases = leases.first().ok_or("no addresses were leased")?;
+        let netns = self.netns.insert(netns::create()?);
+        // It has neither names nor ports, so that nothing needs to be published.
+        let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
+        if serves_names {
+            let config = net.sidecar(&attachment, &[], &[]);
+            self.names = Some(serve_names(&config, netns.as_fd())?);
+        }
+        Ok(())
+    }
+
+    /// Makes the sockets of the agents that a step is given.
+    fn agents(&self, step: &RunStep) -> std::io::Result<Vec<Agent>> {
+        let mut agents = Vec::new();
+        for mount in &step.mounts {
+            if let StepSource::Agent {
+                socket,
+                uid,
+                gid,
+                mode,
+            } = &mount.source
+            {
+                let name = format!("agent.{}", agents.len());
+                let access = (*uid, *gid, *mode);
+                agents.push(Agent::new(&self.directory, &name, socket, access)?);
+            }
+        }
+        Ok(agents)
+    }
+
+    /// Runs one step to its end, and with it everything that it started.
+    pub(super) async fn run(
+        &self,
+        step: &RunStep,
+        resolv_conf: String,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
+        let cgroup = self.cgroup.as_ref().ok_or("the step has no cgroup")?;
+        let etc = EtcFiles {
+            hosts: hosts(step),
+            resolv_conf,
+        };
+        let agents = self.agents(step)?;
+        let sockets: Vec<&Path> = agents.iter().map(|agent| agent.path.as_path()).collect();
+        let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let spawned = init::spawn(&SpawnRequest {
+            config: &config::configuration(step, &sockets, &self.directory),
+            root: RootFs {
+                lowers: step.layers.clone(),
+                upper: step.upper.clone(),
+                work: step.work.clone(),
+                // The store syncs a layer when the image is whole, and throws away half ones.
+                is_volatile: true,
+            },
+            etc: &etc,
+            etc_directory: &self.directory,
+            netns: self.netns.as_ref().map(AsFd::as_fd),
+            joined: &[],
+            stdio: Stdio::Pipes {
+                out: write_end.as_fd(),
+                err: write_end.as_fd(),
+                input: None,
+            },
+            cgroup,
+        });
+        drop(write_end);
+        match spawned {
+            Ok(spawned) => {
+                tokio::select! {
+                    relayed = relay(read_end, &spawned.pidfd, output) => relayed?,
+                    failed = agent::serve(&agents) => match failed? {},
+                }
+                // What the command left running ended before it, with the process namespace (`man 7 pid_namespaces`).
+                Ok(pidfd::wait(spawned.pidfd.as_fd())?.code())
+            }
+            // As a shell would say it: the step has failed, not the builder.
+            Err(error) if matches!(error.exit_code(), 126 | 127) => {
+                output(format!("{error}\n").as_bytes());
+                Ok(error.exit_code())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Returns the lines of `/etc/hosts` beyond the usual ones.
+fn hosts(step: &RunStep) -> Vec<(std::net::IpAddr, String)> {
+    let own = (std::net::Ipv4Addr::LOCALHOST.into(), step.hostname.clone());
+    std::iter::once(own)
+        .chain(step.requirements.hosts.iter().cloned())
+        .collect()
+}
+
+/// Starts the child that answers names in `netns`; returns when it does, or has ended.
+fn serve_names(config: &SidecarConfig, netns: BorrowedFd<'_>) -> HostResult<OwnedFd> {
+    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let parent = rustix::process::getpid().as_raw_nonzero().get();
+    match clone::fork()? {
+        Forked::Child(_alone) => {
+            drop(ours);
+            process::unblock_signals();
+            let error = sidecar::serve(config, netns, Vec::new(), parent, move || drop(theirs));
+            let _nobody = writeln!(std::io::stderr(), "stack build: {}", chain(&error));
+            process::exit_now(1)
+        }
+        Forked::Parent(pid) => {
+            let child = pidfd::open(pid)?;
+            drop(theirs);
+            let mut byte = [0];
+            while let Err(rustix::io::Errno::INTR) = rustix::io::read(&ours, &mut byte) {}
+            Ok(child)
+        }
+    }
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        // Nobody is left to tell: what stays is found and removed by the next command that tears down.
+        let mut is_gone = true;
+        if let Some(cgroup) = &self.cgroup {
+            is_gone &= cgroup.kill_all().and_then(|()| cgroup.remove()).is_ok();
+        }
+        if let Some(names) = &self.names {
+            let _killed = pidfd::signal(names.as_fd(), libc::SIGKILL);
+            let _reaped = pidfd::wait(names.as_fd());
+        }
+        if let Some(netns) = self.netns.take() {
+            self.engine.net.keep(netns);
+        }
+        // Its addresses are leased before it has a namespace.
+        is_gone &= self.engine.net.forget(&[self.id.as_str()]).is_ok();
+        // By its directory the rest is found.
+        if is_gone {
+            let _removed = fs_err::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// Copies what the step writes until its main process has ended and the pipe is empty.
+async fn relay(
+    pipe: OwnedFd,
+    process: &OwnedFd,
+    output: &mut dyn FnMut(&[u8]),
+) -> std::io::Result<()> {
+    rustix::io::ioctl_fionbio(&pipe, true)?;
+    let mut pipe = std::io::BufReader::with_capacity(
+        1 << 16,
+        fs_err::File::from_parts(pipe.into(), PathBuf::from("pipe")),
+    );
+    let mut buffer = vec![0; 1 << 15];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => output(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                // A daemon that the command left behind may hold the pipe open for ever: the command's own end counts.
+                tokio::select! {
+                    ended = readable(process) => {
+                        ended?;
+                        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                            output(buffer.get(..count).unwrap_or_default());
+                        }
+                        break;
+                    }
+                    more = readable(pipe.get_ref().file()) => more?,
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    readable(process).await
+}

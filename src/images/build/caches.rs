@@ -1,0 +1,277 @@
+//! Directories that outlive builds: `RUN --mount=type=cache`.
+//!
+//! ```text
+//! <root>/cache/mounts/<64 hex>[.n]/lock     flock: shared by who shares it, exclusive for who wants it alone; its time is the last use
+//! <root>/cache/mounts/<64 hex>[.n]/data/    what is mounted
+//! <root>/cache/mounts/.pruned               its time says when the sizes were last looked at
+//! ```
+//!
+//! The name is the SHA-256 of the id (by default the target), of what the cache begins with, and of who owns it. A cache is removed, the
+//! one that was not used for longest first, where all of them together have more than their share of the disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
+
+use super::super::dockerfile::mount::{Access, Sharing};
+use super::builder::Build;
+use super::context::{hash_part, hex};
+use super::error::StepFailure;
+use crate::sys::lock::{Lock, Mode};
+
+/// The largest share of all caches, in bytes; less on a small disk (BuildKit's default for what it reserves).
+const MAX_BYTES: u64 = 10 << 30;
+
+/// How often the sizes are looked at.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+
+/// A cache in use.
+#[derive(Debug)]
+pub(super) struct Held {
+    directory: PathBuf,
+    #[expect(dead_code, reason = "held, not read")]
+    lock: Lock,
+}
+
+impl Held {
+    /// Returns what is mounted.
+    pub(super) fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+}
+
+/// Returns the name of a cache.
+pub(super) fn name_of(namespace: &str, id: &str, access: Access, seed: &str) -> String {
+    let mut hash = Sha256::new();
+    let Access { mode, uid, gid } = access;
+    let access = format!("{mode:?} {uid:?} {gid:?}");
+    for part in [namespace, id, &access, seed] {
+        hash_part(&mut hash, part.as_bytes());
+    }
+    hex(&hash.finalize())
+}
+
+impl Build<'_> {
+    /// Takes a cache, filled with `fill` where it is new; a `fresh` one begins anew, once a command.
+    pub(super) async fn hold_cache(
+        &self,
+        name: &str,
+        sharing: Sharing,
+        fresh: bool,
+        fill: &dyn Fn(&Path) -> Result<(), StepFailure>,
+    ) -> Result<Held, StepFailure> {
+        let top = self.cache.mounts();
+        let held = match sharing {
+            Sharing::Shared => take(&top.join(name), Mode::Shared).await?,
+            Sharing::Locked => take(&top.join(name), Mode::Exclusive).await?,
+            Sharing::Private => take_free(&top, name)?,
+        };
+        let data = held.data();
+        if fresh
+            && self
+                .session
+                .add_new(&format!("mount {}", held.directory.display()))
+        {
+            let old = self.store().staging()?;
+            match fs_err::rename(&data, old.directory().join("old")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        if !data.exists() {
+            let new = self.store().staging()?;
+            fill(&new.diff())?;
+            match fs_err::rename(new.diff(), &data) {
+                // Somebody who shares it was faster.
+                Err(_) if data.exists() => {}
+                renamed => renamed?,
+            }
+        }
+        self.uses_caches.set(true);
+        Ok(held)
+    }
+
+    /// Removes caches beyond their share of the disk, if this build used any and nobody looked for a while. What cannot be removed
+    /// now is later.
+    pub(super) fn prune_caches(&self) -> io::Result<()> {
+        let top = self.cache.mounts();
+        if !self.uses_caches.get() {
+            return Ok(());
+        }
+        let stamp = top.join(".pruned");
+        let now = SystemTime::from(self.request.started);
+        let looked = fs_err::metadata(&stamp).and_then(|metadata| metadata.modified());
+        if looked.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age < PRUNE_EVERY)) {
+            return Ok(());
+        }
+        touch(&fs_err::File::create(&stamp)?)?;
+        let disk = rustix::fs::statvfs(&top)?;
+        let share = disk.f_blocks.saturating_mul(disk.f_frsize) / 10;
+        prune(&top, share.min(MAX_BYTES), |path| {
+            let old = self.store().staging().map_err(io::Error::other)?;
+            fs_err::rename(path, old.directory().join("old"))
+        })
+    }
+}
+
+/// Takes a cache, and waits for it.
+async fn take(directory: &Path, mode: Mode) -> Result<Held, StepFailure> {
+    loop {
+        fs_err::create_dir_all(directory)?;
+        let path = directory.join("lock");
+        let lock = match Lock::try_acquire(&path, mode) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => wait(path.clone(), mode).await?,
+            // It was removed just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(held) = still_there(directory, lock)? {
+            return Ok(held);
+        }
+    }
+}
+
+/// Takes the first cache of that name that nobody uses.
+fn take_free(top: &Path, name: &str) -> Result<Held, StepFailure> {
+    let mut number = 0_u32;
+    loop {
+        let directory = match number {
+            0 => top.join(name),
+            number => top.join(format!("{name}.{number}")),
+        };
+        fs_err::create_dir_all(&directory)?;
+        match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
+            Ok(Some(lock)) => {
+                if let Some(held) = still_there(&directory, lock)? {
+                    return Ok(held);
+                }
+            }
+            Ok(None) => number += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits for a lock without holding up what else this thread does.
+async fn wait(path: PathBuf, mode: Mode) -> Result<Lock, StepFailure> {
+    let (sender, locked) = oneshot::channel();
+    std::thread::spawn(move || {
+        // Where nobody wants it any more it is given up at once.
+        drop(sender.send(Lock::acquire(&path, mode)));
+    });
+    let locked = locked.await;
+    Ok(locked.map_err(|_| StepFailure::Invalid("the wait for a cache panicked"))??)
+}
+
+/// Returns the cache if it was not removed between its making and its locking.
+fn still_there(directory: &Path, lock: Lock) -> io::Result<Option<Held>> {
+    use std::os::unix::fs::MetadataExt;
+    let locked = lock.file().metadata()?;
+    match fs_err::metadata(directory.join("lock")) {
+        Ok(now) if now.ino() == locked.ino() => {
+            touch(lock.file())?;
+            Ok(Some(Held {
+                directory: directory.to_owned(),
+                lock,
+            }))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets a file's time to now.
+fn touch(file: &fs_err::File) -> io::Result<()> {
+    let now = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    Ok(rustix::fs::futimens(file, &times)?)
+}
+
+/// Removes what was not used for longest until `max_bytes` are not exceeded; what is in use stays.
+fn prune(top: &Path, max_bytes: u64, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let mut caches = Vec::new();
+    for entry in fs_err::read_dir(top)? {
+        let path = entry?.path();
+        let Ok(lock) = fs_err::metadata(path.join("lock")) else {
+            continue;
+        };
+        let bytes = bytes_of(&path)?;
+        caches.push((lock.modified()?, path, bytes));
+    }
+    caches.sort();
+    let mut total: u64 = caches.iter().map(|(_, _, bytes)| bytes).sum();
+    for (_, path, bytes) in caches {
+        if total <= max_bytes {
+            break;
+        }
+        if let Some(_alone) = Lock::try_acquire(&path.join("lock"), Mode::Exclusive)? {
+            remove(&path)?;
+            total = total.saturating_sub(bytes);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the bytes on the disk of all below a directory.
+fn bytes_of(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    let mut ahead = vec![path.to_owned()];
+    while let Some(directory) = ahead.pop() {
+        let entries = match fs_err::read_dir(&directory) {
+            // A step that goes on may remove it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => ahead.push(entry.path()),
+                Ok(metadata) => bytes += metadata.blocks() * 512,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_used_goes_first_and_what_is_in_use_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let top = temp.path();
+        for (name, hours) in [("a", 3_u64), ("b", 2), ("c", 1), ("d", 0)] {
+            fs_err::create_dir_all(top.join(name).join("data")).unwrap();
+            fs_err::copy("/bin/true", top.join(name).join("data/f")).unwrap();
+            let lock = fs_err::File::create(top.join(name).join("lock")).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - hours * 3600);
+            lock.set_modified(time).unwrap();
+        }
+        let used = Lock::try_acquire(&top.join("a/lock"), Mode::Shared).unwrap();
+        let one = bytes_of(&top.join("a")).unwrap();
+        prune(top, one * 2, |path| fs_err::remove_dir_all(path)).unwrap();
+        drop(used);
+        let mut left: Vec<_> = fs_err::read_dir(top)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["a", "d"]);
+    }
+}

@@ -1,0 +1,279 @@
+//! A digest of what is taken, and the index that makes it cheap.
+//!
+//! # The file-hash index
+//!
+//! An unchanged file costs one `lstat`. `<root>/cache/files/<32 hex of the context's path>` remembers hashes:
+//!
+//! ```text
+//! stack files 1\n
+//! <sha256 hex> <size> <mtime ns> <ctime ns> <inode> <device> <path, relative to the context>\0     (repeated)
+//! ```
+//!
+//! A line counts while size, times, inode and device are the file's. A hash is written down only if the file's times lie before
+//! the moment of hashing by more than [`RACY_NS`], so that a later change in the same tick of the clock cannot go unseen
+//! (git calls such entries racy). A file that cannot be read as this format is as good as none.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::super::copy;
+use super::{Entry, Selected};
+use crate::sys::atomic::{self, Durability};
+
+/// Nanoseconds: several ticks of the clock that stamps files.
+pub const RACY_NS: i128 = 50_000_000;
+
+/// First line of an index.
+const HEADER: &[u8] = b"stack files 1\n";
+
+/// Whether owners belong to a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// The files become root's, whoever has them here.
+    Ignored,
+    /// They are kept.
+    Counted,
+}
+
+/// Adds everything about `selected` that reaches the layer, but times, to `hash`.
+pub fn hash_selected(
+    hash: &mut Sha256,
+    selected: &[Selected],
+    owners: Owners,
+    index: &mut FileIndex,
+) -> io::Result<()> {
+    for source in selected {
+        hash_part(hash, source.name.as_bytes());
+        for entry in &source.entries {
+            let metadata = &entry.metadata;
+            hash_part(hash, entry.path.as_os_str().as_bytes());
+            hash.update(metadata.mode().to_le_bytes());
+            if owners == Owners::Counted {
+                hash.update(metadata.uid().to_le_bytes());
+                hash.update(metadata.gid().to_le_bytes());
+            }
+            let kind = metadata.file_type();
+            if kind.is_file() {
+                hash.update(index.hash_of(entry)?);
+            } else if kind.is_symlink() {
+                let target = fs_err::read_link(&entry.host)?;
+                hash_part(hash, target.as_os_str().as_bytes());
+            } else if kind.is_block_device() || kind.is_char_device() {
+                hash.update(metadata.rdev().to_le_bytes());
+            }
+        }
+        // What ends the list cannot be a path.
+        hash_part(hash, b"\0");
+    }
+    Ok(())
+}
+
+/// Adds bytes with their length, so that neighbours cannot be mistaken.
+pub fn hash_part(hash: &mut Sha256, bytes: &[u8]) {
+    hash.update((bytes.len() as u64).to_le_bytes());
+    hash.update(bytes);
+}
+
+/// What says that a file is still the one that was hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    size: u64,
+    mtime_ns: i128,
+    ctime_ns: i128,
+    inode: u64,
+    device: u64,
+}
+
+impl Identity {
+    /// Takes it from a file.
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        Self {
+            size: metadata.size(),
+            mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            device: metadata.dev(),
+        }
+    }
+}
+
+/// Returns whether a file changed between two looks at it.
+pub fn changed(before: &Metadata, after: &Metadata) -> bool {
+    Identity::of(before) != Identity::of(after)
+}
+
+/// A SHA-256.
+pub type Hash = [u8; 32];
+
+/// Hashes of the files of one context.
+#[derive(Debug)]
+pub struct FileIndex {
+    /// Where it is kept; `None` for trees whose files are not remembered.
+    file: Option<PathBuf>,
+    /// The context.
+    root: PathBuf,
+    /// By path below the context.
+    pub(super) known: BTreeMap<PathBuf, (Identity, Hash)>,
+    /// Whether `known` has something that the file has not.
+    pub(super) changed: bool,
+}
+
+impl FileIndex {
+    /// Returns an index that remembers nothing.
+    pub fn none() -> Self {
+        Self {
+            file: None,
+            root: PathBuf::new(),
+            known: BTreeMap::new(),
+            changed: false,
+        }
+    }
+
+    /// Reads the index of the context `root` from the directory `cache/files`.
+    pub fn open(directory: &Path, root: &Path) -> io::Result<Self> {
+        let name = hex(&Sha256::digest(root.as_os_str().as_bytes()));
+        let file = directory.join(name.get(..32).unwrap_or_default());
+        let known = match fs_err::read(&file) {
+            Ok(bytes) => parse_index(&bytes).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            file: Some(file),
+            root: root.to_owned(),
+            known,
+            changed: false,
+        })
+    }
+
+    /// Returns the hash of a regular file's content and extended attributes.
+    pub(super) fn hash_of(&mut self, entry: &Entry) -> io::Result<Hash> {
+        let identity = Identity::of(&entry.metadata);
+        let below = entry.host.strip_prefix(&self.root).unwrap_or(&entry.host);
+        if let Some((known, hash)) = self.known.get(below)
+            && *known == identity
+        {
+            return Ok(*hash);
+        }
+        let now = coarse_now_ns();
+        let hash = hash_file(&entry.host)?;
+        if self.file.is_some() {
+            if identity.ctime_ns.max(identity.mtime_ns) + RACY_NS < now {
+                self.known.insert(below.to_owned(), (identity, hash));
+                self.changed = true;
+            } else {
+                self.changed |= self.known.remove(below).is_some();
+            }
+        }
+        Ok(hash)
+    }
+
+    /// Writes the index if it has something new.
+    pub fn save(&self) -> io::Result<()> {
+        let Some(file) = self.file.as_ref().filter(|_| self.changed) else {
+            return Ok(());
+        };
+        let mut bytes = HEADER.to_vec();
+        for (path, (identity, hash)) in &self.known {
+            let Identity {
+                size,
+                mtime_ns,
+                ctime_ns,
+                inode,
+                device,
+            } = identity;
+            let line = format!(
+                "{} {size} {mtime_ns} {ctime_ns} {inode} {device} ",
+                hex(hash)
+            );
+            bytes.extend_from_slice(line.as_bytes());
+            bytes.extend_from_slice(path.as_os_str().as_bytes());
+            bytes.push(0);
+        }
+        if let Some(directory) = file.parent() {
+            fs_err::create_dir_all(directory)?;
+        }
+        atomic::write(file, &bytes, 0o600, Durability::Cached)
+    }
+}
+
+/// Reads an index; `None` if it is not one.
+fn parse_index(bytes: &[u8]) -> Option<BTreeMap<PathBuf, (Identity, Hash)>> {
+    let mut known = BTreeMap::new();
+    let lines = bytes.strip_prefix(HEADER)?;
+    for line in lines.split(|byte| *byte == 0).filter(|l| !l.is_empty()) {
+        let mut parts = line.splitn(7, |byte| *byte == b' ');
+        let hash = parse_hex(parts.next()?)?;
+        let mut number = || {
+            std::str::from_utf8(parts.next()?)
+                .ok()?
+                .parse::<i128>()
+                .ok()
+        };
+        let identity = Identity {
+            size: number()?.try_into().ok()?,
+            mtime_ns: number()?,
+            ctime_ns: number()?,
+            inode: number()?.try_into().ok()?,
+            device: number()?.try_into().ok()?,
+        };
+        let path = OsString::from_vec(parts.next()?.to_vec());
+        known.insert(PathBuf::from(path), (identity, hash));
+    }
+    Some(known)
+}
+
+/// Returns the time of the clock that stamps files.
+fn coarse_now_ns() -> i128 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
+}
+
+/// Hashes a file's content, and its attributes if it has any.
+fn hash_file(path: &Path) -> io::Result<Hash> {
+    let mut file = copy::open_regular(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0_u8; 64 * 1024];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(buffer.get(..count).unwrap_or_default());
+    }
+    for (name, value) in copy::attributes(path) {
+        hash_part(&mut hash, name.as_bytes());
+        hash_part(&mut hash, &value);
+    }
+    Ok(hash.finalize().into())
+}
+
+/// Returns bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(*DIGITS.get(usize::from(nibble)).unwrap_or(&b'0'));
+    let pairs = bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    pairs.collect()
+}
+
+/// Parses 64 hexadecimal digits.
+fn parse_hex(text: &[u8]) -> Option<Hash> {
+    let mut hash = [0_u8; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(text.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}

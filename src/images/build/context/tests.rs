@@ -1,0 +1,289 @@
+//! Trees and what is taken from them.
+
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::super::pattern::IgnoreRules;
+use super::super::tree::Tree;
+use super::index::Identity;
+use super::*;
+use crate::sys::atomic::{self, Durability};
+
+/// A context with `a.txt`, `b.md`, `d/c.txt`, `d/e/f`, and a link to `d`.
+fn context() -> tempfile::TempDir {
+    let temp = tempfile::tempdir().unwrap();
+    fs_err::create_dir_all(temp.path().join("d/e")).unwrap();
+    for file in ["a.txt", "b.md", "d/c.txt", "d/e/f"] {
+        fill(&temp.path().join(file), file);
+    }
+    std::os::unix::fs::symlink("d", temp.path().join("link")).unwrap();
+    temp
+}
+
+fn fill(path: &Path, text: &str) {
+    atomic::write(path, text.as_bytes(), 0o644, Durability::Cached).unwrap();
+}
+
+/// `name: path path …` for each selected source.
+fn shown(root: &Path, rules: &str, source: &str, exclude: &[&str]) -> String {
+    let tree = Tree::directory(root);
+    let ignore = IgnoreRules::parse(rules).unwrap();
+    let origin = Origin {
+        tree: &tree,
+        ignore: &ignore,
+        name: "the build context",
+    };
+    let exclude = IgnoreRules::of(exclude.iter().copied()).unwrap();
+    let (parents, source) = match source.strip_prefix("--parents ") {
+        Some(source) => (true, source),
+        None => (false, source),
+    };
+    let taking = Taking {
+        exclude: &exclude,
+        parents,
+    };
+    match origin.take(source, taking) {
+        Err(error) => error.to_string(),
+        Ok(selected) => {
+            let lines = selected.iter().map(|source| {
+                let paths = source.entries.iter().map(|entry| {
+                    let leads = if entry.leads { "(" } else { "" };
+                    format!("{leads}{}", entry.path.display())
+                });
+                let name = source.name.display();
+                format!("{name}: {}", paths.collect::<Vec<_>>().join(" "))
+            });
+            lines.collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+#[test]
+fn sources_select() {
+    let temp = context();
+    let table: [(&str, &str, &[&str], &str); 26] = [
+        ("", "a.txt", &[], "a.txt: "),
+        ("", "/../a.txt", &[], "a.txt: "),
+        ("", "d/", &[], "d:  c.txt e e/f"),
+        ("", ".", &[], ":  a.txt b.md d d/c.txt d/e d/e/f link"),
+        ("", "link", &[], "link:  c.txt e e/f"),
+        ("", "*.txt", &[], "a.txt: "),
+        ("", "*/*.txt", &[], "c.txt: "),
+        ("", "no*", &[], ""),
+        ("", "link/*.txt", &[], "c.txt: "),
+        ("", "l*/c.txt", &[], ""),
+        ("", "*k", &[], "link:  c.txt e e/f"),
+        ("", "d/c.txt/", &[], "c.txt: "),
+        (
+            "",
+            "d/c.txt/x",
+            &[],
+            "\"/d/c.txt/x\": not found in the build context",
+        ),
+        ("", "nope", &[], "\"/nope\": not found in the build context"),
+        (
+            "",
+            "/../no/pe",
+            &[],
+            "\"/no/pe\": not found in the build context",
+        ),
+        (
+            "a.txt",
+            "a.txt",
+            &[],
+            "\"/a.txt\": excluded by .dockerignore",
+        ),
+        ("link", "link", &[], "\"/link\": excluded by .dockerignore"),
+        ("d", "link", &[], "\"/link\": excluded by .dockerignore"),
+        (
+            "a.txt",
+            "*",
+            &[],
+            "b.md: ; d:  c.txt e e/f; link:  c.txt e e/f",
+        ),
+        ("*\n!d/e/f", ".", &[], ":  d d/e d/e/f"),
+        ("d/e", "d", &[], "d:  c.txt"),
+        ("", "d", &["*.txt"], "d:  e e/f"),
+        ("", "a.txt", &["*.txt"], "a.txt: "),
+        ("", "*.*", &["*.txt"], "b.md: "),
+        ("", "d", &["e", "!e/f"], "d:  c.txt (e e/f"),
+        ("", "d", &["e"], "d:  c.txt"),
+    ];
+    for (rules, source, exclude, expected) in table {
+        let got = shown(temp.path(), rules, source, exclude);
+        assert_eq!(got, expected, "{rules:?} {source}");
+    }
+}
+
+#[test]
+fn parents_are_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    for file in [
+        "t/a/b/c/d/foo",
+        "t/a/b/c/d/e/bay",
+        "t/a/b2/c/d/e/bar",
+        "t/a/b/c2/d/e/baz",
+        "t/a/b/c2/d/e2/baz",
+        "x",
+    ] {
+        let path = temp.path().join(file);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fill(&path, file);
+    }
+    let table: [(&str, &[&str], &str); 17] = [
+        (
+            "t/a/b/c/d/foo",
+            &[],
+            ":  (t (t/a (t/a/b (t/a/b/c (t/a/b/c/d t/a/b/c/d/foo",
+        ),
+        ("/t/a/b/./c/d", &[], "b:  (c c/d c/d/e c/d/e/bay c/d/foo"),
+        (
+            "t/a/b/c/d/.",
+            &[],
+            ":  (t (t/a (t/a/b (t/a/b/c t/a/b/c/d t/a/b/c/d/e t/a/b/c/d/e/bay t/a/b/c/d/foo",
+        ),
+        (
+            "./t/a/b2/c",
+            &[],
+            ":  (t (t/a (t/a/b2 t/a/b2/c t/a/b2/c/d t/a/b2/c/d/e t/a/b2/c/d/e/bar",
+        ),
+        (
+            "/t/a/./b/./c",
+            &[],
+            "a:  (b b/c b/c/d b/c/d/e b/c/d/e/bay b/c/d/foo",
+        ),
+        (
+            "/t/a/./*/c",
+            &[],
+            "a:  (b b/c b/c/d b/c/d/e b/c/d/e/bay b/c/d/foo (b2 b2/c b2/c/d b2/c/d/e b2/c/d/e/bar",
+        ),
+        (
+            "/t/a/b*/./c/**/e",
+            &[],
+            "b:  (c (c/d c/d/e c/d/e/bay; b2:  (c (c/d c/d/e c/d/e/bar",
+        ),
+        (
+            "/t/a/b/c*/./d/**/baz",
+            &[],
+            "c2:  (d (d/e d/e/baz (d/e2 d/e2/baz",
+        ),
+        (
+            "**/ba?",
+            &["**/baz"],
+            ":  (t (t/a (t/a/b (t/a/b/c (t/a/b/c/d (t/a/b/c/d/e t/a/b/c/d/e/bay (t/a/b2 (t/a/b2/c (t/a/b2/c/d (t/a/b2/c/d/e t/a/b2/c/d/e/bar",
+        ),
+        ("x", &[], ":  x"),
+        ("./x", &[], ":  x"),
+        ("t/a/b3*/c", &[], ""),
+        ("t/a/b/./c3*", &[], ""),
+        ("t/none", &[], "\"/t/none\": not found in the build context"),
+        (
+            "none/./x",
+            &[],
+            "\"/none/x\": not found in the build context",
+        ),
+        ("x/./y*", &[], ""),
+        ("../../x", &[], ":  x"),
+    ];
+    for (source, exclude, expected) in table {
+        let got = shown(temp.path(), "", &format!("--parents {source}"), exclude);
+        assert_eq!(got, expected, "{source}");
+    }
+    let got = shown(temp.path(), "t/a/b", "--parents t/a/b/c/d/foo", &[]);
+    assert_eq!(got, "\"/t/a/b/c/d/foo\": excluded by .dockerignore");
+}
+
+#[test]
+fn hostile_trees_end_in_an_error_or_a_plain_copy() {
+    let temp = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fill(&outside.path().join("secret"), "x");
+    for (name, target) in [
+        ("out", outside.path().join("secret").display().to_string()),
+        ("up", "../../../../../../../etc/passwd".to_owned()),
+        ("loop", "loop".to_owned()),
+    ] {
+        std::os::unix::fs::symlink(target, temp.path().join(name)).unwrap();
+    }
+    for name in ["out", "up"] {
+        let got = shown(temp.path(), "", name, &[]);
+        assert_eq!(got, format!("\"/{name}\": not found in the build context"));
+    }
+    assert!(shown(temp.path(), "", "loop", &[]).starts_with("too many symbolic links"));
+    assert_eq!(shown(temp.path(), "", ".", &[]), ":  loop out up");
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    let fifo = temp.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Nobody writes to it: reading it would never end.
+    let (first, _) = digest(temp.path(), outside.path());
+    assert_eq!(digest(temp.path(), outside.path()).0, first);
+    let nul = shown(temp.path(), "", "a\0b", &[]);
+    assert!(nul.to_lowercase().contains("nul byte"), "{nul}");
+}
+
+/// The digest of the whole context through the index kept in `cache`.
+fn digest(root: &Path, cache: &Path) -> (String, usize) {
+    let tree = Tree::directory(root);
+    let none = IgnoreRules::default();
+    let origin = Origin {
+        tree: &tree,
+        ignore: &none,
+        name: "",
+    };
+    let mut index = FileIndex::open(cache, root).unwrap();
+    let mut hash = Sha256::new();
+    let taking = Taking {
+        exclude: &none,
+        parents: false,
+    };
+    let selected = origin.take(".", taking).unwrap();
+    hash_selected(&mut hash, &selected, Owners::Ignored, &mut index).unwrap();
+    index.save().unwrap();
+    (hex(&hash.finalize()), index.known.len())
+}
+
+#[test]
+fn digests_depend_on_content_mode_and_names_but_not_on_times() {
+    use std::os::unix::fs::PermissionsExt;
+    let (temp, cache) = (context(), tempfile::tempdir().unwrap());
+    let root = temp.path();
+    let (first, _) = digest(root, cache.path());
+    fill(&root.join("a.txt"), "a.txt");
+    assert_eq!(digest(root, cache.path()).0, first, "written again");
+    fill(&root.join("a.txt"), "A.txt");
+    let (second, _) = digest(root, cache.path());
+    assert_ne!(second, first, "content");
+    fs_err::set_permissions(root.join("a.txt"), PermissionsExt::from_mode(0o600)).unwrap();
+    let (third, _) = digest(root, cache.path());
+    assert_ne!(third, second, "mode");
+    fs_err::rename(root.join("a.txt"), root.join("z.txt")).unwrap();
+    assert_ne!(digest(root, cache.path()).0, third, "name");
+}
+
+#[test]
+fn an_index_is_trusted_by_identity_and_only_for_settled_files() {
+    let (temp, cache) = (context(), tempfile::tempdir().unwrap());
+    let root = temp.path();
+    let path = root.join("a.txt");
+    let metadata = fs_err::symlink_metadata(&path).unwrap();
+    let entry = Entry {
+        path: PathBuf::new(),
+        host: path.clone(),
+        metadata: metadata.clone(),
+        leads: false,
+    };
+    let mut index = FileIndex::open(cache.path(), root).unwrap();
+    let real = index.hash_of(&entry).unwrap();
+    assert_eq!(index.known.len(), 0, "a fresh file may change in this tick");
+    let known = (Identity::of(&metadata), [7; 32]);
+    index.known.insert("a.txt".into(), known);
+    index.changed = true;
+    index.save().unwrap();
+    let mut index = FileIndex::open(cache.path(), root).unwrap();
+    assert_eq!(index.hash_of(&entry).unwrap(), [7; 32]);
+    fill(&path, "a.txt");
+    let metadata = fs_err::symlink_metadata(&path).unwrap();
+    let entry = Entry { metadata, ..entry };
+    assert_eq!(index.hash_of(&entry).unwrap(), real);
+}

@@ -1,0 +1,193 @@
+//! Single files of a layer: bytes, owners, modes, times, attributes.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::Metadata;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::super::context;
+use super::Owner;
+
+/// Bytes up to which a file is copied through a buffer: two calls, where asking the kernel to copy takes four.
+const SMALL: u64 = 128 << 10;
+
+/// How often a file is copied again that changes meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Opens a regular file and nothing else: neither through a link, nor a pipe that would never end.
+pub fn open_regular(path: &Path) -> io::Result<fs_err::File> {
+    let file = open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    let text = format!("`{}` is no longer a file", path.display());
+    Err(io::Error::other(text))
+}
+
+/// Opens what should be a regular file, without waiting for whatever it is.
+fn open(path: &Path) -> io::Result<fs_err::File> {
+    let mut options = fs_err::OpenOptions::new();
+    options.read(true);
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options.options_mut(), flags);
+    options.open(path)
+}
+
+/// Copies a file's bytes to a new file; returns that, and whether the source was another than `seen`. A source that will not hold
+/// still is an error: what came of it would be no state that it ever had.
+pub(super) fn copy_content(
+    from: &Path,
+    to: &Path,
+    seen: &Metadata,
+) -> io::Result<(fs_err::File, bool)> {
+    let mut source = open(from)?;
+    let mut target = fs_err::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(to)?;
+    let mut expected = seen.clone();
+    for attempt in 0..ATTEMPTS {
+        copy_bytes(&mut source, &mut target, expected.len()).map_err(|error| at(from, &error))?;
+        let found = source.metadata()?;
+        if !context::changed(&expected, &found) {
+            return Ok((target, attempt > 0));
+        }
+        source = open_regular(from)?;
+        expected = source.metadata()?;
+        target.file().set_len(0)?;
+        target.seek(SeekFrom::Start(0))?;
+    }
+    let text = format!("`{}` changes while it is copied", from.display());
+    Err(io::Error::other(text))
+}
+
+/// Copies as many bytes as a file should have, and one more if it has grown.
+fn copy_bytes(source: &mut fs_err::File, target: &mut fs_err::File, size: u64) -> io::Result<()> {
+    if size <= SMALL {
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+        source.take(size + 1).read_to_end(&mut bytes)?;
+        return target.write_all(&bytes);
+    }
+    // Shares the blocks where the file system can; else the kernel copies from cache to cache.
+    if rustix::fs::ioctl_ficlone(&*target, &*source).is_err() {
+        io::copy(&mut source.file().take(size + 1), &mut target.file())?;
+    }
+    Ok(())
+}
+
+/// Makes a pipe, a socket or a device.
+pub(super) fn make_special(host: &Path, kind: std::fs::FileType, device: u64) -> io::Result<()> {
+    let special = if kind.is_fifo() {
+        FileType::Fifo
+    } else if kind.is_socket() {
+        FileType::Socket
+    } else if kind.is_char_device() {
+        FileType::CharacterDevice
+    } else {
+        FileType::BlockDevice
+    };
+    named(
+        host,
+        rustix::fs::mknodat(CWD, host, special, Mode::empty(), device),
+    )
+}
+
+/// Sets owner, then mode: a change of owner clears the set-user-id bit.
+pub(super) fn set_owner_and_mode(host: &Path, owner: Owner, mode: Option<u32>) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    named(
+        host,
+        rustix::fs::chownat(CWD, host, Some(uid), Some(gid), flags),
+    )?;
+    match mode {
+        Some(mode) => named(
+            host,
+            rustix::fs::chmod(host, Mode::from_raw_mode(mode & 0o7777)),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Returns a file's times, as `utimensat` takes them.
+pub(super) fn times_of(metadata: &Metadata) -> Timestamps {
+    timestamps(metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// Returns one time for both.
+pub(super) fn timestamps(seconds: i64, ns: i64) -> Timestamps {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: ns,
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+/// Returns a file's extended attributes but those of overlay file systems and labels of this machine; none where it has none.
+pub fn attributes(path: &Path) -> Vec<(OsString, Vec<u8>)> {
+    let mut names = vec![0_u8; 1024];
+    let length = match rustix::fs::llistxattr(path, &mut names[..]) {
+        Ok(0) => return Vec::new(),
+        Ok(length) => length,
+        Err(Errno::RANGE) => {
+            names.resize(64 * 1024, 0);
+            rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0)
+        }
+        // A file system without attributes.
+        Err(_) => return Vec::new(),
+    };
+    names.truncate(length);
+    let mut found = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|n| !n.is_empty()) {
+        let kept = is_kept(name);
+        let mut value = vec![0_u8; 64 * 1024];
+        if kept
+            && let Ok(size) = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..])
+        {
+            value.truncate(size);
+            found.push((OsStr::from_bytes(name).to_owned(), value));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Returns whether an attribute belongs to the file and not to the machine.
+pub(super) fn is_kept(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name == b"security.capability"
+}
+
+/// Copies attributes; a file system that takes none is no reason to fail (so does BuildKit).
+pub(super) fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
+    for (name, value) in attributes(from) {
+        set_attribute(to, &name, &value)?;
+    }
+    Ok(())
+}
+
+/// Sets an attribute, where the file system takes any.
+pub(super) fn set_attribute(to: &Path, name: &OsStr, value: &[u8]) -> io::Result<()> {
+    let flags = rustix::fs::XattrFlags::empty();
+    match rustix::fs::lsetxattr(to, name, value, flags) {
+        Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => Ok(()),
+        Err(errno) => named(to, Err(errno)),
+    }
+}
+
+/// Puts the path into an error.
+pub(super) fn named(path: &Path, result: Result<(), Errno>) -> io::Result<()> {
+    result.map_err(|errno| at(path, &errno.into()))
+}
+
+/// Puts the path into an error.
+pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("write `{}`: {error}", path.display()))
+}

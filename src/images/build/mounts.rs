@@ -1,0 +1,565 @@
+//! The mounts of a `RUN`: what they add to its key, and what is mounted when it runs.
+//!
+//! | type | in the key | at the run |
+//! | --- | --- | --- |
+//! | bind | the content of the source, or the layers it is in | a copy of that part of the context, or the layers as they are; writes go to a directory that is thrown away |
+//! | cache | its name where it is given, its seed | `cache/mounts/…`: see [`super::caches`] |
+//! | tmpfs | its size | memory |
+//! | secret, ssh | name, owner, mode | a file in memory; a socket |
+//!
+//! Files are copied from the context since rules may leave some out, since they are root's in a build whoever has them outside, and since
+//! they must hold still while a step reads them.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::super::dockerfile::expand;
+use super::super::dockerfile::instruction::Run;
+use super::super::dockerfile::mount::{Access, Mount, MountKind};
+use super::super::store::Staging;
+use super::caches::Held;
+use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
+use super::copy::{Destination, Filling, Owner, Style};
+use super::error::StepFailure;
+use super::pattern::IgnoreRules;
+use super::plan::Base;
+use super::stage::absolute;
+use super::step::{StepFile, StepMount, StepSource};
+use super::tree::{Last, Node, Tree};
+use super::work::StageWork;
+
+/// Bytes of the largest secret (BuildKit `MaxSecretSize`).
+const MAX_SECRET: usize = 500 * 1024;
+
+/// The mounts of a `RUN`, with all that its key needs.
+#[derive(Default)]
+pub(super) struct Asked {
+    mounts: Vec<AskedMount>,
+    /// Adds to the key: with the layers that files come from.
+    pub(super) by_layers: Vec<String>,
+    /// The same with the content of the files, where that says more.
+    pub(super) by_content: Option<Vec<String>>,
+}
+
+/// One of them.
+struct AskedMount {
+    kind: MountKind,
+    /// Absolute and clean; empty where there is none.
+    target: String,
+    /// Where its files come from.
+    files: Option<Files>,
+    /// A digest of the files.
+    digest: String,
+}
+
+/// Files to mount, or to begin a cache with.
+enum Files {
+    /// Of the context.
+    Context(Vec<Selected>),
+    /// Of layers, top first: the node of the source.
+    Layers(Node),
+    /// Nothing at all.
+    Empty,
+}
+
+/// What a step is given, and what must live as long as it runs.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub(super) mounts: Vec<StepMount>,
+    /// `NAME=value`, not in the key.
+    pub(super) env: Vec<String>,
+    /// Copies and caches.
+    held: Vec<Kept>,
+}
+
+/// What must not go while a step runs.
+enum Kept {
+    #[expect(dead_code, reason = "held, not read")]
+    Copy(Rc<Staging>),
+    #[expect(dead_code, reason = "held, not read")]
+    Cache(Held),
+}
+
+impl Prepared {
+    /// Returns the mount points that the step needs: path, and whether it is a directory.
+    pub(super) fn points(&self) -> Vec<(PathBuf, bool)> {
+        let mounts = self.mounts.iter();
+        mounts
+            .map(|mount| {
+                let is_directory = match &mount.source {
+                    StepSource::Host(path) => path.is_dir(),
+                    StepSource::Layers { .. } | StepSource::Tmpfs(_) => true,
+                    StepSource::File(_) | StepSource::Agent { .. } => false,
+                };
+                (PathBuf::from(&mount.target), is_directory)
+            })
+            .collect()
+    }
+}
+
+impl StageWork<'_, '_> {
+    /// Gives the mounts of a `RUN` their meaning. Waits for the stages that they take from: no lock may be held.
+    pub(super) async fn ask_for_mounts(
+        &mut self,
+        run: &Run,
+        froms: &[Option<Base>],
+    ) -> Result<Asked, StepFailure> {
+        let variables = self.state.variables();
+        let escape = self.build.given.escape;
+        let expand = |text: &str| expand::expand(text, escape, &variables);
+        let mut asked = Asked::default();
+        let mut by_content = Vec::new();
+        for (flag, from) in run.mounts.iter().zip(froms) {
+            let mount = Mount::parse(flag, &expand)?;
+            let target = self.target_of(&mount)?;
+            let (source, uses_context) = match &mount.kind {
+                MountKind::Bind { source, .. } => (source.as_str(), from.is_none()),
+                MountKind::Cache { source, .. } if from.is_some() => (source.as_str(), false),
+                _ => ("", false),
+            };
+            let mut found = AskedMount {
+                target,
+                files: None,
+                digest: String::new(),
+                kind: mount.kind.clone(),
+            };
+            let told = describe(&found.kind, &found.target);
+            let (mut layers, mut content) = (told.clone(), told);
+            if uses_context {
+                let (selected, digest) = self.build.context.select(whole(source))?;
+                found.files = Some(Files::Context(selected));
+                layers.push_str(&digest);
+                content.push_str(&digest);
+                found.digest = digest;
+            } else if let Some(from) = from {
+                let (files, quick, full) = self.select_layers(from, source).await?;
+                found.files = Some(files);
+                layers.push_str(&quick);
+                content.push_str(&full);
+                found.digest = full;
+            }
+            asked.by_layers.push(layers);
+            by_content.push(content);
+            asked.mounts.push(found);
+        }
+        asked.by_content = (by_content != asked.by_layers).then_some(by_content);
+        Ok(asked)
+    }
+
+    /// Returns where a mount goes.
+    fn target_of(&self, mount: &Mount) -> Result<String, StepFailure> {
+        let Some(target) = &mount.target else {
+            return Ok(String::new());
+        };
+        let target = absolute(&self.state.working_directory(), target);
+        if target == "/" {
+            return Err(StepFailure::MountTarget(target));
+        }
+        Ok(target)
+    }
+
+    /// Finds a source in layers; returns it with a digest of the layers, and one of the content where only a part is wanted.
+    async fn select_layers(
+        &mut self,
+        from: &Base,
+        source: &str,
+    ) -> Result<(Files, String, String), StepFailure> {
+        // A stage must not be waited for with a lock.
+        self.settle().await?;
+        if let Base::Context(name) = from
+            && let Some(context) = self.build.directory_context(name)?
+        {
+            let (selected, digest) = context.select(whole(source))?;
+            return Ok((Files::Context(selected), digest.clone(), digest));
+        }
+        let layers = self.layers_of(from).await?;
+        let hexes: Vec<&str> = layers
+            .iter()
+            .map(super::super::reference::Digest::hex)
+            .collect();
+        let quick = format!("{}:{source}", hexes.join(" "));
+        if layers.is_empty() {
+            return Ok((Files::Empty, quick.clone(), quick));
+        }
+        let tree = Tree::layers(self.build.directories(&layers));
+        let path = Path::new("/").join(source);
+        let resolved = tree.resolve(&path, Last::Follow)?;
+        let node = resolved.node.ok_or_else(|| {
+            let name = match from {
+                Base::Stage(_) => "the stage".to_owned(),
+                Base::Image(name) | Base::Context(name) => format!("`{name}`"),
+                Base::Scratch => "scratch".to_owned(),
+            };
+            context::ContextError::NotFound(source.to_owned(), name)
+        })?;
+        let full = if resolved.path.as_os_str().is_empty() {
+            quick.clone()
+        } else {
+            let origin = Origin {
+                tree: &tree,
+                ignore: &IgnoreRules::default(),
+                name: "the layers",
+            };
+            let text = resolved.path.to_string_lossy().into_owned();
+            let selected = origin.select(&text, &IgnoreRules::default())?;
+            let mut hash = Sha256::new();
+            let mut unknown = FileIndex::none();
+            context::hash_selected(&mut hash, &selected, Owners::Counted, &mut unknown)?;
+            hex(&hash.finalize())
+        };
+        Ok((Files::Layers(node), quick, full))
+    }
+
+    /// Makes ready what is mounted, with room for it in the step's staging directory. Waits for caches that others use.
+    pub(super) async fn prepare_mounts(
+        &self,
+        asked: &Asked,
+        staging: &Path,
+    ) -> Result<Prepared, StepFailure> {
+        let mut prepared = Prepared::default();
+        let mut held = self.hold_caches(asked).await?;
+        let mut agents = 0;
+        for (index, mount) in asked.mounts.iter().enumerate() {
+            let room = staging.join(format!("mount-{index}"));
+            let made = match held.remove(&index) {
+                Some(cache) => Some(cached(mount, cache, &mut prepared)?),
+                None => self.source_of(mount, &room, &mut prepared)?,
+            };
+            let Some((source, read_only)) = made else {
+                continue;
+            };
+            let mut target = mount.target.clone();
+            if matches!(source, StepSource::Agent { .. }) {
+                if target.is_empty() {
+                    target = format!("/run/buildkit/ssh_agent.{agents}");
+                }
+                if agents == 0 {
+                    prepared.env.push(format!("SSH_AUTH_SOCK={target}"));
+                }
+                agents += 1;
+            }
+            prepared.mounts.push(StepMount {
+                target,
+                source,
+                read_only,
+            });
+        }
+        // Parents first; of one target the last stays on top.
+        let depth = |mount: &StepMount| mount.target.matches('/').count();
+        prepared.mounts.sort_by_key(depth);
+        Ok(prepared)
+    }
+
+    /// Returns what is mounted, and whether it can only be read; `None` where nothing is.
+    fn source_of(
+        &self,
+        mount: &AskedMount,
+        room: &Path,
+        prepared: &mut Prepared,
+    ) -> Result<Option<(StepSource, bool)>, StepFailure> {
+        Ok(match &mount.kind {
+            MountKind::Bind { writable, .. } => Some(self.bind(mount, *writable, room, prepared)?),
+            MountKind::Cache { .. } => {
+                return Err(StepFailure::Invalid("its cache was not found"));
+            }
+            MountKind::Tmpfs { size_bytes } => {
+                let size = Some(*size_bytes).filter(|size| *size > 0);
+                Some((StepSource::Tmpfs(size), false))
+            }
+            MountKind::Secret {
+                id,
+                env,
+                required,
+                access,
+            } => {
+                let Some(content) = self.build.secret(id, *required)? else {
+                    return Ok(None);
+                };
+                if let Some(name) = env {
+                    let value = String::from_utf8_lossy(&content);
+                    prepared.env.push(format!("{name}={value}"));
+                }
+                let (uid, gid, mode) = owner_and_mode(*access, 0o400);
+                let file = StepFile {
+                    content,
+                    uid,
+                    gid,
+                    mode,
+                };
+                (!mount.target.is_empty()).then_some((StepSource::File(file), true))
+            }
+            MountKind::Ssh {
+                id,
+                required,
+                access,
+            } => {
+                let (uid, gid, mode) = owner_and_mode(*access, 0o600);
+                let socket = self.build.agent(id, *required)?;
+                socket.map(|socket| {
+                    let agent = StepSource::Agent {
+                        socket,
+                        uid,
+                        gid,
+                        mode,
+                    };
+                    (agent, false)
+                })
+            }
+        })
+    }
+
+    /// Returns what is bound, and whether it can only be read.
+    fn bind(
+        &self,
+        mount: &AskedMount,
+        writable: bool,
+        room: &Path,
+        prepared: &mut Prepared,
+    ) -> Result<(StepSource, bool), StepFailure> {
+        fs_err::create_dir(room)?;
+        let empty = || {
+            let path = room.join("empty");
+            fs_err::create_dir(&path).map(|()| path)
+        };
+        let (top, mut lowers) = match &mount.files {
+            Some(Files::Context(selected)) => {
+                let copy = self.build.copy_of(&mount.digest, selected)?;
+                let top = top_of(&copy, selected);
+                prepared.held.push(Kept::Copy(copy));
+                (top, Vec::new())
+            }
+            Some(Files::Layers(node)) if node.metadata.is_dir() => {
+                let mut lowers = node.parts().to_vec();
+                let top = if lowers.is_empty() {
+                    empty()?
+                } else {
+                    lowers.remove(0)
+                };
+                // Marks of what layers hide mean something only in an overlay, which has two of them at least.
+                lowers.push(empty()?);
+                (top, lowers)
+            }
+            Some(Files::Layers(node)) => (node.host.clone(), Vec::new()),
+            Some(Files::Empty) | None => (empty()?, Vec::new()),
+        };
+        if !writable && lowers.is_empty() {
+            return Ok((StepSource::Host(top), true));
+        }
+        if writable && !top.is_dir() {
+            let copy = room.join("file");
+            fs_err::copy(&top, &copy)?;
+            return Ok((StepSource::Host(copy), false));
+        }
+        if lowers.is_empty() {
+            lowers.push(empty()?);
+        }
+        lowers.insert(0, top);
+        let scratch = if writable {
+            let (upper, work) = (room.join("upper"), room.join("work"));
+            fs_err::create_dir(&upper)?;
+            fs_err::create_dir(&work)?;
+            Some((upper, work))
+        } else {
+            None
+        };
+        Ok((StepSource::Layers { lowers, scratch }, !writable))
+    }
+
+    /// Takes the caches of a step, in an order that is the same for all.
+    async fn hold_caches(
+        &self,
+        asked: &Asked,
+    ) -> Result<std::collections::BTreeMap<usize, Held>, StepFailure> {
+        let mut wanted = Vec::new();
+        for (index, mount) in asked.mounts.iter().enumerate() {
+            if let MountKind::Cache {
+                id,
+                sharing,
+                access,
+                source,
+                ..
+            } = &mount.kind
+            {
+                let namespace = self.build.given.arguments.get("BUILDKIT_CACHE_MOUNT_NS");
+                let name = super::caches::name_of(
+                    namespace.map_or("", String::as_str),
+                    id.as_deref().unwrap_or(&mount.target),
+                    // Owner and mode say how it begins only where it begins as a whole.
+                    if mount.files.is_some() || source.trim_matches('/').is_empty() {
+                        *access
+                    } else {
+                        Access::default()
+                    },
+                    &mount.digest,
+                );
+                wanted.push((name, index, *sharing, *access));
+            }
+        }
+        wanted.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut held = std::collections::BTreeMap::new();
+        for (name, index, sharing, access) in wanted {
+            let mount = asked.mounts.get(index);
+            let files = mount.and_then(|mount| mount.files.as_ref());
+            let seeded = files.is_some() || access != Access::default();
+            let fresh = seeded && self.build.skips_cache(self.stage);
+            let fill = |path: &Path| Self::fill_cache(files, access, path);
+            let cache = self.build.hold_cache(&name, sharing, fresh, &fill).await?;
+            held.insert(index, cache);
+        }
+        Ok(held)
+    }
+
+    /// Begins a cache.
+    fn fill_cache(files: Option<&Files>, access: Access, path: &Path) -> Result<(), StepFailure> {
+        match files {
+            None | Some(Files::Empty) => {}
+            Some(Files::Context(selected)) => copy_into(selected, path)?,
+            Some(Files::Layers(node)) => {
+                let tree = Tree::layers(node.parts().to_vec());
+                let origin = Origin {
+                    tree: &tree,
+                    ignore: &IgnoreRules::default(),
+                    name: "the seed of the cache",
+                };
+                let selected = origin.select(".", &IgnoreRules::default())?;
+                let style = Style {
+                    owner: None,
+                    mode: None,
+                };
+                fill(&selected, path, &style)?;
+            }
+        }
+        let (uid, gid, mode) = owner_and_mode(access, 0o755);
+        fs_err::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
+        let mode = rustix::fs::Mode::from_raw_mode(mode);
+        Ok(rustix::fs::chmod(path, mode).map_err(std::io::Error::from)?)
+    }
+}
+
+/// Returns what of a cache is mounted, and whether it can only be read.
+fn cached(
+    mount: &AskedMount,
+    cache: Held,
+    prepared: &mut Prepared,
+) -> Result<(StepSource, bool), StepFailure> {
+    let MountKind::Cache {
+        writable, source, ..
+    } = &mount.kind
+    else {
+        return Err(StepFailure::Invalid("its cache was not found"));
+    };
+    let data = cache.data();
+    prepared.held.push(Kept::Cache(cache));
+    let path = if mount.files.is_some() {
+        data
+    } else {
+        inside(&data, source)?
+    };
+    Ok((StepSource::Host(path), !*writable))
+}
+
+/// Returns a source that is never empty.
+fn whole(source: &str) -> &str {
+    if source.is_empty() { "." } else { source }
+}
+
+/// Copies what was selected of a context into an empty directory, as root's.
+pub(super) fn copy_into(selected: &[Selected], path: &Path) -> Result<(), StepFailure> {
+    let style = Style {
+        owner: Some(Owner::ROOT),
+        mode: None,
+    };
+    Ok(fill(selected, path, &style)?)
+}
+
+/// Copies what was selected into an empty directory.
+fn fill(selected: &[Selected], path: &Path, style: &Style) -> std::io::Result<()> {
+    let mut filling = Filling::new(path, &[]);
+    for source in selected {
+        let is_file = source
+            .entries
+            .first()
+            .is_some_and(|entry| !entry.metadata.is_dir());
+        let destination = Destination {
+            path: if is_file {
+                Path::new("/").join(&source.name)
+            } else {
+                PathBuf::from("/")
+            },
+            is_directory: !is_file,
+        };
+        filling.copy(source, &destination, style)?;
+    }
+    filling.finish()
+}
+
+/// Returns what of a copy is mounted: all of it, or its one file.
+fn top_of(copy: &Staging, selected: &[Selected]) -> PathBuf {
+    match selected {
+        [only] if only.entries.first().is_some_and(|e| !e.metadata.is_dir()) => {
+            copy.diff().join(&only.name)
+        }
+        _ => copy.diff(),
+    }
+}
+
+/// Returns a directory inside a cache, which is made if it is missing; links in it lead nowhere else.
+fn inside(data: &Path, source: &str) -> Result<PathBuf, StepFailure> {
+    let tree = Tree::directory(data);
+    let resolved = tree.resolve(&Path::new("/").join(source), Last::Follow)?;
+    let path = data.join(&resolved.path);
+    if resolved.node.is_none() {
+        fs_err::create_dir_all(&path)?;
+    }
+    Ok(path)
+}
+
+/// Returns owner, group and mode.
+fn owner_and_mode(access: Access, usual: u32) -> (u32, u32, u32) {
+    (
+        access.uid.unwrap_or(0),
+        access.gid.unwrap_or(0),
+        access.mode.unwrap_or(usual),
+    )
+}
+
+/// Returns what of a mount counts, but for its files.
+fn describe(kind: &MountKind, target: &str) -> String {
+    let shown = |access: &Access| {
+        let (uid, gid, mode) = (access.uid, access.gid, access.mode);
+        format!("{uid:?} {gid:?} {mode:?}")
+    };
+    let what = match kind {
+        MountKind::Bind { writable, .. } => format!("bind {writable} "),
+        MountKind::Cache {
+            id,
+            writable,
+            source,
+            access,
+            ..
+        } => format!("cache {id:?} {writable} {source:?} {} ", shown(access)),
+        MountKind::Tmpfs { size_bytes } => format!("tmpfs {size_bytes}"),
+        MountKind::Secret {
+            id,
+            env,
+            required,
+            access,
+        } => format!("secret {id:?} {env:?} {required} {}", shown(access)),
+        MountKind::Ssh {
+            id,
+            required,
+            access,
+        } => format!("ssh {id:?} {required} {}", shown(access)),
+    };
+    format!("{target} {what}")
+}
+
+/// Checks the size of a secret.
+pub(super) fn check_secret(id: &str, content: Vec<u8>) -> Result<Vec<u8>, StepFailure> {
+    if content.len() > MAX_SECRET {
+        return Err(StepFailure::SecretSize(id.to_owned()));
+    }
+    Ok(content)
+}

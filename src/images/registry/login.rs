@@ -1,0 +1,142 @@
+//! Logging in: a secret is shown to the registry, and kept if that takes it.
+
+use super::auth::{Challenge, CredentialsError, Secret, parse_challenges};
+use super::client::{Client, read_all, tls_for};
+use super::config::Security;
+pub use super::docker_config::Kept;
+use super::error::RegistryError;
+use super::transport::{Method, Request, RequestBody, Response, Transport, TransportError};
+use super::{ClientEnvironment, docker_config};
+
+/// Shows a secret to a registry (`GET /v2/`), and keeps it for later commands: as an identity token, if the registry gives one.
+pub async fn login(
+    transport: &dyn Transport,
+    environment: &ClientEnvironment,
+    host: &str,
+    secret: &Secret,
+) -> Result<Kept, RegistryError> {
+    let client = Client::new(transport, environment)?;
+    let identity = client.check(host, secret).await?;
+    let kept = match identity {
+        Some(token) => docker_config::keep(environment, host, &Secret::Identity(token)),
+        None => docker_config::keep(environment, host, secret),
+    };
+    Ok(kept?)
+}
+
+/// Forgets the secret of a registry; returns whether there was one.
+pub fn logout(environment: &ClientEnvironment, host: &str) -> Result<bool, CredentialsError> {
+    docker_config::forget(environment, host)
+}
+
+/// Returns the name that is kept for a registry, to offer it at the next login.
+pub fn user_of(environment: &ClientEnvironment, host: &str) -> Option<String> {
+    let credentials = super::auth::Credentials::read(environment).ok()?;
+    match credentials.of_host(host).ok()?? {
+        Secret::Password { user, .. } => Some(user),
+        Secret::Identity(_) | Secret::Bearer(_) => None,
+    }
+}
+
+impl Client<'_> {
+    /// Returns the identity token that stands for the secret, if the registry gives one.
+    async fn check(&self, host: &str, secret: &Secret) -> Result<Option<String>, RegistryError> {
+        let endpoint = self.config.of_host(host)?;
+        let schemes: &[bool] = match endpoint.security {
+            Security::Https | Security::AnyCertificate => &[false],
+            Security::Http => &[true],
+            Security::Insecure => &[false, true],
+        };
+        let mut result = self
+            .version(&endpoint, *schemes.first().unwrap_or(&false), None)
+            .await;
+        let mut plain = false;
+        if schemes.len() > 1
+            && let Err(RegistryError::Transport(TransportError::Connect { .. })) = result
+        {
+            plain = true;
+            result = self.version(&endpoint, true, None).await;
+        }
+        plain |= endpoint.security == Security::Http;
+        let response = result?;
+        let refused = |message: String| RegistryError::Login {
+            host: endpoint.host.clone(),
+            message,
+        };
+        if response.status != 401 {
+            // It asks nobody: any secret is as good as none.
+            return match response.status {
+                200..300 => Ok(None),
+                status => Err(refused(format!("it answered {status}"))),
+            };
+        }
+        let headers = response.headers.iter();
+        let headers = headers.filter(|(name, _)| name == "www-authenticate");
+        let challenge = parse_challenges(headers.map(|(_, value)| value.as_str()));
+        let challenge =
+            challenge.ok_or_else(|| refused("it asks for no known proof".to_owned()))?;
+        if challenge == Challenge::Basic && secret.basic().is_none() {
+            return Err(refused("it takes names and passwords only".to_owned()));
+        }
+        let granted = self
+            .grant(&endpoint, (&challenge, plain), Some(secret), (&[], true))
+            .await
+            .map_err(|error| match error {
+                RegistryError::Denied { message, .. } => refused(format!(
+                    "unauthorized: incorrect username or password{message}"
+                )),
+                other => other,
+            })?;
+        let identity = granted.identity.clone();
+        let header = granted.into_header();
+        let mut response = self.version(&endpoint, plain, Some(header)).await?;
+        let status = response.status;
+        let _said = read_all(&mut *response.body, 1 << 16).await;
+        match status {
+            200..300 => Ok(identity),
+            401 | 403 => Err(refused(
+                "unauthorized: incorrect username or password".to_owned(),
+            )),
+            status => Err(refused(format!("it answered {status}"))),
+        }
+    }
+
+    /// `GET /v2/`, as often as it takes.
+    async fn version(
+        &self,
+        endpoint: &super::config::Endpoint,
+        plain: bool,
+        authorization: Option<String>,
+    ) -> Result<Response, RegistryError> {
+        let scheme = if plain { "http" } else { "https" };
+        let text = format!("{scheme}://{}{}/v2/", endpoint.host, endpoint.base);
+        let url = reqwest::Url::parse(&text).map_err(|error| TransportError::Connect {
+            host: endpoint.host.clone(),
+            reason: error.to_string(),
+        })?;
+        let header = authorization.map(|value| ("authorization".into(), value));
+        let mut number = 0;
+        loop {
+            number += 1;
+            let request = Request {
+                method: Method::Get,
+                url: url.clone(),
+                headers: header.clone().into_iter().collect(),
+                body: RequestBody::Empty,
+                tls: tls_for(endpoint, &url),
+            };
+            let error = match self.transport.send(request).await {
+                Ok(response) if !super::client::passing(response.status) => return Ok(response),
+                Ok(response) => RegistryError::Login {
+                    host: endpoint.host.clone(),
+                    message: format!("it answered {}", response.status),
+                },
+                Err(error @ TransportError::Broken { .. }) => error.into(),
+                Err(error) => return Err(error.into()),
+            };
+            if !self.retry.pause(number, None).await {
+                return Err(error);
+            }
+        }
+    }
+}
