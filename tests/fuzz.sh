@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks for inputs that break what reads text from anyone: every target of fuzz/ for FUZZ_SECONDS (600), one after another,
+# Looks for inputs that break what reads bytes from anyone: every target of fuzz/ for FUZZ_SECONDS (600), one after another,
 # or only those named as arguments; then the property tests, with FUZZ_CASES cases each instead of hundreds.
 #
 # libFuzzer needs switches that the stable compiler keeps to itself; RUSTC_BOOTSTRAP lets it take them. What was learnt is
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 top=$PWD
 seconds=${FUZZ_SECONDS:-600}
 targets=("$@")
-[ $# -gt 0 ] || targets=(stack_file interpolation dotenv grammars)
+[ $# -gt 0 ] || targets=(stack_file interpolation dotenv grammars dockerfile unpack)
 export RUSTC_BOOTSTRAP=1
 command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 
@@ -36,6 +36,28 @@ seed() { # TARGET: a corpus to start from: what the tests load, and the conforma
         'sh -c "echo a" && x' "a'b c'\\ d"; do
         printf %s "$text" >"$corpus/seed-$((number += 1))"
       done ;;
+    dockerfile)
+      sed -n '/^const SAMPLE/,/^"#;/p' src/images/dockerfile/parser/hostile.rs | sed '1d;$d' >"$corpus/sample"
+      for file in examples/stacks/*/*/Dockerfile; do cp "$file" "$corpus/seed-$((number += 1))"; done ;;
+    unpack)
+      local tree
+      tree=$(mktemp -d)
+      (
+        cd "$tree"
+        mkdir -p d/e "$(printf 'l%.0s' {1..120})"
+        echo content >d/file
+        echo x >"$(printf 'l%.0s' {1..120})/$(printf 'n%.0s' {1..120})"
+        ln d/file d/link && ln -s ../../canary/file d/out && ln -s /canary canary
+        touch d/.wh.gone d/.wh..wh..opq && mkfifo fifo && truncate -s 1M sparse && echo y >>sparse
+        tar --format v7 -cf "$top/$corpus/seed-v7" d canary
+        for format in ustar gnu oldgnu; do tar --format $format -cf "$top/$corpus/seed-$format" d fifo canary; done
+        tar --format gnu -cf "$top/$corpus/seed-long" .
+        for version in 0.0 0.1 1.0; do
+          tar --format pax -S --sparse-version $version --xattrs -cf "$top/$corpus/seed-pax-$version" .
+        done
+        tar --format gnu -S -cf "$top/$corpus/seed-sparse" sparse
+      )
+      rm -rf "$tree" ;;
   esac
 }
 

@@ -14,7 +14,7 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -831,3 +831,137 @@ class Slow(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = pass_on
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Slow).serve_forever()
 "#;
+
+/// Where the reference engines of a development machine are started from; they see `/tmp` alone.
+const PEERS: &str = "/work/shared/peers/run";
+
+/// Runs a command among the peers.
+fn peer(args: &[&str]) -> Ran {
+    Ran::of(&Command::new(PEERS).args(args).output().unwrap())
+}
+
+/// Docker and Podman read what we push, and we read what they push. Only where they have been started (`peers/up`), as they are no
+/// part of this project: elsewhere it says that it is skipped.
+#[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
+fn docker_and_podman_agree_with_us() {
+    let is_up = Path::new(PEERS).exists() && peer(&["docker", "version"]).code == 0;
+    if skipped() || !is_up {
+        let words = format!("skipped: no dockerd answers {PEERS}\n");
+        let _said = std::io::Write::write_all(&mut std::io::stderr(), words.as_bytes());
+        return;
+    }
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    // On the host itself, where the peers are.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let host = format!("127.0.0.1:{port}");
+    let config = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{host}\"}}\n",
+        at("storage")
+    );
+    fs_err::write(at("registry.yml"), config).unwrap();
+    let mut registry = Command::new("docker-registry");
+    registry.arg("serve").arg(at("registry.yml"));
+    let registry = registry
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _registry = Ends(registry);
+    let started = Instant::now();
+    while std::net::TcpStream::connect(&host).is_err() {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "nobody listens on {host}"
+        );
+        std::thread::yield_now();
+    }
+    let stack = |root: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stack"));
+        let ran = Ran::of(
+            &command
+                .arg("--root")
+                .arg(at(root))
+                .args(args)
+                .output()
+                .unwrap(),
+        );
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+        ran.stdout
+    };
+    let theirs = |args: &[&str]| {
+        let ran = peer(args);
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+        ran.stdout.trim().to_owned()
+    };
+    let tree = directory.path().join("tree");
+    fs_err::create_dir(&tree).unwrap();
+    fs_err::copy("/bin/busybox", tree.join("busybox")).unwrap();
+    let packed = Command::new("tar")
+        .args(["-C", &at("tree"), "-cf", &at("image.tar"), "."])
+        .status();
+    assert!(packed.unwrap().success());
+    let name = format!("{host}/ours/app");
+    let (gzip, zstd) = (format!("{name}:gzip"), format!("{name}:zstd"));
+    let change = "CMD [\"/busybox\", \"echo\", \"it runs\"]";
+    let id = stack(
+        "one",
+        &[
+            "image",
+            "import",
+            "--change",
+            change,
+            &at("image.tar"),
+            &gzip,
+        ],
+    );
+    stack("one", &["image", "tag", &gzip, &zstd]);
+    stack("one", &["image", "push", &gzip]);
+    stack(
+        "one",
+        &["image", "push", "--compression-format", "zstd", &zstd],
+    );
+    for reference in [&gzip, &zstd] {
+        theirs(&["docker", "pull", "-q", reference]);
+        let found = theirs(&["docker", "image", "inspect", "-f", "{{.Id}}", reference]);
+        assert_eq!(found, id.trim(), "{reference}");
+        assert_eq!(
+            theirs(&["docker", "run", "--rm", "--network=none", reference]),
+            "it runs"
+        );
+        theirs(&["docker", "image", "rm", reference]);
+        theirs(&["podman", "pull", "-q", "--tls-verify=false", reference]);
+        let found = theirs(&["podman", "image", "inspect", "-f", "{{.Id}}", reference]);
+        assert_eq!(format!("sha256:{found}"), id.trim(), "{reference}");
+    }
+    // From them to us, and back under another name with the same digest.
+    theirs(&["docker", "pull", "-q", &gzip]);
+    for (engine, push) in [
+        ("docker", &["docker", "push", "-q"][..]),
+        ("podman", &["podman", "push", "-q", "--tls-verify=false"]),
+    ] {
+        let pushed = format!("{host}/theirs/{engine}:1");
+        theirs(&[engine, "tag", &gzip, &pushed]);
+        theirs(&[push, &[&pushed]].concat());
+        let pulled = stack(engine, &["image", "pull", &pushed]);
+        let listed = stack(engine, &["image", "ls", "-q"]);
+        assert_eq!(format!("sha256:{}", listed.trim()), id.trim(), "{engine}");
+        let copy = format!("{host}/copies/{engine}:1");
+        stack(engine, &["image", "tag", &pushed, &copy]);
+        let copied = stack(engine, &["image", "push", &copy]);
+        let digest = |text: &str| {
+            let (_, rest) = text.split_once("sha256:").unwrap();
+            rest.chars()
+                .take_while(char::is_ascii_hexdigit)
+                .collect::<String>()
+        };
+        assert_eq!(digest(&pulled), digest(&copied), "{engine}");
+        theirs(&[engine, "image", "rm", "-f", &pushed, &gzip]);
+    }
+    theirs(&["podman", "image", "rm", "-f", &zstd]);
+}

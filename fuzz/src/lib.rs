@@ -1,19 +1,29 @@
 //! What the fuzz targets run: each takes any bytes, and panics where something that must hold does not.
 
+#[path = "../../src/images/dockerfile/mod.rs"]
+#[allow(dead_code, unreachable_pub)]
+pub mod dockerfile;
 #[path = "../../src/spec/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 pub mod spec;
+#[allow(dead_code, unreachable_pub)]
+mod unpack;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use dockerfile::{Span, expand, parser};
 use spec::canonical::{mounts, ports};
 use spec::dotenv::{self, Format};
 use spec::template::{self, Variables};
 use spec::{LoadOptions, ReadError, ReadFile, load, render, units, words};
+use unpack::extract::{self, Limits};
 
 /// One Compose file, and a dotenv file beside it that includes and extensions of the file can name.
 struct Files<'a> {
@@ -171,5 +181,109 @@ pub fn grammars(data: &[u8]) {
     }
     if let Ok(mount) = mounts::parse(text) {
         assert!(!mount.target.is_empty(), "{text}");
+    }
+}
+
+/// Parses a Dockerfile, and expands the text as a word and as a here-document.
+pub fn dockerfile(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let within = |span: Span| text.get(span.start..span.end).is_some();
+    match parser::parse(Path::new("Dockerfile"), text) {
+        Ok(file) => {
+            assert!(!file.stages.is_empty());
+            for written in &file.written {
+                assert!(within(written.span), "{written:?}");
+            }
+        }
+        Err(error) => {
+            assert!(!error.faults.is_empty(), "a failure that says nothing");
+            for fault in &error.faults {
+                assert!(within(fault.span), "{fault:?}");
+            }
+            assert!(!error.to_string().is_empty());
+        }
+    }
+    let variables = BTreeMap::from([
+        ("A".to_owned(), "a value xx".to_owned()),
+        ("E".to_owned(), String::new()),
+    ]);
+    for escape in ['\\', '`'] {
+        drop(parser::parse_one(text, escape));
+        drop(expand::expand(text, escape, &variables));
+        drop(expand::expand_words(text, escape, &variables));
+    }
+    drop(expand::expand_heredoc(text, &variables));
+}
+
+/// What an archive must not touch.
+fn canary(outside: &Path) -> (Vec<u8>, u64, u32, i64, usize) {
+    let file = outside.join("canary/file");
+    let stat = std::fs::metadata(&file).expect("the canary is there");
+    let beside = std::fs::read_dir(outside).expect("readable").count();
+    let within = std::fs::read_dir(outside.join("canary")).expect("readable");
+    (
+        std::fs::read(file).expect("readable"),
+        stat.nlink(),
+        stat.mode(),
+        stat.mtime_nsec(),
+        beside * 100 + within.count(),
+    )
+}
+
+/// Unpacks bytes, the headers' checksums put right, beside a canary; on a tmpfs where there is one.
+pub fn unpack(data: &[u8]) {
+    let mut archive = data.to_vec();
+    let mut at = 0;
+    while let Some(header) = archive.get_mut(at..at + 512) {
+        at += 512;
+        if header.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        header[148..156].copy_from_slice(b"        ");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let digits = header[124..136].iter().take_while(|byte| byte.is_ascii_digit());
+        let size = digits.fold(0_usize, |size, digit| {
+            size.saturating_mul(8).saturating_add(usize::from(*digit & 7))
+        });
+        at = at.saturating_add(size.min(1 << 20).next_multiple_of(512));
+    }
+    let memory = Path::new("/dev/shm");
+    let beneath = if memory.is_dir() { memory } else { Path::new("/tmp") };
+    let outside = tempfile::Builder::new().prefix("stack-fuzz-").tempdir_in(beneath);
+    let outside = outside.expect("a directory");
+    let root = outside.path().join("layer");
+    std::fs::create_dir(&root).expect("made");
+    std::fs::create_dir(outside.path().join("canary")).expect("made");
+    std::fs::write(outside.path().join("canary/file"), "alive").expect("written");
+    let before = canary(outside.path());
+    let limits = Limits {
+        entries: 64,
+        bytes: 1 << 20,
+    };
+    let result = extract::unpack(archive.as_slice(), &root, limits);
+    assert_eq!(canary(outside.path()), before, "{result:?}");
+    if let Ok(report) = result {
+        assert!(report.size_bytes <= limits.bytes);
+    }
+    no_overlay(&root);
+}
+
+/// Checks that nothing in the tree has an attribute of overlayfs but the mark of an opaque directory.
+fn no_overlay(directory: &Path) {
+    for entry in std::fs::read_dir(directory).expect("readable") {
+        let path = entry.expect("readable").path();
+        let mut names = vec![0_u8; 65_536];
+        let length = rustix::fs::llistxattr(&path, &mut names).unwrap_or(0);
+        for name in names[..length].split(|byte| *byte == 0) {
+            let overlay = name.windows(8).any(|part| part == b"overlay.");
+            let opaque = name == extract::OPAQUE_XATTR.as_bytes();
+            assert!(!overlay || opaque, "{:?}", OsStr::from_bytes(name));
+        }
+        if std::fs::symlink_metadata(&path).is_ok_and(|stat| stat.is_dir()) {
+            no_overlay(&path);
+        }
     }
 }

@@ -23,7 +23,6 @@ const OPTIONS: &[(&str, &[LaterOption])] = &[
     (
         "build",
         &[
-            ("push", None, false),
             ("builder", None, true),
             ("print", None, false),
             ("check", None, false),

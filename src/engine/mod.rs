@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`] and [`inspect`] (images), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`], [`inspect`] and [`system`] (images and disk), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -45,6 +45,7 @@ pub mod snapshot;
 pub mod source;
 mod step;
 pub mod store;
+pub mod system;
 pub mod view;
 mod views;
 pub mod watch;
@@ -54,7 +55,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 
-pub use build::ImageBuild;
+pub use build::{BuiltImage, ImageBuild};
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, Planned, PullOptions};
 pub use error::EngineError;

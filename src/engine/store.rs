@@ -121,7 +121,9 @@ impl Engine {
         }
         match self.images.collect()? {
             Collected::Busy => pruned.busy = true,
-            Collected::Removed { bytes, .. } => pruned.bytes = bytes,
+            Collected::Removed { bytes, .. } => {
+                pruned.bytes = bytes + self.images.remove_partials()?;
+            }
         }
         Ok(pruned)
     }
@@ -194,7 +196,7 @@ fn said(known: &Known, removal: &Removal, freed: &[Digest]) -> Vec<Removed> {
 }
 
 /// Returns the rows of an image: one a name, one a repository that has only digests, or one without a name.
-fn rows(known: &Known) -> Vec<StoredImageView> {
+pub(crate) fn rows(known: &Known) -> Vec<StoredImageView> {
     let none = || "<none>".to_owned();
     let row =
         |repository: Option<String>, tag: Option<&str>, digest: Option<&Digest>| StoredImageView {

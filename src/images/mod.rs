@@ -6,7 +6,7 @@
 //! Reading order: [`mod@reference`] (names), [`manifest`] (documents), [`store`] (on disk), [`unpack`] (tar to files),
 //! [`registry`] (from afar), `pull`, `push`, [`import`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub mod archive;
@@ -44,7 +44,20 @@ use registry::Client;
 pub use registry::ClientEnvironment;
 use registry::transport::Http;
 pub use remove::{ImageUser, Removal, RemoveConflict};
-pub use store::{Collected, Image, ImageSummary, Known, Packing, Store, StoreError};
+pub use store::{
+    Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Store, StoreError,
+};
+
+/// What the store takes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sizes {
+    /// Every image.
+    pub images: Vec<Known>,
+    /// Bytes of the layers of all images, by diff id.
+    pub layers: BTreeMap<Digest, u64>,
+    /// Bytes of the layers that the build cache has, by diff id; images may have them too.
+    pub cached: BTreeMap<Digest, u64>,
+}
 
 /// The images below one root, and the way to registries.
 #[derive(Debug)]
@@ -174,6 +187,40 @@ impl Images {
         commit::commit(&self.store, base, upper, options)
     }
 
+    /// Looks for damage; with `repair` mends what can be mended from what is here.
+    pub fn check(&self, repair: bool) -> Result<Checked, ImageError> {
+        Ok(self.store.check(repair)?)
+    }
+
+    /// Returns the layers that each image and the build cache have, with their sizes in bytes.
+    pub fn sizes(&self) -> Result<Sizes, ImageError> {
+        let size = |diff_id: &Digest| -> Result<u64, ImageError> {
+            let layer = self.store.layer(diff_id)?;
+            Ok(layer.map_or(0, |layer| layer.size_bytes))
+        };
+        let mut sizes = Sizes::default();
+        for known in self.known()? {
+            for diff_id in &known.image.layers {
+                sizes.layers.insert(diff_id.clone(), size(diff_id)?);
+            }
+            sizes.images.push(known);
+        }
+        for diff_id in self.cached()? {
+            if self.store.layer(&diff_id)?.is_some() {
+                let bytes = size(&diff_id)?;
+                sizes.cached.insert(diff_id, bytes);
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Forgets what build steps made; [`Images::collect`] frees the space.
+    pub fn clear_cache(&self) -> Result<(), ImageError> {
+        let path = self.store.root().join("cache");
+        let cleared = Cache::below(self.store.root()).clear();
+        Ok(cleared.map_err(StoreError::io("remove", &path))?)
+    }
+
     /// Lists every name, and every image without one, newest first.
     pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
         Ok(self.store.list()?)
@@ -262,6 +309,11 @@ impl Images {
     /// Removes what no image, container or build step's result holds, unless a pull, import or build is running.
     pub fn collect(&self) -> Result<Collected, ImageError> {
         Ok(self.store.collect(&self.cached()?)?)
+    }
+
+    /// Removes downloads that broke off and that nobody goes on with now; returns their bytes.
+    pub fn remove_partials(&self) -> Result<u64, ImageError> {
+        Ok(self.store.remove_partials()?)
     }
 
     /// Returns the layers that the build cache holds.

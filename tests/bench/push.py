@@ -1,4 +1,4 @@
-"""push.py LAYER.tar LAYER.tar.gz OUT: writes an OCI layout of one image with that one layer."""
+"""push.py OUT LAYER.tar LAYER.tar.gz …: writes an OCI layout of one image with those layers."""
 
 import hashlib
 import json
@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 
-plain, packed, out = sys.argv[1:]
+out, *files = sys.argv[1:]
+pairs = list(zip(files[::2], files[1::2]))
 
 
 def digest_of(path):
@@ -25,18 +26,21 @@ def put(data):
 
 blobs = os.path.join(out, "blobs", "sha256")
 os.makedirs(blobs)
-layer = digest_of(packed)
-shutil.copy(packed, os.path.join(blobs, layer.removeprefix("sha256:")))
+kind = "application/vnd.oci.image."
+layers = []
+for _, packed in pairs:
+    layer = digest_of(packed)
+    shutil.copy(packed, os.path.join(blobs, layer.removeprefix("sha256:")))
+    layers.append({"mediaType": kind + "layer.v1.tar+gzip", "digest": layer, "size": os.path.getsize(packed)})
 config = put(json.dumps({
     "architecture": "amd64", "os": "linux", "config": {"Cmd": ["true"]},
-    "rootfs": {"type": "layers", "diff_ids": [digest_of(plain)]},
-    "history": [{"created_by": "bench"}],
+    "rootfs": {"type": "layers", "diff_ids": [digest_of(plain) for plain, _ in pairs]},
+    "history": [{"created_by": "bench"} for _ in pairs],
 }).encode())
-kind = "application/vnd.oci.image."
 manifest = put(json.dumps({
     "schemaVersion": 2, "mediaType": kind + "manifest.v1+json",
     "config": {"mediaType": kind + "config.v1+json", **config},
-    "layers": [{"mediaType": kind + "layer.v1.tar+gzip", "digest": layer, "size": os.path.getsize(packed)}],
+    "layers": layers,
 }).encode())
 with open(os.path.join(out, "index.json"), "w", encoding="utf-8") as file:
     json.dump({"schemaVersion": 2, "manifests": [{"mediaType": kind + "manifest.v1+json", **manifest}]}, file)

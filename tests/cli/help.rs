@@ -26,9 +26,11 @@ fn whole() {
       images   List the images that containers use
       commit   Make an image of a container's changes
       export   Write a container's files as a tar archive
+      inspect  Show all that is known of containers and images, as JSON
       image    Work with the image store
       login    Keep a name and password for a registry
       logout   Forget what is kept for a registry
+      system   Disk usage, clean-up and repair
       watch    Act on changes of source files as `develop.watch` says
       apply    Make what runs equal to a file, a directory or a repository, without questions
       boot     Start again what should run, after the host has come up

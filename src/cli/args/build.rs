@@ -23,6 +23,9 @@ pub(crate) struct BuildArgs {
     /// Do not show the output of steps
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Push the images when they are built
+    #[arg(long)]
+    pub(crate) push: bool,
     /// Agent for `RUN --mount=type=ssh`: `default`, or a name and its socket; may be repeated
     #[arg(long, value_name = "ID[=SOCKET]", num_args = 0..=1, default_missing_value = "default")]
     pub(crate) ssh: Vec<String>,

@@ -72,6 +72,15 @@ pub(crate) struct ImageBuildArgs {
     /// What the image is to run on, such as `linux/arm64`; this machine where not said
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+    /// Where else the image goes: `type=local|tar|oci|docker,dest=PATH`, or a directory for its files; may be repeated
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub(crate) output: Vec<String>,
+    /// Push every name when it is built
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Write the image's names and digests to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
     /// Write the image's ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,

@@ -13,6 +13,7 @@ mod registry;
 mod run;
 mod snapshot;
 mod store;
+mod system;
 
 pub(crate) use build::*;
 pub(crate) use config::*;
@@ -23,6 +24,7 @@ pub(crate) use registry::*;
 pub(crate) use run::*;
 pub(crate) use snapshot::*;
 pub(crate) use store::*;
+pub(crate) use system::*;
 
 /// Run multi-container applications from Compose files.
 #[derive(Debug, Parser)]
@@ -153,6 +155,8 @@ pub(crate) enum Command {
     Commit(CommitArgs),
     /// Write a container's files as a tar archive
     Export(ExportArgs),
+    /// Show all that is known of containers and images, as JSON
+    Inspect(InspectArgs),
     /// Work with the image store
     #[command(subcommand)]
     Image(ImageCommand),
@@ -160,6 +164,9 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Forget what is kept for a registry
     Logout(LogoutArgs),
+    /// Disk usage, clean-up and repair
+    #[command(subcommand)]
+    System(SystemCommand),
     /// Act on changes of source files as `develop.watch` says
     Watch(WatchArgs),
     /// Make what runs equal to a file, a directory or a repository, without questions

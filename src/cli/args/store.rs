@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// `stack image history`.
 #[derive(Debug, Args)]
@@ -33,6 +33,29 @@ pub(crate) struct ImageInspectArgs {
     /// Go template to write each with instead of JSON, such as `{{.Config.Env}}`
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+}
+
+/// `stack inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Names or IDs of containers and images
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    /// Go template to write each with instead of JSON, such as `{{.State.Status}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Look only among these
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub(crate) r#type: Option<InspectType>,
+}
+
+/// `--type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InspectType {
+    /// Containers
+    Container,
+    /// Images
+    Image,
 }
 
 /// `stack image ls`.

@@ -9,6 +9,7 @@ use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::BuildOptions;
 use crate::engine::cancel::Cancel;
+use crate::engine::registry::PushOptions;
 use crate::plan::graph::Dependencies;
 use crate::spec::Phase;
 
@@ -44,6 +45,17 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         pulls: true,
     });
     let work = engine.build(&loaded.stack, &options, &progress, &cancel);
+    let done = drive(work, &progress, &mut interrupts, &cancel).await;
+    done.map_err(|error| error.at(&loaded))?;
+    if !args.push {
+        return Ok(());
+    }
+    let options = PushOptions {
+        services: args.services,
+        include_deps: args.with_dependencies,
+        ..PushOptions::default()
+    };
+    let work = engine.push(&loaded.stack, &options, &progress, &cancel);
     let done = drive(work, &progress, &mut interrupts, &cancel).await;
     done.map_err(|error| error.at(&loaded))
 }

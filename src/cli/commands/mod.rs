@@ -12,6 +12,7 @@ mod filters;
 mod follow;
 mod image;
 mod images;
+mod inspect;
 mod login;
 mod logs;
 mod output;
@@ -19,13 +20,14 @@ mod ps;
 mod pull;
 mod push;
 mod snapshot;
+mod system;
 mod up;
 mod version;
 mod watch;
 
 use std::time::Duration;
 
-use super::args::{Command, ImageCommand};
+use super::args::{Command, ImageCommand, SystemCommand};
 use super::context::Context;
 use super::failure::CliError;
 use crate::plan::error::PlanError;
@@ -45,6 +47,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Build(args) => block_on(build::run(context, args)),
         Command::Pull(args) => block_on(pull::run(context, args)),
         Command::Commit(args) => snapshot::commit(context, args),
+        Command::Inspect(args) => inspect::run(context, &args),
         Command::Export(args) => snapshot::export(context, &args),
         Command::Images(args) => images::run(context, &args),
         Command::Image(ImageCommand::Build(args)) => block_on(image::build(context, *args)),
@@ -62,6 +65,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Image(ImageCommand::Rm(args)) => image::remove::run(context, &args),
         Command::Image(ImageCommand::Save(args)) => image::save::run(context, &args),
         Command::Image(ImageCommand::Tag(args)) => image::tag(context, &args),
+        Command::System(SystemCommand::Check(args)) => system::check(context, &args),
+        Command::System(SystemCommand::Df(args)) => system::df(context, &args),
+        Command::System(SystemCommand::Prune(args)) => block_on(system::prune(context, args)),
         Command::Watch(args) => block_on(watch::run(context, args)),
         Command::Apply(args) => block_on(apply::run(context, args)),
         Command::Boot => block_on(boot::run(context)),

@@ -18,6 +18,12 @@ const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '�
 /// Lines of a running build that are shown beneath it.
 const TAIL: usize = 6;
 
+/// A speed is that of so long a time, at most.
+const SPEED_OVER: Duration = Duration::from_secs(3);
+
+/// Over a shorter time than this there is no speed yet.
+const SPEED_FROM: Duration = Duration::from_millis(500);
+
 /// Lines of a failed build that stay.
 const KEPT: usize = 50;
 
@@ -35,6 +41,8 @@ struct Task {
     state: TaskState,
     verb: String,
     bytes: Option<(u64, Option<u64>)>,
+    /// When how many bytes were done, lately.
+    marks: VecDeque<(Duration, u64)>,
     output: VecDeque<String>,
     started: Duration,
 }
@@ -168,7 +176,7 @@ impl Board {
         let time = render_elapsed(task.elapsed(now));
         let used = indent.len() + 2 + label.width() + 2 + 1 + time.len() + 1;
         let room = width.saturating_sub(used);
-        let status = shorten(&self.status(task), room);
+        let status = shorten(&self.status(task, now), room);
         let padding = " ".repeat(room.saturating_sub(status.width()));
         let icon = paint(colour, style, &icon.to_string());
         let status = paint(colour, style, &status);
@@ -176,8 +184,9 @@ impl Board {
         format!("{indent}{icon} {label}  {status}{padding} {time}")
     }
 
-    /// What is written beside the name: the verb, and how many bytes of how many; an image counts its layers' bytes.
-    fn status(&self, task: &Task) -> String {
+    /// What is written beside the name: the verb, how many bytes of how many, and how many a second; an image counts its layers'
+    /// bytes.
+    fn status(&self, task: &Task, now: Duration) -> String {
         if !task.is_working() {
             return task.verb.clone();
         }
@@ -188,18 +197,22 @@ impl Board {
                 (Subject::Layer(image, _), Subject::Image(name)) => image == name,
                 _ => false,
             });
-        let parts = layers
-            .chain(std::iter::once(task))
-            .filter_map(|part| part.bytes);
-        let sum = parts.reduce(|(done, total), (more, further)| {
+        let parts: Vec<&Task> = layers.chain(std::iter::once(task)).collect();
+        let bytes = parts.iter().filter_map(|part| part.bytes);
+        let sum = bytes.reduce(|(done, total), (more, further)| {
             let total = total.zip(further).map(|(a, b)| a.saturating_add(b));
             (done.saturating_add(more), total)
         });
+        let speeds = parts.iter().filter_map(|part| part.speed(now));
+        let speed = speeds.reduce(u64::saturating_add);
+        let speed = speed.map(|speed| format!(" {}/s", render_size(speed)));
+        let speed = speed.unwrap_or_default();
         match sum {
             None => task.verb.clone(),
-            Some((done, None)) => format!("{} {}", task.verb, render_size(done)),
+            Some((done, None)) => format!("{} {}{speed}", task.verb, render_size(done)),
             Some((done, Some(total))) => {
-                format!("{} {}/{}", task.verb, render_size(done), render_size(total))
+                let (done, total) = (render_size(done), render_size(total));
+                format!("{} {done}/{total}{speed}", task.verb)
             }
         }
     }
@@ -212,6 +225,7 @@ impl Task {
             state: TaskState::Working,
             verb: String::new(),
             bytes: None,
+            marks: VecDeque::new(),
             output: VecDeque::new(),
             started: now,
         }
@@ -231,6 +245,7 @@ impl Task {
                 self.state = TaskState::Working;
                 verb.clone_into(&mut self.verb);
                 self.bytes = Some((done, total));
+                self.mark(now, done);
             }
             EventKind::Line(text) => {
                 for piece in super::text::sanitize(text.trim_end().as_bytes()) {
@@ -253,6 +268,33 @@ impl Task {
             }
             EventKind::Warning(_) => {}
         }
+    }
+
+    /// Notes how far a transfer is.
+    fn mark(&mut self, now: Duration, done: u64) {
+        // A transfer that began anew has no past.
+        if self.marks.back().is_some_and(|(_, before)| *before > done) {
+            self.marks.clear();
+        }
+        self.marks.push_back((now, done));
+        while self
+            .marks
+            .get(1)
+            .is_some_and(|(at, _)| now.saturating_sub(*at) >= SPEED_OVER)
+        {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Bytes a second, where some are on their way; none have come since the last mark.
+    fn speed(&self, now: Duration) -> Option<u64> {
+        let ((from, before), (_, done)) = (self.marks.front()?, self.marks.back()?);
+        let time = now.saturating_sub(*from);
+        if !self.is_working() || self.marks.len() < 2 || time < SPEED_FROM {
+            return None;
+        }
+        let bytes = u128::from(done - before) * 1000 / time.as_millis().max(1);
+        u64::try_from(bytes).ok()
     }
 
     fn is_working(&self) -> bool {
@@ -446,6 +488,47 @@ mod tests {
         RUN ^[31mmake^[0m
         make: no rule
         ---
+        ");
+    }
+
+    #[test]
+    fn transfers_have_a_speed() {
+        let layer = |name: &str| Subject::Layer("busybox".to_owned(), name.to_owned());
+        let came = |done| EventKind::Progress {
+            verb: "Downloading",
+            done,
+            total: Some(90_000_000),
+        };
+        let mut board = Board::new("Pulling", true);
+        let mut take = |millis, subject, kind| {
+            board.take(Event { subject, kind }, Duration::from_millis(millis));
+        };
+        take(
+            0,
+            Subject::Image("busybox".to_owned()),
+            EventKind::Started("Pulling"),
+        );
+        // The first seconds do not count any more.
+        for (millis, done) in [
+            (0, 1),
+            (1000, 10_000_000),
+            (4000, 40_000_000),
+            (5000, 60_000_000),
+        ] {
+            take(millis, layer("one"), came(done));
+        }
+        take(5900, layer("two"), came(5_000_000));
+        // It began anew.
+        take(3000, layer("three"), came(7_000_000));
+        take(4000, layer("three"), came(0));
+        take(5000, layer("three"), came(2_000_000));
+        let lines = board.frame(Duration::from_secs(6), (80, 24), false);
+        assert_snapshot!(lines.join("\n"), @r"
+        [+] Pulling 0/1
+         ⠋ Image busybox  Pulling 67MB/270MB 11MB/s                                6.0s
+           ⠋ one            Downloading 60MB/90MB 10MB/s                           6.0s
+           ⠋ two            Downloading 5MB/90MB                                   0.1s
+           ⠋ three          Downloading 2MB/90MB 1MB/s                             3.0s
         ");
     }
 

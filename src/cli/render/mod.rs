@@ -11,7 +11,7 @@
 //! table.rs       aligned columns
 //! listing.rs     lists by a template of the user's
 //! document.rs    JSON in its own order; template/: Go templates over it
-//! containers.rs  ps          images.rs  images
+//! containers.rs  ps          images.rs  images          system.rs  system
 //! progress.rs    events -> live region | lines | JSON; board.rs: what the live region shows
 //! changes.rs     one JSON object a change, of `apply`
 //! logs.rs        `web-1  | text`
@@ -30,6 +30,7 @@ pub(crate) mod listing;
 pub(crate) mod logs;
 pub(crate) mod progress;
 pub(crate) mod prompt;
+pub(crate) mod system;
 pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod terminal;

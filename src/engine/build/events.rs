@@ -1,17 +1,26 @@
-//! A build's progress as events.
+//! A build's progress as events: BuildKit's lines, where each step has a number that its lines begin with, since steps go on at once.
+//!
+//! ```text
+//! #5 [compile 2/3] RUN make
+//! #5 0.31 cc -o main main.c
+//! #5 DONE 0.8s
+//! ```
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::tell_layer;
 use crate::images::BlobState;
-use crate::images::build::{BuildEvent, BuildProgress};
+use crate::images::build::{BuildEvent, BuildProgress, StepLabel};
 
 /// Tells an [`EventSink`] what a build tells.
 pub(crate) struct BuildEvents<'a> {
     image: &'a str,
     events: &'a dyn EventSink,
+    /// Steps that were told of, in order: stage, number in it, and when they began.
+    steps: RefCell<Vec<(String, usize, Instant)>>,
     /// Pulls of base images, by name.
     pulls: RefCell<BTreeMap<String, BTreeMap<String, BlobState>>>,
 }
@@ -22,44 +31,77 @@ impl<'a> BuildEvents<'a> {
         Self {
             image,
             events,
+            steps: RefCell::default(),
             pulls: RefCell::default(),
         }
+    }
+
+    /// Writes a line.
+    fn line(&self, text: String) {
+        self.events.emit(Event {
+            subject: Subject::Build(self.image.to_owned()),
+            kind: EventKind::Line(text),
+        });
+    }
+
+    /// Returns the number of a step, from 1, and when it began; says what it is where it is new.
+    fn step(&self, label: StepLabel<'_>) -> (usize, Instant) {
+        let mut steps = self.steps.borrow_mut();
+        let known = |(stage, number, _): &(String, usize, Instant)| {
+            stage == label.stage && *number == label.number
+        };
+        if let Some(at) = steps.iter().position(known) {
+            let begun = steps.get(at).map_or_else(Instant::now, |step| step.2);
+            return (at + 1, begun);
+        }
+        let begun = Instant::now();
+        steps.push((label.stage.to_owned(), label.number, begun));
+        let number = steps.len();
+        drop(steps);
+        self.line(format!("#{number} {label}"));
+        (number, begun)
     }
 }
 
 impl BuildProgress for BuildEvents<'_> {
     fn event(&self, event: BuildEvent<'_>) {
-        let emit = |kind| {
-            self.events.emit(Event {
-                subject: Subject::Build(self.image.to_owned()),
-                kind,
-            });
-        };
         match event {
-            BuildEvent::Started(step) => emit(EventKind::Line(step.to_string())),
-            BuildEvent::Cached(step) => emit(EventKind::Line(format!("{step}: CACHED"))),
-            BuildEvent::Explained(step, why) => {
-                emit(EventKind::Line(format!("{step}: not cached: {why}")));
+            BuildEvent::Started(label) => {
+                self.step(label);
             }
-            BuildEvent::Output(_, line) => {
-                emit(EventKind::Line(String::from_utf8_lossy(line).into_owned()));
+            BuildEvent::Cached(label) => {
+                let (number, _) = self.step(label);
+                self.line(format!("#{number} CACHED"));
             }
-            BuildEvent::Done(step, time) => {
-                emit(EventKind::Line(format!(
-                    "[{}/{}] DONE {:.1}s",
-                    step.number,
-                    step.total,
-                    time.as_secs_f64()
-                )));
+            BuildEvent::Explained(label, why) => {
+                let (number, _) = self.step(label);
+                self.line(format!("#{number} not cached: {why}"));
             }
-            // The error itself says this, with the step's place and its last lines.
-            BuildEvent::Failed { .. } => {}
+            BuildEvent::Output(label, line) => {
+                let (number, begun) = self.step(label);
+                let seconds = begun.elapsed().as_secs_f64();
+                let text = String::from_utf8_lossy(line);
+                self.line(format!("#{number} {seconds:.2} {text}"));
+            }
+            BuildEvent::Done(label, time) => {
+                let (number, _) = self.step(label);
+                self.line(format!("#{number} DONE {:.1}s", time.as_secs_f64()));
+            }
+            BuildEvent::Failed {
+                step, exit_code, ..
+            } => {
+                let (number, _) = self.step(step);
+                self.line(format!("#{number} ERROR: exit code: {exit_code}"));
+            }
             BuildEvent::Pulling { image, blob, state } => {
                 let mut pulls = self.pulls.borrow_mut();
                 let told = pulls.entry(image.to_owned()).or_default();
                 tell_layer(image, blob, state, told, self.events);
             }
-            BuildEvent::Warning(text) => emit(EventKind::Warning(text.to_owned())),
+            BuildEvent::Warning(text) => self.events.emit(Event {
+                subject: Subject::Build(self.image.to_owned()),
+                kind: EventKind::Warning(text.to_owned()),
+            }),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod events;
 pub(crate) mod options;
+mod output;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +14,10 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::step::RuntimeSteps;
 use crate::engine::{Engine, chain};
 use crate::images::build::{
-    BuildRequest, DockerfileSource, Entitlement, Requirements, SecretSource, Session, StepNetwork,
+    BuildRequest, DockerfileSource, Entitlement, Requirements, SecretSource, Session, Spooled,
+    StepNetwork,
 };
-use crate::images::{Platform, Reference};
+use crate::images::{Packing, Platform, Reference};
 
 pub(crate) use events::BuildEvents;
 use options::OptionError;
@@ -61,6 +63,10 @@ pub struct ImageBuild {
     pub allow: Vec<String>,
     /// `--build-context`s.
     pub contexts: Vec<String>,
+    /// `--output`s.
+    pub outputs: Vec<String>,
+    /// Push every name when it is built.
+    pub push: bool,
     /// Say of each step that is done why it was not in the cache.
     pub explain: bool,
     /// Look for newer base images.
@@ -69,60 +75,38 @@ pub struct ImageBuild {
     pub platform: Option<String>,
 }
 
+/// What a build made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// `sha256:…` of its configuration.
+    pub id: String,
+    /// `sha256:…` of its manifest.
+    pub digest: String,
+}
+
 impl Engine {
-    /// Builds one image; returns its id. A context `-` is read from `stream`.
+    /// Builds one image, and writes it where it is to go. A context `-` is read from `streams.0`; what has no place goes to `streams.1`.
     pub async fn build_image(
         &self,
         build: &ImageBuild,
-        stream: &mut dyn std::io::Read,
+        streams: (&mut dyn std::io::Read, &mut dyn std::io::Write),
         events: &dyn EventSink,
         cancel: &Cancel,
-    ) -> Result<String, EngineError> {
-        let tags = build.tags.iter().map(|tag| tag.parse::<Reference>());
-        let tags = tags.collect::<Result<Vec<_>, _>>()?;
+    ) -> Result<BuiltImage, EngineError> {
+        let outputs = build.outputs.iter();
+        let outputs = outputs.map(|text| output::parse(text, &build.directory));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let name = build.tags.first().cloned();
         let name = name.unwrap_or_else(|| build.context.clone());
         let spooled = match build.context.as_str() {
-            "-" => Some(self.images.spool_context(stream)?),
+            remote if remote.contains("://") || remote.starts_with("git@") => {
+                let message = "not supported yet: a build context from elsewhere";
+                return Err(options::wrong("PATH", remote, message).into());
+            }
+            "-" => Some(self.images.spool_context(streams.0)?),
             _ => None,
         };
-        let context = match &spooled {
-            Some(spooled) => spooled.directory(),
-            None => build.directory.join(&build.context),
-        };
-        let text = spooled
-            .as_ref()
-            .and_then(|spooled| spooled.dockerfile.clone());
-        let dockerfile = if let Some(text) = text.or_else(|| build.dockerfile_text.clone()) {
-            DockerfileSource::Inline(text)
-        } else {
-            let usual = || PathBuf::from("Dockerfile");
-            DockerfileSource::Path(build.dockerfile.clone().unwrap_or_else(usual))
-        };
-        let network = options::network(&build.network);
-        let request = BuildRequest {
-            is_local: spooled.is_none(),
-            args: self.arguments(&build.build_args),
-            target: build.target.clone(),
-            tags,
-            labels: build.labels.clone(),
-            no_cache: build.no_cache,
-            explain: build.explain,
-            no_cache_filter: build.no_cache_filter.clone(),
-            secrets: self.secrets(build)?,
-            agents: self.agents(build)?,
-            contexts: build
-                .contexts
-                .iter()
-                .map(|text| options::context(text, &build.directory))
-                .collect::<Result<_, _>>()?,
-            network: network.clone(),
-            requirements: requirements(build)?,
-            allowed: allowed(&build.allow, &network)?,
-            pull: build.pull,
-            platform: platform(build.platform.as_deref())?,
-            ..BuildRequest::new(context, dockerfile, jiff::Timestamp::now())
-        };
+        let request = self.image_request(build, spooled.as_ref())?;
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
             source: std::io::Error::other(chain(&*error)),
@@ -146,8 +130,92 @@ impl Engine {
             Err(error) => EventKind::Failed(chain(error)),
         });
         let cleaned = self.clean_up().await;
-        let id = built?.image.id.to_string();
-        cleaned.map(|()| id)
+        let image = built?.image;
+        cleaned?;
+        for output in &outputs {
+            self.write_output(&image, &build.tags, output, streams.1)?;
+        }
+        if build.push || outputs.contains(&output::Output::Registry) {
+            self.push_names(&build.tags, events, cancel).await?;
+        }
+        Ok(BuiltImage {
+            id: image.id.to_string(),
+            digest: image.manifest.to_string(),
+        })
+    }
+
+    /// Returns what the builder is asked for.
+    fn image_request(
+        &self,
+        build: &ImageBuild,
+        spooled: Option<&Spooled>,
+    ) -> Result<BuildRequest, EngineError> {
+        let tags = build.tags.iter().map(|tag| tag.parse::<Reference>());
+        let tags = tags.collect::<Result<Vec<_>, _>>()?;
+        let context = match spooled {
+            Some(spooled) => spooled.directory(),
+            None => build.directory.join(&build.context),
+        };
+        let text = spooled
+            .as_ref()
+            .and_then(|spooled| spooled.dockerfile.clone());
+        let dockerfile = if let Some(text) = text.or_else(|| build.dockerfile_text.clone()) {
+            DockerfileSource::Inline(text)
+        } else {
+            let usual = || PathBuf::from("Dockerfile");
+            DockerfileSource::Path(build.dockerfile.clone().unwrap_or_else(usual))
+        };
+        let network = options::network(&build.network);
+        Ok(BuildRequest {
+            is_local: spooled.is_none(),
+            args: self.arguments(&build.build_args),
+            target: build.target.clone(),
+            tags,
+            labels: build.labels.clone(),
+            no_cache: build.no_cache,
+            explain: build.explain,
+            no_cache_filter: build.no_cache_filter.clone(),
+            secrets: self.secrets(build)?,
+            agents: self.agents(build)?,
+            contexts: build
+                .contexts
+                .iter()
+                .map(|text| options::context(text, &build.directory))
+                .collect::<Result<_, _>>()?,
+            network: network.clone(),
+            requirements: requirements(build)?,
+            allowed: allowed(&build.allow, &network)?,
+            pull: build.pull,
+            platform: platform(build.platform.as_deref())?,
+            ..BuildRequest::new(context, dockerfile, jiff::Timestamp::now())
+        })
+    }
+
+    /// Pushes every name of an image.
+    async fn push_names(
+        &self,
+        names: &[String],
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        for name in names {
+            let emit = |kind| {
+                events.emit(Event {
+                    subject: Subject::Image(name.clone()),
+                    kind,
+                });
+            };
+            emit(EventKind::Started("Pushing"));
+            let pushed = self.push_image(name, Packing::default(), events, cancel);
+            match pushed.await {
+                Ok(_) => emit(EventKind::Finished("Pushed")),
+                Err(error) => {
+                    emit(EventKind::Failed(chain(&error)));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads the secrets.

@@ -21,7 +21,7 @@ pub struct OptionError {
 }
 
 /// Makes an error of an option's value.
-fn wrong(option: &'static str, value: &str, message: impl Into<String>) -> OptionError {
+pub(super) fn wrong(option: &'static str, value: &str, message: impl Into<String>) -> OptionError {
     OptionError {
         option,
         value: value.to_owned(),
@@ -30,7 +30,10 @@ fn wrong(option: &'static str, value: &str, message: impl Into<String>) -> Optio
 }
 
 /// Splits `key=value,key=value`.
-fn fields(option: &'static str, text: &str) -> Result<Vec<(String, String)>, OptionError> {
+pub(super) fn fields(
+    option: &'static str,
+    text: &str,
+) -> Result<Vec<(String, String)>, OptionError> {
     let fields = csv_fields(text).map_err(|error| wrong(option, text, error.to_string()))?;
     let pairs = fields.iter().map(|field| {
         let pair = field.split_once('=');

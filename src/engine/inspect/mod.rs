@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+mod container;
 mod image;
+mod node;
 
+pub use container::ContainerInspect;
 pub use image::ImageInspect;
 
 /// Keys that Docker leaves out where they hold nothing; a template may ask for them all the same.

@@ -34,6 +34,14 @@ pub fn number(text: &str) -> Option<i32> {
         .map(|signal| signal as i32)
 }
 
+/// Returns the name of a signal: `SIGTERM`, `SIGRTMIN+3`.
+pub fn name(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("SIGRTMIN+{}", number.saturating_sub(*REAL_TIME.start())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +66,6 @@ mod tests {
             .map(|(text, _)| (*text, number(text)))
             .collect();
         assert_eq!(found, cases);
+        assert_eq!([15, 37].map(name), ["SIGTERM", "SIGRTMIN+3"]);
     }
 }

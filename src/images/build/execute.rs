@@ -105,8 +105,10 @@ impl StageWork<'_, '_> {
                 return Err(StepFailure::NotAllowed(entitlement.name()));
             }
         }
-        let script = run.script().filter(|d| d.body.starts_with("#!"));
-        let script = script.map(|d| (format!("/dev/pipes/{}", d.name), d.content()));
+        let script = run
+            .script()
+            .map(|document| (format!("/dev/pipes/{}", document.name), document.content()))
+            .filter(|(_, text)| text.starts_with("#!"));
         let command = match &script {
             Some((path, _)) => Command::Shell(path.clone()),
             None => run::command_of(run),

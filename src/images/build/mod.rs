@@ -26,6 +26,7 @@ mod history;
 mod inputs;
 pub mod mode;
 mod mounts;
+mod output;
 pub mod owner;
 pub mod pattern;
 pub mod plan;

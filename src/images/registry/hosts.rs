@@ -227,3 +227,132 @@ fn headers(value: Option<&Value>) -> Option<Vec<(String, String)>> {
     }
     Some(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(directory: &Path, name: &str, text: &str) {
+        let path = directory.join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn hosts_keep_their_order_and_files_their_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let d = directory.path();
+        let text = r#"
+            server = "https://up.example"
+            [host."https://z.example/path/"]
+              capabilities = ["pull", "push"]
+              ca = ["one.pem", "/two.pem"]
+              client = [["c.pem", "k.pem"]]
+              [host."https://z.example/path/".header]
+                X-Key = ["a", "b"]
+            [host."http://a.example:81"]
+              skip_verify = true
+              override_path = true
+              client = "both.pem"
+        "#;
+        at(d, "r.example_5000_/hosts.toml", text);
+        at(d, "_default/hosts.toml", "[host.\"https://mirror\"]\n");
+        let file = hosts_file(&[d.to_owned()], "r.example:5000")
+            .unwrap()
+            .unwrap();
+        let own = d.join("r.example_5000_");
+        let first = HostEntry {
+            host: "z.example".to_owned(),
+            path: "/path".to_owned(),
+            pull: true,
+            push: true,
+            tls: Tls {
+                authorities: vec![own.join("one.pem"), "/two.pem".into()],
+                identity: Some((own.join("c.pem"), own.join("k.pem"))),
+                ..Tls::default()
+            },
+            headers: vec![
+                ("x-key".to_owned(), "a".to_owned()),
+                ("x-key".to_owned(), "b".to_owned()),
+            ],
+            ..HostEntry::default()
+        };
+        let second = HostEntry {
+            http: true,
+            host: "a.example:81".to_owned(),
+            resolve: true,
+            pull: true,
+            override_path: true,
+            tls: Tls {
+                any_certificate: true,
+                identity: Some((own.join("both.pem"), own.join("both.pem"))),
+                ..Tls::default()
+            },
+            ..HostEntry::default()
+        };
+        assert_eq!(file.hosts, [first, second]);
+        assert_eq!(file.server.unwrap().host, "up.example");
+        let default = hosts_file(&[d.to_owned()], "other").unwrap().unwrap();
+        assert_eq!(default.hosts[0].host, "mirror");
+        assert_eq!(hosts_file(&[d.join("nowhere")], "other").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_malformed_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        for (text, expected) in [
+            ("server = 1", "`server` is not text"),
+            ("host = 1", "`host` is not a table"),
+            ("[host.\"ftp://x\"]", "`ftp://x` is not a URL"),
+            (
+                "[host.\"x\"]\nskip_verify = 1",
+                "`skip_verify` is not true or false",
+            ),
+            (
+                "[host.\"x\"]\nca = 1",
+                "`ca` is not a path or a list of paths",
+            ),
+            (
+                "[host.\"x\"]\nclient = [[\"c\"]]",
+                "`client` is not a path or a list of pairs of paths",
+            ),
+        ] {
+            at(directory.path(), "h/hosts.toml", text);
+            let error = hosts_file(&[directory.path().to_owned()], "h").unwrap_err();
+            let path = directory.path().join("h/hosts.toml");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "the registry configuration `{}` is malformed: {expected}",
+                    path.display()
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn certificates_come_with_their_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let d = directory.path();
+        for name in [
+            "h:5000/b.crt",
+            "h:5000/a.crt",
+            "h:5000/c.cert",
+            "h:5000/c.key",
+            "h/x.crt",
+        ] {
+            at(d, name, "");
+        }
+        let expected = Tls {
+            any_certificate: false,
+            authorities: vec![d.join("h:5000/a.crt"), d.join("h:5000/b.crt")],
+            identity: Some((d.join("h:5000/c.cert"), d.join("h:5000/c.key"))),
+        };
+        assert_eq!(certificates(&[d.to_owned()], "h:5000").unwrap(), expected);
+        fs_err::remove_file(d.join("h:5000/c.key")).unwrap();
+        let error = certificates(&[d.to_owned()], "h:5000")
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with("c.key` is missing"), "{error}");
+    }
+}

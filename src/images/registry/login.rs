@@ -140,3 +140,77 @@ impl Client<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::transport::Http;
+    use super::*;
+    use crate::images::testing::{Reply, Server, block_on, environment};
+
+    fn password(password: &str) -> Secret {
+        Secret::Password {
+            user: "u".to_owned(),
+            password: password.to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_identity_token_is_kept_instead_of_the_password() {
+        let server = Server::start(|asked, _| {
+            let authorization = asked.headers.get("authorization").map(String::as_str);
+            if asked.path.starts_with("/token?") {
+                assert_eq!(
+                    asked.path,
+                    "/token?service=s&account=u&client_id=stack&offline_token=true"
+                );
+                return match authorization {
+                    Some("Basic dTpw") => {
+                        Reply::ok(br#"{"token":"good","refresh_token":"for later"}"#)
+                    }
+                    _ => Reply::status(401),
+                };
+            }
+            if authorization == Some("Bearer good") {
+                return Reply::ok(b"{}");
+            }
+            let realm = format!("http://{}/token", asked.headers["host"]);
+            let challenge = format!(r#"Bearer realm="{realm}",service="s""#);
+            Reply::status(401).header("www-authenticate", &challenge)
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let environment = environment(directory.path());
+        let http = Http::default();
+        let host = server.host.as_str();
+        let kept = block_on(login(&http, &environment, host, &password("p"))).unwrap();
+        let path = directory.path().join("config.json");
+        assert_eq!(kept, Kept::File(path.clone()));
+        let text: serde_json::Value =
+            serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        assert_eq!(
+            text,
+            serde_json::json!({"auths": {host: {"identitytoken": "for later"}}})
+        );
+        let error = block_on(login(&http, &environment, host, &password("x"))).unwrap_err();
+        assert_eq!(
+            error.to_string().replace(host, "HOST"),
+            "log in to HOST: unauthorized: incorrect username or password"
+        );
+    }
+
+    #[test]
+    fn a_registry_that_asks_nobody_and_one_that_is_busy() {
+        let server = Server::start(|_, _| Reply::ok(b"{}"));
+        let directory = tempfile::tempdir().unwrap();
+        let environment = environment(directory.path());
+        let http = Http::default();
+        block_on(login(&http, &environment, &server.host, &password("p"))).unwrap();
+        assert_eq!(user_of(&environment, &server.host), Some("u".to_owned()));
+        let busy = Server::start(|_, _| Reply::status(503));
+        let error = block_on(login(&http, &environment, &busy.host, &password("p"))).unwrap_err();
+        assert_eq!(
+            error.to_string().replace(&busy.host, "HOST"),
+            "log in to HOST: it answered 503"
+        );
+        assert_eq!(user_of(&environment, &busy.host), None);
+    }
+}

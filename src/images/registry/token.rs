@@ -48,6 +48,24 @@ impl Access {
     }
 }
 
+/// Returns the scopes to ask for, where a challenge asks for some. A registry knows what a pull of it needs, by the names it has for
+/// itself; of a push its first challenge (that of a HEAD) says less than what comes after it needs.
+fn wanted_scopes(access: &Access, asked: &str, own: Vec<String>) -> Vec<String> {
+    let asked: Vec<String> = asked.split(' ').map(str::to_owned).collect();
+    if *access == Access::Pull {
+        return asked;
+    }
+    let resource = |scope: &str| scope.rsplit_once(':').map(|(name, _)| name.to_owned());
+    let mut scopes = own;
+    for scope in asked {
+        let is_known = |known: &String| resource(known) == resource(&scope);
+        if !scopes.iter().any(is_known) {
+            scopes.push(scope);
+        }
+    }
+    scopes
+}
+
 /// The value of an `authorization` header, and how long it is good.
 #[derive(Debug, Clone)]
 pub(super) struct Token {
@@ -123,19 +141,12 @@ impl Client<'_> {
             return Ok(header);
         }
         let secret = self.secret(&endpoint.host).await?;
-        let mut scopes = access.scopes(endpoint);
-        if let Challenge::Bearer {
-            scope: Some(scope), ..
-        } = challenge
-        {
-            let mut asked: Vec<String> = scope.split(' ').map(str::to_owned).collect();
-            // It knows what this request needs; what is to be mounted it may leave out.
-            if let Access::Mount(_) = access {
-                asked.extend(scopes.drain(1..).filter(|scope| !scope.is_empty()));
-                asked.dedup();
-            }
-            scopes = asked;
-        }
+        let scopes = match challenge {
+            Challenge::Bearer {
+                scope: Some(asked), ..
+            } => wanted_scopes(access, asked, access.scopes(endpoint)),
+            _ => access.scopes(endpoint),
+        };
         let granted = self
             .grant(
                 endpoint,
@@ -330,6 +341,44 @@ impl Client<'_> {
             if !self.retry.pause(number, asked).await {
                 return Err(error);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_those_of_the_work_and_of_the_challenge() {
+        let own = |access: &Access| -> Vec<String> {
+            let names: &[&str] = match access {
+                Access::Pull => &["repository:a/b:pull"],
+                Access::Push => &["repository:a/b:pull,push"],
+                Access::Mount(_) => &["repository:a/b:pull,push", "repository:c:pull"],
+            };
+            names.iter().map(|&name| name.to_owned()).collect()
+        };
+        for (access, asked, expected) in [
+            (Access::Pull, "repository:a/b:pull", "repository:a/b:pull"),
+            (
+                Access::Pull,
+                "repository:proxy/a/b:pull",
+                "repository:proxy/a/b:pull",
+            ),
+            (
+                Access::Push,
+                "repository:a/b:pull",
+                "repository:a/b:pull,push",
+            ),
+            (
+                Access::Mount("c".to_owned()),
+                "repository:a/b:pull,push x:y:z",
+                "repository:a/b:pull,push repository:c:pull x:y:z",
+            ),
+        ] {
+            let found = wanted_scopes(&access, asked, own(&access));
+            assert_eq!(found.join(" "), expected, "{access:?} {asked}");
         }
     }
 }

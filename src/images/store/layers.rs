@@ -512,6 +512,11 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// Whether its tar has this diff id.
+    pub(crate) fn is(&self, diff_id: &Digest) -> bool {
+        self.diff_id == *diff_id
+    }
+
     /// Hashes the tar of the tree `diff`, which must hold still meanwhile.
     pub(crate) fn of(diff: &Path) -> Result<Self, StoreError> {
         Self::writing(diff, io::sink())

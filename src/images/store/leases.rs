@@ -225,7 +225,7 @@ impl Store {
     }
 }
 
-fn names(directory: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) fn names(directory: &Path) -> Result<Vec<String>, StoreError> {
     let entries = fs_err::read_dir(directory).map_err(StoreError::io("list", directory))?;
     let mut names = Vec::new();
     for entry in entries {

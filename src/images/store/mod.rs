@@ -19,6 +19,7 @@
 //! <root>/layers/<chain hex>/     the same tree (hard links) for a layer that cannot stand alone, above one chain of lower layers
 //! <root>/leases/<holder>.json    which image a container holds (for garbage collection)
 //! <root>/leases/working     flock, shared: held by whoever makes layers that no image names yet; garbage collection needs it alone
+//! <root>/damaged/<hex>.<ns>       what a check set aside
 //! <root>/tmp/<pid>.<n>/     flocked directory of a running pull, import or build; unlocked ones are removed by the next command
 //! <root>/tmp/lock           flock, shared: held while such a directory is made
 //! <root>/tmp/layer-<hex>    flock: who downloads that layer; others wait for it instead of doing the same
@@ -36,8 +37,8 @@
 //!
 //! Everything is written below `tmp/` and renamed, so a killed command leaves nothing but an unlocked directory there.
 //!
-//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `leases`, `partial` (downloads that
-//! go on), `packed` (layers as they are pushed).
+//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `partial`
+//! (downloads that go on), `packed` (layers as they are pushed), `check`.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -52,6 +53,7 @@ use super::reference::{Digest, Reference};
 use crate::sys::atomic::Durability;
 use crate::sys::lock::{Lock, Mode};
 
+mod check;
 mod error;
 mod index;
 mod known;
@@ -61,6 +63,7 @@ pub(crate) mod packed;
 pub(crate) mod partial;
 pub mod staging;
 
+pub use check::{Checked, Finding};
 pub use error::StoreError;
 pub use known::Known;
 pub use layers::LayerRecord;

@@ -105,25 +105,59 @@ impl Store {
         Ok(Some(Partial { lock, length_bytes }))
     }
 
-    /// Removes the downloads that broke off and that nobody goes on with now; returns how many there were, and their bytes.
-    pub fn remove_partials(&self) -> Result<(u64, u64), StoreError> {
+    /// Removes the downloads that broke off and that nobody goes on with now; returns their bytes.
+    pub(crate) fn remove_partials(&self) -> Result<u64, StoreError> {
         let directory = self.partials();
         let entries = match fs_err::read_dir(&directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((0, 0)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(StoreError::io("list", &directory)(error)),
         };
-        let mut removed = (0, 0);
+        let mut removed_bytes = 0;
         for entry in entries {
             let path = entry.map_err(StoreError::io("list", &directory))?.path();
             let lock = lock_current(&path, |path| Lock::try_acquire(path, Mode::Exclusive))?;
             if let Some(lock) = lock {
                 let stat = lock.file().metadata();
-                removed.1 += stat.map_err(StoreError::io("look at", &path))?.len();
-                removed.0 += 1;
+                removed_bytes += stat.map_err(StoreError::io("look at", &path))?.len();
                 remove_file(&path)?;
             }
         }
-        Ok(removed)
+        Ok(removed_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_blob_is_one_downloads_alone_and_goes_when_it_is_nobodys() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        assert_eq!(store.remove_partials().unwrap(), 0);
+        let digest = Digest::of(b"x");
+        let held = store.partial(&digest).unwrap().unwrap();
+        held.write_at(b"abc", 0).unwrap();
+        assert!(store.partial(&digest).unwrap().is_none());
+        assert_eq!(store.remove_partials().unwrap(), 0);
+        // Who waits gets the file that is there then, not the one that was moved away.
+        let path = held.path().to_owned();
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| store.wait_for_partial(&digest).unwrap());
+            fs_err::rename(&path, root.path().join("moved")).unwrap();
+            drop(held);
+            waiting.join().unwrap()
+        });
+        assert_eq!(
+            (waiting.length_bytes(), waiting.path()),
+            (0, path.as_path())
+        );
+        waiting.write_at(b"de", 0).unwrap();
+        drop(waiting);
+        assert_eq!(store.partial(&digest).unwrap().unwrap().length_bytes(), 2);
+        assert_eq!(store.remove_partials().unwrap(), 2);
+        assert!(!path.exists());
+        assert_eq!(fs_err::read(root.path().join("moved")).unwrap(), b"abc");
     }
 }

@@ -346,9 +346,28 @@ impl Extractor {
         }
         fs_err::remove_dir_all(proc_path(parent, name)).map_err(UnpackError::io("remove", path))?;
         self.parent = None;
-        self.directories.retain(|known, _| !known.starts_with(path));
-        self.implied.retain(|known| !known.starts_with(path));
+        self.forget(path);
         Ok(())
+    }
+
+    /// Takes note that the directory `path` is gone with all in it. Paths in it stand together, right behind it: an archive
+    /// that makes and replaces directories without end must not have all of them gone through each time.
+    fn forget(&mut self, path: &Path) {
+        let within = |known: &&PathBuf| known.starts_with(path);
+        let described = self.directories.range(path.to_owned()..);
+        let described: Vec<PathBuf> = described
+            .map(|(known, _)| known)
+            .take_while(within)
+            .cloned()
+            .collect();
+        for known in described {
+            self.directories.remove(&known);
+        }
+        let implied = self.implied.range(path.to_owned()..);
+        let implied: Vec<PathBuf> = implied.take_while(within).cloned().collect();
+        for known in implied {
+            self.implied.remove(&known);
+        }
     }
 
     /// Opens the parent of `path`, and returns it with the last component.

@@ -20,4 +20,6 @@ pub mod writer;
 pub use error::UnpackError;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

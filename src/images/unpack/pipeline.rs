@@ -10,16 +10,18 @@ use super::super::reference::Digest;
 use super::error::UnpackError;
 use super::extract::{Limits, Report, unpack};
 
-/// Of uncompressed bytes between the threads.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Of uncompressed bytes between the threads; several layers go through at once, and all of them together stay small.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that wait.
 const QUEUE: usize = 4;
-/// Below this, any ratio is fine.
+/// Below this many bytes, any ratio of unpacked to packed ones is fine.
 const BOMB_FLOOR_BYTES: u64 = 4 << 30;
 /// Unpacked to packed; gzip cannot exceed 1032, honest layers stay below 50.
 const BOMB_RATIO: u64 = 500;
 /// Of zstd's window, as a power of two: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// Windows of zstd that are in memory at once; a larger one is alone there.
+const WINDOWS_BYTES: u64 = 16 << 20;
 
 /// Where packed bytes come from, in chunks of the source's choice; `None` at the end.
 pub trait Chunks {
@@ -105,13 +107,29 @@ pub fn run(
     diff: &Path,
     max_bytes: u64,
 ) -> Outcome {
+    run_above(source, blob, diff, max_bytes, BOMB_FLOOR_BYTES)
+}
+
+/// As [`run`], where more than `floor_bytes` may be a bomb.
+pub(super) fn run_above(
+    source: impl Chunks + Send,
+    blob: &mut (impl Write + Send),
+    diff: &Path,
+    max_bytes: u64,
+    floor_bytes: u64,
+) -> Outcome {
     let (sender, receiver) = sync_channel(QUEUE);
     let (back, used) = sync_channel(QUEUE + 1);
     std::thread::scope(|scope| {
         let decoder = scope.spawn(move || {
             let mut packed = PackedReader::new(source, blob, max_bytes);
-            let decoded = decode(&mut packed, &sender, &used);
-            drop(sender);
+            let to = Forward {
+                sender,
+                used,
+                floor_bytes,
+            };
+            let decoded = decode(&mut packed, &to);
+            drop(to);
             (packed.finish(), decoded)
         });
         let unpacked = unpack_chunks(receiver, back, diff);
@@ -243,36 +261,95 @@ impl<S: Chunks, W: Write> BufRead for PackedReader<'_, S, W> {
 /// Thread A: packed bytes to chunks of the tar.
 fn decode<S: Chunks, W: Write>(
     packed: &mut PackedReader<'_, S, W>,
-    sender: &SyncSender<Vec<u8>>,
-    used: &Receiver<Vec<u8>>,
+    to: &Forward,
 ) -> Result<(), UnpackError> {
     let start = packed.fill_buf().map_err(UnpackError::Read)?;
+    let window_bytes = zstd_window(start);
     match sniff(start)? {
         Compression::Gzip => {
             packed.compression = "+gzip";
             let mut decoder = flate2::bufread::MultiGzDecoder::new(packed);
-            forward(
-                &mut decoder,
-                |decoder| decoder.get_ref().size_bytes,
-                sender,
-                used,
-            )
+            to.all(&mut decoder, |decoder| decoder.get_ref().size_bytes)
         }
         Compression::Zstd => {
             packed.compression = "+zstd";
+            let _room = WindowRoom::take(window_bytes);
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(packed).map_err(UnpackError::Read)?;
             decoder
                 .window_log_max(ZSTD_WINDOW_LOG)
                 .map_err(UnpackError::Read)?;
-            forward(
-                &mut decoder,
-                |decoder| decoder.get_ref().size_bytes,
-                sender,
-                used,
-            )
+            to.all(&mut decoder, |decoder| decoder.get_ref().size_bytes)
         }
-        Compression::None => forward(packed, |packed| packed.size_bytes, sender, used),
+        Compression::None => to.all(packed, |packed| packed.size_bytes),
+    }
+}
+
+/// Returns how many bytes the first frame of a zstd stream looks back upon (RFC 8878 3.1.1.1), or what is usual at most.
+fn zstd_window(start: &[u8]) -> u64 {
+    const USUAL: u64 = 8 << 20;
+    let (Some([0x28, 0xb5, 0x2f, 0xfd]), Some(&descriptor)) = (start.get(..4), start.get(4)) else {
+        return USUAL;
+    };
+    let is_single_segment = descriptor & 0x20 != 0;
+    if !is_single_segment {
+        let Some(&window) = start.get(5) else {
+            return USUAL;
+        };
+        let base = 1_u64 << (10 + u32::from(window >> 3));
+        return base + base / 8 * u64::from(window & 7);
+    }
+    // Then the window is the content, whose size follows the dictionary's id.
+    let skipped = [0, 1, 2, 4]
+        .get(usize::from(descriptor & 3))
+        .copied()
+        .unwrap_or(4);
+    let length = [1, 2, 4, 8]
+        .get(usize::from(descriptor >> 6))
+        .copied()
+        .unwrap_or(8);
+    match start.get(5 + skipped..5 + skipped + length) {
+        Some(size) => size
+            .iter()
+            .rev()
+            .fold(0, |sum, &byte| (sum << 8) | u64::from(byte)),
+        None => USUAL,
+    }
+}
+
+/// Part of [`WINDOWS_BYTES`], given back when it is dropped.
+struct WindowRoom(u64);
+
+/// What is taken of them, and who waits for some.
+static WINDOWS: (std::sync::Mutex<u64>, std::sync::Condvar) =
+    (std::sync::Mutex::new(0), std::sync::Condvar::new());
+
+impl WindowRoom {
+    /// Waits until there is room.
+    fn take(bytes: u64) -> Self {
+        let bytes = bytes.min(WINDOWS_BYTES);
+        let (taken, changed) = &WINDOWS;
+        // Nobody panics while it is held.
+        let mut sum = taken
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        while *sum + bytes > WINDOWS_BYTES {
+            sum = changed
+                .wait(sum)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        *sum += bytes;
+        Self(bytes)
+    }
+}
+
+impl Drop for WindowRoom {
+    fn drop(&mut self) {
+        let (taken, changed) = &WINDOWS;
+        *taken
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) -= self.0;
+        changed.notify_all();
     }
 }
 
@@ -296,33 +373,42 @@ fn sniff(start: &[u8]) -> Result<Compression, UnpackError> {
     })
 }
 
-fn forward<D: Read>(
-    decoder: &mut D,
-    packed_bytes: impl Fn(&D) -> u64,
-    sender: &SyncSender<Vec<u8>>,
-    used: &Receiver<Vec<u8>>,
-) -> Result<(), UnpackError> {
-    let mut unpacked_bytes = 0_u64;
-    loop {
-        let mut chunk = used.try_recv().unwrap_or_default();
-        chunk.resize(CHUNK_BYTES, 0);
-        let length = read_full(decoder, &mut chunk).map_err(UnpackError::Read)?;
-        chunk.truncate(length);
-        unpacked_bytes += length as u64;
-        let packed_bytes = packed_bytes(decoder);
-        if unpacked_bytes > BOMB_FLOOR_BYTES && unpacked_bytes / packed_bytes.max(1) > BOMB_RATIO {
-            return Err(UnpackError::Bomb {
-                packed_bytes,
-                unpacked_bytes,
-            });
-        }
-        // The empty chunk marks a proper end, which a closed channel alone does not.
-        let end = length == 0;
-        if sender.send(chunk).is_err() {
-            return Err(UnpackError::Stopped);
-        }
-        if end {
-            return Ok(());
+/// The way of unpacked bytes to the other thread.
+struct Forward {
+    sender: SyncSender<Vec<u8>>,
+    used: Receiver<Vec<u8>>,
+    floor_bytes: u64,
+}
+
+impl Forward {
+    fn all<D: Read>(
+        &self,
+        decoder: &mut D,
+        packed_bytes: impl Fn(&D) -> u64,
+    ) -> Result<(), UnpackError> {
+        let mut unpacked_bytes = 0_u64;
+        loop {
+            let mut chunk = self.used.try_recv().unwrap_or_default();
+            chunk.resize(CHUNK_BYTES, 0);
+            let length = read_full(decoder, &mut chunk).map_err(UnpackError::Read)?;
+            chunk.truncate(length);
+            unpacked_bytes += length as u64;
+            let packed_bytes = packed_bytes(decoder);
+            let ratio = unpacked_bytes / packed_bytes.max(1);
+            if unpacked_bytes > self.floor_bytes && ratio > BOMB_RATIO {
+                return Err(UnpackError::Bomb {
+                    packed_bytes,
+                    unpacked_bytes,
+                });
+            }
+            // The empty chunk marks a proper end, which a closed channel alone does not.
+            let end = length == 0;
+            if self.sender.send(chunk).is_err() {
+                return Err(UnpackError::Stopped);
+            }
+            if end {
+                return Ok(());
+            }
         }
     }
 }
@@ -403,5 +489,29 @@ impl BufRead for ChunkReader {
 
     fn consume(&mut self, length: usize) {
         self.position += length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_zstd_are_known_from_its_header() {
+        let sized = |level: i32, length: usize| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level).unwrap();
+            encoder.write_all(&vec![1; length]).unwrap();
+            zstd_window(&encoder.finish().unwrap())
+        };
+        // Windows of levels 3 and 19 (zstd's own table).
+        assert_eq!(
+            (sized(3, 10 << 20), sized(19, 10 << 20)),
+            (2 << 20, 8 << 20)
+        );
+        // All at once, it says how much it is.
+        let packed = zstd::bulk::compress(&vec![1; 70_000], 3).unwrap();
+        assert_eq!(zstd_window(&packed), 70_000);
+        assert_eq!(zstd_window(b"\x28\xb5\x2f\xfd"), 8 << 20);
+        assert_eq!(zstd_window(b""), 8 << 20);
     }
 }

@@ -180,7 +180,9 @@ impl<R: BufRead> TarReader<R> {
     }
 
     fn skip_data(&mut self) -> Result<(), UnpackError> {
-        self.remaining += std::mem::take(&mut self.padding);
+        // An entry may say that it is as long as can be said.
+        let padding = std::mem::take(&mut self.padding);
+        self.remaining = self.remaining.saturating_add(padding);
         loop {
             let length = self.data()?.len();
             if length == 0 {

@@ -11,10 +11,17 @@ use super::extract::{Limits, Report, unpack};
 
 /// An archive made entry by entry, names as they are.
 #[derive(Default)]
-struct Archive(Vec<u8>);
+pub(super) struct Archive(pub(super) Vec<u8>);
 
 impl Archive {
-    fn raw(mut self, kind: EntryType, name: &str, link: &str, mode: u32, content: &[u8]) -> Self {
+    pub(super) fn raw(
+        mut self,
+        kind: EntryType,
+        name: &str,
+        link: &str,
+        mode: u32,
+        content: &[u8],
+    ) -> Self {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -35,23 +42,23 @@ impl Archive {
         self
     }
 
-    fn file(self, name: &str, content: &str) -> Self {
+    pub(super) fn file(self, name: &str, content: &str) -> Self {
         self.raw(EntryType::Regular, name, "", 0o644, content.as_bytes())
     }
 
-    fn directory(self, name: &str) -> Self {
+    pub(super) fn directory(self, name: &str) -> Self {
         self.raw(EntryType::Directory, name, "", 0o755, b"")
     }
 
-    fn symlink(self, name: &str, target: &str) -> Self {
+    pub(super) fn symlink(self, name: &str, target: &str) -> Self {
         self.raw(EntryType::Symlink, name, target, 0o777, b"")
     }
 
-    fn link(self, name: &str, target: &str) -> Self {
+    pub(super) fn link(self, name: &str, target: &str) -> Self {
         self.raw(EntryType::Link, name, target, 0o644, b"")
     }
 
-    fn pax(self, records: &[(&str, &[u8])]) -> Self {
+    pub(super) fn pax(self, records: &[(&str, &[u8])]) -> Self {
         let mut bytes = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
@@ -66,7 +73,7 @@ impl Archive {
         self.raw(EntryType::XHeader, "pax", "", 0o644, &bytes)
     }
 
-    fn end(mut self) -> Vec<u8> {
+    pub(super) fn end(mut self) -> Vec<u8> {
         self.0.extend_from_slice(&[0; 1024]);
         self.0
     }
@@ -121,7 +128,7 @@ fn list(root: &Path) -> Vec<String> {
 }
 
 /// Unpacks into `layer` beside a canary; returns the tree and the report.
-fn unpacked(archive: &[u8]) -> Result<(Vec<String>, Report), UnpackError> {
+pub(super) fn unpacked(archive: &[u8]) -> Result<(Vec<String>, Report), UnpackError> {
     let outside = tempfile::tempdir().unwrap();
     let root = outside.path().join("layer");
     fs_err::create_dir(&root).unwrap();
@@ -139,7 +146,7 @@ fn unpacked(archive: &[u8]) -> Result<(Vec<String>, Report), UnpackError> {
     result.map(|report| (list(&root), report))
 }
 
-fn check(archive: Archive, expected: &[&str]) {
+pub(super) fn check(archive: Archive, expected: &[&str]) {
     let shown = match unpacked(&archive.end()) {
         Ok((tree, _)) => tree,
         Err(error) => vec![format!("error: {error}")],

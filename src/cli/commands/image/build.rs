@@ -1,6 +1,7 @@
 //! `stack image build`.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::cli::args::ImageBuildArgs;
@@ -8,8 +9,8 @@ use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
-use crate::engine::ImageBuild;
 use crate::engine::cancel::Cancel;
+use crate::engine::{BuiltImage, ImageBuild};
 use crate::sys::atomic::{self, Durability};
 
 /// Builds an image; with `-q` its ID is all that is printed.
@@ -64,6 +65,8 @@ pub(in crate::cli::commands) async fn run(
         limits: args.ulimit,
         allow: args.allow,
         contexts: args.build_context,
+        outputs: args.output,
+        push: args.push,
         pull: args.pull,
         platform: args.platform,
     };
@@ -76,16 +79,30 @@ pub(in crate::cli::commands) async fn run(
         pulls: true,
     };
     let progress = context.show_unless(args.quiet, shown);
-    let mut stream = std::io::stdin();
-    let work = engine.build_image(&build, &mut stream, &progress, &cancel);
-    let id = drive(work, &progress, &mut interrupts, &cancel).await?;
+    let (mut stream, mut out) = (std::io::stdin(), std::io::stdout());
+    let streams: (&mut dyn Read, &mut dyn Write) = (&mut stream, &mut out);
+    let work = engine.build_image(&build, streams, &progress, &cancel);
+    let built = drive(work, &progress, &mut interrupts, &cancel).await?;
     if let Some(path) = &args.iidfile {
-        write(context, path, &id)?;
+        write(context, path, &built.id)?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(context, path, &metadata(&built, &build.tags))?;
     }
     if args.quiet {
-        context.out(format!("{id}\n"))?;
+        context.out(format!("{}\n", built.id))?;
     }
     Ok(())
+}
+
+/// Renders what is known of an image, with the keys of docker/buildx.
+fn metadata(built: &BuiltImage, names: &[String]) -> String {
+    let object = serde_json::json!({
+        "containerimage.config.digest": built.id,
+        "containerimage.digest": built.digest,
+        "image.name": names.join(","),
+    });
+    format!("{object:#}\n")
 }
 
 /// Writes a file that was asked for, whole or not at all.

@@ -50,8 +50,14 @@ impl Pattern {
         value.get(..end).unwrap_or_default()
     }
 
-    /// Returns `value` with the first match replaced, or every one.
-    pub(super) fn replace(&self, value: &[char], replacement: &str, every: bool) -> String {
+    /// Returns `value` with the first match replaced, or every one; `None` where that takes more than `max_bytes`.
+    pub(super) fn replace(
+        &self,
+        value: &[char],
+        replacement: &str,
+        every: bool,
+        max_bytes: usize,
+    ) -> Option<String> {
         let mut result = String::new();
         let (mut at, mut is_done) = (0, false);
         // Where the last match ended: an empty one right behind it is none.
@@ -68,6 +74,9 @@ impl Pattern {
                 result.push_str(replacement);
                 is_done = !every;
             }
+            if result.len() > max_bytes {
+                return None;
+            }
             let length = length.filter(|length| *length > 0 && is_match);
             if let Some(length) = length {
                 at += length;
@@ -77,7 +86,7 @@ impl Pattern {
                 at += 1;
             }
         }
-        result
+        Some(result)
     }
 
     /// Returns the length of the shortest or longest beginning of `text` that matches.

@@ -291,7 +291,9 @@ impl<'a> Scan<'a> {
         if value.len() > MAX_REPLACED {
             return Err(ExpandError::TooLong(self.shown()));
         }
-        Ok(pattern.replace(&value, &replacement, every))
+        pattern
+            .replace(&value, &replacement, every, MAX_BYTES)
+            .ok_or_else(|| ExpandError::TooLong(self.shown()))
     }
 
     /// Takes a name: letters, digits and `_`; digits alone; or one special character.

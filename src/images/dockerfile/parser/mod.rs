@@ -11,6 +11,8 @@ use arguments::{Arguments, BLANKS, Flags, Words, take_flags};
 mod arguments;
 mod health;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 mod transfer;
 

@@ -1,0 +1,491 @@
+//! Builds with the real binary: `image build` and `build`, as a user sees them.
+
+#![allow(
+    clippy::allow_attributes,
+    clippy::disallowed_methods,
+    reason = "tests run real processes"
+)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use serde_json::Value;
+use support::{Machine, Ran};
+
+/// A machine with busybox in its store.
+fn machine() -> Machine {
+    let machine = Machine::new();
+    machine.import_busybox();
+    machine
+}
+
+/// Builds the Dockerfile `text` in the context `c`; returns what the command did.
+fn build(machine: &Machine, text: &str, options: &[&str]) -> Ran {
+    machine.write("c/Dockerfile", text);
+    let mut args = vec!["image", "build", "-t", "built"];
+    args.extend_from_slice(options);
+    args.push(".");
+    machine.run("c", &args)
+}
+
+/// As [`build`], and requires success; returns the progress.
+fn built(machine: &Machine, text: &str, options: &[&str]) -> String {
+    let ran = build(machine, text, options);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    ran.stderr
+}
+
+/// Returns what is known of an image.
+fn inspect(machine: &Machine, image: &str) -> Value {
+    let text = machine.ok(".", &["image", "inspect", image]);
+    serde_json::from_str::<Value>(&text).unwrap_or_default()[0].clone()
+}
+
+/// Requires that a step wrote these lines, in this order, each in one of the lines of the progress.
+fn wrote(progress: &str, lines: &[&str]) {
+    let mut rest = progress.lines();
+    for line in lines {
+        assert!(
+            rest.any(|found| found.ends_with(line)),
+            "`{line}` is not (in order) in\n{progress}"
+        );
+    }
+}
+
+#[test]
+fn an_image_is_built_named_and_built_again_from_the_cache() {
+    let machine = machine();
+    machine.write("c/file", "text\n");
+    let text =
+        "FROM busybox\nARG V=1\nRUN echo v$V > /v\nCOPY file /\nCMD [\"cat\", \"/v\", \"/file\"]\n";
+    let first = machine.write("c/Dockerfile", text);
+    assert!(first.exists());
+    let options = [
+        "image",
+        "build",
+        "-q",
+        "-t",
+        "one",
+        "-t",
+        "two:x",
+        "--iidfile",
+        "id",
+        "--label",
+        "a=b",
+        ".",
+    ];
+    let id = machine.ok("c", &options);
+    assert_eq!(
+        id.trim(),
+        fs_err::read_to_string(machine.path().join("c/id")).unwrap()
+    );
+    assert!(id.starts_with("sha256:"), "{id}");
+    assert_eq!(machine.ok("c", &options), id);
+    let listed = machine.ok(".", &["image", "ls"]);
+    for name in ["one", "two"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    wrote(
+        &built(&machine, text, &[]),
+        &["RUN echo v1 > /v", "CACHED", "COPY file /", "CACHED"],
+    );
+    let why = built(&machine, text, &["--explain", "--build-arg", "V=2"]);
+    wrote(
+        &why,
+        &[
+            "not cached: environment: `V` changed",
+            "not cached: layers below changed",
+        ],
+    );
+    machine.write("c/file", "other\n");
+    let why = built(&machine, text, &["--explain", "--build-arg", "V=2"]);
+    wrote(
+        &why,
+        &[
+            "RUN echo v2 > /v",
+            "CACHED",
+            "COPY file /",
+            "not cached: files changed",
+        ],
+    );
+    machine.assert_clean();
+}
+
+#[test]
+fn a_step_has_its_mounts_and_its_layer_has_none_of_them() {
+    let machine = machine();
+    machine.write("c/src/one", "one\n");
+    machine.write("c/src/left-out", "x\n");
+    machine.write("c/.dockerignore", "src/left-out\n");
+    machine.write("c/secret", "hidden\n");
+    machine.write("named/n", "named\n");
+    let text = r#"FROM busybox AS st
+RUN mkdir /out && echo from-stage > /out/f
+FROM busybox
+RUN --mount=type=bind,source=src,target=/ro --mount=type=bind,source=src,target=/rw,rw \
+    ls /ro && ! touch /ro/x && echo new > /rw/new && cat /rw/new
+RUN --mount=from=st,source=/out,target=/o --mount=from=st,source=/out/f,target=/etc/f cat /o/f /etc/f && ! ls /rw
+RUN --mount=type=cache,target=/cache,uid=5,mode=700 echo x >> /cache/log; wc -l < /cache/log; stat -c %u:%a /cache
+RUN --mount=type=tmpfs,target=/t,size=1m df -k /t | awk 'END {print $2}'
+RUN --mount=type=secret,id=s,mode=0440 cat /run/secrets/s && stat -c %a /run/secrets/s
+RUN --mount=type=secret,id=s,env=TOKEN echo "got $TOKEN"
+RUN --mount=type=secret,id=absent ls /run/secrets 2>/dev/null || echo none
+RUN --mount=from=named,target=/named cat /named/n
+RUN --network=none ls /sys/class/net | tr '\n' ' '; echo .
+RUN grep far /etc/hosts; hostname; ulimit -n
+COPY --from=named n /copied
+RUN <<-END
+	#!/bin/awk -f
+	BEGIN { print "awk" }
+END
+RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
+"#;
+    let options = [
+        "--secret",
+        "id=s,src=secret",
+        "--build-context",
+        "named=../named",
+        "--add-host",
+        "far:192.0.2.1",
+        "--ulimit",
+        "nofile=90:100",
+    ];
+    let progress = built(&machine, text, &options);
+    wrote(
+        &progress,
+        &[
+            " one",
+            "touch: /ro/x: Read-only file system",
+            " new",
+            " from-stage",
+            " from-stage",
+            " 1",
+            " 5:700",
+            " 1024",
+            " hidden",
+            " 440",
+            " got hidden",
+            " none",
+            " named",
+            " lo .",
+            " 192.0.2.1\tfar",
+            " buildkitsandbox",
+            " 90",
+            " awk",
+        ],
+    );
+    let last = progress.lines().rfind(|line| line.ends_with(" .")).unwrap();
+    let words: Vec<&str> = last.split(' ').collect();
+    for gone in [
+        "ro", "rw", "o", "cache", "t", "named", "secrets", "f", "buildkit",
+    ] {
+        assert!(!words.contains(&gone), "{last}");
+    }
+    // The cache survives; the secret is in no key.
+    machine.write("c/secret", "changed\n");
+    let again = built(&machine, text, &options);
+    assert!(!again.contains(" hidden"), "{again}");
+    let anew = built(
+        &machine,
+        text,
+        &[&options[..], &["--no-cache-filter", "stage-1"]].concat(),
+    );
+    wrote(&anew, &[" got changed"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn what_a_step_must_have_or_may_not_do_is_said() {
+    let machine = machine();
+    let refused = build(
+        &machine,
+        "FROM busybox\nRUN --mount=type=secret,id=x,required true\n",
+        &[],
+    );
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("secret \"x\": not found"),
+        "{}",
+        refused.stderr
+    );
+    let refused = build(
+        &machine,
+        "FROM busybox\nRUN --security=insecure true\n",
+        &[],
+    );
+    assert!(
+        refused.stderr.contains("security.insecure is not allowed"),
+        "{}",
+        refused.stderr
+    );
+    let text = "FROM busybox\nRUN --security=insecure grep CapBnd /proc/self/status; mount -t tmpfs x /tmp && echo mounted\n";
+    wrote(
+        &built(&machine, text, &["--allow", "security.insecure"]),
+        &[" mounted"],
+    );
+    machine.assert_clean();
+}
+
+#[test]
+fn stages_go_on_at_once_and_the_first_failure_ends_the_rest() {
+    let machine = machine();
+    // Each waits for the other, through a cache that both see.
+    let meet = |own: &str, other: &str| {
+        format!(
+            "FROM busybox AS {own}\nRUN --mount=type=cache,target=/m touch /m/{own}; until [ -e /m/{other} ]; do :; done; echo {own} > /{own}\n"
+        )
+    };
+    let text = format!(
+        "FROM busybox AS unused\nRUN false\n{}{}FROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\nRUN cat /a /b\n",
+        meet("a", "b"),
+        meet("b", "a")
+    );
+    wrote(&built(&machine, &text, &[]), &[" a", " b"]);
+    let text = "FROM busybox AS endless\nRUN sleep 100000\nFROM busybox AS wrong\nRUN echo last words; exit 7\nFROM busybox\nCOPY --from=wrong / /w\nCOPY --from=endless / /e\n";
+    let ran = build(&machine, text, &[]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("exit code: 7"), "{}", ran.stderr);
+    wrote(&ran.stderr, &[" last words"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn contexts_come_from_standard_input_too() {
+    let machine = machine();
+    machine.write("c/file", "text\n");
+    machine.write("c/Dockerfile", "FROM busybox\nCOPY file /\nRUN cat /file\n");
+    let tar = machine.path().join("context.tar.gz");
+    machine.sh(&format!(
+        "tar -C {} -czf {} .",
+        machine.path().join("c").display(),
+        tar.display()
+    ));
+    let feed = |args: &[&str], bytes: &[u8]| {
+        let mut command = machine.stack("c", args);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        Ran::of(&child.wait_with_output().unwrap())
+    };
+    let ran = feed(&["image", "build", "-"], &fs_err::read(&tar).unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    wrote(&ran.stderr, &[" text"]);
+    let ran = feed(
+        &["image", "build", "-"],
+        b"FROM busybox\nRUN echo no context\n",
+    );
+    wrote(&ran.stderr, &[" no context"]);
+    let ran = feed(
+        &["image", "build", "-f", "-", "."],
+        b"FROM busybox\nCOPY file /other\nRUN cat /other\n",
+    );
+    wrote(&ran.stderr, &[" text"]);
+    let ran = feed(&["image", "build", "-f", "-", "-"], b"");
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    machine.assert_clean();
+}
+
+#[test]
+fn the_same_inputs_give_the_same_layers_elsewhere() {
+    let text = "FROM busybox\nWORKDIR /w\nCOPY file .\nRUN echo x > made && mkdir d && touch d/y\n";
+    let digests = || {
+        let machine = machine();
+        machine.write("c/file", "text\n");
+        built(
+            &machine,
+            text,
+            &["--build-arg", "SOURCE_DATE_EPOCH=1000000000"],
+        );
+        machine.assert_clean();
+        inspect(&machine, "built")
+    };
+    let first = digests();
+    assert_eq!(first["Created"], "2001-09-09T01:46:40Z");
+    // All but the first, which is busybox as it was imported.
+    let own = |image: &Value| image["RootFS"]["Layers"].as_array().unwrap()[1..].to_vec();
+    assert_eq!(own(&first).len(), 3);
+    assert_eq!(own(&first), own(&digests()));
+}
+
+#[test]
+fn a_service_is_built_with_every_key() {
+    let machine = machine();
+    machine.write(
+        "p/compose.yaml",
+        r#"
+name: demo
+services:
+  base:
+    build: {dockerfile_inline: "FROM busybox\nRUN echo of-base > /b\n"}
+  app:
+    image: app:main
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM base AS first
+        RUN cat /b
+        FROM first
+        ARG A
+        RUN --mount=type=secret,id=token cat /run/secrets/token; echo $$A
+        RUN grep far /etc/hosts; ulimit -n; df -k /dev/shm | awk 'END {print $$2}'; ls /sys/class/net
+        RUN --mount=from=dir,target=/d cat /d/n
+        FROM nowhere
+      target: ""
+      args: {A: argument}
+      additional_contexts: {base: "service:base", dir: ./named, nowhere: ./named}
+      secrets: [token]
+      labels: {from: file}
+      tags: [app:other]
+      extra_hosts: ["far=192.0.2.7"]
+      ulimits: {nofile: 77}
+      shm_size: 2m
+      network: none
+      no_cache_filter: [second]
+      privileged: true
+      entitlements: [network.host]
+      platforms: [linux/amd64]
+      pull: false
+secrets: {token: {file: ./token}}
+"#
+        .replace("        FROM nowhere\n", "")
+        .replace(", nowhere: ./named", "")
+        .replace("      target: \"\"\n", "")
+        .as_str(),
+    );
+    machine.write("p/token", "hidden\n");
+    machine.write("p/named/n", "named\n");
+    let ran = machine.run("p", &["build", "app"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    wrote(
+        &ran.stderr,
+        &[
+            " of-base",
+            " hidden",
+            " argument",
+            " 192.0.2.7\tfar",
+            " 77",
+            " 2048",
+            " lo",
+            " named",
+        ],
+    );
+    let listed = machine.ok(".", &["image", "ls"]);
+    for name in ["main", "other", "demo-base"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    let labels = &inspect(&machine, "app:other")["Config"]["Labels"];
+    assert_eq!(labels["from"], "file");
+    machine.assert_clean();
+}
+
+#[test]
+fn an_image_goes_where_its_outputs_say() {
+    let machine = machine();
+    machine.write("c/file", "text\n");
+    let text = "FROM busybox AS b\nRUN mkdir /d && echo made > /d/m && chmod 600 /d/m\nFROM scratch\nCOPY --from=b /d /d\nCOPY file /\n";
+    built(
+        &machine,
+        text,
+        &[
+            "-o",
+            "out",
+            "-o",
+            "type=tar,dest=files.tar",
+            "-o",
+            "type=oci,dest=image.tar",
+            "--metadata-file",
+            "m.json",
+        ],
+    );
+    let seen = machine.sh(&format!(
+        "cd {}/c && cat out/file out/d/m && stat -c %a out/d/m && tar -tf files.tar | sort | tr '\\n' ' ' && tar -tf image.tar | grep -c blobs/",
+        machine.path().display()
+    ));
+    assert!(seen.starts_with("text\nmade\n600\nd/ d/m file "), "{seen}");
+    let metadata = fs_err::read_to_string(machine.path().join("c/m.json")).unwrap();
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    assert_eq!(metadata["image.name"], "built");
+    assert_eq!(
+        metadata["containerimage.config.digest"],
+        inspect(&machine, "built")["Id"]
+    );
+    machine.assert_clean();
+}
+
+#[test]
+fn hostile_steps_end_and_leave_nothing() {
+    let machine = machine();
+    let bomb = "FROM busybox\nRUN while :; do sleep 100000 & done\n";
+    let ran = build(&machine, bomb, &[]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("fork"), "{}", ran.stderr);
+    machine.assert_clean();
+    let ran = build(
+        &machine,
+        "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M\n",
+        &["--memory", "64m", "--ulimit", "fsize=1000000"],
+    );
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    // Killed while a step runs.
+    machine.write(
+        "c/Dockerfile",
+        "FROM busybox\nRUN echo begun; sleep 100000\n",
+    );
+    let mut command = machine.stack("c", &["image", "build", "--progress", "plain", "."]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with(" begun")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    built(&machine, "FROM busybox\nRUN true\n", &[]);
+    machine.assert_clean();
+    let left = machine.sh(&format!(
+        "ls {}/lib/tmp {}/run/steps 2>/dev/null | grep -v : || true",
+        machine.root().display(),
+        machine.root().display()
+    ));
+    assert!(!left.contains('.'), "{left}");
+}
+
+#[test]
+fn a_script_with_a_cache_and_a_static_program_on_nothing() {
+    let machine = machine();
+    machine.write("c/main.sh", "echo compiled\n");
+    let text = r#"FROM busybox AS compile
+WORKDIR /src
+COPY <<END make.sh
+set -e
+mkdir -p /cache/objects
+[ -e /cache/objects/main ] || { echo compiling; cp main.sh /cache/objects/main; }
+cp /cache/objects/main /out
+END
+COPY main.sh .
+RUN --mount=type=cache,target=/cache,sharing=locked sh make.sh
+FROM scratch
+COPY --from=compile /bin/busybox /bin/busybox
+COPY --from=compile --chmod=755 /out /main
+ENTRYPOINT ["/bin/busybox", "sh", "/main"]
+"#;
+    wrote(&built(&machine, text, &[]), &[" compiling"]);
+    let anew = built(&machine, text, &["--no-cache"]);
+    assert!(!anew.contains(" compiling\n"), "{anew}");
+    machine.write(
+        "p/compose.yaml",
+        "name: demo\nservices:\n  a: {image: built}\n",
+    );
+    let ran = machine.run("p", &["up", "--no-log-prefix"]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "compiled\na-1 exited with code 0\n"),
+        "{}",
+        ran.stderr
+    );
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
+}
