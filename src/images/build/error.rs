@@ -117,9 +117,7 @@ pub enum StepFailure {
     #[error(transparent)]
     Owner(#[from] OwnerError),
     /// `--chmod`.
-    #[error(
-        "invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777"
-    )]
+    #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
     Mode(String),
     /// Several files, one file name.
     #[error(
