@@ -79,7 +79,7 @@ fn what_docker_compose_has_beyond_is_not_supported_yet() {
         &["--compatibility", "ps"],
         &["up", "--menu"],
         &["down", "--rmi", "local"],
-        &["build", "-m", "1g"],
+        &["build", "--print"],
         &["run", "--rm", "web", "sh"],
         &["cp", "web:/x", "."],
         &["ps", "--format", "{{.Name}}"],
@@ -98,9 +98,9 @@ fn what_docker_compose_has_beyond_is_not_supported_yet() {
     down --rmi local: exit 2
     --- stderr
     error: option `--rmi` of `down`: not supported yet
-    build -m 1g: exit 2
+    build --print: exit 2
     --- stderr
-    error: option `--memory` of `build`: not supported yet
+    error: option `--print` of `build`: not supported yet
     run --rm web sh: exit 2
     --- stderr
     error: command `run`: not supported yet
