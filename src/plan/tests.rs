@@ -597,6 +597,10 @@ fn bad_input_is_named() {
             "a image=gone",
             "image `gone` of service `a` is not here, and nothing has pulled or built it",
         ),
+        (
+            "a scale=100000000",
+            "service `a` asks for 100000000 containers: a machine has room for 10000 of a service at most",
+        ),
     ];
     for (text, error) in cases {
         let mut observed = bare(&stack(text));

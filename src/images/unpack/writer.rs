@@ -113,6 +113,7 @@ impl<W: Write> Writer<'_, W> {
             return self.marker(
                 path.parent().unwrap_or(Path::new("")),
                 &[b".wh.", name.as_bytes()].concat(),
+                &stat,
             );
         }
         if stat.nlink() > 1 {
@@ -174,13 +175,18 @@ impl<W: Write> Writer<'_, W> {
             &xattrs,
         )?;
         if opaque && tree.is_layer() {
-            self.marker(path, b".wh..wh..opq")?;
+            self.marker(path, b".wh..wh..opq", stat)?;
         }
         self.directory(tree, path)
     }
 
-    /// An empty file that says something about the layers below.
-    fn marker(&mut self, parent: &Path, name: &[u8]) -> Result<(), UnpackError> {
+    /// An empty file that says something about the layers below, as old as what it stands for.
+    fn marker(
+        &mut self,
+        parent: &Path,
+        name: &[u8],
+        stat: &std::fs::Metadata,
+    ) -> Result<(), UnpackError> {
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::Regular);
         header.set_size(0);
@@ -188,7 +194,7 @@ impl<W: Write> Writer<'_, W> {
         header.set_gid(0);
         // As Docker's overlay driver writes them.
         header.set_mode(0o600);
-        header.set_mtime(0);
+        header.set_mtime(u64::try_from(stat.mtime()).unwrap_or(0));
         self.header(header, &parent.join(OsStr::from_bytes(name)), None, &[])
     }
 
