@@ -50,4 +50,4 @@ rust:
 
 packages:
 	@examples/need.sh build-essential busybox-static mmdebstrap docker-registry skopeo nftables iptables iproute2 curl \
-	  procps git strace python3 python3-jsonschema
+	  procps git strace python3 python3-jsonschema apache2-utils openssl openssh-client zstd xz-utils bzip2
