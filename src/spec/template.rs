@@ -401,6 +401,13 @@ mod tests {
             ("${UNSET:-$$x}", "$x"),
             ("${UNSET:-:-?+}", ":-?+"),
             ("${UNSET:-a:b/c}", "a:b/c"),
+            ("${UNSET:-a}$BAR", "abar"),
+            ("${FOO-d}", "foo"),
+            ("${FOO:+${BAR}-$FOO}", "bar-foo"),
+            ("${FOO?msg}", "foo"),
+            ("${UNSET-}", ""),
+            ("${_a1:-d}${a_B-e}", "de"),
+            ("$FOO.$BAR/$1", "foo.bar/$1"),
             ("^a$", "^a$"),
             ("$}", "$}"),
             ("a $ b", "a $ b"),
@@ -488,6 +495,9 @@ mod tests {
             ("x ${UNSET:?say $FOO}", 2..20, required("UNSET", "say foo")),
             ("${EMPTY:?}", 0..10, required("EMPTY", "")),
             ("${UNSET?}", 0..9, required("UNSET", "")),
+            ("${UNSET?msg}", 0..12, required("UNSET", "msg")),
+            ("${EMPTY:?msg}", 0..13, required("EMPTY", "msg")),
+            ("${1A}", 0..5, TemplateErrorKind::Invalid),
         ];
         for (text, at, kind) in rows {
             let error = substitute(text, &mut Fixed::default(), 1000).unwrap_err();

@@ -11,6 +11,7 @@ mod origin;
 mod pipeline;
 mod reference;
 mod rendered;
+mod rendered_files;
 mod round_trip;
 mod schema;
 mod support;

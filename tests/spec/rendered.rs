@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs `stack` in `directory` with nothing in the environment.
-fn stack(directory: &Path, arguments: &[&str]) -> Output {
+pub(super) fn stack(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stack"))
         .args(arguments)
         .current_dir(directory)

@@ -184,8 +184,33 @@ mod tests {
     }
 
     #[test]
+    fn every_option() {
+        for option in OPTIONS {
+            let text = format!("v:/d:{option}");
+            let of = |set: &[&str]| set.contains(&option).then_some(option);
+            let propagations = [
+                "private", "rprivate", "shared", "rshared", "slave", "rslave",
+            ];
+            let expected = MountSpec {
+                source: Some("v"),
+                target: "/d",
+                read_only: option == "ro",
+                no_copy: option == "nocopy",
+                propagation: of(&propagations),
+                selinux: of(&["z", "Z"]),
+                unknown: Vec::new(),
+            };
+            assert_eq!(parse(&text), Ok(expected), "{option}");
+        }
+    }
+
+    #[test]
     fn sources_that_are_paths() {
         let paths = [
+            (".", true),
+            ("..", true),
+            ("~/a", true),
+            ("c:/a", true),
             ("./a", true),
             ("/a", true),
             ("~", true),
