@@ -465,7 +465,7 @@ fn a_deep_tree_is_a_layer_and_a_fifo_is_no_dockerfile() {
     for name in ["c/fifo", "c/Dockerfile.dockerignore"] {
         machine.sh(&format!("mkfifo {}", machine.path().join(name).display()));
     }
-    for options in [["-f", "c/fifo"], ["-f", "c/Dockerfile"]] {
+    for options in [["-f", "fifo"], ["-f", "Dockerfile"]] {
         let ran = build(&machine, "FROM busybox\n", &options);
         assert_eq!(ran.code, 1, "{}", ran.stderr);
         assert!(ran.stderr.contains("nobody writes to it"), "{}", ran.stderr);
