@@ -454,6 +454,42 @@ fn hostile_steps_end_and_leave_nothing() {
 }
 
 #[test]
+fn a_deep_tree_is_a_layer_and_a_fifo_is_no_dockerfile() {
+    let machine = machine();
+    // Nearly as deep as a path can say it.
+    let deep = "FROM busybox\nRUN i=0; while [ $i -lt 1500 ]; do mkdir d && cd d || exit 1; i=$((i+1)); done; touch end\n\
+                RUN find / -xdev -name end | tr -dc d | wc -c\n";
+    let ran = build(&machine, deep, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    wrote(&ran.stderr, &["1501"]);
+    for name in ["c/fifo", "c/Dockerfile.dockerignore"] {
+        machine.sh(&format!("mkfifo {}", machine.path().join(name).display()));
+    }
+    for options in [["-f", "fifo"], ["-f", "Dockerfile"]] {
+        let ran = build(&machine, "FROM busybox\n", &options);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains("nobody writes to it"), "{}", ran.stderr);
+    }
+    machine.assert_clean();
+}
+
+#[test]
+fn a_step_that_writes_without_end_is_interrupted() {
+    let machine = machine();
+    machine.write("c/Dockerfile", "FROM busybox\nRUN yes\n");
+    let mut command = machine.stack("c", &["image", "build", "--progress", "plain", "."]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with(" y")));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    // To the end of what it writes: were it deaf, there would be none.
+    assert!(lines.all(|line| line.is_ok()));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    machine.assert_clean();
+}
+
+#[test]
 fn a_script_with_a_cache_and_a_static_program_on_nothing() {
     let machine = machine();
     machine.write("c/main.sh", "echo compiled\n");

@@ -238,7 +238,11 @@ async fn relay(
     loop {
         match pipe.read(&mut buffer) {
             Ok(0) => break,
-            Ok(count) => output(buffer.get(..count).unwrap_or_default()),
+            Ok(count) => {
+                output(buffer.get(..count).unwrap_or_default());
+                // A command that writes without a pause (`yes`) must keep neither interrupts nor other stages from their turn.
+                tokio::task::yield_now().await;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 // A daemon that the command left behind may hold the pipe open for ever: the command's own end counts.
                 tokio::select! {

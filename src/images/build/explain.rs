@@ -1,8 +1,11 @@
 //! Why a step is not in the cache: what in its key is not as it was when the same place of the same Dockerfile was last done.
 //!
 //! ```text
-//! <root>/cache/why/<place, 64 hex>     JSON: [["command", "…"], ["environment", "A=1\n"], …], the parts of the key
+//! <root>/cache/why/<place, 64 hex>     JSON: [[["command", "…"], ["environment", "A=1\n"], …], …], the parts of its last keys
 //! ```
+//!
+//! Several keys, because who tries something and goes back to what was before must not be told of the difference to the trial:
+//! what is said is the difference to the key that is most like the new one.
 //!
 //! A place is context, Dockerfile, stage and number of the step. Written whenever a step is done; read only for `--explain`.
 
@@ -43,11 +46,24 @@ impl StepPlace<'_> {
     }
 }
 
+/// Keys that are remembered of a place.
+const REMEMBERED: usize = 8;
+
+/// The parts of a key, by name.
+type Parts = Vec<(String, String)>;
+
 /// Remembers what a step was done with.
 pub(super) fn write(directory: &Path, place: StepPlace<'_>, key: &FinishedKey) -> io::Result<()> {
     let parts = key.parts.iter();
-    let parts: Vec<(&str, &str)> = parts.map(|part| (part.name, part.value.as_str())).collect();
-    let bytes = serde_json::to_vec(&parts).map_err(io::Error::other)?;
+    let parts: Parts = parts
+        .map(|part| (part.name.to_owned(), part.value.clone()))
+        .collect();
+    let mut known = read(directory, place)?;
+    known.retain(|other| *other != parts);
+    known.push(parts);
+    let superfluous = known.len().saturating_sub(REMEMBERED);
+    let newest = known.get(superfluous..).unwrap_or_default();
+    let bytes = serde_json::to_vec(newest).map_err(io::Error::other)?;
     fs_err::create_dir_all(directory)?;
     atomic::write(&place.file(directory), &bytes, 0o600, Durability::Cached)
 }
@@ -58,15 +74,32 @@ pub(super) fn explain(
     place: StepPlace<'_>,
     key: &FinishedKey,
 ) -> io::Result<String> {
-    let bytes = match fs_err::read(place.file(directory)) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok("it was never done here".to_owned());
-        }
-        Err(error) => return Err(error),
-    };
-    let before: Vec<(String, String)> = serde_json::from_slice(&bytes).unwrap_or_default();
-    Ok(difference(&before, &key.parts))
+    let known = read(directory, place)?;
+    // The last of those that are equally like it: the newest.
+    let closest = known
+        .iter()
+        .max_by_key(|before| likeness(before, &key.parts));
+    Ok(closest.map_or_else(
+        || "it was never done here".to_owned(),
+        |before| difference(before, &key.parts),
+    ))
+}
+
+/// Returns the keys that a place was last done with, the newest last.
+fn read(directory: &Path, place: StepPlace<'_>) -> io::Result<Vec<Parts>> {
+    match fs_err::read(place.file(directory)) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns how many parts of two keys are the same, less those that only one has.
+fn likeness(before: &Parts, now: &[Part]) -> isize {
+    let same = before.iter().zip(now);
+    let same = same.filter(|((name, value), part)| name == part.name && *value == part.value);
+    let more = before.len().abs_diff(now.len());
+    same.count().cast_signed() - more.cast_signed()
 }
 
 /// Says which part is the first that differs.
@@ -164,5 +197,38 @@ mod tests {
             explain(temp.path(), elsewhere, &before).unwrap(),
             "it was never done here"
         );
+    }
+
+    #[test]
+    fn the_difference_is_to_the_key_that_is_most_like_the_new_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = StepPlace {
+            context: Path::new("/c"),
+            dockerfile: Path::new("/c/Dockerfile"),
+            stage: "a",
+            number: 2,
+        };
+        let ask = |key: &FinishedKey| explain(temp.path(), place, key).unwrap();
+        // Something was tried, and taken back: what is cached below is as before the trial.
+        write(temp.path(), place, &key(b"1", "make", &["A=1"], None)).unwrap();
+        write(temp.path(), place, &key(b"2", "make", &["A=1"], None)).unwrap();
+        assert_eq!(
+            ask(&key(b"1", "make", &["A=2"], None)),
+            "environment: `A` changed"
+        );
+        assert_eq!(
+            ask(&key(b"3", "make", &["A=1"], None)),
+            "layers below changed"
+        );
+        // No more than some are kept, and none twice.
+        for layer in 0..20 {
+            let again = key(&[layer], "make", &[], None);
+            write(temp.path(), place, &again).unwrap();
+            write(temp.path(), place, &again).unwrap();
+        }
+        let known = read(temp.path(), place).unwrap();
+        assert_eq!(known.len(), REMEMBERED);
+        let last = key(&[19], "make", &[], None);
+        assert_eq!(known.last().unwrap()[1].1, last.parts[1].value);
     }
 }

@@ -1,7 +1,11 @@
 //! What a build is given: the Dockerfile, the context, ignore rules, arguments.
 
+use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::dockerfile::expand::Variables;
 use super::super::dockerfile::instruction::Dockerfile;
@@ -60,13 +64,8 @@ const MAX_DOCKERFILE: u64 = 16 << 20;
 
 /// Reads a Dockerfile. In a comment, bytes that are no UTF-8 do no harm; in an instruction they would be something else afterwards.
 fn read_text(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    let file = fs_err::File::open(path)?;
-    file.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes)?;
+    let bytes = read_bytes(path)?;
     let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    if bytes.len() as u64 > MAX_DOCKERFILE {
-        return wrong(format!("it is larger than {} MiB", MAX_DOCKERFILE >> 20));
-    }
     let mut text = String::new();
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         match std::str::from_utf8(line) {
@@ -78,6 +77,71 @@ fn read_text(path: &Path) -> io::Result<String> {
         }
     }
     Ok(text)
+}
+
+/// Reads a Dockerfile or ignore file.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_input(path)?
+        .take(MAX_DOCKERFILE + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_DOCKERFILE {
+        let text = format!("it is larger than {} MiB", MAX_DOCKERFILE >> 20);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(bytes)
+}
+
+/// How long a writer of a pipe may take to say something.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
+
+/// A Dockerfile or ignore file that is read: a file, or what a process writes into a pipe (`-f <(…)`). A FIFO without a
+/// writer, or with one that says nothing, is an error; reading it as a file would wait without end, deaf to interrupts.
+struct Input {
+    file: fs::File,
+    is_pipe: bool,
+    /// Whether anything came.
+    began: bool,
+}
+
+/// Opens what may be anything.
+fn open_input(path: &Path) -> io::Result<Input> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let is_pipe = file.metadata()?.file_type().is_fifo();
+    Ok(Input {
+        file,
+        is_pipe,
+        began: false,
+    })
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read(buffer) {
+                Ok(0) if self.is_pipe && !self.began => {
+                    return Err(io::Error::other("it is a FIFO, and nobody writes to it"));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut watched = [PollFd::new(&self.file, PollFlags::IN)];
+                    if poll(&mut watched, Some(&PATIENCE))? == 0 {
+                        let text = format!("nothing came from it for {} s", PATIENCE.tv_sec);
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                    }
+                }
+                result => {
+                    self.began = true;
+                    return result;
+                }
+            }
+        }
+    }
 }
 
 /// Reads the ignore rules: those beside the Dockerfile and named after it, else those of the context.
@@ -112,7 +176,7 @@ pub(super) fn read_ignore_of(
         places.insert(0, PathBuf::from(own));
     }
     for path in places {
-        match fs_err::read(&path) {
+        match read_bytes(&path) {
             Ok(bytes) => {
                 return IgnoreRules::parse(&String::from_utf8_lossy(&bytes))
                     .map_err(|source| BuildError::Ignore { path, source });
@@ -168,5 +232,43 @@ pub(super) fn dockerfile_error(file: &Dockerfile, faults: Vec<Fault>) -> Dockerf
         path: file.path.clone(),
         text: file.text.clone(),
         faults,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_read_and_a_fifo_that_nobody_writes_to_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let fifo = temp.path().join("Dockerfile");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
+        let error = read_text(&fifo).unwrap_err().to_string();
+        assert_eq!(error, "it is a FIFO, and nobody writes to it");
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let says = std::thread::spawn(move || {
+            for line in ["FROM a\n", "RUN b\n"] {
+                writer.write_all(line.as_bytes()).unwrap();
+            }
+        });
+        assert_eq!(read_text(Path::new(&path)).unwrap(), "FROM a\nRUN b\n");
+        says.join().unwrap();
+        // Ignore rules too, and none of them is endless.
+        std::os::unix::fs::symlink("/dev/zero", temp.path().join(".dockerignore")).unwrap();
+        let BuildError::Read { source, .. } = read_ignore_of(temp.path(), None).unwrap_err() else {
+            panic!("another error");
+        };
+        assert_eq!(source.to_string(), "it is larger than 16 MiB");
     }
 }

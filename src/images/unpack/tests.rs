@@ -561,3 +561,26 @@ fn a_full_disk_is_told_from_a_broken_source() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_tree_may_be_as_deep_as_a_step_makes_it() {
+    const DEPTH: usize = 700;
+    let layer = tempfile::tempdir().unwrap();
+    let mut deepest = layer.path().to_owned();
+    deepest.extend(std::iter::repeat_n("d", DEPTH));
+    fs_err::create_dir_all(&deepest).unwrap();
+    fs_err::write(deepest.join("f"), "content").unwrap();
+    let root = layer.path().to_owned();
+    // No room for a call within a call for each level.
+    let pack = move || {
+        let mut packed = Vec::new();
+        super::write_layer(&root, &mut packed).map(|_| packed)
+    };
+    let thread = std::thread::Builder::new().stack_size(256 << 10);
+    let packed = thread.spawn(pack).unwrap().join().unwrap().unwrap();
+    let mut archive = tar::Archive::new(packed.as_slice());
+    let entries = archive.entries().unwrap().map(Result::unwrap);
+    let depths = entries.map(|entry| entry.path().unwrap().components().count());
+    let expected: Vec<usize> = (1..=DEPTH).chain([DEPTH + 1]).collect();
+    assert_eq!(depths.collect::<Vec<_>>(), expected);
+}

@@ -90,62 +90,87 @@ struct Writer<'a, W> {
 }
 
 impl<W: Write> Writer<'_, W> {
+    /// Writes what a directory has. A loop with a stack of its own: whoever made the tree chose how deep it is.
     fn directory(&mut self, tree: &impl Tree, path: &Path) -> Result<(), UnpackError> {
-        let names = tree.names(path).map_err(UnpackError::io("list", path))?;
-        for name in names {
-            self.entry(tree, &path.join(name))?;
+        let list = |path: PathBuf| match tree.names(&path) {
+            Ok(names) => Ok((path, names.into_iter())),
+            Err(error) => Err(UnpackError::io("list", &path)(error)),
+        };
+        let mut open = vec![list(path.to_owned())?];
+        while let Some((directory, names)) = open.last_mut() {
+            let Some(name) = names.next() else {
+                open.pop();
+                continue;
+            };
+            let path = directory.join(name);
+            if self.entry(tree, &path)? {
+                open.push(list(path)?);
+            }
         }
         Ok(())
     }
 
-    fn entry(&mut self, tree: &impl Tree, path: &Path) -> Result<(), UnpackError> {
+    /// Writes one entry; returns whether it is a directory, whose own entries are to follow.
+    fn entry(&mut self, tree: &impl Tree, path: &Path) -> Result<bool, UnpackError> {
         let full = tree.find(path);
         let stat = fs_err::symlink_metadata(&full).map_err(UnpackError::io("look at", path))?;
         let kind = stat.file_type();
         if kind.is_dir() {
-            return self.directory_entry(tree, &full, path, &stat);
+            self.directory_entry(tree, &full, path, &stat)?;
+            return Ok(true);
         }
-        if kind.is_socket() {
-            return Ok(());
+        if !kind.is_socket() {
+            self.other_entry(&full, path, &stat)?;
         }
+        Ok(false)
+    }
+
+    /// Writes what is no directory and no socket.
+    fn other_entry(
+        &mut self,
+        full: &Path,
+        path: &Path,
+        stat: &std::fs::Metadata,
+    ) -> Result<(), UnpackError> {
+        let kind = stat.file_type();
         if kind.is_char_device() && stat.rdev() == 0 {
             let name = path.file_name().unwrap_or_default();
             return self.marker(
                 path.parent().unwrap_or(Path::new("")),
                 &[b".wh.", name.as_bytes()].concat(),
-                &stat,
+                stat,
             );
         }
         if stat.nlink() > 1 {
             let inode = (stat.dev(), stat.ino());
             if let Some(first) = self.links.get(&inode).cloned() {
-                let mut header = header(EntryType::Link, &stat);
+                let mut header = header(EntryType::Link, stat);
                 header.set_size(0);
                 return self.header(header, path, Some(&first), &[]);
             }
             self.links.insert(inode, path.to_owned());
         }
-        let xattrs = read_xattrs(&full)
+        let xattrs = read_xattrs(full)
             .map_err(UnpackError::io("read the attributes of", path))?
             .0;
         if kind.is_symlink() {
-            let target = fs_err::read_link(&full).map_err(UnpackError::io("read", path))?;
+            let target = fs_err::read_link(full).map_err(UnpackError::io("read", path))?;
             return self.header(
-                header(EntryType::Symlink, &stat),
+                header(EntryType::Symlink, stat),
                 path,
                 Some(&target),
                 &xattrs,
             );
         }
         if kind.is_file() {
-            return self.file(&full, path, &stat, &xattrs);
+            return self.file(full, path, stat, &xattrs);
         }
         let entry_type = match (kind.is_fifo(), kind.is_char_device()) {
             (true, _) => EntryType::Fifo,
             (_, true) => EntryType::Char,
             _ => EntryType::Block,
         };
-        let mut header = header(entry_type, &stat);
+        let mut header = header(entry_type, stat);
         let numbers = (
             rustix::fs::major(stat.rdev()),
             rustix::fs::minor(stat.rdev()),
@@ -177,7 +202,7 @@ impl<W: Write> Writer<'_, W> {
         if opaque && tree.is_layer() {
             self.marker(path, b".wh..wh..opq", stat)?;
         }
-        self.directory(tree, path)
+        Ok(())
     }
 
     /// An empty file that says something about the layers below, as old as what it stands for.
