@@ -88,6 +88,12 @@ pub enum ManifestError {
     },
 }
 
+/// Processors that Go knows (`internal/syslist`), which a platform of one word may name.
+const ARCHITECTURES: [&str; 16] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+    "ppc64le", "riscv64", "s390x", "sparc64", "wasm", "riscv",
+];
+
 /// An operating system and processor, in Go's words: `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
@@ -117,7 +123,9 @@ impl Platform {
         match parts.as_slice() {
             _ if !valid => None,
             ["linux"] => Some(Self::host()),
-            [architecture] => Some(Self::normalized("linux", architecture, None)),
+            // One word alone must be a known one, as containerd/platforms has it: else a slip would pass for a processor.
+            [word] => Some(Self::normalized("linux", word, None))
+                .filter(|platform| ARCHITECTURES.contains(&platform.architecture.as_str())),
             [os, architecture] => Some(Self::normalized(os, architecture, None)),
             [os, architecture, variant] => Some(Self::normalized(os, architecture, Some(variant))),
             _ => None,
@@ -741,6 +749,23 @@ mod tests {
                 expected.map(str::to_owned).map_err(str::to_owned),
                 "{asked}"
             );
+        }
+    }
+
+    #[test]
+    fn a_platform_of_one_word_is_a_known_one() {
+        for (text, expected) in [
+            ("linux", Some(Platform::host().to_string())),
+            ("arm64", Some("linux/arm64".to_owned())),
+            ("x86_64", Some("linux/amd64".to_owned())),
+            ("armhf", Some("linux/arm/v7".to_owned())),
+            ("foo", None),
+            ("linux/foo", Some("linux/foo".to_owned())),
+            ("", None),
+            ("a/b/c/d", None),
+        ] {
+            let parsed = Platform::parse(text).ok();
+            assert_eq!(parsed.map(|found| found.to_string()), expected, "{text}");
         }
     }
 

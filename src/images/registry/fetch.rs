@@ -1,5 +1,7 @@
 //! What is read from a registry: manifests, small blobs, large ones in a stream, tags.
 
+use std::collections::BTreeSet;
+
 use reqwest::Url;
 use serde::Deserialize;
 
@@ -96,6 +98,12 @@ impl Client<'_> {
         }
         let mut wanted = Wanted::get("tags/list".to_owned(), "the list of tags".to_owned());
         let mut tags = Vec::new();
+        let mut seen = BTreeSet::new();
+        let endless = |message: &str| RegistryError::Malformed {
+            what: "the list of tags".to_owned(),
+            host: endpoint.host.clone(),
+            message: message.to_owned(),
+        };
         for _ in 0..MAX_PAGES {
             let (bytes, headers) = self.document(endpoint, &wanted, MAX_DOCUMENT_BYTES).await?;
             let page: Page =
@@ -107,7 +115,7 @@ impl Client<'_> {
             tags.extend(page.tags.unwrap_or_default());
             let link = headers.iter().find(|(name, _)| name == "link");
             let Some(next) = link.and_then(|(_, value)| next_page(value)) else {
-                break;
+                return Ok(tags);
             };
             // Relative to what was asked; only the path and the query count, it is the same registry.
             let prefix = endpoint.path("");
@@ -116,9 +124,13 @@ impl Client<'_> {
                 Some(start) => next.get(start + prefix.len()..).unwrap_or_default(),
                 None => &format!("tags/list?{query}"),
             };
+            if !seen.insert(at.to_owned()) {
+                return Err(endless("its pages lead back to one that was read"));
+            }
             wanted.place = Place::Below(at.to_owned());
         }
-        Ok(tags)
+        // A part of the tags is not all of them.
+        Err(endless(&format!("it has more than {MAX_PAGES} pages")))
     }
 
     /// Gets a small blob whole, checked.

@@ -4,6 +4,7 @@
 //! every blob     its content is hashed
 //! every layer    its tree is packed again: the tar has its diff id, or is that of a fresh unpacking of one of its blobs
 //! every record   can be read
+//! index.json     can be read
 //! every name     leads to a manifest, a configuration and layers that are here
 //! ```
 //!
@@ -70,6 +71,9 @@ impl Store {
         let _hold = self.hold()?;
         let mut checked = Checked::default();
         self.check_blobs(repair, &mut checked)?;
+        if !self.check_index(repair, &mut checked)? {
+            return Ok(checked);
+        }
         let blobs = self.blobs_of_layers()?;
         self.check_layers(repair, &blobs, &mut checked)?;
         self.check_images(repair, &blobs, &mut checked)?;
@@ -120,6 +124,52 @@ impl Store {
             );
         }
         Ok(())
+    }
+
+    /// Whether `index.json` can be read. With repair it is made again of the manifests that are here: the names are lost, no image.
+    fn check_index(&self, repair: bool, checked: &mut Checked) -> Result<bool, StoreError> {
+        let problem = match self.read_index() {
+            Ok(_) => return Ok(true),
+            Err(StoreError::Record { source, .. }) => format!("cannot be read: {source}"),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                "is not here".to_owned()
+            }
+            Err(error) => return Err(error),
+        };
+        let path = self.path("images/index.json");
+        let subject = format!("index {}", path.display());
+        if !repair {
+            let advice = "run `stack system check --repair`: it is made again of the images that are here, without their names";
+            checked.tell(subject, &problem, advice, false);
+            return Ok(false);
+        }
+        if path.exists() {
+            self.set_aside(&path, "index.json")?;
+        }
+        {
+            let _locked = self.lock()?;
+            self.begin_index()?;
+        }
+        for name in names(&self.path("images/blobs/sha256"))? {
+            // Most blobs are no manifests.
+            let Some(digest) = Digest::from_hex(&name)
+                .filter(|digest| matches!(self.documents(digest), Ok(Some(_))))
+            else {
+                continue;
+            };
+            match self.load(&digest)? {
+                Some(image) => self.name(&image, &[], None)?,
+                None => checked.tell(
+                    format!("image {digest}"),
+                    "lacks a layer",
+                    "pull, load or build it again",
+                    false,
+                ),
+            }
+        }
+        let advice = "it was set aside and made again of the images that are here, without their names: `stack image tag` or pull them again before the next `prune`";
+        checked.tell(subject, &problem, advice, true);
+        Ok(true)
     }
 
     /// Returns the blobs of each layer that images name, by diff id.
@@ -177,6 +227,8 @@ impl Store {
             let problem = match self.compare(&record) {
                 Ok(true) => continue,
                 Ok(false) => "is not what its diff id says".to_owned(),
+                // A full disk says nothing of the layer.
+                Err(error) if error.is_lack_of_room() => return Err(error),
                 Err(error) => format!(
                     "cannot be checked: {}",
                     crate::images::registry::error::chain(&error)
@@ -271,14 +323,19 @@ impl Store {
                 break;
             }
         }
-        if path.exists() {
+        let was_here = path.exists();
+        if was_here {
             self.set_aside(&path, diff_id.hex())?;
         }
         match again {
             Some((staging, record)) => {
                 self.place_layer(&staging, None, record)?;
                 self.seal(std::slice::from_ref(diff_id))?;
-                let advice = "it was set aside and made again of its blob; containers that run keep the old one until they are started again";
+                let advice = if was_here {
+                    "it was set aside and made again of its blob; containers that run keep the old one until they are started again"
+                } else {
+                    "it was made again of its blob"
+                };
                 checked.tell(subject, problem, advice, true);
             }
             None => checked.tell(
@@ -382,5 +439,45 @@ fn hash(path: &std::path::Path) -> io::Result<Digest> {
             return Ok(Digest::from_hash(&hash.finalize()));
         }
         hash.update(buffer.get(..length).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::import::import;
+
+    #[test]
+    fn an_index_that_cannot_be_read_is_made_again_of_the_images() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let tar = tar::Builder::new(Vec::new()).into_inner().unwrap();
+        let name = "a/b:1".parse().unwrap();
+        let image = import(&store, tar.as_slice(), Some(&name), &[]).unwrap();
+        let path = store.path("images/index.json");
+        for garbage in [Some("garbage"), Some(""), None] {
+            match garbage {
+                Some(text) => fs_err::write(&path, text).unwrap(),
+                None => fs_err::remove_file(&path).unwrap(),
+            }
+            let told = |repair: bool| {
+                let checked = store.check(repair).unwrap();
+                let findings = checked.findings.iter();
+                let told = findings.map(|f| (f.subject.clone(), f.mended));
+                told.collect::<Vec<_>>()
+            };
+            let subject = format!("index {}", path.display());
+            assert_eq!(told(false), [(subject.clone(), false)], "{garbage:?}");
+            let found = fs_err::read_to_string(&path).ok();
+            assert_eq!(found.as_deref(), garbage, "looking changes nothing");
+            assert_eq!(told(true), [(subject, true)], "{garbage:?}");
+            assert_eq!(told(false), []);
+            let known = store.known().unwrap();
+            let [known] = known.as_slice() else {
+                panic!("{known:?}");
+            };
+            assert_eq!((&known.image, known.names.len()), (&image, 0));
+        }
+        assert_eq!(names(&store.path("damaged")).unwrap().len(), 2);
     }
 }

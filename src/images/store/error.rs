@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::manifest::ManifestError;
 use super::super::reference::Digest;
 use super::super::unpack::UnpackError;
+use super::super::unpack::error::is_full;
 
 /// A failure of the image store.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +135,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the file system was too full: no word on what was looked at.
+    pub(crate) fn is_lack_of_room(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_full(source),
+            Self::Unpack { source, .. } | Self::Pack { source, .. } => source.is_lack_of_room(),
+            _ => false,
+        }
+    }
+
     /// Wraps an error of `doing` something to `path`.
     pub(crate) fn io<E: Into<io::Error>>(
         doing: &'static str,
@@ -144,6 +154,39 @@ impl StoreError {
             doing,
             path,
             source: source.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_damage() {
+        let io = |errno| io::Error::from_raw_os_error(errno);
+        let path = Path::new("f");
+        let unpack = |source| StoreError::Unpack {
+            layer: "l".to_owned(),
+            source,
+        };
+        let limit = |unit| UnpackError::Limit { limit: 0, unit };
+        for (error, expected) in [
+            (StoreError::io("write", path)(io(libc::ENOSPC)), true),
+            (StoreError::io("write", path)(io(libc::EDQUOT)), true),
+            (StoreError::io("write", path)(io(libc::EIO)), false),
+            (
+                unpack(UnpackError::io("write", path)(io(libc::ENOSPC))),
+                true,
+            ),
+            (unpack(UnpackError::io("write", path)(io(libc::EIO))), false),
+            (
+                unpack(limit(super::super::super::unpack::error::ROOM)),
+                true,
+            ),
+            (unpack(limit("entries")), false),
+        ] {
+            assert_eq!(error.is_lack_of_room(), expected, "{error:?}");
         }
     }
 }

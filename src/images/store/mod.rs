@@ -172,10 +172,7 @@ impl Store {
                 .map_err(StoreError::io("make", &path))?;
         }
         let _locked = self.lock()?;
-        if !self.path("images/index.json").exists() {
-            let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
-            self.replace(&self.path("images/index.json"), index)?;
-        }
+        self.begin_index()?;
         let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
         self.replace(&self.path("images/oci-layout"), layout)?;
         self.replace(
@@ -193,6 +190,16 @@ impl Store {
     /// Writes a small file whole or not at all; not synced.
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         self.replace_with(path, bytes, Durability::Cached)
+    }
+
+    /// Writes an index without images where there is none. To be called locked.
+    fn begin_index(&self) -> Result<(), StoreError> {
+        let path = self.path("images/index.json");
+        if path.exists() {
+            return Ok(());
+        }
+        let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        self.replace(&path, index)
     }
 
     /// Writes a small file whole or not at all; [`Durability::Synced`]: also after a crash of the machine, which may leave the

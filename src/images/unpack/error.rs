@@ -69,7 +69,19 @@ pub enum UnpackError {
     Stopped,
 }
 
+/// Of [`UnpackError::Limit`] where the file system sets it.
+pub(crate) const ROOM: &str = "bytes, which is what the file system has left";
+
 impl UnpackError {
+    /// Whether there is no room for the layer, whatever is in it.
+    pub(crate) fn is_lack_of_room(&self) -> bool {
+        match self {
+            Self::Limit { unit, .. } => *unit == ROOM,
+            Self::Io { source, .. } => is_full(source),
+            _ => false,
+        }
+    }
+
     /// Wraps an error of `doing` something to `path`.
     pub(crate) fn io<E: Into<io::Error>>(
         doing: &'static str,
@@ -82,4 +94,10 @@ impl UnpackError {
             source: source.into(),
         }
     }
+}
+
+/// Whether a file system, or what its user may have of it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }

@@ -191,7 +191,7 @@ impl Extractor {
                 if self.report.size_bytes + data.len() as u64 > self.limits.bytes {
                     return Err(UnpackError::Limit {
                         limit: self.limits.bytes,
-                        unit: "bytes, which is what the file system has left",
+                        unit: super::error::ROOM,
                     });
                 }
                 let written =

@@ -40,6 +40,12 @@ pub enum LoadError {
     /// Not an archive of images.
     #[error("invalid archive: does not contain a manifest.json")]
     NoManifest,
+    /// An archive that would load nothing: that is no success.
+    #[error("invalid archive: `{path}` names no image")]
+    Empty {
+        /// Which document.
+        path: &'static str,
+    },
     /// A document within.
     #[error("invalid archive: `{path}`")]
     Document {
@@ -137,6 +143,19 @@ pub(in crate::images) fn load(
 /// Reads `index.json`.
 fn from_layout(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>, LoadError> {
     let index: Index = json(spool, "index.json")?;
+    let Some(first) = index.manifests.first().map(|entry| entry.digest.clone()) else {
+        let path = "index.json";
+        return Err(LoadError::Empty { path });
+    };
+    let is_here = |entry: &Descriptor| spool.blob(&entry.digest).map(|file| file.is_some());
+    let mut any = false;
+    for entry in &index.manifests {
+        any |= is_here(entry)?;
+    }
+    if !any {
+        let path = format!("blobs/sha256/{}", first.hex());
+        return Err(LoadError::Missing { path });
+    }
     let mut named: BTreeMap<Option<Reference>, Vec<Descriptor>> = BTreeMap::new();
     let mut order: Vec<Option<Reference>> = Vec::new();
     for entry in index.manifests {
@@ -149,7 +168,7 @@ fn from_layout(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>,
     let mut found: Vec<(Digest, Found)> = Vec::new();
     for name in order {
         let entries = named.remove(&name).unwrap_or_default();
-        for entry in choose(spool, &entries, platform, 0)? {
+        for entry in choose(spool, &entries, platform)? {
             let same = found.iter_mut().find(|(digest, _)| *digest == entry.digest);
             if let Some((_, same)) = same {
                 same.names.extend(name.clone());
@@ -190,10 +209,9 @@ fn choose(
     spool: &Spool,
     entries: &[Descriptor],
     platform: Option<&Platform>,
-    depth: usize,
 ) -> Result<Vec<Descriptor>, LoadError> {
     let mut manifests = Vec::new();
-    flatten(spool, entries, depth, &mut manifests)?;
+    flatten(spool, entries, 0, &mut BTreeSet::new(), &mut manifests)?;
     let mut platforms = BTreeSet::new();
     let distinct = manifests
         .iter()
@@ -222,15 +240,21 @@ fn choose(
     }
 }
 
-/// Collects the manifests whose configuration is in the archive, each with what it runs on.
+/// Collects the manifests whose configuration is in the archive, each once, with what it runs on.
+///
+/// `seen` keeps the work within the archive's own size: a few indexes that name each other ten times over come to millions of ways.
 fn flatten(
     spool: &Spool,
     entries: &[Descriptor],
     depth: usize,
+    seen: &mut BTreeSet<Digest>,
     manifests: &mut Vec<(Descriptor, Platform)>,
 ) -> Result<(), LoadError> {
     for entry in entries {
         let path = format!("blobs/sha256/{}", entry.digest.hex());
+        if !seen.insert(entry.digest.clone()) {
+            continue;
+        }
         // Of an image for several machines, those that were not saved are missing.
         let Some(file) = spool.blob(&entry.digest)? else {
             continue;
@@ -242,7 +266,7 @@ fn flatten(
         };
         match parse_document(&bytes, Some(&entry.media_type)) {
             Ok(Document::Index(index)) if depth < MAX_DEPTH => {
-                flatten(spool, &index.manifests, depth + 1, manifests)?;
+                flatten(spool, &index.manifests, depth + 1, seen, manifests)?;
             }
             Ok(Document::Manifest(manifest)) => {
                 if is_attestation(entry) {
@@ -306,6 +330,10 @@ fn from_list(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>, L
         return Err(LoadError::NoManifest);
     }
     let list: Vec<ArchivedImage> = json(spool, "manifest.json")?;
+    if list.is_empty() {
+        let path = "manifest.json";
+        return Err(LoadError::Empty { path });
+    }
     let mut images = Vec::new();
     for entry in list {
         let file = |path: &str| {

@@ -1,5 +1,5 @@
 use super::super::super::import::import;
-use super::super::super::manifest::OCI_MANIFEST;
+use super::super::super::manifest::{OCI_INDEX, OCI_MANIFEST};
 use super::super::save::save;
 use super::*;
 
@@ -201,6 +201,15 @@ fn believes_nothing() {
     };
     for (archive, expected) in [
         (tar_of(&[("x", b"y")]), "invalid archive: does not contain a manifest.json".to_owned()),
+        (tar_of(&[("manifest.json", b"[]")]), "invalid archive: `manifest.json` names no image".to_owned()),
+        (
+            tar_of(&[("oci-layout", b"{}"), ("index.json", br#"{"schemaVersion":2,"manifests":[]}"#)]),
+            "invalid archive: `index.json` names no image".to_owned(),
+        ),
+        (
+            tar_of(&[("oci-layout", b"{}"), ("index.json", &index_of(&diff_id, 1))]),
+            "invalid archive: `blobs/sha256/HEX` is missing".to_owned(),
+        ),
         (Vec::new(), "invalid archive: does not contain a manifest.json".to_owned()),
         (vec![7; 4096], "read the archive: the archive is malformed: a header's field is not a number".to_owned()),
         (b"BZh9xxxxxxxxxxxxxxxxxx".to_vec(), "the archive is compressed with bzip2, which is not supported: decompress it first (`bzip2 -dc FILE | stack image load`)".to_owned()),
@@ -251,5 +260,44 @@ fn believes_nothing() {
             .unwrap()
             .count(),
         0
+    );
+}
+
+/// An index that names the same document `times` over.
+fn index_of(digest: &Digest, times: usize) -> Vec<u8> {
+    let entry = serde_json::json!({"mediaType": OCI_INDEX, "digest": digest, "size": 1});
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": vec![entry; times]});
+    serde_json::to_vec(&index).unwrap()
+}
+
+#[test]
+fn indexes_that_name_each_other_many_times_are_read_once() {
+    let (_root, store) = store();
+    let mut files: Vec<(String, Vec<u8>)> = vec![("oci-layout".to_owned(), b"{}".to_vec())];
+    let mut inner = serde_json::to_vec(
+        &serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}),
+    )
+    .unwrap();
+    // 200 to the power of 6 ways lead to the innermost one.
+    for _ in 0..6 {
+        let digest = Digest::of(&inner);
+        files.push((format!("blobs/sha256/{}", digest.hex()), inner));
+        inner = index_of(&digest, 200);
+    }
+    files.push(("index.json".to_owned(), inner));
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, content) in &files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        builder
+            .append_data(&mut header, path, content.as_slice())
+            .unwrap();
+    }
+    let error = load_bytes(&store, builder.into_inner().unwrap()).unwrap_err();
+    let host = Platform::host();
+    assert_eq!(
+        error,
+        format!("the archive has no image for the platform {host}")
     );
 }
