@@ -525,3 +525,133 @@ ENTRYPOINT ["/bin/busybox", "sh", "/main"]
     machine.ok("p", &["down", "-t", "0"]);
     machine.assert_clean();
 }
+
+/// Builds a Dockerfile that must fail; returns what is said at the end, with the test's directory taken away.
+fn fault(machine: &Machine, text: &str, options: &[&str]) -> String {
+    let ran = build(machine, text, options);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+    said(machine, &ran.stderr)
+}
+
+/// Returns the diagnostics of a command's standard error, with the test's directory taken away.
+fn said(machine: &Machine, stderr: &str) -> String {
+    let from = stderr.find("\nerror: ").map_or(0, |at| at + 1);
+    stderr[from..].replace(&format!("{}/", machine.path().display()), "")
+}
+
+#[test]
+fn what_is_wrong_in_a_dockerfile_is_shown_in_it() {
+    let machine = machine();
+    let text = "FROM busybox\nRNU true\nCOPY --form=a /a /b\n";
+    assert_eq!(
+        fault(&machine, text, &[]),
+        "error: unknown instruction: RNU
+ --> c/Dockerfile:2:1
+  |
+2 | RNU true
+  | ^^^
+  |
+  = help: did you mean RUN?
+
+error: unknown flag: form
+ --> c/Dockerfile:3:6
+  |
+3 | COPY --form=a /a /b
+  |      ^^^^^^^^
+  |
+  = help: did you mean from?
+"
+    );
+    let text = "FROM busybox AS build\nFROM busybox AS two\nRUN true\n";
+    assert_eq!(
+        fault(&machine, text, &["--target", "biuld"]),
+        "error: target stage `biuld` could not be found
+ --> c/Dockerfile:2:1
+  |
+2 | FROM busybox AS two
+  | ^^^^^^^^^^^^^^^^^^^
+  |
+  = help: did you mean `build`?
+"
+    );
+    let text = "FROM busybox AS build\nFROM busybox\nCOPY --from=biuld /bin/sh /sh2\n";
+    let shown = fault(&machine, text, &[]);
+    assert!(shown.starts_with("error: pull image `biuld"), "{shown}");
+    assert!(
+        shown.ends_with(
+            "
+ --> c/Dockerfile:3:1
+  |
+3 | COPY --from=biuld /bin/sh /sh2
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: did you mean the stage `build`?
+"
+        ),
+        "{shown}"
+    );
+    let text = "FROM busybox\nCOPY absent /\n";
+    assert_eq!(
+        fault(&machine, text, &[]),
+        "error: \"/absent\": not found in the build context
+ --> c/Dockerfile:2:1
+  |
+2 | COPY absent /
+  | ^^^^^^^^^^^^^
+"
+    );
+}
+
+#[test]
+fn a_step_that_fails_is_shown_with_the_end_of_its_output() {
+    let machine = machine();
+    let text = "FROM busybox\nRUN true\nRUN seq 1 50; echo last words >&2; exit 7\n";
+    let drawn = |before: &str, path: &str| {
+        let last: String = (32..=50)
+            .map(|number| format!("          {number}\n"))
+            .collect();
+        format!(
+            "error: {before}process \"/bin/sh -c seq 1 50; echo last words >&2; exit 7\" did not complete successfully: exit code: 7
+ --> {path}:3:1
+  |
+3 | RUN seq 1 50; echo last words >&2; exit 7
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = note: its output ends with
+{last}          last words
+"
+        )
+    };
+    assert_eq!(fault(&machine, text, &[]), drawn("", "c/Dockerfile"));
+    machine.write("p/w/Dockerfile", text);
+    machine.write(
+        "p/compose.yaml",
+        "name: demo\nservices:\n  web: {build: w}\n",
+    );
+    for command in ["build", "up"] {
+        let ran = machine.run("p", &[command]);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert_eq!(
+            said(&machine, &ran.stderr),
+            drawn("build image demo-web: ", "p/w/Dockerfile"),
+            "{command}"
+        );
+    }
+    machine.write(
+        "p/compose.yaml",
+        "name: demo\nservices:\n  web:\n    build:\n      dockerfile_inline: |\n        FROM busybox\n        RUNN x\n",
+    );
+    let ran = machine.run("p", &["up", "--build"]);
+    assert_eq!(
+        said(&machine, &ran.stderr),
+        "error: build image demo-web: unknown instruction: RUNN
+ --> dockerfile_inline:2:1
+  |
+2 | RUNN x
+  | ^^^^
+  |
+  = help: did you mean RUN?
+"
+    );
+    machine.assert_clean();
+}

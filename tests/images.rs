@@ -462,3 +462,67 @@ fn a_container_without_changes_makes_no_layer() {
     machine.ok("p", &["down", "-t", "0"]);
     machine.assert_clean();
 }
+
+#[test]
+fn a_tar_that_lies_elsewhere_is_imported() {
+    let machine = Machine::new();
+    machine.sh("mkdir -p w/tree && echo text > w/tree/file && tar -C w/tree -czf w/root.tgz .");
+    let server = machine
+        .command("w", "busybox")
+        .args(["httpd", "-f", "-p", "127.0.0.1:8098"])
+        .spawn();
+    let mut server = server.unwrap();
+    machine.sh("until nc -z 127.0.0.1 8098 2>/dev/null || busybox nc 127.0.0.1 8098 </dev/null; do :; done");
+    let url = "http://me:secret@127.0.0.1:8098/root.tgz";
+    let id = machine.ok(".", &["image", "import", url, "far:1"]);
+    let change = [
+        "image",
+        "import",
+        "-m",
+        "made by hand",
+        "--platform",
+        "linux/arm/v7",
+        "-c",
+        "ENV A=b",
+        "w/root.tgz",
+        "near:1",
+    ];
+    machine.ok(".", &change);
+    let absent = machine.run(".", &["image", "import", "http://127.0.0.1:8098/absent"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let refused = machine.run(".", &["image", "import", url]);
+    let of = |image: &str| {
+        let text = machine.ok(".", &["image", "inspect", image]);
+        serde_json::from_str::<Value>(&text).unwrap()[0].clone()
+    };
+    let far = of("far:1");
+    assert_eq!(far["Id"], id.trim());
+    let from = "Imported from http://me:xxxxx@127.0.0.1:8098/root.tgz";
+    assert_eq!(far["Comment"], from);
+    let near = of("near:1");
+    assert_eq!(near["RootFS"], far["RootFS"]);
+    let words = ["Comment", "Architecture", "Variant", "Os"].map(|key| near[key].clone());
+    assert_eq!(words, ["made by hand", "arm", "v7", "linux"]);
+    assert_eq!(near["Config"]["Env"], serde_json::json!(["A=b"]));
+    let history = ["image", "history", "--format", "{{.Comment}}", "near:1"];
+    assert_eq!(machine.ok(".", &history), "made by hand\n");
+    machine.sh("tar -C w/tree -cf - . > w/plain.tar");
+    let ran = machine.run(".", &["image", "import", "w/plain.tar", "plain"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(of("plain")["Comment"], "Imported from -");
+    assert_eq!(absent.code, 1);
+    assert!(absent.stderr.contains("404"), "{}", absent.stderr);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("127.0.0.1:8098"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains("secret"), "{}", refused.stderr);
+    let wrong = machine.run(
+        ".",
+        &["image", "import", "--platform", "a/b/c/d/e", "w/plain.tar"],
+    );
+    assert_eq!(wrong.code, 1, "{}", wrong.stderr);
+}

@@ -9,6 +9,7 @@ use super::render::progress::ProgressMode;
 use super::render::template::TemplateError;
 use crate::engine::EngineError;
 use crate::engine::apply::ApplyError;
+use crate::engine::in_dockerfile;
 use crate::plan::error::PlanError;
 use crate::spec::source::Sources;
 use crate::spec::{Diagnostic, LoadFailure, Loaded};
@@ -94,14 +95,15 @@ impl CliError {
             Self::Plan(error) => EngineError::Plan(error),
             other => return other,
         };
-        let diagnostics = error.diagnose(&loaded.stack);
+        let mut sources = loaded.sources.clone();
+        let diagnostics = error.diagnose(&loaded.stack, &mut sources);
         if diagnostics.is_empty() {
             return Self::Engine(error);
         }
         Self::Placed(Box::new(Placed {
             error,
             diagnostics,
-            sources: loaded.sources.clone(),
+            sources,
         }))
     }
 
@@ -154,7 +156,15 @@ impl CliError {
     pub(crate) fn text(&self, drawing: Drawing) -> String {
         let colour = drawing.colour;
         match self {
-            Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), colour),
+            Self::Engine(EngineError::Apply(error)) => render_steps(error, &self.hints(), drawing),
+            Self::Engine(EngineError::Build(error)) => {
+                let mut sources = Sources::default();
+                let diagnostics = in_dockerfile(error, &mut sources);
+                if diagnostics.is_empty() {
+                    return render_chain(self, &self.hints(), colour);
+                }
+                render_all(&diagnostics, &sources, drawing)
+            }
             Self::Load(failure) => render_all(&failure.diagnostics, &failure.sources, drawing),
             Self::Several(errors) => errors.iter().map(|error| error.text(drawing)).collect(),
             Self::Placed(placed) => render_all(&placed.diagnostics, &placed.sources, drawing),
@@ -172,14 +182,23 @@ impl CliError {
 }
 
 /// Renders every step that failed, and that the rest was left undone where it was.
-fn render_steps(error: &ApplyError, hints: &[String], colour: bool) -> String {
+fn render_steps(error: &ApplyError, hints: &[String], drawing: Drawing) -> String {
+    let colour = drawing.colour;
     let (failures, rest) = match error {
         ApplyError::Failed { failures } => (failures, None),
         ApplyError::Interrupted { failures } => (failures, Some(error)),
     };
     let mut text: String = failures
         .iter()
-        .map(|failure| render_chain(failure, &[], colour))
+        .map(|failure| {
+            let mut sources = Sources::default();
+            let diagnostics = failure.in_dockerfile(&mut sources);
+            if diagnostics.is_empty() {
+                render_chain(failure, &[], colour)
+            } else {
+                render_all(&diagnostics, &sources, drawing)
+            }
+        })
         .collect();
     if let Some(error) = rest {
         text.push_str(&render_chain(error, &[], colour));

@@ -4,6 +4,7 @@
 //! is the file's fault as much as what does not load: it is shown with the key that asked for it.
 
 use crate::engine::apply::{ApplyError, StepFailure};
+use crate::engine::build::blame::in_dockerfile;
 use crate::engine::error::{EngineError, PortConflict};
 use crate::engine::lower::LowerError;
 use crate::images::build::BuildError;
@@ -17,23 +18,33 @@ use crate::spec::model::Stack;
 use crate::spec::model::service::Service;
 use crate::spec::model::volume::{FileObject, MountSource};
 use crate::spec::names::ServiceName;
-use crate::spec::source::Span;
+use crate::spec::source::{Sources, Span};
 
 /// Places that are at fault, the best one first.
 type Blame = Vec<Span>;
 
 impl EngineError {
-    /// Returns what went wrong with the places in `stack`'s files that asked for it; nothing where no place is at fault.
-    pub fn diagnose(&self, stack: &Stack) -> Vec<Diagnostic> {
+    /// Returns what went wrong with the places in `stack`'s files that asked for it, or in Dockerfiles, which are added to `sources`;
+    /// nothing where no place is at fault.
+    pub fn diagnose(&self, stack: &Stack, sources: &mut Sources) -> Vec<Diagnostic> {
         let diagnostics: Vec<Diagnostic> = match self {
             Self::Apply(ApplyError::Failed { failures }) => {
                 let each = failures.iter();
-                each.map(|failure| of_step(failure, stack)).collect()
+                each.flat_map(|failure| {
+                    let found = failure.in_dockerfile(sources);
+                    if found.is_empty() {
+                        vec![of_step(failure, stack)]
+                    } else {
+                        found
+                    }
+                })
+                .collect()
             }
             Self::Ports { conflicts } => {
                 let each = conflicts.iter();
                 each.map(|conflict| of_port(conflict, stack)).collect()
             }
+            Self::Build(error) => in_dockerfile(error, sources),
             Self::Plan(error) => vec![placed(self.to_string(), &of_plan(error, stack))],
             _ => Vec::new(),
         };

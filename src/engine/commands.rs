@@ -10,7 +10,9 @@ use crate::engine::digests::with_digests;
 use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
+use crate::engine::store::platform_option;
 use crate::engine::{BuildChoices, Engine, chain, readable};
+use crate::images::{ImportOptions, Reference};
 use crate::plan::action::{Action, Resource};
 use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
@@ -82,6 +84,25 @@ impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.plans.iter().try_for_each(|plan| write!(f, "{plan}"))
     }
+}
+
+/// Where a root file system comes from.
+pub enum ImportSource {
+    /// A tar, plain or compressed.
+    Stream(Box<dyn std::io::Read + Send>),
+    /// Where such a tar lies.
+    Url(String),
+}
+
+/// What is asked for of an image that is made of a root file system, as typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImportAsked {
+    /// `--change`s.
+    pub changes: Vec<String>,
+    /// Its comment.
+    pub message: Option<String>,
+    /// What it is to run on.
+    pub platform: Option<String>,
 }
 
 impl Engine {
@@ -402,19 +423,25 @@ impl Engine {
     }
 
     /// Makes an image of a root file system tar; returns its id.
-    pub fn import_image(
+    pub async fn import_image(
         &self,
-        reader: Box<dyn std::io::Read + Send>,
+        source: ImportSource,
         reference: Option<&str>,
-        changes: &[String],
+        asked: &ImportAsked,
     ) -> Result<String, EngineError> {
-        let reference = reference.map(str::parse).transpose()?;
-        let changes = crate::engine::snapshot::read_changes(changes)?;
-        Ok(self
-            .images
-            .import(reader, reference.as_ref(), &changes)?
-            .id
-            .to_string())
+        let reference: Option<Reference> = reference.map(str::parse).transpose()?;
+        let platform = asked.platform.as_deref().map(platform_option);
+        let options = ImportOptions {
+            changes: crate::engine::snapshot::read_changes(&asked.changes)?,
+            message: asked.message.clone(),
+            platform: platform.transpose()?,
+        };
+        let reference = reference.as_ref();
+        let image = match source {
+            ImportSource::Stream(reader) => self.images.import(reader, reference, &options)?,
+            ImportSource::Url(url) => self.images.import_url(&url, reference, &options).await?,
+        };
+        Ok(image.id.to_string())
     }
 
     /// Applies one plan.

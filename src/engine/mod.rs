@@ -55,9 +55,10 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 
+pub use build::blame::in_dockerfile;
 pub use build::{BuiltImage, ImageBuild};
 pub use cancel::Cancel;
-pub use commands::{BuildOptions, Planned, PullOptions};
+pub use commands::{BuildOptions, ImportAsked, ImportSource, Planned, PullOptions};
 pub use error::EngineError;
 pub use exec::ExecSession;
 pub use logs::{Gate, LogStream};

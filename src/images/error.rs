@@ -2,6 +2,7 @@
 
 use super::archive::load::LoadError;
 use super::archive::save::SaveError;
+use super::build::remote::RemoteError;
 use super::registry::RegistryError;
 use super::registry::auth::CredentialsError;
 use super::remove::RemoveConflict;
@@ -86,6 +87,9 @@ pub enum ImageError {
     /// A root file system that is to become an image.
     #[error("import the root file system")]
     Import(#[source] UnpackError),
+    /// One that lies elsewhere.
+    #[error("import the root file system")]
+    ImportUrl(#[source] Box<RemoteError>),
 }
 
 impl From<SaveError> for ImageError {

@@ -121,12 +121,24 @@ impl Change {
     }
 }
 
-/// Makes an image of a root file system tar (plain, gzip or zstd).
-pub(super) fn import(
+/// What an image made of a root file system is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// `--change`s.
+    pub changes: Vec<Change>,
+    /// Its comment; `Imported from -` or from the URL where there is none.
+    pub message: Option<String>,
+    /// What it is to run on; this machine where there is none.
+    pub platform: Option<Platform>,
+}
+
+/// Makes an image of a root file system tar (plain, gzip or zstd). `from` is a URL, or `-`.
+pub(super) fn import_from(
     store: &Store,
     reader: impl Read + Send,
+    from: &str,
     reference: Option<&Reference>,
-    changes: &[Change],
+    options: &ImportOptions,
 ) -> Result<Image, ImageError> {
     let staging = store.staging()?;
     let path = staging.directory().join("blob");
@@ -150,14 +162,17 @@ pub(super) fn import(
     let descriptor = Descriptor::new(&media_type, packed.digest, packed.size_bytes);
     let record = LayerRecord::new(unpacked.diff_id, descriptor, unpacked.report);
     let record = store.place_layer(&staging, Some(&path), record)?;
-    let mut config = ImageConfig::new(&Platform::host());
+    let mut config = ImageConfig::new(&options.platform.clone().unwrap_or_else(Platform::host));
     let now = jiff::Timestamp::now().to_string();
-    for change in changes {
+    for change in &options.changes {
         change.apply(&mut config.config);
     }
     config.history = vec![History {
         created: Some(now.clone()),
-        comment: Some("Imported from -".to_owned()),
+        comment: Some(match &options.message {
+            Some(message) => message.clone(),
+            None => format!("Imported from {from}"),
+        }),
         ..History::default()
     }];
     config.created = Some(now);
@@ -166,6 +181,21 @@ pub(super) fn import(
         store.tag(&image, reference)?;
     }
     Ok(image)
+}
+
+/// As [`import_from`], with changes alone.
+#[cfg(test)]
+pub(super) fn import(
+    store: &Store,
+    reader: impl Read + Send,
+    reference: Option<&Reference>,
+    changes: &[Change],
+) -> Result<Image, ImageError> {
+    let options = ImportOptions {
+        changes: changes.to_vec(),
+        ..ImportOptions::default()
+    };
+    import_from(store, reader, "-", reference, &options)
 }
 
 /// A command: JSON as it is, else a line for the shell.

@@ -32,9 +32,10 @@ pub mod unpack;
 
 pub use archive::load::Loaded;
 use build::cache::Cache;
+use build::remote::{Fetched, shown};
 pub use commit::CommitOptions;
 pub use error::ImageError;
-pub use import::Change;
+pub use import::{Change, ImportOptions};
 pub use manifest::{ImageConfig, Platform};
 pub use progress::{BlobState, Progress, Silent};
 pub use pull::{Pulled, remote_digest};
@@ -172,9 +173,25 @@ impl Images {
         &self,
         reader: impl std::io::Read + Send,
         reference: Option<&Reference>,
-        changes: &[Change],
+        options: &ImportOptions,
     ) -> Result<Image, ImageError> {
-        import::import(&self.store, reader, reference, changes)
+        import::import_from(&self.store, reader, "-", reference, options)
+    }
+
+    /// As [`Images::import`], of a tar that lies elsewhere.
+    pub async fn import_url(
+        &self,
+        url: &str,
+        reference: Option<&Reference>,
+        options: &ImportOptions,
+    ) -> Result<Image, ImageError> {
+        let staging = self.store.staging()?;
+        let fetched = Fetched::get(&self.http, url, None, None, staging.directory()).await;
+        let fetched = fetched.map_err(|error| ImageError::ImportUrl(Box::new(error)))?;
+        let path = staging.directory().join("body");
+        let path = fetched.path.unwrap_or(path);
+        let file = fs_err::File::open(&path).map_err(StoreError::io("open", &path))?;
+        import::import_from(&self.store, file, &shown(url), reference, options)
     }
 
     /// Makes an image of `base` and what the overlay upper directory `upper`, which must hold still, changes of it.

@@ -27,6 +27,8 @@ pub struct Diagnostic {
     pub notes: Vec<(Span, String)>,
     /// What to do about it, one sentence each.
     pub hints: Vec<String>,
+    /// The last lines that a program wrote before it failed.
+    pub output: Vec<String>,
 }
 
 impl Diagnostic {
@@ -39,6 +41,7 @@ impl Diagnostic {
             label: None,
             notes: Vec::new(),
             hints: Vec::new(),
+            output: Vec::new(),
         }
     }
 

@@ -44,7 +44,7 @@ pub(crate) enum ImageCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// Archive, also compressed; `-` is standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE|URL|-")]
     pub(crate) file: PathBuf,
     /// Name to give it
     #[arg(value_name = "REFERENCE")]
@@ -52,4 +52,10 @@ pub(crate) struct ImportArgs {
     /// Dockerfile instruction to apply, such as `CMD ["sh"]`; may be repeated
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub(crate) change: Vec<String>,
+    /// Comment of the image [default: where it is from]
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// What the image runs on, such as `linux/arm64` [default: this machine]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
 }

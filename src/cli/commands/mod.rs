@@ -51,7 +51,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Export(args) => snapshot::export(context, &args),
         Command::Images(args) => images::run(context, &args),
         Command::Image(ImageCommand::Build(args)) => block_on(image::build(context, *args)),
-        Command::Image(ImageCommand::Import(args)) => image::import(context, &args),
+        Command::Image(ImageCommand::Import(args)) => block_on(image::import(context, &args)),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect::run(context, &args),
         Command::Image(ImageCommand::Load(args)) => image::load::run(context, &args),
         Command::Image(ImageCommand::History(args)) => image::list::history(context, &args),

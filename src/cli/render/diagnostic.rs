@@ -162,6 +162,10 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, drawing: Drawing) -> Strin
         }
         group = group.element(frame.snippet());
     }
+    if !diagnostic.output.is_empty() {
+        let output = format!("its output ends with\n{}", diagnostic.output.join("\n"));
+        group = group.element(Level::NOTE.message(visible(&output)));
+    }
     group = group.elements(
         diagnostic
             .hints

@@ -1,5 +1,6 @@
 //! Builds: from what was asked for to the builder's request, and its progress as events.
 
+pub(crate) mod blame;
 mod events;
 pub(crate) mod options;
 mod output;

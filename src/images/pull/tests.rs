@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::super::import::Change;
+use super::super::import::{Change, ImportOptions};
 use super::super::testing::*;
 use super::super::{Images, Silent};
 use super::*;
@@ -907,10 +907,13 @@ fn a_real_registry_and_skopeo_agree_with_us() {
         .unwrap();
     let tar = builder.into_inner().unwrap();
     let name = Reference::parse("made/here:v1").unwrap();
-    let changes = [Change::parse(r#"CMD ["/bin/tool"]"#).unwrap()];
+    let options = ImportOptions {
+        changes: vec![Change::parse(r#"CMD ["/bin/tool"]"#).unwrap()],
+        ..ImportOptions::default()
+    };
     let made = one
         .images
-        .import(tar.as_slice(), Some(&name), &changes)
+        .import(tar.as_slice(), Some(&name), &options)
         .unwrap();
     let layout = one.root.path().join("images");
     // skopeo reads our store and pushes from it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use super::super::Silent;
-use super::super::import::Change;
+use super::super::import::{Change, ImportOptions};
 use super::super::registry::error::chain;
 use super::super::testing::*;
 use super::*;
@@ -94,9 +94,12 @@ fn make(fixture: &Fixture, name: &Reference, bytes: &[u8]) {
     header.set_mode(0o644);
     builder.append_data(&mut header, "file", bytes).unwrap();
     let tar = builder.into_inner().unwrap();
-    let changes = [Change::parse(r#"CMD ["/file"]"#).unwrap()];
+    let options = ImportOptions {
+        changes: vec![Change::parse(r#"CMD ["/file"]"#).unwrap()],
+        ..ImportOptions::default()
+    };
     let images = &fixture.images;
-    images.import(tar.as_slice(), Some(name), &changes).unwrap();
+    images.import(tar.as_slice(), Some(name), &options).unwrap();
 }
 
 /// Makes an image with one layer of a directory, which has no blob.

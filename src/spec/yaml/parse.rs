@@ -121,10 +121,8 @@ fn character(text: &str, index: u64, source: SourceId) -> Span {
 }
 
 /// Says what the scanner found wrong, at both places that it names.
-#[expect(
-    clippy::unnecessary_box_returns,
-    reason = "it goes into a Result, which it would make large"
-)]
+///
+/// It goes into a `Result`, which it would make large.
 fn syntax_error(error: &libyaml_safer::Error, text: &str, source: SourceId) -> Box<Diagnostic> {
     let problem = error.problem();
     let Some(mark) = error.problem_mark() else {

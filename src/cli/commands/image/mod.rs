@@ -9,31 +9,41 @@ pub(super) mod remove;
 pub(super) mod save;
 pub(super) mod transfer;
 
-use std::io::Read;
 use std::path::Path;
 
 use crate::cli::args::{ImportArgs, TagArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
+use crate::engine::{ImportAsked, ImportSource};
 
 pub(super) use build::run as build;
 
 /// Makes an image of a root file system and prints its ID.
-pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
+pub(super) async fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {
     context.refuse_dry_run("image import")?;
-    let reader: Box<dyn Read + Send> = if args.file == Path::new("-") {
-        Box::new(std::io::stdin())
+    let url = args.file.to_str();
+    let url = url.filter(|text| text.starts_with("http://") || text.starts_with("https://"));
+    let source = if let Some(url) = url {
+        ImportSource::Url(url.to_owned())
+    } else if args.file == Path::new("-") {
+        ImportSource::Stream(Box::new(std::io::stdin()))
     } else {
         let path = context.directory.join(&args.file);
         let file = std::fs::OpenOptions::new().read(true).open(&path);
-        Box::new(file.map_err(|source| CliError::File {
+        ImportSource::Stream(Box::new(file.map_err(|source| CliError::File {
             attempted: "read",
             path: args.file.clone(),
             source,
-        })?)
+        })?))
+    };
+    let asked = ImportAsked {
+        changes: args.change.clone(),
+        message: args.message.clone(),
+        platform: args.platform.clone(),
     };
     let engine = context.engine()?;
-    let id = engine.import_image(reader, args.reference.as_deref(), &args.change)?;
+    let id = engine.import_image(source, args.reference.as_deref(), &asked);
+    let id = id.await?;
     context.out(format!("{id}\n"))
 }
 

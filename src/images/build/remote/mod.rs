@@ -19,6 +19,7 @@ mod tests;
 
 pub use git::Checkout;
 pub use http::{Fetched, Known};
+pub(in crate::images) use parse::shown;
 pub use parse::{GitSource, ModifiedTimes, Remote};
 
 /// A remote source that cannot be had.
