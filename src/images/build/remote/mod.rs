@@ -19,6 +19,7 @@ mod tests;
 
 pub use git::Checkout;
 pub use http::{Fetched, Known};
+pub(super) use parse::shown;
 pub use parse::{GitSource, ModifiedTimes, Remote};
 
 /// A remote source that cannot be had.
@@ -97,7 +98,7 @@ pub enum RemoteError {
 
 impl RemoteError {
     /// Names a file that failed.
-    fn file<'p>(
+    pub(super) fn file<'p>(
         attempted: &'static str,
         path: &'p Path,
     ) -> impl FnOnce(std::io::Error) -> Self + use<'p> {

@@ -161,7 +161,7 @@ impl GitSource {
 }
 
 /// Returns an address without its password.
-pub(super) fn shown(address: &str) -> String {
+pub(in crate::images::build) fn shown(address: &str) -> String {
     let hidden = address.split_once("://").and_then(|(scheme, rest)| {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, host) = authority.rsplit_once('@')?;
