@@ -245,7 +245,7 @@ fn of_action(failure: &StepFailure, stack: &Stack) -> Blame {
         Action::BuildImage(build) => {
             let field = match failure.source.downcast_ref::<BuildError>() {
                 Some(BuildError::Read { .. }) => "build.dockerfile",
-                Some(BuildError::Context { .. }) => "build.context",
+                Some(BuildError::Context { .. } | BuildError::Fetch { .. }) => "build.context",
                 _ if failure.source.is::<crate::images::ReferenceError>() => "image",
                 // What is wrong in a Dockerfile has its place there.
                 _ => return Vec::new(),

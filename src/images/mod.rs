@@ -298,6 +298,15 @@ impl Images {
         Ok(archive::load::load(&self.store, source, platform)?)
     }
 
+    /// Takes an image of an OCI layout in a directory, of those for several machines the one for `platform`; it gets no name.
+    pub fn load_layout(
+        &self,
+        layout: &archive::load::LayoutImage,
+        platform: &Platform,
+    ) -> Result<Image, ImageError> {
+        Ok(archive::load::load_layout(&self.store, layout, platform)?)
+    }
+
     /// Does what [`remove::decide`] decided. Returns the layers that nobody holds any more, by chain id, the top first; with
     /// `collect` they go at once, unless a pull, import or build is running.
     pub fn remove(

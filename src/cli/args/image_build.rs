@@ -7,7 +7,8 @@ use clap::Args;
 /// `stack image build`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageBuildArgs {
-    /// Directory that the Dockerfile's `COPY` and `ADD` take from; `-` is a tar archive or a Dockerfile on standard input
+    /// Directory that the Dockerfile's `COPY` and `ADD` take from, or the URL of a git repository (`….git#REF:DIRECTORY`), a tar
+    /// archive or a Dockerfile; `-` is a tar archive or a Dockerfile on standard input
     #[arg(value_name = "PATH")]
     pub(crate) context: String,
     /// Dockerfile; `-` is standard input [default: `Dockerfile` in PATH]
@@ -57,7 +58,8 @@ pub(crate) struct ImageBuildArgs {
     /// Let `RUN` ask for `network.host` or `security.insecure`; may be repeated
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
-    /// What stands for a stage or image of that name: a directory or `docker-image://REFERENCE`; may be repeated
+    /// What stands for a stage or image of that name: a directory, `docker-image://REFERENCE`,
+    /// `oci-layout://PATH[:TAG][@DIGEST]`, or the URL of a git repository or file; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_context: Vec<String>,
     /// Say why each step that is done was not in the cache

@@ -15,8 +15,8 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::step::RuntimeSteps;
 use crate::engine::{Engine, chain};
 use crate::images::build::{
-    BuildRequest, DockerfileSource, Entitlement, Requirements, SecretSource, Session, Spooled,
-    StepNetwork,
+    BuildError, BuildRequest, DockerfileSource, Entitlement, RemoteContext, Requirements,
+    SecretSource, Session, Spooled, StepNetwork,
 };
 use crate::images::{Packing, Platform, Reference};
 
@@ -26,9 +26,9 @@ use options::OptionError;
 /// An image to build, as typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageBuild {
-    /// What `COPY` and `ADD` take from: a directory, or `-` for a stream.
+    /// What `COPY` and `ADD` take from: a directory, `-` for a stream, or a URL.
     pub context: String,
-    /// The Dockerfile, absolute; the one of the context where unset.
+    /// The Dockerfile, relative to `directory`, or to a context that is fetched or a stream; the one of the context where unset.
     pub dockerfile: Option<PathBuf>,
     /// The text of the Dockerfile, in its place.
     pub dockerfile_text: Option<String>,
@@ -98,14 +98,24 @@ impl Engine {
         let outputs = outputs.map(|text| output::parse(text, &build.directory));
         let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let name = build.tags.first().cloned();
-        let name = name.unwrap_or_else(|| build.context.clone());
-        let spooled = match build.context.as_str() {
-            remote if remote.contains("://") || remote.starts_with("git@") => {
-                let message = "not supported yet: a build context from elsewhere";
-                return Err(options::wrong("PATH", remote, message).into());
+        let remote = RemoteContext::parse(&build.context);
+        let remote =
+            remote.map_err(|error| options::wrong("PATH", &build.context, error.to_string()))?;
+        let shown = || match &remote {
+            Some(remote) => remote.shown(),
+            None => build.context.clone(),
+        };
+        let name = name.unwrap_or_else(shown);
+        let spooled = match (&remote, build.context.as_str()) {
+            (Some(remote), _) => {
+                let args = self.arguments(&build.build_args);
+                tokio::select! {
+                    fetched = self.fetch_context(remote, &args, (&name, events)) => Some(fetched?),
+                    () = cancel.cancelled() => return Err(EngineError::Interrupted),
+                }
             }
-            "-" => Some(self.images.spool_context(streams.0)?),
-            _ => None,
+            (None, "-") => Some(self.images.spool_context(streams.0)?),
+            (None, _) => None,
         };
         let request = self.image_request(build, spooled.as_ref())?;
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
@@ -145,6 +155,23 @@ impl Engine {
         })
     }
 
+    /// Fetches a context that is elsewhere, for the build of `image`.
+    pub(crate) async fn fetch_context(
+        &self,
+        remote: &RemoteContext,
+        args: &BTreeMap<String, Option<String>>,
+        (image, events): (&str, &dyn EventSink),
+    ) -> Result<Spooled, BuildError> {
+        events.emit(Event {
+            subject: Subject::Build(image.to_owned()),
+            kind: EventKind::Line(format!("fetching the build context {}", remote.shown())),
+        });
+        let keep = args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+        let keep = keep.and_then(Option::as_deref);
+        let keep = keep.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE"));
+        self.images.fetch_context(remote, keep).await
+    }
+
     /// Returns what the builder is asked for.
     fn image_request(
         &self,
@@ -163,8 +190,11 @@ impl Engine {
         let dockerfile = if let Some(text) = text.or_else(|| build.dockerfile_text.clone()) {
             DockerfileSource::Inline(text)
         } else {
-            let usual = || PathBuf::from("Dockerfile");
-            DockerfileSource::Path(build.dockerfile.clone().unwrap_or_else(usual))
+            DockerfileSource::Path(match (&build.dockerfile, spooled) {
+                (None, _) => PathBuf::from("Dockerfile"),
+                (Some(path), None) => build.directory.join(path),
+                (Some(path), Some(_)) => path.clone(),
+            })
         };
         let network = options::network(&build.network);
         Ok(BuildRequest {

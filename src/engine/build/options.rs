@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::images::Reference;
-use crate::images::build::{Entitlement, Limit, NamedContext, SecretSource, StepNetwork};
+use crate::images::archive::load::LayoutImage;
+use crate::images::build::{
+    Entitlement, Limit, NamedContext, RemoteContext, SecretSource, StepNetwork,
+};
 use crate::images::dockerfile::mount::csv_fields;
 
 /// What is wrong with an option.
@@ -208,10 +211,13 @@ pub(crate) fn named_context(value: &str, directory: &Path) -> Result<NamedContex
         return Ok(NamedContext::Image(reference));
     }
     if let Some(layout) = value.strip_prefix("oci-layout://") {
-        return Err(format!("not supported yet: the OCI layout `{layout}`"));
+        let layout = LayoutImage::parse(layout, directory).map_err(|error| error.to_string())?;
+        return Ok(NamedContext::Layout(layout));
     }
-    if value.contains("://") || value.starts_with("git@") {
-        return Err("not supported yet: a named context from elsewhere".to_owned());
+    match RemoteContext::parse(value) {
+        Ok(Some(remote)) => return Ok(NamedContext::Remote(remote)),
+        Ok(None) => {}
+        Err(error) => return Err(error.to_string()),
     }
     Ok(NamedContext::Directory(directory.join(value)))
 }

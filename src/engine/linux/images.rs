@@ -8,7 +8,7 @@ use crate::engine::build::BuildEvents;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::host::HostResult;
 use crate::engine::step::RuntimeSteps;
-use crate::images::build::DockerfileSource;
+use crate::images::build::{DockerfileSource, RemoteContext};
 use crate::images::{BlobState, Digest, ImageError, Platform, Progress, Reference};
 use crate::plan::action::{BuildImage, PullImage};
 
@@ -41,6 +41,18 @@ impl LinuxHost<'_> {
         let mut request = self
             .engine
             .service_request(self.stack()?, build, choices, dockerfile)?;
+        let remote = RemoteContext::parse(&asked.context.to_string_lossy())?;
+        let fetched = match &remote {
+            Some(remote) => {
+                let shown = (build.image.as_str(), self.events);
+                let fetch = self.engine.fetch_context(remote, &request.args, shown);
+                Some(fetch.await?)
+            }
+            None => None,
+        };
+        if let Some(fetched) = &fetched {
+            request.take_from(fetched);
+        }
         request.tags.insert(0, build.image.parse()?);
         request.no_cache = choices.no_cache || asked.more.no_cache;
         request.explain = choices.explain;

@@ -92,6 +92,42 @@ impl Spool {
         Ok(spool)
     }
 
+    /// Takes a file of a directory that is laid out like an archive into the directory `to`; returns whether it is there.
+    pub(super) fn take(&mut self, from: &Path, name: &str, to: &Path) -> Result<bool, LoadError> {
+        if self.files.contains_key(name) {
+            return Ok(true);
+        }
+        let source = from.join(name);
+        match fs_err::metadata(&source) {
+            Ok(metadata) if metadata.is_file() => {}
+            // What is no file has no content, and might never end.
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(StoreError::io("read", &source)(error).into()),
+        }
+        let file = fs_err::File::open(&source).map_err(StoreError::io("open", &source))?;
+        let mut reader = BufReader::with_capacity(256 << 10, file);
+        let path = to.join(self.files.len().to_string());
+        let mut copy = fs_err::File::create(&path).map_err(StoreError::io("make", &path))?;
+        let (mut hash, mut size) = (sha2::Sha256::new(), 0);
+        loop {
+            let bytes = reader.fill_buf().map_err(StoreError::io("read", &source))?;
+            let length = bytes.len();
+            if length == 0 {
+                break;
+            }
+            hash.update(bytes);
+            copy.write_all(bytes)
+                .map_err(StoreError::io("write", &path))?;
+            size += length as u64;
+            reader.consume(length);
+        }
+        let digest = Digest::from_hash(&hash.finalize());
+        self.files
+            .insert(name.to_owned(), Spooled { path, digest, size });
+        Ok(true)
+    }
+
     /// Finds a file, through links.
     pub(super) fn get(&self, name: &str) -> Option<&Spooled> {
         let mut name = normalize(name);

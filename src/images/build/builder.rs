@@ -25,7 +25,7 @@ use super::super::reference::{Digest, Reference};
 use super::super::registry::transport::Transport;
 use super::super::store::{Image, LayerLock, Staging, Store};
 use super::cache::{Cache, FinishedKey, Made};
-use super::contexts::{Local, NamedContext};
+use super::contexts::{Local, NamedContext, Spooled};
 use super::error::{BuildError, Excerpt, StepFailure};
 use super::explain::{self, StepPlace};
 use super::inputs::{canonical_context, dockerfile_error, given, read_dockerfile, read_ignore};
@@ -76,6 +76,7 @@ impl Images {
                 "the build context",
             )?,
             locals: RefCell::default(),
+            fetches: RefCell::default(),
             copies: RefCell::default(),
             uses_caches: Cell::new(false),
             context_names: request.contexts.keys().cloned().collect(),
@@ -107,7 +108,7 @@ impl Images {
 
 /// A build under way.
 pub(super) struct Build<'a> {
-    images: &'a Images,
+    pub(super) images: &'a Images,
     pub(super) request: &'a BuildRequest,
     pub(super) session: &'a Session,
     pub(super) runner: &'a dyn StepRunner,
@@ -120,6 +121,8 @@ pub(super) struct Build<'a> {
     pub(super) context: Local,
     /// Named contexts that were opened.
     pub(super) locals: RefCell<BTreeMap<String, Rc<Local>>>,
+    /// Named contexts that are elsewhere, by name.
+    pub(super) fetches: RefCell<BTreeMap<String, Rc<OnceCell<Spooled>>>>,
     /// Parts of contexts as steps see them, by their digest.
     pub(super) copies: RefCell<BTreeMap<String, Rc<Staging>>>,
     /// Whether a step was given a cache.
@@ -209,16 +212,21 @@ impl Build<'_> {
 
     /// Finds or pulls an image.
     async fn find_image(&self, name: &str, platform: Option<&str>) -> Result<Image, StepFailure> {
-        let reference = match self.request.contexts.get(name) {
-            Some(NamedContext::Image(reference)) => reference.clone(),
-            Some(NamedContext::Directory(_)) => return self.image_of_directory(name),
-            None => Reference::parse(name)?,
-        };
         let wanted = match platform {
             Some(platform) => Platform::parse(platform).map_err(|_| {
                 StepFailure::Invalid("the platform must be os/architecture[/variant]")
             })?,
             None => self.request.platform.clone(),
+        };
+        let reference = match self.request.contexts.get(name) {
+            Some(NamedContext::Image(reference)) => reference.clone(),
+            Some(NamedContext::Directory(_) | NamedContext::Remote(_)) => {
+                return self.image_of_directory(name).await;
+            }
+            Some(NamedContext::Layout(layout)) => {
+                return Ok(self.images.load_layout(layout, &wanted)?);
+            }
+            None => Reference::parse(name)?,
         };
         let present = self.images.resolve(&reference)?;
         // A local image of another platform serves unless one is asked for by name, as with Docker.
@@ -235,9 +243,9 @@ impl Build<'_> {
     }
 
     /// Makes an image of a named context that is a directory: a layer, and nothing else.
-    fn image_of_directory(&self, name: &str) -> Result<Image, StepFailure> {
+    async fn image_of_directory(&self, name: &str) -> Result<Image, StepFailure> {
         let missing = StepFailure::Invalid("its context was not given");
-        let local = self.directory_context(name)?.ok_or(missing)?;
+        let local = self.directory_context(name).await?.ok_or(missing)?;
         let (selected, _) = local.select(".")?;
         let staging = self.store().staging()?;
         copy_into(&selected, &staging.diff())?;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use sha2::{Digest as _, Sha256};
 
 use super::super::Images;
+use super::super::archive::load::LayoutImage;
 use super::super::reference::Reference;
 use super::super::store::Staging;
 use super::archive;
@@ -15,6 +16,7 @@ use super::builder::Build;
 use super::cache::Cache;
 use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
 use super::copy::{Destination, Filling, Owner};
+use super::elsewhere::RemoteContext;
 use super::error::{BuildError, StepFailure};
 use super::mounts::{check_secret, copy_into};
 use super::pattern::IgnoreRules;
@@ -27,6 +29,10 @@ pub enum NamedContext {
     Directory(PathBuf),
     /// An image.
     Image(Reference),
+    /// A repository or a file, fetched where a step needs it.
+    Remote(RemoteContext),
+    /// An image of an OCI layout.
+    Layout(LayoutImage),
 }
 
 /// Where the content of a secret comes from.
@@ -61,6 +67,8 @@ pub(super) struct Local {
 #[derive(Debug)]
 pub struct Spooled {
     staging: Staging,
+    /// Where it is, if not all of the staging directory's.
+    directory: Option<PathBuf>,
     /// The Dockerfile, where there was nothing else.
     pub dockerfile: Option<String>,
 }
@@ -68,7 +76,45 @@ pub struct Spooled {
 impl Spooled {
     /// Returns the context's directory.
     pub fn directory(&self) -> PathBuf {
-        self.staging.diff()
+        let whole = || self.staging.diff();
+        self.directory.clone().unwrap_or_else(whole)
+    }
+
+    /// Says where a context lies that is kept by `staging`.
+    pub(super) fn new(
+        staging: Staging,
+        directory: Option<PathBuf>,
+        dockerfile: Option<String>,
+    ) -> Self {
+        Self {
+            staging,
+            directory,
+            dockerfile,
+        }
+    }
+
+    /// Takes what a file holds, a file of `staging`: a tar archive, also compressed, or a Dockerfile alone.
+    pub(super) fn open(staging: Staging, path: &Path) -> Result<Self, BuildError> {
+        let failed = |source| BuildError::Spool { source };
+        let kind = archive::kind_of(path).map_err(failed)?;
+        let Some(tar) = archive::open(path, kind).map_err(failed)? else {
+            let mut text = String::new();
+            let file = fs_err::File::open(path).map_err(failed)?;
+            let mut file = file.take(MAX_DOCKERFILE);
+            file.read_to_string(&mut text).map_err(failed)?;
+            return Ok(Self::new(staging, None, Some(text)));
+        };
+        let mut filling = Filling::new(&staging.diff(), &[]);
+        let root = Destination {
+            path: PathBuf::from("/"),
+            is_directory: true,
+        };
+        filling
+            .unpack(tar, &root, Some(Owner::ROOT))
+            .map_err(failed)?;
+        filling.finish().map_err(failed)?;
+        fs_err::remove_file(path).map_err(failed)?;
+        Ok(Self::new(staging, None, None))
     }
 }
 
@@ -84,31 +130,7 @@ impl Images {
         let mut file = fs_err::File::create(&path).map_err(failed)?;
         std::io::copy(reader, &mut file).map_err(failed)?;
         drop(file);
-        let kind = archive::kind_of(&path).map_err(failed)?;
-        let Some(tar) = archive::open(&path, kind).map_err(failed)? else {
-            let mut text = String::new();
-            let file = fs_err::File::open(&path).map_err(failed)?;
-            let mut file = file.take(MAX_DOCKERFILE);
-            file.read_to_string(&mut text).map_err(failed)?;
-            return Ok(Spooled {
-                staging,
-                dockerfile: Some(text),
-            });
-        };
-        let mut filling = Filling::new(&staging.diff(), &[]);
-        let root = Destination {
-            path: PathBuf::from("/"),
-            is_directory: true,
-        };
-        filling
-            .unpack(tar, &root, Some(Owner::ROOT))
-            .map_err(failed)?;
-        filling.finish().map_err(failed)?;
-        fs_err::remove_file(&path).map_err(failed)?;
-        Ok(Spooled {
-            staging,
-            dockerfile: None,
-        })
+        Spooled::open(staging, &path)
     }
 }
 
@@ -155,28 +177,54 @@ impl Local {
 }
 
 impl Build<'_> {
-    /// Returns a named context that is a directory; `None` where it is an image.
-    pub(super) fn directory_context(&self, name: &str) -> Result<Option<Rc<Local>>, StepFailure> {
-        let path = match self.request.contexts.get(name) {
-            Some(NamedContext::Directory(path)) => path,
-            Some(NamedContext::Image(_)) => return Ok(None),
+    /// Returns a named context that is a directory, fetched if it is elsewhere; `None` where it is an image. No lock may be held.
+    pub(super) async fn directory_context(
+        &self,
+        name: &str,
+    ) -> Result<Option<Rc<Local>>, StepFailure> {
+        let context = match self.request.contexts.get(name) {
+            Some(NamedContext::Image(_) | NamedContext::Layout(_)) => return Ok(None),
+            Some(context) => context,
             None => return Err(StepFailure::Invalid("its context was not given")),
         };
-        if let Some(known) = self.locals.borrow().get(name) {
-            return Ok(Some(Rc::clone(known)));
-        }
         let wrong = |error: BuildError| StepFailure::NamedContext {
             name: name.to_owned(),
             source: Box::new(error),
         };
-        let canonical = super::inputs::canonical_directory(path).map_err(wrong)?;
-        let ignore = super::inputs::read_ignore_of(&canonical, None).map_err(wrong)?;
+        let (path, cache) = match context {
+            NamedContext::Remote(remote) => {
+                (self.fetched(name, remote).await.map_err(wrong)?, None)
+            }
+            NamedContext::Directory(path) => (path.clone(), Some(&self.cache)),
+            NamedContext::Image(_) | NamedContext::Layout(_) => return Ok(None),
+        };
+        if let Some(known) = self.locals.borrow().get(name) {
+            return Ok(Some(Rc::clone(known)));
+        }
+        let canonical = super::inputs::canonical_directory(&path).map_err(wrong)?;
+        let ignore = match cache {
+            Some(_) => super::inputs::read_ignore_of(&canonical, None).map_err(wrong)?,
+            None => IgnoreRules::default(),
+        };
         let shown = format!("context `{name}`");
-        let local = Local::open(Some(&self.cache), &canonical, ignore, &shown).map_err(wrong)?;
+        let local = Local::open(cache, &canonical, ignore, &shown).map_err(wrong)?;
         let local = Rc::new(local);
         let mut locals = self.locals.borrow_mut();
         locals.insert(name.to_owned(), Rc::clone(&local));
         Ok(Some(local))
+    }
+
+    /// Fetches a named context, once a build; returns where it lies.
+    async fn fetched(&self, name: &str, remote: &RemoteContext) -> Result<PathBuf, BuildError> {
+        let cell = Rc::clone(
+            self.fetches
+                .borrow_mut()
+                .entry(name.to_owned())
+                .or_default(),
+        );
+        let fetch = || self.images.fetch_named(remote);
+        let spooled = cell.get_or_try_init(fetch).await?;
+        Ok(spooled.directory())
     }
 
     /// Copies what was selected of a context to where steps may see it; each once a build.

@@ -64,6 +64,21 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// A context that is elsewhere.
+    #[error("fetch the build context `{context}`")]
+    Fetch {
+        /// Without a password.
+        context: String,
+        /// Why it cannot be had.
+        #[source]
+        source: RemoteError,
+    },
+    /// A Dockerfile that a link of the context puts outside of it.
+    #[error("the Dockerfile `{}` is not in the build context", path.display())]
+    Outside {
+        /// As asked for.
+        path: PathBuf,
+    },
     /// `SOURCE_DATE_EPOCH`.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]
     Epoch(String),

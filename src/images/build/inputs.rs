@@ -42,6 +42,10 @@ pub(super) fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String
         }
         DockerfileSource::Path(path) => request.context.join(path),
     };
+    // What strangers made must not show files of the machine.
+    if !request.is_local && path.starts_with(&request.context) {
+        check_within(&request.context, &path)?;
+    }
     let error = match read_text(&path) {
         Ok(text) => return Ok((path, text)),
         Err(error) => error,
@@ -57,6 +61,18 @@ pub(super) fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String
         path,
         source: error,
     })
+}
+
+/// Fails where links lead from a file of a context out of it.
+fn check_within(context: &Path, path: &Path) -> Result<(), BuildError> {
+    let context = canonical_directory(context)?;
+    match fs_err::canonicalize(path) {
+        Ok(found) if !found.starts_with(&context) => Err(BuildError::Outside {
+            path: path.to_owned(),
+        }),
+        // One that is not there, reading it says.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Bytes that a Dockerfile may have: none that anybody wrote comes near.

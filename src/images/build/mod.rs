@@ -18,6 +18,7 @@ mod caches;
 pub mod context;
 mod contexts;
 pub mod copy;
+mod elsewhere;
 pub mod error;
 mod execute;
 mod explain;
@@ -50,6 +51,7 @@ use super::reference::{Digest, Reference};
 use super::store::Image;
 
 pub use contexts::{NamedContext, SecretSource, Spooled};
+pub use elsewhere::RemoteContext;
 pub use error::{BuildError, Excerpt, StepFailure};
 pub use inputs::ignore_rules;
 pub use session::Session;
@@ -232,6 +234,17 @@ impl BuildRequest {
             pull: false,
             platform: Platform::host(),
             started,
+        }
+    }
+}
+
+impl BuildRequest {
+    /// Builds from a context that was made for it, which must stay as long; where that is a Dockerfile alone, from that.
+    pub fn take_from(&mut self, context: &Spooled) {
+        self.context = context.directory();
+        self.is_local = false;
+        if let Some(text) = &context.dockerfile {
+            self.dockerfile = DockerfileSource::Inline(text.clone());
         }
     }
 }

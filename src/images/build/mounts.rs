@@ -169,7 +169,7 @@ impl StageWork<'_, '_> {
         // A stage must not be waited for with a lock.
         self.settle().await?;
         if let Base::Context(name) = from
-            && let Some(context) = self.build.directory_context(name)?
+            && let Some(context) = self.build.directory_context(name).await?
         {
             let (selected, digest) = context.select(whole(source))?;
             return Ok((Files::Context(selected), digest.clone(), digest));

@@ -36,11 +36,6 @@ pub(in crate::cli::commands) async fn run(
         source,
     })?;
     let dockerfile = args.file.filter(|_| !from_stream);
-    // Where the context is a stream, a Dockerfile lies in it.
-    let dockerfile = dockerfile.map(|file| match args.context.as_str() {
-        "-" => file,
-        _ => context.directory.join(file),
-    });
     let build = ImageBuild {
         context: args.context,
         dockerfile,

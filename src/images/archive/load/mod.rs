@@ -89,6 +89,20 @@ pub enum LoadError {
         #[source]
         source: super::super::reference::ReferenceError,
     },
+    /// Not there, or several without one of that name.
+    #[error("the OCI layout `{}` has no image `{image}`", path.display())]
+    NoImage {
+        /// Directory of the layout.
+        path: std::path::PathBuf,
+        /// A tag or digest.
+        image: String,
+    },
+    /// A layout that was asked for in other words than it can be.
+    #[error("`oci-layout://{text}` is not oci-layout://PATH[:TAG][@DIGEST]")]
+    Layout {
+        /// As written, without its scheme.
+        text: String,
+    },
     /// No image for that machine.
     #[error("the archive has no image for the platform {platform}")]
     Platform {
@@ -531,5 +545,9 @@ fn unpack_one(
     Ok(())
 }
 
+mod layout;
 #[cfg(test)]
 mod tests;
+
+pub use layout::LayoutImage;
+pub(in crate::images) use layout::load_layout;

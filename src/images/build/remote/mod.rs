@@ -98,7 +98,7 @@ pub enum RemoteError {
 
 impl RemoteError {
     /// Names a file that failed.
-    fn file<'p>(
+    pub(super) fn file<'p>(
         attempted: &'static str,
         path: &'p Path,
     ) -> impl FnOnce(std::io::Error) -> Self + use<'p> {

@@ -35,7 +35,7 @@ impl StageWork<'_, '_> {
             return self.copy_context(&expanded, None, key, label).await;
         };
         if let Base::Context(name) = from
-            && let Some(local) = self.build.directory_context(name)?
+            && let Some(local) = self.build.directory_context(name).await?
         {
             let key = expanded.add_to(self.key("copy"), transfer);
             return self.copy_context(&expanded, Some(local), key, label).await;
