@@ -63,15 +63,10 @@ pub(in crate::images) fn load_layout(
     let index: Index = json(&taking.spool, "index.json")?;
     let entry = entry_of(index, layout)?;
     taking.documents(&entry, 0)?;
-    let chosen = choose(
-        &taking.spool,
-        std::slice::from_ref(&entry),
-        Some(platform),
-        0,
-    );
+    let chosen = choose(&taking.spool, std::slice::from_ref(&entry), Some(platform));
     let chosen = match chosen {
         // As with an image of the store, another platform serves where there is no choice.
-        Err(LoadError::Platform { .. }) => choose(&taking.spool, &[entry], None, 0)?,
+        Err(LoadError::Platform { .. }) => choose(&taking.spool, &[entry], None)?,
         other => other?,
     };
     let [manifest] = chosen.as_slice() else {
