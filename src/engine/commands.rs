@@ -12,6 +12,7 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::{BuildChoices, Engine, chain, readable};
 use crate::plan::action::{Action, Resource};
+use crate::plan::images::References;
 use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
 use crate::plan::{self, Plan, naming};
@@ -210,7 +211,7 @@ impl Engine {
         options: &DownOptions,
     ) -> Result<Planned, EngineError> {
         let _lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &BTreeSet::new())?;
+        let observed = self.observe(project, &References::new())?;
         Ok(Planned {
             plans: vec![plan::teardown::teardown(
                 project, stack, &observed, options,
@@ -229,7 +230,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
         let released = self.release_gone();
-        let observed = self.observe(project, &BTreeSet::new())?;
+        let observed = self.observe(project, &References::new())?;
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
@@ -271,7 +272,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &BTreeSet::new())?;
+        let observed = self.observe(project, &References::new())?;
         let options = LifecycleOptions {
             services: services.to_vec(),
             timeout,
