@@ -22,6 +22,9 @@ fn project_of(labels: &BTreeMap<String, String>) -> Option<&str> {
     labels.get(naming::PROJECT).map(String::as_str)
 }
 
+/// See [`Observed::other_platforms`].
+type OtherPlatforms = BTreeMap<PlatformAsked, String>;
+
 impl Engine {
     /// Takes the snapshot of `project`; `references` are the images that planning may ask about.
     pub(crate) fn observe(
@@ -62,7 +65,7 @@ impl Engine {
     fn image_ids(
         &self,
         references: &References,
-    ) -> Result<(BTreeMap<String, String>, BTreeMap<PlatformAsked, String>), EngineError> {
+    ) -> Result<(BTreeMap<String, String>, OtherPlatforms), EngineError> {
         let mut ids = BTreeMap::new();
         let mut others = BTreeMap::new();
         for (text, asked) in references {
@@ -75,13 +78,15 @@ impl Engine {
                 Some(image) => Some(image),
                 None => self.images.find(text)?,
             };
-            if let Some(image) = found {
-                ids.insert(text.clone(), image.id.to_string());
-                for asked in asked {
-                    if let Some(found) = other_platform(&image, asked)? {
-                        others.insert((text.clone(), asked.clone()), found);
-                    }
-                }
+            let Some(image) = found else {
+                continue;
+            };
+            ids.insert(text.clone(), image.id.to_string());
+            for asked in asked {
+                let Some(found) = other_platform(&image, asked)? else {
+                    continue;
+                };
+                others.insert((text.clone(), asked.clone()), found);
             }
         }
         Ok((ids, others))
