@@ -52,6 +52,35 @@ fn hello_serves_its_page_to_the_host_and_to_the_other_container_and_leaves_nothi
 }
 
 #[test]
+fn an_image_for_another_platform_is_not_run() {
+    let machine = Machine::new();
+    machine.import_busybox();
+    let other = if cfg!(target_arch = "s390x") {
+        "linux/ppc64le"
+    } else {
+        "linux/s390x"
+    };
+    let text = sleeper(&format!("platform: {other}\npull_policy: never"));
+    machine.write("compose.yaml", &text);
+    let ran = machine.run(".", &["up", "-d"]);
+    let said = format!(
+        "error: image with reference `busybox` was found but does not provide the specified platform ({other}): it is for "
+    );
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("--> compose.yaml:7:15"),
+        "{}",
+        ran.stderr
+    );
+    // The machine's own is taken.
+    let own = text.replace(other, "linux");
+    machine.write("compose.yaml", &own);
+    machine.ok(".", &["up", "-d"]);
+    machine.ok(".", &["down"]);
+    machine.assert_clean();
+}
+
+#[test]
 fn a_second_up_plans_nothing_and_a_changed_key_recreates_that_container_alone() {
     let machine = Machine::new();
     machine.import_busybox();

@@ -126,6 +126,7 @@ fn of_plan(error: &PlanError, stack: &Stack) -> Blame {
     let one = |service: &str, field: &str| of_service(stack, service, field);
     match error {
         PlanError::Image { service, .. } => one(service, "image"),
+        PlanError::Platform { service, .. } => one(service, "platform"),
         PlanError::DependencyDisabled {
             service,
             dependency,

@@ -110,7 +110,7 @@ impl Engine {
             .filter(|container| wants_boot(container))
             .map(|container| ContainerId::new(container.id().as_str()))
             .collect();
-        let observed = self.observe(project, &BTreeSet::new())?;
+        let observed = self.observe(project, &plan::images::References::new())?;
         Ok(plan::boot::boot(&observed, &wanted)?)
     }
 

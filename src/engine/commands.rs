@@ -14,6 +14,7 @@ use crate::engine::store::platform_option;
 use crate::engine::{BuildChoices, Engine, chain, readable};
 use crate::images::{ImportOptions, Reference};
 use crate::plan::action::{Action, Resource};
+use crate::plan::images::References;
 use crate::plan::observed::Observed;
 use crate::plan::options::{DownOptions, ImageOptions, LifecycleOptions, UpOptions};
 use crate::plan::{self, Plan, naming};
@@ -231,7 +232,7 @@ impl Engine {
         options: &DownOptions,
     ) -> Result<Planned, EngineError> {
         let _lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &BTreeSet::new())?;
+        let observed = self.observe(project, &References::new())?;
         Ok(Planned {
             plans: vec![plan::teardown::teardown(
                 project, stack, &observed, options,
@@ -250,7 +251,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
         let released = self.release_gone();
-        let observed = self.observe(project, &BTreeSet::new())?;
+        let observed = self.observe(project, &References::new())?;
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
@@ -292,7 +293,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
-        let observed = self.observe(project, &BTreeSet::new())?;
+        let observed = self.observe(project, &References::new())?;
         let options = LifecycleOptions {
             services: services.to_vec(),
             timeout,

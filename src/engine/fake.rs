@@ -176,6 +176,7 @@ impl FakeHost {
                 })
                 .collect(),
             images: state.images.clone(),
+            other_platforms: BTreeMap::new(),
         }
     }
 

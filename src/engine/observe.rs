@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::Engine;
 use crate::engine::annotations::Annotations;
 use crate::engine::error::EngineError;
-use crate::images::Reference;
+use crate::images::{Image, Reference};
 use crate::plan::fingerprint;
+use crate::plan::images::References;
 use crate::plan::naming;
 use crate::plan::observed::{
-    ContainerId, Health, Observed, ObservedContainer, ObservedNetwork, ObservedVolume, State,
+    ContainerId, Health, Observed, ObservedContainer, ObservedNetwork, ObservedVolume,
+    PlatformAsked, State,
 };
 use crate::runtime::record::HealthStatus;
 use crate::runtime::status::{Container, Status};
@@ -20,12 +22,15 @@ fn project_of(labels: &BTreeMap<String, String>) -> Option<&str> {
     labels.get(naming::PROJECT).map(String::as_str)
 }
 
+/// See [`Observed::other_platforms`].
+type OtherPlatforms = BTreeMap<PlatformAsked, String>;
+
 impl Engine {
     /// Takes the snapshot of `project`; `references` are the images that planning may ask about.
     pub(crate) fn observe(
         &self,
         project: &ProjectName,
-        references: &BTreeSet<String>,
+        references: &References,
     ) -> Result<Observed, EngineError> {
         let all = self.runtime.list()?;
         let uses: Vec<Use> = all.iter().map(Use::of).collect();
@@ -43,6 +48,7 @@ impl Engine {
             .volumes()
             .list()
             .map_err(|error| crate::engine::volume_error(&error))?;
+        let (images, other_platforms) = self.image_ids(references)?;
         Ok(Observed {
             containers: mine.map(observed_container).collect(),
             networks,
@@ -50,17 +56,19 @@ impl Engine {
                 .into_iter()
                 .map(|volume| observed_volume(volume, &uses))
                 .collect(),
-            images: self.image_ids(references)?,
+            images,
+            other_platforms,
         })
     }
 
-    /// Returns the image id of each reference that is in the store.
+    /// Returns the image id of each reference that is in the store, and which of them are not for a platform asked for.
     fn image_ids(
         &self,
-        references: &BTreeSet<String>,
-    ) -> Result<BTreeMap<String, String>, EngineError> {
+        references: &References,
+    ) -> Result<(BTreeMap<String, String>, OtherPlatforms), EngineError> {
         let mut ids = BTreeMap::new();
-        for text in references {
+        let mut others = BTreeMap::new();
+        for (text, asked) in references {
             let found = match text.parse::<Reference>() {
                 Ok(reference) => self.images.resolve(&reference)?,
                 // An id, or the beginning of one, is not a reference and still names an image.
@@ -70,12 +78,29 @@ impl Engine {
                 Some(image) => Some(image),
                 None => self.images.find(text)?,
             };
-            if let Some(image) = found {
-                ids.insert(text.clone(), image.id.to_string());
+            let Some(image) = found else {
+                continue;
+            };
+            ids.insert(text.clone(), image.id.to_string());
+            for asked in asked {
+                let Some(found) = other_platform(&image, asked)? else {
+                    continue;
+                };
+                others.insert((text.clone(), asked.clone()), found);
             }
         }
-        Ok(ids)
+        Ok((ids, others))
     }
+}
+
+/// Returns the platform of an image that does not run where `asked` does; one that does not say its own fits everywhere.
+fn other_platform(image: &Image, asked: &str) -> Result<Option<String>, EngineError> {
+    let found = image.config.platform();
+    let fits = found.architecture.is_empty()
+        || crate::engine::store::platform_option(asked)?
+            .preferences()
+            .contains(&found);
+    Ok((!fits).then(|| found.to_string()))
 }
 
 /// What one container, of any project, holds on to.

@@ -77,6 +77,8 @@ pub enum Cause {
     },
     /// The image's pull policy says so.
     PullPolicy(&'static str),
+    /// The image is here for this platform, which is not the one asked for.
+    OtherPlatform(String),
     /// The image could not be pulled, and can be built.
     PullFailed,
     /// The command asks for it: `down`, `stop`.
@@ -88,6 +90,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Missing => f.write_str("does not exist yet"),
             Self::NoContainer => f.write_str("no container yet"),
+            Self::OtherPlatform(found) => write!(f, "is here for {found} only"),
             Self::Changed(changes) => Changes(changes).fmt(f),
             Self::Flag(flag) => f.write_str(flag),
             Self::NotAttached { network } => write!(f, "not attached to network {network}"),

@@ -104,6 +104,20 @@ pub enum PlanError {
         /// Why nothing is done about it.
         reason: &'static str,
     },
+    /// An image is here for another platform, and the one asked for may not or could not be fetched.
+    #[error(
+        "image with reference `{image}` was found but does not provide the specified platform ({asked}): it is for {found}"
+    )]
+    Platform {
+        /// Reference.
+        image: String,
+        /// Who uses it.
+        service: String,
+        /// What it asks for.
+        asked: String,
+        /// What is here.
+        found: String,
+    },
     /// The container whose network is shared is missing.
     #[error(
         "cannot share network namespace with service `{donor}` for `{service}`: container missing"

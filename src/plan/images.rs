@@ -29,12 +29,66 @@ struct Wanted<'a> {
     platform: Option<String>,
 }
 
+/// Image references, each with the platforms that services ask for with it.
+pub type References = BTreeMap<String, BTreeSet<String>>;
+
 /// Returns every image reference that planning looks up in [`Observed::images`], those of disabled services among them.
-pub fn references(stack: &Stack) -> BTreeSet<String> {
-    let services = stack.services.iter().chain(&stack.disabled);
-    services
-        .map(|(name, service)| naming::image_reference(stack, name, service))
-        .collect()
+pub fn references(stack: &Stack) -> References {
+    let mut all = References::new();
+    for (name, service) in stack.services.iter().chain(&stack.disabled) {
+        let asked = all.entry(naming::image_reference(stack, name, service));
+        asked.or_default().extend(service.platform.clone());
+    }
+    all
+}
+
+/// What is here under a reference.
+#[derive(Clone, Copy)]
+enum Here<'a> {
+    Nothing,
+    /// An image for another platform than the one asked for: this one.
+    Other(&'a str),
+    Image,
+}
+
+impl<'a> Here<'a> {
+    fn of(observed: &'a Observed, reference: &str, wanted: &Wanted<'_>) -> Self {
+        match observed.other_platform(reference, wanted.platform.as_deref()) {
+            Some(found) => Self::Other(found),
+            None if observed.images.contains_key(reference) => Self::Image,
+            None => Self::Nothing,
+        }
+    }
+
+    fn is_image(self) -> bool {
+        matches!(self, Self::Image)
+    }
+
+    /// Returns why it must be fetched.
+    fn cause(self) -> Cause {
+        match self {
+            Self::Other(found) => Cause::OtherPlatform(found.to_owned()),
+            Self::Nothing | Self::Image => Cause::Missing,
+        }
+    }
+
+    /// Returns why there is no plan where it may not be fetched.
+    fn refused(self, reference: &str, wanted: &Wanted<'_>, reason: &'static str) -> PlanError {
+        let (image, service) = (reference.to_owned(), wanted.service.to_string());
+        match self {
+            Self::Other(found) => PlanError::Platform {
+                image,
+                service,
+                asked: wanted.platform.clone().unwrap_or_default(),
+                found: found.to_owned(),
+            },
+            Self::Nothing | Self::Image => PlanError::Image {
+                image,
+                service,
+                reason,
+            },
+        }
+    }
 }
 
 /// Plans the pulls and builds of `up` and `create`.
@@ -50,8 +104,8 @@ pub fn images(stack: &Stack, observed: &Observed, options: &UpOptions) -> Result
     let mut draft = Draft::default();
     let all = wanted(stack, &selection, options.pull);
     for (reference, wanted) in &all {
-        let present = observed.images.contains_key(reference);
-        decide(&mut draft, reference, wanted, present, options.build)?;
+        let here = Here::of(observed, reference, wanted);
+        decide(&mut draft, reference, wanted, here, options.build)?;
     }
     order_builds(&mut draft, stack);
     draft.finish()
@@ -62,16 +116,16 @@ pub fn pull(stack: &Stack, observed: &Observed, options: &ImageOptions) -> Resul
     let selection = select(stack, options)?;
     let mut draft = Draft::default();
     for (reference, wanted) in wanted(stack, &selection, None) {
-        let present = observed.images.contains_key(&reference);
+        let here = Here::of(observed, &reference, &wanted);
         let buildable = options.ignore_buildable && wanted.build.is_some();
         let refused = matches!(wanted.policy, Some(PullPolicy::Never | PullPolicy::Build));
-        if !wanted.has_name || buildable || refused || (options.missing_only && present) {
+        if !wanted.has_name || buildable || refused || (options.missing_only && here.is_image()) {
             continue;
         }
-        let cause = if present {
+        let cause = if here.is_image() {
             Cause::Command("pull")
         } else {
-            Cause::Missing
+            here.cause()
         };
         draft.add(pull_action(&reference, &wanted), cause, &[]);
     }
@@ -211,7 +265,7 @@ fn decide(
     draft: &mut Draft,
     reference: &str,
     wanted: &Wanted<'_>,
-    present: bool,
+    here: Here<'_>,
     building: BuildImages,
 ) -> Result<(), PlanError> {
     let build = match building {
@@ -229,29 +283,23 @@ fn decide(
         (Some(PullPolicy::Always), build) if wanted.has_name => {
             pull_or_build(draft, reference, wanted, Cause::PullPolicy("always"), build);
         }
-        _ if present => {}
+        _ if here.is_image() => {}
         (Some(PullPolicy::Never | PullPolicy::Build), None) => {
-            return Err(PlanError::Image {
-                image: reference.to_owned(),
-                service: wanted.service.to_string(),
-                reason: "its pull policy does not let it be pulled",
-            });
+            let reason = "its pull policy does not let it be pulled";
+            return Err(here.refused(reference, wanted, reason));
         }
         (Some(PullPolicy::Never), Some(build)) => {
-            draft.add(build, Cause::Missing, &[]);
+            draft.add(build, here.cause(), &[]);
         }
         (_, build) if wanted.has_name => {
-            pull_or_build(draft, reference, wanted, Cause::Missing, build);
+            pull_or_build(draft, reference, wanted, here.cause(), build);
         }
         (_, Some(build)) => {
-            draft.add(build, Cause::Missing, &[]);
+            draft.add(build, here.cause(), &[]);
         }
         (_, None) => {
-            return Err(PlanError::Image {
-                image: reference.to_owned(),
-                service: wanted.service.to_string(),
-                reason: "it may not be built (`--no-build`)",
-            });
+            let reason = "it may not be built (`--no-build`)";
+            return Err(here.refused(reference, wanted, reason));
         }
     }
     Ok(())

@@ -20,7 +20,12 @@ pub struct Observed {
     pub volumes: Vec<ObservedVolume>,
     /// References that are there, as the file writes them (see [`super::images::references`]) → `sha256:…` of the configuration.
     pub images: BTreeMap<String, String>,
+    /// Of these, those that are not for a platform that a service asks for.
+    pub other_platforms: BTreeMap<PlatformAsked, String>,
 }
+
+/// A reference, and the platform that a service asks for with it; both as the file writes them.
+pub type PlatformAsked = (String, String);
 
 /// The id of a container, opaque here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,10 +135,22 @@ impl Observed {
                 Action::BuildImage(build) => &build.image,
                 _ => continue,
             };
+            let before = self.other_platforms.len();
+            self.other_platforms
+                .retain(|(other, _), _| other != reference);
+            if self.other_platforms.len() != before {
+                self.images.remove(reference);
+            }
             self.images
                 .entry(reference.clone())
                 .or_insert_with(|| PENDING_IMAGE.to_owned());
         }
+    }
+
+    /// Returns the platform of an image that is here, but not for the platform asked for.
+    pub fn other_platform(&self, reference: &str, asked: Option<&str>) -> Option<&str> {
+        let asked = (reference.to_owned(), asked?.to_owned());
+        self.other_platforms.get(&asked).map(String::as_str)
     }
 }
 

@@ -101,6 +101,7 @@ fn service<'a>(stack: &mut Stack, words: impl Iterator<Item = &'a str>) -> Servi
                 });
             }
             ("scale", _) => service.scale = Some(value.parse().unwrap()),
+            ("platform", _) => service.platform = Some(value.to_owned()),
             ("env", name) => {
                 service
                     .environment

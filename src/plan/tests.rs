@@ -709,6 +709,43 @@ fn images_of_up() {
     );
 }
 
+#[test]
+fn an_image_for_another_platform_is_as_good_as_none() {
+    let asked = "linux/arm64";
+    let all = stack(&format!(
+        "a image=one platform={asked}\nb image=two build=two platform={asked}\nc image=one"
+    ));
+    let mut observed = bare(&all);
+    for image in ["one", "two"] {
+        let key = (image.to_owned(), asked.to_owned());
+        observed
+            .other_platforms
+            .insert(key, "linux/amd64".to_owned());
+    }
+    let pulls = "[] -> #1 pull image one: is here for linux/amd64 only
+         [] -> #2 pull image two: is here for linux/amd64 only";
+    check(
+        images::images(&all, &observed, &default()),
+        &format!("{pulls}\n[!2] -> #3 build image two: if it cannot be pulled"),
+    );
+    check(images::images(&all, &observed, &named(&["c"])), "");
+    let missing = ImageOptions {
+        missing_only: true,
+        ..ImageOptions::default()
+    };
+    check(images::pull(&all, &observed, &missing), pulls);
+    let refused = "error: image with reference `one` was found but does not provide the specified platform (linux/arm64): it is for linux/amd64";
+    let never = UpOptions {
+        pull: Some(PullPolicy::Never),
+        ..named(&["a"])
+    };
+    check(images::images(&all, &observed, &never), refused);
+    check(containers(&all, &observed, &named(&["a"])), refused);
+    // A dry run goes on as though it had come.
+    observed.assume_images(&images::images(&all, &observed, &default()).unwrap());
+    assert!(containers(&all, &observed, &default()).is_ok());
+}
+
 fn down(
     text: Option<&Stack>,
     observed: &Observed,

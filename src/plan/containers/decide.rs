@@ -432,7 +432,17 @@ impl<'a> Deciding<'a, '_> {
 
     /// Returns the id of the service's image.
     fn image_id(&self) -> Result<String, PlanError> {
-        let id = self.inputs.observed.images.get(&self.image).cloned();
+        let observed = self.inputs.observed;
+        let asked = self.service.platform.as_deref();
+        if let Some(found) = observed.other_platform(&self.image, asked) {
+            return Err(PlanError::Platform {
+                image: self.image.clone(),
+                service: self.name.to_string(),
+                asked: asked.unwrap_or_default().to_owned(),
+                found: found.to_owned(),
+            });
+        }
+        let id = observed.images.get(&self.image).cloned();
         id.ok_or_else(|| PlanError::Image {
             image: self.image.clone(),
             service: self.name.to_string(),
