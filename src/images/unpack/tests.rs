@@ -574,7 +574,7 @@ fn a_tree_may_be_as_deep_as_a_step_makes_it() {
     // No room for a call within a call for each level.
     let pack = move || {
         let mut packed = Vec::new();
-        super::write_layer(&root, &mut packed).map(|_| packed)
+        super::writer::write_layer(&root, &mut packed).map(|_| packed)
     };
     let thread = std::thread::Builder::new().stack_size(256 << 10);
     let packed = thread.spawn(pack).unwrap().join().unwrap().unwrap();
