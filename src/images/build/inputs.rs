@@ -1,10 +1,10 @@
 //! What a build is given: the Dockerfile, the context, ignore rules, arguments.
 
-use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::dockerfile::expand::Variables;
@@ -117,7 +117,7 @@ const PATIENCE: Timespec = Timespec {
 /// A Dockerfile or ignore file that is read: a file, or what a process writes into a pipe (`-f <(…)`). A FIFO without a
 /// writer, or with one that says nothing, is an error; reading it as a file would wait without end, deaf to interrupts.
 struct Input {
-    file: fs::File,
+    file: fs_err::File,
     is_pipe: bool,
     /// Whether anything came.
     began: bool,
@@ -125,7 +125,7 @@ struct Input {
 
 /// Opens what may be anything.
 fn open_input(path: &Path) -> io::Result<Input> {
-    let file = fs::OpenOptions::new()
+    let file = fs_err::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
