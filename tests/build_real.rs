@@ -1,7 +1,7 @@
 //! Dockerfiles as people write them, of six kinds, built and run on a Debian base with the real binary.
 //!
-//! Steps get packages from Debian's mirror and the Python index: no machine of the test's own here, but a root of its own, whose containers
-//! reach the network as any user's do.
+//! Steps get packages from Debian's mirror: no machine of the test's own here, but a root of its own, whose containers reach the
+//! network as any user's do.
 
 #![expect(clippy::disallowed_methods, reason = "tests run real processes")]
 #![expect(clippy::unwrap_used, reason = "a test's helpers")]
@@ -9,8 +9,17 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Certificates that this machine trusts, for a proxy on the way to the Python index that containers know nothing of.
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Writes a Python package as an index would have it: `wheels/greeting-1.0-py3-none-any.whl`.
+const WHEEL: &str = r#"
+import os, zipfile
+os.mkdir('wheels')
+with zipfile.ZipFile('wheels/greeting-1.0-py3-none-any.whl', 'w') as wheel:
+    wheel.writestr('greeting.py', 'version = "1.0"\n')
+    info = 'greeting-1.0.dist-info/'
+    wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n')
+    wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+    wheel.writestr(info + 'RECORD', '')
+"#;
 
 /// One Dockerfile, the files beside it, and what its container writes.
 struct Kind {
@@ -80,26 +89,26 @@ FROM base AS packages
 RUN python3 -m venv /opt/venv
 ENV PATH="/opt/venv/bin:$PATH"
 COPY requirements.txt .
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=certificates \
-    PIP_CERT=/run/secrets/certificates pip install -r requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=wheels,target=/wheels --mount=type=secret,id=token \
+    test -s /run/secrets/token && pip install --no-index --find-links /wheels -r requirements.txt
 
 FROM base
 COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY app app
-HEALTHCHECK --interval=1s CMD python -c 'import six'
+HEALTHCHECK --interval=1s CMD python -c 'import greeting'
 CMD ["python", "-m", "app"]
 "#,
         files: &[
-            ("requirements.txt", "six==1.16.0\n"),
+            ("requirements.txt", "greeting==1.0\n"),
             ("app/__init__.py", ""),
             (
                 "app/__main__.py",
-                "import os, six, sys\nprint(six.__version__, sys.prefix, os.path.exists('/run/secrets/certificates'))\n",
+                "import greeting, os, sys\nprint(greeting.version, sys.prefix, os.path.exists('/run/secrets/token'))\n",
             ),
         ],
-        expected: "1.16.0 /opt/venv False\n",
+        expected: "1.0 /opt/venv False\n",
     },
     Kind {
         name: "node",
@@ -226,9 +235,14 @@ impl Drop for Root {
 fn build_and_run(root: &Root, kind: &Kind) {
     let directory = root.write(kind);
     let image = format!("real-{}", kind.name);
-    let secret = format!("id=certificates,src={CERTIFICATES}");
+    let python = Command::new("python3")
+        .args(["-c", WHEEL])
+        .current_dir(&directory)
+        .status();
+    assert!(python.unwrap().success());
     let mut args = vec!["image", "build", "-t", &image];
-    args.extend(["--build-arg", "VERSION=1.2", "--secret", &secret, "."]);
+    let secret = "id=token,src=Dockerfile";
+    args.extend(["--build-arg", "VERSION=1.2", "--secret", secret, "."]);
     root.ok(&directory, &args);
     let (_, again) = root.ok(&directory, &args);
     let lines = |fits: fn(&&str) -> bool| again.lines().filter(fits).count();
