@@ -213,6 +213,52 @@ fn images_go_to_a_registry_and_come_back() {
 }
 
 #[test]
+fn who_collects_takes_nothing_that_a_pull_or_a_build_needs() {
+    if skipped() {
+        return;
+    }
+    let site = Site::new("127.0.0.1", "", "");
+    let machine = &site.machine;
+    let name = format!("{}/team/base:v1", site.host);
+    site.image(&name, "base");
+    machine.ok(".", &["image", "push", "-q", &name]);
+    machine.write("context/one", "1");
+    machine.write("context/two", "2");
+    let from = format!("FROM {name}\nCOPY one /\nCOPY two /\nWORKDIR /three\n");
+    machine.write("context/Dockerfile", &from);
+    let start = |args: &[&str]| {
+        let mut command = machine.stack("context", args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    for round in 0..12 {
+        let children = [
+            start(&["system", "prune", "-af"]),
+            start(&["image", "pull", &name]),
+            start(&["image", "build", "--no-cache", "-t", "made", "."]),
+            start(&["image", "prune", "-af"]),
+            start(&["image", "build", "-t", "made-too", "."]),
+            start(&["image", "rm", "-f", &name]),
+        ];
+        for (number, child) in children.into_iter().enumerate() {
+            let ran = Ran::of(&child.wait_with_output().unwrap());
+            let gone = number == 5 && ran.stderr.contains("No such image");
+            assert!(
+                ran.code == 0 || gone,
+                "round {round}, command {number}: {}{}",
+                ran.stdout,
+                ran.stderr
+            );
+        }
+        // What is left is whole.
+        let checked = machine.run(".", &["system", "check"]);
+        assert_eq!(checked.code, 0, "{}", checked.stdout);
+    }
+    machine.ok("context", &["image", "build", "-t", "made", "."]);
+    machine.ok(".", &["image", "save", "-o", "made.tar", "made"]);
+}
+
+#[test]
 fn all_tags_go_there_and_back() {
     if skipped() {
         return;
