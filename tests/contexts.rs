@@ -268,3 +268,104 @@ fn named_contexts_and_services_come_from_elsewhere() {
     );
     machine.assert_clean();
 }
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one cache, on its way")]
+fn a_cache_goes_elsewhere_and_comes_back() {
+    let (one, other) = (Machine::new(), Machine::new());
+    let text = "FROM busybox AS tool\nRUN echo tool > /t\nFROM busybox\nRUN echo a > /a && mkdir /d && ln /a /d/b\n\
+                COPY file /\nCOPY --from=tool /t /\nRUN cat /a /file /t\n";
+    // The very same base everywhere.
+    one.import_busybox();
+    let base = one.path().join("base.tar").display().to_string();
+    one.ok(".", &["image", "save", "-o", &base, "busybox"]);
+    for machine in [&one, &other] {
+        machine.ok(".", &["image", "load", "-i", &base]);
+        machine.write("c/Dockerfile", text);
+        machine.write("c/file", "text\n");
+    }
+    let build = |machine: &Machine, options: &[&str]| {
+        let mut args = vec!["image", "build", "-t", "built"];
+        args.extend_from_slice(options);
+        args.push("c");
+        let ran = machine.run(".", &args);
+        assert_eq!(ran.code, 0, "{options:?}\n{}{}", ran.stdout, ran.stderr);
+        ran.stderr
+    };
+    let count = |text: &str, what: &str| text.lines().filter(|line| line.ends_with(what)).count();
+    let missing = build(
+        &one,
+        &[
+            "--cache-from",
+            "type=local,src=none",
+            "--cache-to",
+            "type=gha",
+        ],
+    );
+    assert!(
+        missing.contains("the cache `")
+            && missing.contains("is not used: there is no cache `latest`"),
+        "{missing}"
+    );
+    assert!(
+        missing.contains("`type=gha` of `--cache-to` is ignored"),
+        "{missing}"
+    );
+    let cache = one.path().join("cache");
+    let to = format!("type=local,dest={},mode=max", cache.display());
+    let said = build(&one, &["--cache-to", &to]);
+    assert!(said.contains("writing the cache"), "{said}");
+    let from = format!("type=local,src={}", cache.display());
+    let said = build(&other, &["--cache-from", &from]);
+    assert_eq!(count(&said, "CACHED"), 5, "{said}");
+    let digests = |machine: &Machine| {
+        let text = machine.ok(".", &["image", "inspect", "built"]);
+        let images: serde_json::Value = serde_json::from_str(&text).unwrap();
+        images[0]["RootFS"]["Layers"].clone()
+    };
+    assert_eq!(digests(&one), digests(&other));
+    let said = build(&other, &[]);
+    assert_eq!(
+        count(&said, "CACHED"),
+        5,
+        "it is this machine's cache now: {said}"
+    );
+    // One that is damaged is a miss, and said.
+    let third = Machine::new();
+    third.ok(".", &["image", "load", "-i", &base]);
+    third.write("c/Dockerfile", text);
+    third.write("c/file", "text\n");
+    one.sh(&format!(
+        "cd {}/blobs/sha256 && for f in *; do case $(head -c1 $f) in '{{') ;; *) printf x >> $f ;; esac; done",
+        cache.display()
+    ));
+    let said = build(
+        &third,
+        &["--cache-from", &from, "--provenance=true", "--sbom=false"],
+    );
+    assert!(said.contains("is not used"), "{said}");
+    assert!(
+        said.contains("`provenance: true` is ignored: no attestation is made"),
+        "{said}"
+    );
+    assert!(!said.contains("`sbom"), "{said}");
+    assert_eq!(count(&said, "CACHED"), 0, "{said}");
+    one.write(
+        "p/compose.yaml",
+        "name: demo\nservices:\n  app:\n    build:\n      context: ../c\n      cache_to: ['type=local,dest=kept']\n      \
+         cache_from: ['type=local,src=kept', 'type=inline']\n      platforms: [linux/arm64, linux/amd64]\n      sbom: true\n",
+    );
+    let ran = one.run("p", &["build"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for expected in [
+        "of the platforms linux/arm64, linux/amd64 only linux/amd64 is built",
+        "`sbom: true` is ignored",
+        "`type=inline` of `--cache-from` is ignored",
+    ] {
+        assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+    }
+    assert!(one.path().join("p/kept/index.json").exists());
+    for machine in [&one, &other, &third] {
+        machine.assert_clean();
+    }
+}

@@ -131,6 +131,11 @@ impl Images {
         .await
     }
 
+    /// Returns a client of registries.
+    fn registry_client(&self) -> Result<Client<'_>, registry::RegistryError> {
+        Client::new(&self.http, &self.environment)
+    }
+
     /// Lists the tags that a reference's repository has in its registry.
     pub async fn remote_tags(&self, reference: &Reference) -> Result<Vec<String>, ImageError> {
         let failed = |source| ImageError::Tags {

@@ -49,8 +49,6 @@ compose.yaml:5:15: error: services.web.logging.driver: not supported yet
   label: valid, but nothing acts on it yet
 compose.yaml:5:31: error: services.web.logging.options: not supported yet
   label: valid, but nothing acts on it yet
-compose.yaml:6:25: error: services.web.build.cache_from: not supported yet
-  label: valid, but nothing acts on it yet
 compose.yaml:7:14: error: services.web.deploy.restart_policy: not supported yet
   label: valid, but nothing acts on it yet
 compose.yaml:8:24: error: services.web.networks.other.mac_address: not supported yet
@@ -75,8 +73,6 @@ compose.yaml:24:18: error: secrets.away.external: not supported yet
   label: valid, but nothing acts on it yet
 ",
         "
-compose.yaml:6:25: error: services.web.build.cache_from: not supported yet
-  label: valid, but nothing acts on it yet
 ",
     );
 }

@@ -62,6 +62,28 @@ pub(crate) struct ImageBuildArgs {
     /// `oci-layout://PATH[:TAG][@DIGEST]`, or the URL of a git repository or file; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_context: Vec<String>,
+    /// Cache of elsewhere to look for steps in: an image's name, or `type=local,src=DIRECTORY`; may be repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_from: Vec<String>,
+    /// Where to bring the cache: an image's name, or `type=local,dest=DIRECTORY`, with `mode=max` every step; may be repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_to: Vec<String>,
+    /// Taken for the sake of scripts: no attestation is made
+    #[arg(
+        long,
+        value_name = "ATTESTATION",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) provenance: String,
+    /// Taken for the sake of scripts: no attestation is made
+    #[arg(
+        long,
+        value_name = "ATTESTATION",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) sbom: String,
     /// Say why each step that is done was not in the cache
     #[arg(long)]
     pub(crate) explain: bool,

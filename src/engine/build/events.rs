@@ -98,6 +98,7 @@ impl BuildProgress for BuildEvents<'_> {
                 let told = pulls.entry(image.to_owned()).or_default();
                 tell_layer(image, blob, state, told, self.events);
             }
+            BuildEvent::Note(text) => self.line(text.to_owned()),
             BuildEvent::Warning(text) => self.events.emit(Event {
                 subject: Subject::Build(self.image.to_owned()),
                 kind: EventKind::Warning(text.to_owned()),

@@ -7,7 +7,7 @@ mod output;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
@@ -68,6 +68,12 @@ pub struct ImageBuild {
     pub outputs: Vec<String>,
     /// Push every name when it is built.
     pub push: bool,
+    /// `--cache-from`s.
+    pub cache_from: Vec<String>,
+    /// `--cache-to`s.
+    pub cache_to: Vec<String>,
+    /// Attestations that are asked for: `provenance`, `sbom`, and what is said of each.
+    pub attestations: Vec<(&'static str, String)>,
     /// Say of each step that is done why it was not in the cache.
     pub explain: bool,
     /// Look for newer base images.
@@ -117,7 +123,10 @@ impl Engine {
             (None, "-") => Some(self.images.spool_context(streams.0)?),
             (None, _) => None,
         };
-        let request = self.image_request(build, spooled.as_ref())?;
+        let mut request = self.image_request(build, spooled.as_ref())?;
+        let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
+        let mut warnings = add_caches(&mut request, caches, &build.directory)?;
+        warnings.extend(unmade(&build.attestations));
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
             source: std::io::Error::other(chain(&*error)),
@@ -129,6 +138,9 @@ impl Engine {
             });
         };
         emit(EventKind::Started("Building"));
+        for warning in warnings {
+            emit(EventKind::Warning(warning));
+        }
         let progress = BuildEvents::new(&name, events);
         let session = Session::default();
         let built = tokio::select! {
@@ -278,6 +290,38 @@ impl Engine {
         }
         arguments
     }
+}
+
+/// Adds caches of elsewhere to a request; returns warnings.
+fn add_caches(
+    request: &mut BuildRequest,
+    (from, to): (&[String], &[String]),
+    directory: &Path,
+) -> Result<Vec<String>, OptionError> {
+    let mut warnings = Vec::new();
+    for text in from {
+        match options::cache_from(text, directory)? {
+            Ok(place) => request.cache_from.push(place),
+            Err(why) => warnings.push(why),
+        }
+    }
+    for text in to {
+        match options::cache_to(text, directory)? {
+            Ok(export) => request.cache_to.push(export),
+            Err(why) => warnings.push(why),
+        }
+    }
+    Ok(warnings)
+}
+
+/// Says which attestations are asked for: none is ever made.
+fn unmade(asked: &[(&'static str, String)]) -> Vec<String> {
+    let wanted = asked
+        .iter()
+        .filter(|(_, value)| !matches!(value.as_str(), "" | "false" | "disabled=true"));
+    wanted
+        .map(|(name, value)| format!("`{name}: {value}` is ignored: no attestation is made"))
+        .collect()
 }
 
 /// Reads what every step is given.

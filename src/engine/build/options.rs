@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::images::Reference;
 use crate::images::archive::load::LayoutImage;
 use crate::images::build::{
-    Entitlement, Limit, NamedContext, RemoteContext, SecretSource, StepNetwork,
+    CacheExport, CachePlace, Entitlement, Limit, NamedContext, RemoteContext, SecretSource,
+    StepNetwork,
 };
 use crate::images::dockerfile::mount::csv_fields;
+use crate::images::{Packing, Reference};
 
 /// What is wrong with an option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -222,6 +223,126 @@ pub(crate) fn named_context(value: &str, directory: &Path) -> Result<NamedContex
     Ok(NamedContext::Directory(directory.join(value)))
 }
 
+/// What an option about caches asks for, or why that is not done.
+pub(crate) type CacheOption<T> = Result<T, String>;
+
+/// Reads `--cache-from`: an image's name, or `type=registry,ref=…`, `type=local,src=…` (docker/buildx `util/buildflags/cache.go`).
+pub(crate) fn cache_from(
+    text: &str,
+    directory: &Path,
+) -> Result<CacheOption<CachePlace>, OptionError> {
+    let option = "--cache-from";
+    let mut asked = CacheFields::read(option, text)?;
+    let place = asked.place("src", directory)?;
+    asked.end(&["timeout"])?;
+    Ok(place)
+}
+
+/// Reads `--cache-to`: as `--cache-from`, with `dest=…`, `mode=min|max`, `compression=…`, `compression-level=…`, `ignore-error=…`.
+pub(crate) fn cache_to(
+    text: &str,
+    directory: &Path,
+) -> Result<CacheOption<CacheExport>, OptionError> {
+    let option = "--cache-to";
+    let mut asked = CacheFields::read(option, text)?;
+    let place = match asked.place("dest", directory)? {
+        Ok(place) => place,
+        Err(why) => return Ok(Err(why)),
+    };
+    let all = match asked.take("mode").as_deref() {
+        None | Some("min") => false,
+        Some("max") => true,
+        Some(_) => return Err(wrong(option, text, "mode is `min` or `max`")),
+    };
+    let level = asked.take("compression-level").map(|text| text.parse());
+    let level = level.transpose();
+    let level = level.map_err(|_| wrong(option, text, "compression-level is no number"))?;
+    let algorithm = asked.take("compression");
+    let packing = Packing::new(algorithm.as_deref().unwrap_or("gzip"), level);
+    let packing = packing.ok_or_else(|| wrong(option, text, "compression is `gzip` or `zstd`"))?;
+    let may_fail = asked.take("ignore-error").as_deref() == Some("true");
+    // These say how another builder writes what is always written so here.
+    asked.end(&["oci-mediatypes", "image-manifest", "force-compression"])?;
+    Ok(Ok(CacheExport {
+        place,
+        all,
+        packing,
+        may_fail,
+    }))
+}
+
+/// The keys of an option about caches.
+struct CacheFields<'a> {
+    option: &'static str,
+    text: &'a str,
+    fields: BTreeMap<String, String>,
+}
+
+impl<'a> CacheFields<'a> {
+    fn read(option: &'static str, text: &'a str) -> Result<Self, OptionError> {
+        let fields = if text.contains('=') {
+            fields(option, text)?.into_iter().collect()
+        } else {
+            let named = [("type", "registry"), ("ref", text)];
+            named
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into()
+        };
+        Ok(Self {
+            option,
+            text,
+            fields,
+        })
+    }
+
+    fn take(&mut self, key: &str) -> Option<String> {
+        self.fields.remove(key)
+    }
+
+    fn wrong(&self, message: impl Into<String>) -> OptionError {
+        wrong(self.option, self.text, message)
+    }
+
+    /// Takes what says where the cache is; `path` is the key of a directory.
+    fn place(
+        &mut self,
+        path: &str,
+        directory: &Path,
+    ) -> Result<CacheOption<CachePlace>, OptionError> {
+        let kind = self.take("type").unwrap_or_else(|| "registry".to_owned());
+        match kind.as_str() {
+            "local" => {
+                let found = self.take(path);
+                let found = found.ok_or_else(|| self.wrong(format!("it needs a {path}")))?;
+                let tag = self.take("tag").unwrap_or_else(|| "latest".to_owned());
+                Ok(Ok(CachePlace::Local(directory.join(found), tag)))
+            }
+            "registry" => {
+                let reference = self.take("ref");
+                let reference = reference.ok_or_else(|| self.wrong("it needs a ref"))?;
+                match Reference::parse(&reference) {
+                    Ok(reference) => Ok(Ok(CachePlace::Registry(reference))),
+                    Err(error) => Err(self.wrong(error.to_string())),
+                }
+            }
+            "inline" | "gha" | "s3" | "azblob" => Ok(Err(format!(
+                "`{}` of `{}` is ignored: caches are `type=local` or `type=registry` here",
+                self.text, self.option
+            ))),
+            _ => Err(self.wrong("type is `local` or `registry`")),
+        }
+    }
+
+    /// Refuses what is left, but `known`.
+    fn end(self, known: &[&str]) -> Result<(), OptionError> {
+        let mut left = self.fields.keys();
+        match left.find(|key| !known.contains(&key.as_str())) {
+            Some(key) => Err(self.wrong(format!("not supported yet: key `{key}`"))),
+            None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,6 +376,53 @@ mod tests {
             let found = found.map_err(|error| error.message);
             assert_eq!(found, expected.map_err(str::to_owned), "{text}");
         }
+    }
+
+    #[test]
+    fn caches_are_local_or_in_registries() {
+        let shown = |text: &str| match cache_to(text, Path::new("/w")) {
+            Err(error) => error.message,
+            Ok(Err(why)) => why,
+            Ok(Ok(export)) => {
+                let CacheExport {
+                    place,
+                    all,
+                    packing,
+                    may_fail,
+                } = export;
+                format!("{place} {all} {packing:?} {may_fail}")
+            }
+        };
+        let table = [
+            ("a/b:c", "a/b:c false Gzip(6) false"),
+            (
+                "type=registry,ref=h:5000/a,mode=max",
+                "h:5000/a:latest true Gzip(6) false",
+            ),
+            (
+                "type=local,dest=c,compression=zstd,ignore-error=true,image-manifest=true",
+                "/w/c false Zstd(3) true",
+            ),
+            ("type=local", "it needs a dest"),
+            ("type=registry", "it needs a ref"),
+            ("type=registry,ref=A", "invalid"),
+            ("type=local,dest=c,mode=x", "mode is `min` or `max`"),
+            (
+                "type=local,dest=c,reset=true",
+                "not supported yet: key `reset`",
+            ),
+            ("type=x", "type is `local` or `registry`"),
+            (
+                "type=gha",
+                "`type=gha` of `--cache-to` is ignored: caches are `type=local` or `type=registry` here",
+            ),
+        ];
+        for (text, expected) in table {
+            let found = shown(text);
+            assert!(found.starts_with(expected), "{text}: {found}");
+        }
+        let from = cache_from("type=local,src=/c,tag=t", Path::new("/w"));
+        assert_eq!(from, Ok(Ok(CachePlace::Local("/c".into(), "t".to_owned()))));
     }
 
     #[test]

@@ -16,14 +16,14 @@ use crate::spec::model::build::BuildMore;
 use crate::spec::model::volume::FileObject;
 
 impl Engine {
-    /// Returns what `build:` of a service asks for, beyond its names and the cache.
+    /// Returns what `build:` of a service asks for, beyond its names and the use of the cache, and warnings.
     pub(crate) fn service_request(
         &self,
         stack: &Stack,
         build: &BuildImage,
         choices: &BuildChoices,
         dockerfile: DockerfileSource,
-    ) -> HostResult<BuildRequest> {
+    ) -> HostResult<(BuildRequest, Vec<String>)> {
         let (asked, more) = (&build.build, &build.build.more);
         let mut args = asked.args.clone();
         args.extend(choices.args.clone());
@@ -75,7 +75,13 @@ impl Engine {
             };
             request.secrets.insert(secret.id.clone(), source);
         }
-        Ok(request)
+        let caches = (more.cache_from.as_slice(), more.cache_to.as_slice());
+        let mut warnings = super::add_caches(&mut request, caches, &stack.directory)?;
+        let attestations = [("provenance", &more.provenance), ("sbom", &more.sbom)];
+        let attestations = attestations.map(|(name, value)| (name, value.clone()));
+        warnings.extend(super::unmade(&attestations));
+        warnings.extend(unbuilt(&more.platforms, &request.platform));
+        Ok((request, warnings))
     }
 }
 
@@ -101,6 +107,14 @@ fn platform(build: &BuildImage) -> HostResult<Platform> {
         [] => host,
         several if several.contains(&host) => host,
         [first, ..] => first.clone(),
+    })
+}
+
+/// Says which of several platforms are not built.
+fn unbuilt(listed: &[String], built: &Platform) -> Option<String> {
+    (listed.len() > 1).then(|| {
+        let listed = listed.join(", ");
+        format!("of the platforms {listed} only {built} is built: not supported yet: an image of several")
     })
 }
 

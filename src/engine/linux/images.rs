@@ -38,9 +38,15 @@ impl LinuxHost<'_> {
             None => DockerfileSource::Path(asked.dockerfile.clone()),
         };
         let choices = &self.build;
-        let mut request = self
-            .engine
-            .service_request(self.stack()?, build, choices, dockerfile)?;
+        let (mut request, warnings) =
+            self.engine
+                .service_request(self.stack()?, build, choices, dockerfile)?;
+        for warning in warnings {
+            self.events.emit(Event {
+                subject: Subject::Build(build.image.clone()),
+                kind: EventKind::Warning(warning),
+            });
+        }
         let remote = RemoteContext::parse(&asked.context.to_string_lossy())?;
         let fetched = match &remote {
             Some(remote) => {

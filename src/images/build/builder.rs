@@ -27,6 +27,7 @@ use super::super::store::{Image, LayerLock, Staging, Store};
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{Local, NamedContext, Spooled};
 use super::error::{BuildError, Excerpt, StepFailure};
+use super::exchange::Foreign;
 use super::explain::{self, StepPlace};
 use super::inputs::{canonical_context, dockerfile_error, given, read_dockerfile, read_ignore};
 use super::mounts::copy_into;
@@ -84,6 +85,8 @@ impl Images {
             epoch: epoch_of(&given)?,
             given,
             bases: RefCell::default(),
+            foreign: OnceCell::new(),
+            used: RefCell::default(),
             started: Instant::now(),
             cached: Cell::new(0),
             ran: Cell::new(0),
@@ -91,12 +94,14 @@ impl Images {
         };
         let plan = build.plan().await?;
         build.check(&plan)?;
+        build.foreign.get_or_init(|| build.read_foreign()).await;
         let finished = build.go_through(&plan).await;
         // Hashes are worth keeping also where a later step failed.
         build.save_indexes().map_err(BuildError::Cache)?;
         build.prune_caches().map_err(BuildError::Cache)?;
         let state = finished?;
         let image = build.put(state)?;
+        build.write_caches(&image.layers).await?;
         drop(hold);
         Ok(Built {
             image,
@@ -131,6 +136,10 @@ pub(super) struct Build<'a> {
     context_names: BTreeSet<String>,
     /// By name and platform as written; each is got once.
     bases: RefCell<BTreeMap<BaseName, Rc<OnceCell<Image>>>>,
+    /// Caches of elsewhere, once they were looked at.
+    pub(super) foreign: OnceCell<Vec<Foreign>>,
+    /// What steps made that were done or found, by their keys.
+    pub(super) used: RefCell<BTreeMap<String, Made>>,
     started: Instant,
     cached: Cell<usize>,
     ran: Cell<usize>,
@@ -282,9 +291,18 @@ impl Build<'_> {
         made: &Made,
     ) -> Result<(), StepFailure> {
         self.cache.put(&key.hex, made)?;
+        self.note_use(&key.hex, made);
         self.session.add(&key.hex);
         explain::write(&self.cache.reasons(), self.place(place), key)?;
         Ok(())
+    }
+
+    /// Notes what a step made, where the cache is to be brought elsewhere.
+    pub(super) fn note_use(&self, key: &str, made: &Made) {
+        if !self.request.cache_to.is_empty() {
+            let mut used = self.used.borrow_mut();
+            used.insert(key.to_owned(), made.clone());
+        }
     }
 
     /// Says why a step is not in the cache, where that was asked for.

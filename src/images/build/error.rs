@@ -10,6 +10,7 @@ use super::super::reference::ReferenceError;
 use super::super::store::StoreError;
 use super::StepError;
 use super::context::ContextError;
+use super::exchange::CacheError;
 use super::owner::OwnerError;
 use super::pattern::PatternError;
 use super::remote::RemoteError;
@@ -78,6 +79,15 @@ pub enum BuildError {
     Outside {
         /// As asked for.
         path: PathBuf,
+    },
+    /// A cache that cannot be brought to where it is to go.
+    #[error("write the cache `{place}`")]
+    Export {
+        /// Where to.
+        place: String,
+        /// Why not.
+        #[source]
+        source: Box<CacheError>,
     },
     /// `SOURCE_DATE_EPOCH`.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]

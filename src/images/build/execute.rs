@@ -49,7 +49,7 @@ impl StageWork<'_, '_> {
             let layers = &self.state.layers;
             let mut key = self.key_of(&ready, &asked.by_layers, layers);
             if let Some(content) = &asked.by_content {
-                if self.take(&key.hex, &by)? {
+                if self.take(&key.hex, &by).await? {
                     return Ok(Cached::Yes);
                 }
                 let full = self.key_of(&ready, content, &self.state.layers);

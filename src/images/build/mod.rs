@@ -20,6 +20,7 @@ mod contexts;
 pub mod copy;
 mod elsewhere;
 pub mod error;
+pub mod exchange;
 mod execute;
 mod explain;
 mod graph;
@@ -53,6 +54,7 @@ use super::store::Image;
 pub use contexts::{NamedContext, SecretSource, Spooled};
 pub use elsewhere::RemoteContext;
 pub use error::{BuildError, Excerpt, StepFailure};
+pub use exchange::{CacheExport, CachePlace};
 pub use inputs::ignore_rules;
 pub use session::Session;
 pub use step::{
@@ -91,6 +93,8 @@ pub enum BuildEvent<'a> {
         /// Where that stands.
         state: BlobState,
     },
+    /// What is done that is no step.
+    Note(&'a str),
     /// Something that does not stop the build but that its author should know.
     Warning(&'a str),
 }
@@ -180,6 +184,10 @@ pub struct BuildRequest {
     pub explain: bool,
     /// Ask the registry also for base images that are here.
     pub pull: bool,
+    /// Where steps are looked for that the cache does not have.
+    pub cache_from: Vec<CachePlace>,
+    /// Where the steps of the build are brought to.
+    pub cache_to: Vec<CacheExport>,
     /// What the image is to run on.
     pub platform: Platform,
     /// The time at which the build begins; new layers are dated from it.
@@ -232,6 +240,8 @@ impl BuildRequest {
             allowed: BTreeSet::new(),
             explain: false,
             pull: false,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             platform: Platform::host(),
             started,
         }

@@ -80,7 +80,7 @@ impl BuildProgress for Told {
             BuildEvent::Output(_, line) => format!("> {}", String::from_utf8_lossy(line)),
             BuildEvent::Explained(label, why) => format!("{label}: {why}"),
             BuildEvent::Failed { exit_code, .. } => format!("failed {exit_code}"),
-            BuildEvent::Warning(text) => text.to_owned(),
+            BuildEvent::Note(text) | BuildEvent::Warning(text) => text.to_owned(),
             BuildEvent::Done(..) | BuildEvent::Pulling { .. } => return,
         };
         self.0.borrow_mut().push(line);

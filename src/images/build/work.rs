@@ -222,7 +222,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
         by: &str,
         label: StepLabel<'_>,
     ) -> Result<Found, StepFailure> {
-        if self.take(&key.hex, by)? {
+        if self.take(&key.hex, by).await? {
             return Ok(Found::Layer);
         }
         let (lock, was_waited_for) = match self.build.try_lock(&key)? {
@@ -231,7 +231,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
         };
         // Between the look and the lock it may have been done.
         if (was_waited_for || !self.build.skips_cache(self.stage))
-            && self.take_made(&key.hex, by)?
+            && self.take_made(&key.hex, by).await?
         {
             return Ok(Found::Layer);
         }
@@ -242,21 +242,29 @@ impl<'b, 'a> StageWork<'b, 'a> {
     }
 
     /// Takes a step from the cache, unless this stage must not use it.
-    pub(super) fn take(&mut self, key: &str, by: &str) -> Result<bool, StepFailure> {
+    pub(super) async fn take(&mut self, key: &str, by: &str) -> Result<bool, StepFailure> {
         if self.build.skips_cache(self.stage) && !self.build.session.has_made(key) {
             return Ok(false);
         }
-        self.take_made(key, by)
+        self.take_made(key, by).await
     }
 
     /// Takes a step from the cache.
-    fn take_made(&mut self, key: &str, by: &str) -> Result<bool, StepFailure> {
-        let Some(made) = self.build.cache.get(key)? else {
+    async fn take_made(&mut self, key: &str, by: &str) -> Result<bool, StepFailure> {
+        let build = self.build;
+        let mut known = build.cache.get(key)?;
+        if let Some(made) = &known
+            && build.store().layer(&made.layer)?.is_none()
+        {
+            known = None;
+        }
+        let Some(made) = (match known {
+            Some(made) => Some(made),
+            None => build.fetch_step(key).await?,
+        }) else {
             return Ok(false);
         };
-        if self.build.store().layer(&made.layer)?.is_none() {
-            return Ok(false);
-        }
+        build.note_use(key, &made);
         self.state
             .add_layer(made.layer, made.created, by.to_owned());
         Ok(true)
@@ -342,6 +350,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
                 created: created.clone(),
             };
             self.build.cache.put(&key.hex, &made)?;
+            self.build.note_use(&key.hex, &made);
         }
         Ok(())
     }

@@ -634,6 +634,10 @@ fn build_more(node: &Node) -> BuildMore {
     });
     BuildMore {
         additional_contexts: text_map(node, "additional_contexts"),
+        cache_from: texts(node, "cache_from"),
+        cache_to: texts(node, "cache_to"),
+        provenance: text(node, "provenance").unwrap_or_default(),
+        sbom: text(node, "sbom").unwrap_or_default(),
         ssh: texts(node, "ssh"),
         entitlements: texts(node, "entitlements"),
         extra_hosts: hosts

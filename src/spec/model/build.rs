@@ -34,6 +34,18 @@ pub struct BuildMore {
     /// Named contexts: an absolute path, `service:NAME`, `docker-image://REFERENCE` or a URL.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub additional_contexts: BTreeMap<String, String>,
+    /// Caches of elsewhere to look for steps in, as written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cache_from: Vec<String>,
+    /// Where the cache is brought to, as written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cache_to: Vec<String>,
+    /// Which provenance is asked for; nothing where unset.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub provenance: String,
+    /// Which software bill of materials is asked for; nothing where unset.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sbom: String,
     /// `default`, or `ID=PATH` with an absolute path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ssh: Vec<String>,

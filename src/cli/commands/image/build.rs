@@ -48,6 +48,9 @@ pub(in crate::cli::commands) async fn run(
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect(),
         no_cache: args.no_cache,
+        cache_from: args.cache_from,
+        cache_to: args.cache_to,
+        attestations: vec![("provenance", args.provenance), ("sbom", args.sbom)],
         explain: args.explain,
         no_cache_filter: args.no_cache_filter,
         directory: context.directory.clone(),

@@ -103,7 +103,7 @@ impl StageWork<'_, '_> {
             .add_to(self.key("copy layers"), transfer)
             .with_all("layers copied from", &from_hexes)
             .finish();
-        if self.take(&first.hex, &expanded.by)? {
+        if self.take(&first.hex, &expanded.by).await? {
             return Ok(Cached::Yes);
         }
         let tree = Tree::layers(build.directories(from));
