@@ -259,6 +259,71 @@ fn who_collects_takes_nothing_that_a_pull_or_a_build_needs() {
 }
 
 #[test]
+fn the_cache_of_a_build_goes_through_a_registry() {
+    if skipped() {
+        return;
+    }
+    let site = Site::new("127.0.0.1", "", "");
+    let machine = &site.machine;
+    let name = format!("{}/team/base:v1", site.host);
+    site.image(&name, "base");
+    machine.ok(".", &["image", "push", "-q", &name]);
+    machine.write("context/one", "1");
+    machine.write(
+        "context/Dockerfile",
+        &format!(
+            "FROM {name} AS first\nCOPY one /made\nFROM {name}\nCOPY --from=first /made /taken\n"
+        ),
+    );
+    let cache = format!("{}/team/cache:main", site.host);
+    let to = format!("type=registry,ref={cache},mode=max");
+    let context = machine.path().join("context");
+    let context = context.to_str().unwrap();
+    let missing = machine.run(
+        ".",
+        &[
+            "image",
+            "build",
+            "--cache-from",
+            &cache,
+            "-t",
+            "made",
+            context,
+        ],
+    );
+    assert!(
+        missing.code == 0
+            && site
+                .plain(&missing.stderr)
+                .contains("warning: the cache `HOST/team/cache:main` is not used: manifest main of `team/cache` not found"),
+        "{}",
+        missing.stderr
+    );
+    machine.ok(
+        ".",
+        &["image", "build", "--cache-to", &to, "-t", "made", context],
+    );
+    let layers = machine.ok(
+        ".",
+        &["image", "inspect", "-f", "{{json .RootFS.Layers}}", "made"],
+    );
+    // Somebody else, who has never built it.
+    let ran = site.other(&[
+        "image",
+        "build",
+        "--cache-from",
+        &cache,
+        "-t",
+        "made",
+        context,
+    ]);
+    let cached = ran.stderr.lines().filter(|line| line.ends_with(" CACHED"));
+    assert_eq!((ran.code, cached.count()), (0, 2), "{}", ran.stderr);
+    let theirs = site.other(&["image", "inspect", "-f", "{{json .RootFS.Layers}}", "made"]);
+    assert_eq!(theirs.stdout, layers);
+}
+
+#[test]
 fn all_tags_go_there_and_back() {
     if skipped() {
         return;
