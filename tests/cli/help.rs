@@ -160,14 +160,16 @@ fn image_import() {
     --- stdout
     Make an image of a root file system in a tar archive
 
-    Usage: stack image import [OPTIONS] <FILE> [REFERENCE]
+    Usage: stack image import [OPTIONS] <FILE|URL|-> [REFERENCE]
 
     Arguments:
-      <FILE>       Archive, also compressed; `-` is standard input
-      [REFERENCE]  Name to give it
+      <FILE|URL|->  Archive, also compressed; `-` is standard input
+      [REFERENCE]   Name to give it
 
     Options:
       -c, --change <INSTRUCTION>  Dockerfile instruction to apply, such as `CMD ["sh"]`; may be repeated
+      -m, --message <TEXT>        Comment of the image [default: where it is from]
+          --platform <PLATFORM>   What the image runs on, such as `linux/arm64` [default: this machine]
 
     Global options:
           --root <DIR>      Keep everything beneath this directory: a stack of its own [default:
@@ -185,7 +187,7 @@ fn image_import() {
 fn every_command_has_help() {
     for command in [
         "up", "down", "ps", "logs", "exec", "config", "build", "pull", "push", "images", "image",
-        "login", "logout", "watch", "apply", "version",
+        "login", "logout", "commit", "export", "inspect", "system", "watch", "apply", "version",
     ] {
         let shown = run(&[command, "--help"]);
         assert!(

@@ -80,7 +80,7 @@ pub(in crate::cli::commands) async fn run(
     let (mut stream, mut out) = (std::io::stdin(), std::io::stdout());
     let streams: (&mut dyn Read, &mut dyn Write) = (&mut stream, &mut out);
     let work = engine.build_image(&build, streams, &progress, &cancel);
-    let built = drive(work, &progress, &mut interrupts, &cancel).await?;
+    let built = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
     if let Some(path) = &args.iidfile {
         write(context, path, &built.id)?;
     }
