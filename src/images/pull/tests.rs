@@ -632,9 +632,9 @@ fn a_download_that_is_interrupted_goes_on_later() {
         let recorder = Recorder::default();
         let pull = fixture.images.pull(&reference, &platform, &recorder);
         let half = async {
-            // Until what has come lies on disk.
+            // Until some of what has come lies on disk: it is written in pieces of 128 KiB and more.
             while !fs_err::metadata(partial(&fixture, &layer))
-                .is_ok_and(|stat| stat.len() > 200_000)
+                .is_ok_and(|stat| stat.len() > 100_000)
             {
                 tokio::task::yield_now().await;
             }
@@ -647,7 +647,7 @@ fn a_download_that_is_interrupted_goes_on_later() {
     fixture.assert_clean();
     let kept = fs_err::metadata(partial(&fixture, &layer)).unwrap().len();
     fixture.pull(&server.reference()).unwrap();
-    assert!(kept > 200_000 && kept < whole as u64);
+    assert!(kept > 100_000 && kept < whole as u64);
     assert_eq!(
         ranges(&server, &layer),
         [None, Some(format!("bytes={kept}-"))]
