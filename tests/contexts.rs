@@ -62,9 +62,10 @@ impl Site {
         let base = format!("--base-path={directory}/git");
         let web = format!("{directory}/web");
         let servers = vec![
+            // Not by `git daemon`, which runs it as a child that would live on.
             start(
-                "git",
-                &["daemon", "--export-all", "--listen=127.0.0.1", &base],
+                &format!("{}/git-daemon", machine.sh("git --exec-path").trim()),
+                &["--export-all", "--listen=127.0.0.1", &base],
             ),
             start(
                 "busybox",
