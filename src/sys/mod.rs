@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod bpf;
 pub mod caps;
+pub mod child;
 pub mod clone;
 pub mod daemon;
 pub mod ending;

@@ -327,6 +327,11 @@ impl Drop for Instance {
         {
             println!("left: {error}");
         }
+        // What a case mounted there keeps the directory from being removed.
+        match nix::mount::umount2(&self.root().join("logs"), nix::mount::MntFlags::MNT_DETACH) {
+            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Err(errno) => println!("left: {errno}"),
+        }
     }
 }
 

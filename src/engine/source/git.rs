@@ -2,20 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
-
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
 
 use super::SourceError;
 use super::parse::{GitUrl, PROTOCOLS};
-use crate::engine::readable;
-use crate::sys::pidfd;
+use crate::sys::child::Running;
 
 /// Most of an output that is read; the rest is let go.
 const OUTPUT_BYTES: u64 = 1 << 20;
@@ -198,10 +192,10 @@ impl Git<'_> {
             },
             _ => SourceError::Process(error),
         });
-        let mut running = Running(spawned?);
+        let mut running = Running::new(spawned?, OUTPUT_BYTES);
         let work = running.end();
         let ended = tokio::time::timeout(call.limit, work).await;
-        let (success, output, complaint) = ended
+        let ended = ended
             .map_err(|_| SourceError::TimedOut {
                 attempted: call.attempted,
                 url: self.url.to_string(),
@@ -209,9 +203,9 @@ impl Git<'_> {
             })?
             .map_err(SourceError::Process)?;
         Ok(Said {
-            success,
-            output: String::from_utf8_lossy(&output).into_owned(),
-            complaint: self.clean(&String::from_utf8_lossy(&complaint)),
+            success: ended.status.success(),
+            output: String::from_utf8_lossy(&ended.output).into_owned(),
+            complaint: self.clean(&String::from_utf8_lossy(&ended.complaint)),
         })
     }
 
@@ -244,48 +238,4 @@ impl Git<'_> {
         }
         text.chars().take(COMPLAINT).collect()
     }
-}
-
-/// A git that runs; killed with its group when dropped before its end.
-struct Running(Child);
-
-impl Running {
-    /// Waits for its end; returns whether it succeeded, its output and its complaint.
-    async fn end(&mut self) -> std::io::Result<(bool, Vec<u8>, Vec<u8>)> {
-        let child = pidfd::open(i32::try_from(self.0.id()).map_err(std::io::Error::other)?)?;
-        let output = self.0.stdout.take().map(OwnedFd::from);
-        let complaint = self.0.stderr.take().map(OwnedFd::from);
-        let (output, complaint) = tokio::try_join!(drain(output), drain(complaint))?;
-        readable(&child).await?;
-        let status = self.0.wait()?;
-        Ok((status.success(), output, complaint))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait()
-            && let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
-        {
-            // It may end between the two; until it is waited for, its number is nobody else's.
-            let _gone = kill_process_group(group, Signal::KILL);
-            let _reaped = self.0.wait();
-        }
-    }
-}
-
-/// Reads a pipe to its end, and keeps its beginning.
-async fn drain(pipe: Option<OwnedFd>) -> std::io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    let Some(pipe) = pipe else {
-        return Ok(kept);
-    };
-    let mut pipe = Receiver::from_owned_fd(pipe)?;
-    (&mut pipe)
-        .take(OUTPUT_BYTES)
-        .read_to_end(&mut kept)
-        .await?;
-    let mut rest = vec![0; 8192];
-    while pipe.read(&mut rest).await? > 0 {}
-    Ok(kept)
 }

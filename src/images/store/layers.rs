@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
 use super::super::manifest::{Descriptor, OCI_LAYER};
 use super::super::reference::Digest;
 use super::super::unpack::UnpackError;
 use super::super::unpack::extract::{OPAQUE_XATTR, Report};
 use super::super::unpack::writer::write_layer;
+use super::hashing::Hashing;
 use super::{Packed, Staging, Store, StoreError, document_bytes};
 use crate::sys::atomic::{Durability, sync_directory};
 
@@ -533,11 +533,7 @@ impl Measured {
 
     /// The same, with the tar going to `sink`.
     fn writing(diff: &Path, sink: impl Write) -> Result<Self, StoreError> {
-        let mut sink = HashWriter {
-            sink,
-            hash: sha2::Sha256::new(),
-            size_bytes: 0,
-        };
+        let mut sink = Hashing::new(sink);
         let failed = |source| StoreError::Pack {
             path: diff.to_owned(),
             source,
@@ -547,9 +543,10 @@ impl Measured {
             .flush()
             .map_err(UnpackError::io("pack", Path::new("/")));
         flushed.map_err(failed)?;
+        let (_, diff_id, tar_bytes) = sink.finish();
         Ok(Self {
-            diff_id: Digest::from_hash(&sink.hash.finalize()),
-            tar_bytes: sink.size_bytes,
+            diff_id,
+            tar_bytes,
             size_bytes,
         })
     }
@@ -571,25 +568,5 @@ impl Write for Room {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Hashes what passes.
-struct HashWriter<W> {
-    sink: W,
-    hash: sha2::Sha256,
-    size_bytes: u64,
-}
-
-impl<W: Write> Write for HashWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.sink.write(bytes)?;
-        self.hash.update(bytes.get(..length).unwrap_or_default());
-        self.size_bytes += length as u64;
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
     }
 }

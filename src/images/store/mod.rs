@@ -55,6 +55,7 @@ use crate::sys::lock::{Lock, Mode};
 
 mod check;
 mod error;
+mod hashing;
 mod index;
 mod known;
 pub mod layers;

@@ -16,11 +16,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
 use super::super::manifest::{Descriptor, OCI_LAYER_GZIP, OCI_LAYER_ZSTD};
 use super::super::reference::Digest;
 use super::super::unpack::writer::write_layer;
+use super::hashing::Hashing;
 use super::{Store, StoreError, document_bytes};
 use crate::sys::atomic::Durability;
 
@@ -215,41 +215,6 @@ fn copy(from: &mut impl io::Read, to: &mut impl Write) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// Hashes what passes.
-struct Hashing<W> {
-    sink: W,
-    hash: sha2::Sha256,
-    size_bytes: u64,
-}
-
-impl<W> Hashing<W> {
-    fn new(sink: W) -> Self {
-        Self {
-            sink,
-            hash: sha2::Sha256::new(),
-            size_bytes: 0,
-        }
-    }
-
-    fn finish(self) -> (W, Digest, u64) {
-        let digest = Digest::from_hash(&self.hash.finalize());
-        (self.sink, digest, self.size_bytes)
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.sink.write(bytes)?;
-        self.hash.update(bytes.get(..length).unwrap_or_default());
-        self.size_bytes += length as u64;
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
     }
 }
 

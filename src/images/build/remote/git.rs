@@ -2,20 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
 
 use super::RemoteError;
 use super::parse::{GitSource, ModifiedTimes};
-use crate::sys::{pidfd, ready};
+use crate::sys::child::Running;
 
 /// Most of an output that is read.
 const OUTPUT_BYTES: u64 = 16 << 20;
@@ -212,12 +208,13 @@ impl GitSource {
             std::io::ErrorKind::NotFound => RemoteError::NoGit(self.shown()),
             _ => RemoteError::Process(error),
         });
-        let mut running = Running(spawned?);
-        let (success, output, complaint) = running.end().await.map_err(RemoteError::Process)?;
-        if success {
-            return Ok(String::from_utf8_lossy(&output).into_owned());
+        let mut running = Running::new(spawned?, OUTPUT_BYTES);
+        let ended = running.end().await.map_err(RemoteError::Process)?;
+        if ended.status.success() {
+            return Ok(String::from_utf8_lossy(&ended.output).into_owned());
         }
-        let complaint = String::from_utf8_lossy(&complaint).replace(&self.remote, &self.shown());
+        let complaint =
+            String::from_utf8_lossy(&ended.complaint).replace(&self.remote, &self.shown());
         let lines = complaint.lines().map(str::trim).filter(|l| !l.is_empty());
         let joined = lines.collect::<Vec<_>>().join("; ");
         let clean = joined.replace(char::is_control, " ");
@@ -286,48 +283,4 @@ fn date(path: &Path, time: Option<i64>) -> Result<(), RemoteError> {
     };
     let dated = rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
     dated.map_err(|errno| RemoteError::file("date", path)(errno.into()))
-}
-
-/// A git that runs; killed with its group when dropped before its end.
-struct Running(Child);
-
-impl Running {
-    /// Waits for its end; returns whether it succeeded, its output and its complaint.
-    async fn end(&mut self) -> std::io::Result<(bool, Vec<u8>, Vec<u8>)> {
-        let child = pidfd::open(i32::try_from(self.0.id()).map_err(std::io::Error::other)?)?;
-        let output = self.0.stdout.take().map(OwnedFd::from);
-        let complaint = self.0.stderr.take().map(OwnedFd::from);
-        let (output, complaint) = tokio::try_join!(drain(output), drain(complaint))?;
-        ready::readable(child.as_fd()).await?;
-        let status = self.0.wait()?;
-        Ok((status.success(), output, complaint))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait()
-            && let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
-        {
-            // It may end between the two; until it is waited for, its number is nobody else's.
-            let _gone = kill_process_group(group, Signal::KILL);
-            let _reaped = self.0.wait();
-        }
-    }
-}
-
-/// Reads a pipe to its end, and keeps its beginning.
-async fn drain(pipe: Option<OwnedFd>) -> std::io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    let Some(pipe) = pipe else {
-        return Ok(kept);
-    };
-    let mut pipe = Receiver::from_owned_fd(pipe)?;
-    (&mut pipe)
-        .take(OUTPUT_BYTES)
-        .read_to_end(&mut kept)
-        .await?;
-    let mut rest = vec![0; 8192];
-    while pipe.read(&mut rest).await? > 0 {}
-    Ok(kept)
 }
