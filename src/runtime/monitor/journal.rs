@@ -4,10 +4,11 @@
 //! ```text
 //! <run>/c/<id12>/stdout.part   bytes of standard output, moved here out of the pipe by splice(2): the kernel takes from the pipe
 //! <run>/c/<id12>/stderr.part   exactly what it has put into the file, so the file's size says what has left the pipe
-//! <run>/c/<id12>/copied        40 bytes, replaced by one pwrite(2); numbers are u64, little endian:
-//!     "stackcp1"               how this is read
+//! <run>/c/<id12>/copied        48 bytes, replaced by one pwrite(2); numbers are u64, little endian:
+//!     "stackcp2"               how this is read
 //!     out, err                 how many bytes of each part are in the log; a part that is shorter has been emptied since
 //!     inode, size              the newest log file and its size when they were
+//!     returned                 1 where what is in the log of a terminal was followed by a carriage return that is not
 //! ```
 //!
 //! For each chunk: move, append to the log, note in `copied`. After a kill the part is longer than noted; whether the log has
@@ -34,7 +35,10 @@ const MOST_BYTES: u64 = 256 * 1024;
 const IDLE_BYTES: u64 = 16 * 1024;
 
 /// Beginning of `copied`.
-const MAGIC: [u8; 8] = *b"stackcp1";
+const MAGIC: [u8; 8] = *b"stackcp2";
+
+/// Size of `copied`.
+const NOTE_BYTES: usize = 48;
 
 /// Both parts, and the note of what of them is in the log.
 #[derive(Debug)]
@@ -42,8 +46,17 @@ pub(crate) struct Journal {
     out: Part,
     err: Part,
     note: fs_err::File,
-    /// Where the log ended when that was noted.
-    noted: Position,
+    /// What else was noted then.
+    noted: Noted,
+}
+
+/// What the log was when the sizes of the parts were noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Noted {
+    /// Where it ended.
+    end: Position,
+    /// Whether a carriage return followed on the terminal, which is written once what comes behind it is known.
+    returned: bool,
 }
 
 /// What has left one pipe.
@@ -61,13 +74,17 @@ impl Journal {
     pub(crate) fn open(directory: &Path, end: Position) -> Result<Self, LogError> {
         let path = directory.join("copied");
         let note = open(&path)?;
-        let mut bytes = [0_u8; 40];
+        let mut bytes = [0_u8; NOTE_BYTES];
         let known = match note.file().read_exact_at(&mut bytes, 0) {
             Ok(()) => parse(&bytes),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        let (out, err, noted) = known.unwrap_or((0, 0, end));
+        let begun = Noted {
+            end,
+            returned: false,
+        };
+        let (out, err, noted) = known.unwrap_or((0, 0, begun));
         let mut journal = Self {
             out: Part::open(&directory.join("stdout.part"), out)?,
             err: Part::open(&directory.join("stderr.part"), err)?,
@@ -76,7 +93,7 @@ impl Journal {
         };
         let emptied = journal.out.copied < out || journal.err.copied < err;
         if known.is_none() {
-            journal.write_note(end)?;
+            journal.write_note(begun)?;
         } else if emptied {
             // Before it grows beyond what the old note says.
             journal.write_note(noted)?;
@@ -131,7 +148,7 @@ impl Journal {
         stream: Stream,
         bytes: &mut Vec<u8>,
     ) -> Result<Position, LogError> {
-        let noted = self.noted;
+        let noted = self.noted.end;
         let part = self.part(stream);
         let length = usize::try_from(part.moved.saturating_sub(part.copied)).unwrap_or(0);
         bytes.resize(length, 0);
@@ -151,12 +168,22 @@ impl Journal {
         part.moved > part.copied
     }
 
-    /// Notes that all of a part is in the log, which ends at `end`.
-    pub(crate) fn commit(&mut self, stream: Stream, end: Position) -> Result<(), LogError> {
+    /// Tells whether a carriage return is held back: what comes behind it decides whether it comes into the log.
+    pub(crate) fn holds_return(&self) -> bool {
+        self.noted.returned
+    }
+
+    /// Notes that all of a part is in the log, which ends at `end`, or all but a carriage return at its end.
+    pub(crate) fn commit(
+        &mut self,
+        stream: Stream,
+        end: Position,
+        returned: bool,
+    ) -> Result<(), LogError> {
         let part = self.part(stream);
         let copied = std::mem::replace(&mut part.copied, part.moved);
         let full = part.moved >= MOST_BYTES;
-        if let Err(error) = self.write_note(end) {
+        if let Err(error) = self.write_note(Noted { end, returned }) {
             // The next try finds the chunk in the log already.
             self.part(stream).copied = copied;
             return Err(error);
@@ -189,9 +216,15 @@ impl Journal {
         }
     }
 
-    fn write_note(&mut self, end: Position) -> Result<(), LogError> {
-        let numbers = [self.out.copied, self.err.copied, end.inode, end.size];
-        let mut bytes = [0_u8; 40];
+    fn write_note(&mut self, noted: Noted) -> Result<(), LogError> {
+        let numbers = [
+            self.out.copied,
+            self.err.copied,
+            noted.end.inode,
+            noted.end.size,
+            u64::from(noted.returned),
+        ];
+        let mut bytes = [0_u8; NOTE_BYTES];
         let values = std::iter::once(MAGIC).chain(numbers.map(u64::to_le_bytes));
         for (place, value) in bytes.chunks_exact_mut(8).zip(values) {
             place.copy_from_slice(&value);
@@ -200,7 +233,7 @@ impl Journal {
             .file()
             .write_all_at(&bytes, 0)
             .map_err(failed("write", self.note.path()))?;
-        self.noted = end;
+        self.noted = noted;
         Ok(())
     }
 }
@@ -229,7 +262,7 @@ impl Part {
 }
 
 /// Reads `copied`; `None` for what this program did not write.
-fn parse(bytes: &[u8; 40]) -> Option<(u64, u64, Position)> {
+fn parse(bytes: &[u8; NOTE_BYTES]) -> Option<(u64, u64, Noted)> {
     let mut words = bytes
         .chunks_exact(8)
         .filter_map(|word| <[u8; 8]>::try_from(word).ok());
@@ -237,7 +270,11 @@ fn parse(bytes: &[u8; 40]) -> Option<(u64, u64, Position)> {
     let mut numbers = words.map(u64::from_le_bytes);
     let (out, err) = (numbers.next()?, numbers.next()?);
     let (inode, size) = (numbers.next()?, numbers.next()?);
-    Some((out, err, Position { inode, size }))
+    let noted = Noted {
+        end: Position { inode, size },
+        returned: numbers.next()? == 1,
+    };
+    Some((out, err, noted))
 }
 
 /// Opens a file of the journal, mode 0600, made if missing.
@@ -333,10 +370,14 @@ mod tests {
                 file.set_len(log.position().size - 10).unwrap();
             }
             if killed == Killed::Noted {
-                journal.commit(Stream::Stdout, log.position()).unwrap();
+                journal
+                    .commit(Stream::Stdout, log.position(), false)
+                    .unwrap();
             }
             if killed == Killed::Emptied {
-                journal.commit(Stream::Stdout, log.position()).unwrap();
+                journal
+                    .commit(Stream::Stdout, log.position(), false)
+                    .unwrap();
                 journal.out.file.file().set_len(0).unwrap();
             }
         }

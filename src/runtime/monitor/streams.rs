@@ -184,11 +184,12 @@ impl Streams {
     /// Appends what was taken from a pipe to the log, unless it is there already.
     fn write(&mut self, stream: Stream, log: &mut LogWriter) -> Result<(), LogError> {
         let before = self.journal.pending(stream, &mut self.chunk)?;
-        if self.returns {
-            self.chunk = without_returns(&self.chunk);
+        let mut returned = self.journal.holds_return();
+        if self.returns && stream == Stream::Stdout {
+            (self.chunk, returned) = without_returns(&self.chunk, returned);
         }
         log.append_once(before, Timestamp::now(), stream, &self.chunk)?;
-        self.journal.commit(stream, log.position())
+        self.journal.commit(stream, log.position(), returned)
     }
 
     /// Moves what the container has written to its terminal into the pipe; returns whether there was anything.
@@ -275,15 +276,21 @@ pub(crate) fn hold(directory: &Path) -> Result<[OwnedFd; 2], StreamError> {
     Ok([open("stdout")?, open("stderr")?])
 }
 
-/// Drops the carriage return that a terminal puts before each newline.
-fn without_returns(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    for (index, byte) in bytes.iter().enumerate() {
-        if !(*byte == b'\r' && bytes.get(index + 1) == Some(&b'\n')) {
+/// Drops the carriage return that a terminal puts before each newline. `returned` tells whether one came before these bytes;
+/// the other result, whether one ends them: whether it counts is known with the next ones.
+fn without_returns(bytes: &[u8], returned: bool) -> (Vec<u8>, bool) {
+    let mut out = Vec::with_capacity(bytes.len() + 1);
+    let mut returned = returned;
+    for byte in bytes {
+        if returned && *byte != b'\n' {
+            out.push(b'\r');
+        }
+        returned = *byte == b'\r';
+        if !returned {
             out.push(*byte);
         }
     }
-    out
+    (out, returned)
 }
 
 /// Opens a named pipe read-write, made if missing. Its directory keeps other users out; its mode lets the container's users
@@ -329,5 +336,67 @@ impl Streams {
                 .map(|fd| (Source::Terminal, fd.as_fd())),
         );
         sources
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::config::LogConfig;
+
+    #[test]
+    fn a_return_is_dropped_before_a_newline_only() {
+        let rows: &[(&[u8], bool, &[u8], bool)] = &[
+            (b"", false, b"", false),
+            (b"", true, b"", true),
+            (b"a\r\nb\r\n", false, b"a\nb\n", false),
+            (b"a\r\r\n", false, b"a\r\n", false),
+            (b"1%\r2%\r", false, b"1%\r2%", true),
+            (b"3%", true, b"\r3%", false),
+            (b"\nb", true, b"\nb", false),
+            (b"\r", true, b"\r", true),
+        ];
+        for (bytes, before, out, returned) in rows {
+            let seen = without_returns(bytes, *before);
+            assert_eq!(seen, (out.to_vec(), *returned), "{bytes:?} {before}");
+        }
+    }
+
+    /// Wherever the chunks of a terminal's output end, and whoever writes them, the log is the same.
+    #[test]
+    fn a_newline_in_the_next_chunk_takes_the_return_with_it() {
+        for restarted in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("one.log");
+            let config = LogConfig {
+                max_size_bytes: 0,
+                max_files: 1,
+            };
+            let begin = || {
+                let mut log = LogWriter::open_unfinished(&path, config.clone()).unwrap();
+                let mut streams =
+                    Streams::open(directory.path(), (false, true), log.position()).unwrap();
+                streams.retry(&mut log).unwrap();
+                (streams, log)
+            };
+            // Keeps the pipe while nobody else does.
+            let _held = hold(directory.path()).unwrap();
+            let (mut streams, mut log) = begin();
+            for chunk in ["one\r", "\ntwo\r\n3%", "\r", "4%\r", "\r\n", "five\r\n"] {
+                rustix::io::write(&streams.out, chunk.as_bytes()).unwrap();
+                streams.copy(Source::Out, &mut log).unwrap();
+                if restarted {
+                    drop((streams, log));
+                    (streams, log) = begin();
+                }
+            }
+            let records = fs_err::read_to_string(&path).unwrap();
+            let text: String = records
+                .split_terminator('\n')
+                .map(|record| record.splitn(4, ' ').collect::<Vec<_>>())
+                .map(|fields| [fields[3], if fields[2] == "F" { "\n" } else { "" }].concat())
+                .collect();
+            assert_eq!(text, "one\ntwo\n3%\r4%\r\nfive\n", "{restarted}");
+        }
     }
 }
