@@ -25,13 +25,19 @@ impl Session {
     /// Starts `stack ARGS` in `cwd` at a terminal of 90 columns and 20 rows.
     fn start(machine: &Machine, cwd: &str, args: &str) -> Self {
         let binary = env!("CARGO_BIN_EXE_stack");
+        let root = machine.root();
         let line = format!(
             "stty cols 90 rows 20; exec {binary} --root {} {args}",
-            machine.root().display()
+            root.display()
         );
+        Self::run(machine, cwd, &line)
+    }
+
+    /// Starts a line of shell in `cwd` at a terminal.
+    fn run(machine: &Machine, cwd: &str, line: &str) -> Self {
         let mut child = machine
             .command(cwd, "script")
-            .args(["-qefc", &line, "/dev/null"])
+            .args(["-qefc", line, "/dev/null"])
             .env("TERM", "xterm")
             .env("SHELL", "/bin/sh")
             .stdin(Stdio::piped())
@@ -132,6 +138,43 @@ fn an_interrupt_stops_gracefully() {
     assert_eq!(machine.ok("p", &["ps", "-q"]), "");
     machine.ok("p", &["down"]);
     machine.assert_clean();
+}
+
+#[test]
+fn an_interrupt_at_a_question_leaves_the_terminal_as_it_was() {
+    let machine = Machine::new();
+    for (arguments, question) in [
+        ("login -u me 127.0.0.1:1", "Password: "),
+        ("login 127.0.0.1:1", "Username: "),
+    ] {
+        // The shell goes on where this program ends.
+        let binary = env!("CARGO_BIN_EXE_stack");
+        let line = format!("trap : INT; {binary} {arguments}; echo code=$?; stty -a");
+        let mut session = Session::run(&machine, ".", &line);
+        session.until(question);
+        session.type_in("\u{3}");
+        let (code, shown) = session.end();
+        assert_eq!(code, 0, "{shown}");
+        assert!(shown.contains("code=130\n"), "{shown}");
+        let modes: Vec<&str> = shown.split([' ', '\n']).collect();
+        for mode in ["echo", "icanon", "isig"] {
+            assert!(modes.contains(&mode), "{mode}: {shown}");
+        }
+        for key in ["quit = ^\\", "susp = ^Z"] {
+            assert!(shown.contains(key), "{key}: {shown}");
+        }
+    }
+    // What is typed is not shown, and is the password: the registry is asked, and is not there.
+    let binary = env!("CARGO_BIN_EXE_stack");
+    let line = format!("{binary} login 127.0.0.1:1; stty -a");
+    let mut session = Session::run(&machine, ".", &line);
+    session.until("Username: ");
+    session.type_in("me\r");
+    session.until("Password: ");
+    session.type_in("hidden\u{1c}\r");
+    let (_, shown) = session.end();
+    assert!(shown.contains("127.0.0.1:1"), "{shown}");
+    assert!(!shown.contains("hidden"), "{shown}");
 }
 
 #[test]
