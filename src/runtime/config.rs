@@ -228,8 +228,11 @@ pub enum MountSource {
     },
     /// A volume's data directory.
     Volume {
-        /// Absolute path of its `_data` (and subpath).
+        /// Absolute path of its `_data`.
         path: PathBuf,
+        /// What of it is mounted; all of it where unset. Whoever writes into the volume may put links there: none leads out of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<PathBuf>,
         /// Fill it from the image's content at `target` when it is empty at the first start.
         copy_up: bool,
     },
@@ -246,6 +249,9 @@ pub enum MountSource {
         size_bytes: Option<u64>,
         /// Permission bits.
         mode: Option<u32>,
+        /// Programs and devices in it work; set-user-id bits never do.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        executable: bool,
     },
 }
 

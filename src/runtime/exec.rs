@@ -154,6 +154,7 @@ pub fn run(request: &ExecRequest<'_>) -> Result<Child, StartError> {
             init: Some(request.init),
             stdio: request.stdio,
             process: request.process,
+            secret_env: &[],
             filter: &filter,
             opened: Opened::default(),
         },

@@ -49,9 +49,13 @@ fn spec(config: &ContainerConfig, cgroup: &str) -> Result<Spec, OciSpecError> {
                 .typ("bind")
                 .source(path)
                 .options(vec!["rbind".to_owned(), propagation.clone(), access]),
-            MountSource::Volume { path, .. } => builder
+            MountSource::Volume { path, subpath, .. } => builder
                 .typ("bind")
-                .source(path)
+                .source(
+                    subpath
+                        .as_ref()
+                        .map_or_else(|| path.clone(), |sub| path.join(sub)),
+                )
                 .options(vec!["rbind".to_owned(), access]),
             MountSource::Layers { lowers, scratch } => {
                 let lowers: Vec<String> = lowers.iter().map(|l| l.display().to_string()).collect();
@@ -62,8 +66,15 @@ fn spec(config: &ContainerConfig, cgroup: &str) -> Result<Spec, OciSpecError> {
                 }
                 builder.typ("overlay").source("overlay").options(options)
             }
-            MountSource::Tmpfs { size_bytes, mode } => {
-                let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), access];
+            MountSource::Tmpfs {
+                size_bytes,
+                mode,
+                executable,
+            } => {
+                let mut options = vec!["nosuid".to_owned(), access];
+                if !executable {
+                    options.extend(["nodev".to_owned(), "noexec".to_owned()]);
+                }
                 options.extend(size_bytes.map(|bytes| format!("size={bytes}")));
                 options.extend(mode.map(|mode| format!("mode={mode:o}")));
                 builder.typ("tmpfs").source("tmpfs").options(options)

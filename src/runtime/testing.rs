@@ -84,6 +84,7 @@ impl Sandbox {
         let path = |name: &str| self.directory.path().join(name);
         spawn(&SpawnRequest {
             config: &self.config,
+            secret_env: &[],
             root: RootFs {
                 lowers: vec![path("image")],
                 upper: path("upper"),

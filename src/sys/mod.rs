@@ -28,4 +28,6 @@ pub mod seccomp;
 pub mod signals;
 mod thread;
 pub mod timer;
+pub mod usage;
+pub mod xattr;
 pub mod xtables;

@@ -1,9 +1,10 @@
 //! What a new process does to itself between `clone` and `execve`.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 
 /// Ends the process at once: no destructors, no buffers flushed.
 pub fn exit_now(code: i32) -> ! {
@@ -263,8 +264,11 @@ pub struct Strings {
 
 impl Strings {
     /// Takes them over; `None` if one contains a NUL.
-    pub fn new<'a>(strings: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let strings = strings.into_iter().map(CString::new);
+    pub fn new<'a, S: AsRef<OsStr> + ?Sized + 'a>(
+        strings: impl IntoIterator<Item = &'a S>,
+    ) -> Option<Self> {
+        let strings = strings.into_iter();
+        let strings = strings.map(|string| CString::new(string.as_ref().as_bytes()));
         Some(Self {
             strings: strings.collect::<Result<_, _>>().ok()?,
         })

@@ -79,15 +79,15 @@ pub fn mounts(
                 let directory =
                     directory.ok_or_else(|| LowerError::new(&field, "the volume was not made"))?;
                 runtime::MountSource::Volume {
-                    path: subpath
-                        .as_ref()
-                        .map_or_else(|| directory.clone(), |sub| directory.join(sub)),
+                    path: directory.clone(),
+                    subpath: subpath.as_ref().map(PathBuf::from),
                     copy_up: *copy && subpath.is_none(),
                 }
             }
             MountSource::Tmpfs { size_bytes, mode } => runtime::MountSource::Tmpfs {
                 size_bytes: *size_bytes,
                 mode: *mode,
+                executable: false,
             },
         };
         mounts.push(runtime::Mount {
@@ -112,6 +112,7 @@ pub fn mounts(
         })?;
         let source = runtime::MountSource::Volume {
             path: path.clone(),
+            subpath: None,
             copy_up: true,
         };
         mounts.push(runtime::Mount {

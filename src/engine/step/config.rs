@@ -145,6 +145,11 @@ fn mounts(step: &RunStep, agents: &[&Path], etc: &Path) -> (Vec<Mount>, Vec<Inje
                 });
                 continue;
             }
+            StepSource::Inside { root, path, .. } => MountSource::Volume {
+                path: root.clone(),
+                subpath: Some(path.clone()),
+                copy_up: false,
+            },
             StepSource::Layers { lowers, scratch } => MountSource::Layers {
                 lowers: lowers.clone(),
                 scratch: scratch.clone(),
@@ -152,6 +157,8 @@ fn mounts(step: &RunStep, agents: &[&Path], etc: &Path) -> (Vec<Mount>, Vec<Inje
             StepSource::Tmpfs(size) => MountSource::Tmpfs {
                 size_bytes: *size,
                 mode: None,
+                // BuildKit mounts it `nosuid` alone: compilers run what they wrote there.
+                executable: true,
             },
         };
         mounts.push(Mount {

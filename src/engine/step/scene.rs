@@ -132,6 +132,7 @@ impl Scene<'_> {
         let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let spawned = init::spawn(&SpawnRequest {
             config: &config::configuration(step, &sockets, &self.directory),
+            secret_env: &step.secret_env,
             root: RootFs {
                 lowers: step.layers.clone(),
                 upper: step.upper.clone(),

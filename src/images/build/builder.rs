@@ -23,9 +23,9 @@ use super::super::manifest::Platform;
 use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
 use super::super::registry::transport::Transport;
-use super::super::store::{Image, LayerLock, Staging, Store};
+use super::super::store::{Image, LayerLock, Store};
 use super::cache::{Cache, FinishedKey, Made};
-use super::contexts::{Local, NamedContext, Spooled};
+use super::contexts::{ContextCopy, Local, NamedContext, Spooled};
 use super::error::{BuildError, Excerpt, StepFailure};
 use super::exchange::Foreign;
 use super::explain::{self, StepPlace};
@@ -96,11 +96,14 @@ impl Images {
         build.check(&plan)?;
         build.foreign.get_or_init(|| build.read_foreign()).await;
         let finished = build.go_through(&plan).await;
-        // Hashes are worth keeping also where a later step failed.
-        build.save_indexes().map_err(BuildError::Cache)?;
-        build.prune_caches().map_err(BuildError::Cache)?;
+        // Hashes are worth keeping also where a later step failed; without them the next build only takes longer.
+        build.warn_unless_done(
+            "keep the hashes of the context's files",
+            build.save_indexes(),
+        );
         let state = finished?;
         let image = build.put(state)?;
+        build.warn_unless_done("remove caches of steps", build.prune_caches());
         build.write_caches(&image.layers).await?;
         drop(hold);
         Ok(Built {
@@ -129,7 +132,7 @@ pub(super) struct Build<'a> {
     /// Named contexts that are elsewhere, by name.
     pub(super) fetches: RefCell<BTreeMap<String, Rc<OnceCell<Spooled>>>>,
     /// Parts of contexts as steps see them, by their digest.
-    pub(super) copies: RefCell<BTreeMap<String, Rc<Staging>>>,
+    pub(super) copies: RefCell<BTreeMap<String, Rc<ContextCopy>>>,
     /// Whether a step was given a cache.
     pub(super) uses_caches: Cell<bool>,
     /// The names of all named contexts.
@@ -257,7 +260,9 @@ impl Build<'_> {
         let local = self.directory_context(name).await?.ok_or(missing)?;
         let (selected, _) = local.select(".")?;
         let staging = self.store().staging()?;
-        copy_into(&selected, &staging.diff())?;
+        // What was copied is what counts from here on: the layer's own digest.
+        let changed = copy_into(&selected, &staging.diff())?;
+        self.warn_of_changes(&changed);
         let layer = self.store().commit_layer(staging)?.diff_id;
         let config = StageState::of_scratch(&self.request.platform).config;
         Ok(self.store().put_image(config, &[layer])?)
@@ -267,6 +272,22 @@ impl Build<'_> {
     pub(super) fn skips_cache(&self, stage: &PlannedStage) -> bool {
         let mut filter = self.request.no_cache_filter.iter();
         self.request.no_cache || filter.any(|name| name.eq_ignore_ascii_case(&stage.name))
+    }
+
+    /// Warns where something failed that the image does not depend on.
+    fn warn_unless_done(&self, what: &str, done: std::io::Result<()>) {
+        if let Err(error) = done {
+            let text = format!("could not {what}: {error}");
+            self.progress.event(BuildEvent::Warning(&text));
+        }
+    }
+
+    /// Warns of files that were not what they had been when they were hashed.
+    pub(super) fn warn_of_changes(&self, changed: &[PathBuf]) {
+        for path in changed {
+            let text = format!("`{}` changed while the build went on", path.display());
+            self.progress.event(BuildEvent::Warning(&text));
+        }
     }
 
     /// Keeps what is known of the files of contexts.

@@ -21,6 +21,7 @@ use super::builder::Build;
 use super::context::{hash_part, hex};
 use super::error::StepFailure;
 use crate::sys::lock::{Lock, Mode};
+use crate::sys::usage;
 
 /// The largest share of all caches, in bytes; less on a small disk (BuildKit's default for what it reserves).
 const MAX_BYTES: u64 = 10 << 30;
@@ -64,23 +65,40 @@ impl Build<'_> {
         fill: &dyn Fn(&Path) -> Result<(), StepFailure>,
     ) -> Result<Held, StepFailure> {
         let top = self.cache.mounts();
+        let plain = top.join(name);
+        let is_first = |path: &Path| {
+            let name = format!("mount {}", path.display());
+            fresh && self.session.add_new(&name)
+        };
         let held = match sharing {
-            Sharing::Shared => take(&top.join(name), Mode::Shared).await?,
-            Sharing::Locked => take(&top.join(name), Mode::Exclusive).await?,
-            Sharing::Private => take_free(&top, name)?,
+            Sharing::Shared => {
+                if is_first(&plain) {
+                    let alone = match try_take(&plain, Mode::Exclusive)? {
+                        Some(alone) => alone,
+                        // Nobody's cache is emptied under him: this command has another one.
+                        None => take_free(&top, name)?,
+                    };
+                    self.empty(&alone)?;
+                    self.session.move_cache(plain.clone(), alone.directory);
+                }
+                take(&self.session.cache_at(&plain), Mode::Shared).await?
+            }
+            Sharing::Locked => {
+                let held = take(&self.session.cache_at(&plain), Mode::Exclusive).await?;
+                if is_first(&plain) {
+                    self.empty(&held)?;
+                }
+                held
+            }
+            Sharing::Private => {
+                let held = take_free(&top, name)?;
+                if is_first(&held.directory) {
+                    self.empty(&held)?;
+                }
+                held
+            }
         };
         let data = held.data();
-        if fresh
-            && self
-                .session
-                .add_new(&format!("mount {}", held.directory.display()))
-        {
-            let old = self.store().staging()?;
-            match fs_err::rename(&data, old.directory().join("old")) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-        }
         if !data.exists() {
             let new = self.store().staging()?;
             fill(&new.diff())?;
@@ -92,6 +110,15 @@ impl Build<'_> {
         }
         self.uses_caches.set(true);
         Ok(held)
+    }
+
+    /// Throws away what is in a cache that is held alone.
+    fn empty(&self, alone: &Held) -> Result<(), StepFailure> {
+        let old = self.store().staging()?;
+        match fs_err::rename(alone.data(), old.directory().join("old")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Removes caches beyond their share of the disk, if this build used any and nobody looked for a while. What cannot be removed
@@ -120,17 +147,36 @@ impl Build<'_> {
 /// Takes a cache, and waits for it.
 async fn take(directory: &Path, mode: Mode) -> Result<Held, StepFailure> {
     loop {
-        fs_err::create_dir_all(directory)?;
-        let path = directory.join("lock");
-        let lock = match Lock::try_acquire(&path, mode) {
-            Ok(Some(lock)) => lock,
-            Ok(None) => wait(path.clone(), mode).await?,
-            // It was removed just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(held) = still_there(directory, lock)? {
+        if let Some(held) = try_take(directory, mode)? {
             return Ok(held);
+        }
+        match wait(directory.join("lock"), mode).await {
+            Ok(lock) => {
+                if let Some(held) = still_there(directory, lock)? {
+                    return Ok(held);
+                }
+            }
+            // It was removed just now.
+            Err(StepFailure::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Takes a cache, made if missing, if nobody uses it against `mode`.
+fn try_take(directory: &Path, mode: Mode) -> io::Result<Option<Held>> {
+    loop {
+        fs_err::create_dir_all(directory)?;
+        match Lock::try_acquire(&directory.join("lock"), mode) {
+            Ok(Some(lock)) => {
+                if let Some(held) = still_there(directory, lock)? {
+                    return Ok(Some(held));
+                }
+            }
+            Ok(None) => return Ok(None),
+            // It was removed just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -143,17 +189,10 @@ fn take_free(top: &Path, name: &str) -> Result<Held, StepFailure> {
             0 => top.join(name),
             number => top.join(format!("{name}.{number}")),
         };
-        fs_err::create_dir_all(&directory)?;
-        match Lock::try_acquire(&directory.join("lock"), Mode::Exclusive) {
-            Ok(Some(lock)) => {
-                if let Some(held) = still_there(&directory, lock)? {
-                    return Ok(held);
-                }
-            }
-            Ok(None) => number += 1,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+        if let Some(held) = try_take(&directory, Mode::Exclusive)? {
+            return Ok(held);
         }
+        number += 1;
     }
 }
 
@@ -207,7 +246,7 @@ fn prune(top: &Path, max_bytes: u64, remove: impl Fn(&Path) -> io::Result<()>) -
         let Ok(lock) = fs_err::metadata(path.join("lock")) else {
             continue;
         };
-        let bytes = bytes_of(&path)?;
+        let bytes = usage::bytes_below(&path);
         caches.push((lock.modified()?, path, bytes));
     }
     caches.sort();
@@ -222,30 +261,6 @@ fn prune(top: &Path, max_bytes: u64, remove: impl Fn(&Path) -> io::Result<()>) -
         }
     }
     Ok(())
-}
-
-/// Returns the bytes on the disk of all below a directory.
-fn bytes_of(path: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let mut bytes = 0;
-    let mut ahead = vec![path.to_owned()];
-    while let Some(directory) = ahead.pop() {
-        let entries = match fs_err::read_dir(&directory) {
-            // A step that goes on may remove it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => ahead.push(entry.path()),
-                Ok(metadata) => bytes += metadata.blocks() * 512,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -264,7 +279,7 @@ mod tests {
             lock.set_modified(time).unwrap();
         }
         let used = Lock::try_acquire(&top.join("a/lock"), Mode::Shared).unwrap();
-        let one = bytes_of(&top.join("a")).unwrap();
+        let one = usage::bytes_below(&top.join("a"));
         prune(top, one * 2, |path| fs_err::remove_dir_all(path)).unwrap();
         drop(used);
         let mut left: Vec<_> = fs_err::read_dir(top)

@@ -19,7 +19,7 @@ use super::copy::{Destination, Filling, Owner};
 use super::elsewhere::RemoteContext;
 use super::error::{BuildError, StepFailure};
 use super::mounts::{check_secret, copy_into};
-use super::pattern::IgnoreRules;
+use super::pattern::{self, IgnoreRules};
 use super::tree::Tree;
 
 /// What a named context is.
@@ -61,6 +61,14 @@ pub(super) struct Local {
     pub(super) index: RefCell<FileIndex>,
     /// For messages: `the build context`.
     pub(super) name: String,
+}
+
+/// A part of a context as steps see it.
+#[derive(Debug)]
+pub(super) struct ContextCopy {
+    pub(super) staging: Staging,
+    /// Whether files changed between their hashing and their copying.
+    pub(super) is_unsteady: bool,
 }
 
 /// A context that was made for one build; dropped, it is removed.
@@ -159,7 +167,8 @@ impl Local {
     /// Finds a source, a path and no pattern, with a digest.
     pub(super) fn select(&self, source: &str) -> Result<(Vec<Selected>, String), StepFailure> {
         let origin = self.origin();
-        let selected = origin.select(source, &IgnoreRules::default())?;
+        let path = PathBuf::from(pattern::clean(source));
+        let selected = origin.take_path(&path, &IgnoreRules::default())?;
         let mut hash = Sha256::new();
         let mut index = self.index.borrow_mut();
         context::hash_selected(&mut hash, &selected, Owners::Ignored, &mut index)?;
@@ -232,13 +241,17 @@ impl Build<'_> {
         &self,
         digest: &str,
         selected: &[Selected],
-    ) -> Result<Rc<Staging>, StepFailure> {
+    ) -> Result<Rc<ContextCopy>, StepFailure> {
         if let Some(copy) = self.copies.borrow().get(digest) {
             return Ok(Rc::clone(copy));
         }
         let staging = self.store().staging()?;
-        copy_into(selected, &staging.diff())?;
-        let copy = Rc::new(staging);
+        let changed = copy_into(selected, &staging.diff())?;
+        self.warn_of_changes(&changed);
+        let copy = Rc::new(ContextCopy {
+            staging,
+            is_unsteady: !changed.is_empty(),
+        });
         let mut copies = self.copies.borrow_mut();
         copies.insert(digest.to_owned(), Rc::clone(&copy));
         Ok(copy)

@@ -164,6 +164,9 @@ pub enum StepFailure {
     /// More than a secret may have.
     #[error("secret \"{0}\" is too big: it may have 500 KB at most")]
     SecretSize(String),
+    /// What no variable can hold.
+    #[error("secret \"{0}\" has a NUL byte: the variable {1} cannot hold it")]
+    SecretNul(String, String),
     /// Required, and not given.
     #[error("ssh agent \"{0}\": not found: it is required and was not given")]
     NoAgent(String),
@@ -182,6 +185,9 @@ pub enum StepFailure {
     /// Valid, but not done by this builder.
     #[error("not supported yet: {0}")]
     NotSupported(String),
+    /// What a cache begins with is not what it was when the cache got its name.
+    #[error("`{}` changed while the build went on", .0.display())]
+    Changed(PathBuf),
     /// Never valid.
     #[error("{0}")]
     Invalid(&'static str),

@@ -71,8 +71,13 @@ impl StageWork<'_, '_> {
         // What is below is kept also where this step failed.
         let lock_below = self.settle_keeping().await?;
         ran?;
+        let is_unsteady = kept.as_ref().is_some_and(|kept| kept.is_unsteady);
         drop(kept);
-        if claim.key.is_none() {
+        if is_unsteady {
+            // What the step saw is not what its key says.
+            claim.key = None;
+            quick = None;
+        } else if claim.key.is_none() {
             let parts = asked.by_content.as_ref().unwrap_or(&asked.by_layers);
             let key = self.key_of(&ready, parts, &self.state.layers);
             // Whoever waits for the step below comes to this one next.
@@ -137,8 +142,12 @@ impl StageWork<'_, '_> {
             .map(|limit| format!("{}={}:{}", limit.name, limit.soft, limit.hard))
             .collect();
         let script = ready.script.as_ref();
-        self.key_above("run", layers)
-            .with_all("command", &ready.args)
+        let mut key = self.key_above("run", layers);
+        // A compiler's tests, say, see how much there is.
+        if let Some(bytes) = given.shm_bytes {
+            key = key.with("size of /dev/shm", &format!("{bytes} bytes of /dev/shm"));
+        }
+        key.with_all("command", &ready.args)
             .with_all("environment", &ready.env)
             .with("working directory", &ready.cwd)
             .with("user", &ready.user)
@@ -212,6 +221,7 @@ impl StageWork<'_, '_> {
             work: staging.work(),
             args: ready.args.clone(),
             env: [ready.env.as_slice(), &proxies, &prepared.env].concat(),
+            secret_env: prepared.secret_env.clone(),
             cwd: ready.cwd.clone(),
             user: ready.user.clone(),
             mounts: prepared.mounts.clone(),

@@ -1,7 +1,7 @@
 //! Why a step is not in the cache: what in its key is not as it was when the same place of the same Dockerfile was last done.
 //!
 //! ```text
-//! <root>/cache/why/<place, 64 hex>     JSON: [[["command", "…"], ["environment", "A=1\n"], …], …], the parts of its last keys
+//! <root>/cache/why/<place, 64 hex>     JSON: [[["command", "…"], ["environment digests", "A=6b86b273\n"], …], …], the parts of its last keys
 //! ```
 //!
 //! Several keys, because who tries something and goes back to what was before must not be told of the difference to the trial:
@@ -12,7 +12,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cache::{FinishedKey, Key, Part};
+use sha2::{Digest as _, Sha256};
+
+use super::cache::{FinishedKey, Key};
+use super::context::hex;
 use crate::sys::atomic::{self, Durability};
 
 /// Where a step stands.
@@ -54,10 +57,7 @@ type Parts = Vec<(String, String)>;
 
 /// Remembers what a step was done with.
 pub(super) fn write(directory: &Path, place: StepPlace<'_>, key: &FinishedKey) -> io::Result<()> {
-    let parts = key.parts.iter();
-    let parts: Parts = parts
-        .map(|part| (part.name.to_owned(), part.value.clone()))
-        .collect();
+    let parts = kept(key);
     let mut known = read(directory, place)?;
     known.retain(|other| *other != parts);
     known.push(parts);
@@ -75,53 +75,106 @@ pub(super) fn explain(
     key: &FinishedKey,
 ) -> io::Result<String> {
     let known = read(directory, place)?;
+    let now = kept(key);
     // The last of those that are equally like it: the newest.
-    let closest = known
-        .iter()
-        .max_by_key(|before| likeness(before, &key.parts));
+    let closest = known.iter().max_by_key(|before| likeness(before, &now));
     Ok(closest.map_or_else(
         || "it was never done here".to_owned(),
-        |before| difference(before, &key.parts),
+        |before| difference(before, &now),
     ))
+}
+
+/// Name of the part that holds variables.
+const ENVIRONMENT: &str = "environment";
+/// Under which it is kept: without their values, of which a build argument's may be a password.
+const DIGESTS: &str = "environment digests";
+
+/// Returns what is kept of a key.
+fn kept(key: &FinishedKey) -> Parts {
+    let parts = key.parts.iter();
+    parts
+        .map(|part| without_values(part.name.to_owned(), part.value.clone()))
+        .collect()
+}
+
+/// Returns a part with digests of the values of variables, too short to tell what they were.
+fn without_values(name: String, value: String) -> (String, String) {
+    if name != ENVIRONMENT {
+        return (name, value);
+    }
+    let digest = |text: &str| {
+        let hex = hex(&Sha256::digest(text.as_bytes()));
+        hex.get(..8).unwrap_or_default().to_owned()
+    };
+    let mut digests = String::new();
+    for line in value.lines() {
+        match line.split_once('=') {
+            Some((name, value)) => {
+                digests.push_str(name);
+                digests.push('=');
+                digests.push_str(&digest(value));
+            }
+            // Of a value with several lines.
+            None => digests.push_str(&digest(line)),
+        }
+        digests.push('\n');
+    }
+    (DIGESTS.to_owned(), digests)
 }
 
 /// Returns the keys that a place was last done with, the newest last.
 fn read(directory: &Path, place: StepPlace<'_>) -> io::Result<Vec<Parts>> {
     match fs_err::read(place.file(directory)) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+        Ok(bytes) => {
+            let known: Vec<Parts> = serde_json::from_slice(&bytes).unwrap_or_default();
+            let known = known.into_iter().map(|parts| {
+                // Earlier versions kept the values.
+                let parts = parts.into_iter();
+                parts
+                    .map(|(name, value)| without_values(name, value))
+                    .collect()
+            });
+            Ok(known.collect())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
 
 /// Returns how many parts of two keys are the same, less those that only one has.
-fn likeness(before: &Parts, now: &[Part]) -> isize {
+fn likeness(before: &Parts, now: &Parts) -> isize {
     let same = before.iter().zip(now);
-    let same = same.filter(|((name, value), part)| name == part.name && *value == part.value);
+    let same = same.filter(|(before, now)| before == now);
     let more = before.len().abs_diff(now.len());
     same.count().cast_signed() - more.cast_signed()
 }
 
 /// Says which part is the first that differs.
-fn difference(before: &[(String, String)], now: &[Part]) -> String {
+fn difference(before: &Parts, now: &Parts) -> String {
     for (index, part) in now.iter().enumerate() {
+        let name = shown(&part.0);
         match before.get(index) {
-            Some((name, value)) if name == part.name && *value == part.value => {}
-            Some((name, value)) if name == part.name => {
-                return match first_changed(value, &part.value) {
-                    Some(variable) if part.name == "environment" => {
-                        format!("{}: `{variable}` changed", part.name)
+            Some(before) if before == part => {}
+            Some((before, value)) if *before == part.0 => {
+                return match first_changed(value, &part.1) {
+                    Some(variable) if part.0 == DIGESTS => {
+                        format!("{name}: `{variable}` changed")
                     }
-                    _ => format!("{} changed", part.name),
+                    _ => format!("{name} changed"),
                 };
             }
-            _ => return format!("{} is new", part.name),
+            _ => return format!("{name} is new"),
         }
     }
     match before.get(now.len()) {
-        Some((name, _)) => format!("{name} is gone"),
+        Some((name, _)) => format!("{} is gone", shown(name)),
         None => "its result is not in the store any more".to_owned(),
     }
+}
+
+/// Returns how a part is named for people.
+fn shown(name: &str) -> &str {
+    if name == DIGESTS { ENVIRONMENT } else { name }
 }
 
 /// Returns the name of the first `NAME=value` line that differs.
@@ -165,7 +218,20 @@ mod tests {
         let before = key(b"1", "make", &["A=1", "B=2"], Some("none"));
         let ask = |key: &FinishedKey| explain(temp.path(), place, key).unwrap();
         assert_eq!(ask(&before), "it was never done here");
+        // As an earlier version kept it.
+        let earlier = [before
+            .parts
+            .iter()
+            .map(|part| (part.name, &part.value))
+            .collect::<Vec<_>>()];
+        let file = place.file(temp.path());
+        fs_err::write(&file, serde_json::to_vec(&earlier).unwrap()).unwrap();
         write(temp.path(), place, &before).unwrap();
+        let text = fs_err::read_to_string(&file).unwrap();
+        assert!(
+            !text.contains("A=1") && text.contains("[\"environment digests\",\"A="),
+            "{text}"
+        );
         let table = [
             (
                 key(b"1", "make", &["A=1", "B=2"], Some("none")),

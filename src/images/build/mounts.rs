@@ -10,6 +10,10 @@
 //! Files are copied from the context since rules may leave some out, since they are root's in a build whoever has them outside, and since
 //! they must hold still while a step reads them.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -17,11 +21,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::dockerfile::expand;
 use super::super::dockerfile::instruction::Run;
-use super::super::dockerfile::mount::{Access, Mount, MountKind};
+use super::super::dockerfile::mount::{Access, Mount, MountKind, Sharing};
 use super::super::store::Staging;
 use super::caches::Held;
 use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
-use super::copy::{Destination, Filling, Owner, Style};
+use super::contexts::ContextCopy;
+use super::copy::{Destination, Filling, Owner, Style, open_regular};
 use super::error::StepFailure;
 use super::pattern::IgnoreRules;
 use super::plan::Base;
@@ -29,6 +34,7 @@ use super::stage::absolute;
 use super::step::{StepFile, StepMount, StepSource};
 use super::tree::{Last, Node, Tree};
 use super::work::StageWork;
+use crate::sys::paths;
 
 /// Bytes of the largest secret (BuildKit `MaxSecretSize`).
 const MAX_SECRET: usize = 500 * 1024;
@@ -70,16 +76,31 @@ pub(super) struct Prepared {
     pub(super) mounts: Vec<StepMount>,
     /// `NAME=value`, not in the key.
     pub(super) env: Vec<String>,
+    /// The same of secrets.
+    pub(super) secret_env: Vec<OsString>,
+    /// Whether what is mounted is not what was hashed: it changed in between.
+    pub(super) is_unsteady: bool,
     /// Copies and caches.
     held: Vec<Kept>,
+}
+
+/// A cache that a step wants.
+struct Wanted<'a> {
+    /// The strictest of its mounts.
+    sharing: Sharing,
+    access: Access,
+    /// What it begins with.
+    files: Option<&'a Files>,
+    /// Where it is mounted: places in [`Asked`].
+    mounts: Vec<usize>,
 }
 
 /// What must not go while a step runs.
 enum Kept {
     #[expect(dead_code, reason = "held, not read")]
-    Copy(Rc<Staging>),
+    Copy(Rc<ContextCopy>),
     #[expect(dead_code, reason = "held, not read")]
-    Cache(Held),
+    Cache(Rc<Held>),
 }
 
 impl Prepared {
@@ -90,6 +111,7 @@ impl Prepared {
             .map(|mount| {
                 let is_directory = match &mount.source {
                     StepSource::Host(path) => path.is_dir(),
+                    StepSource::Inside { is_directory, .. } => *is_directory,
                     StepSource::Layers { .. } | StepSource::Tmpfs(_) => true,
                     StepSource::File(_) | StepSource::Agent { .. } => false,
                 };
@@ -106,7 +128,7 @@ impl StageWork<'_, '_> {
         run: &Run,
         froms: &[Option<Base>],
     ) -> Result<Asked, StepFailure> {
-        let variables = self.state.variables();
+        let variables = self.state.variables().clone();
         let escape = self.build.given.escape;
         let expand = |text: &str| expand::expand(text, escape, &variables);
         let mut asked = Asked::default();
@@ -202,8 +224,7 @@ impl StageWork<'_, '_> {
                 ignore: &IgnoreRules::default(),
                 name: "the layers",
             };
-            let text = resolved.path.to_string_lossy().into_owned();
-            let selected = origin.select(&text, &IgnoreRules::default())?;
+            let selected = origin.take_path(&resolved.path, &IgnoreRules::default())?;
             let mut hash = Sha256::new();
             let mut unknown = FileIndex::none();
             context::hash_selected(&mut hash, &selected, Owners::Counted, &mut unknown)?;
@@ -278,8 +299,12 @@ impl StageWork<'_, '_> {
                     return Ok(None);
                 };
                 if let Some(name) = env {
-                    let value = String::from_utf8_lossy(&content);
-                    prepared.env.push(format!("{name}={value}"));
+                    if content.contains(&0) {
+                        return Err(StepFailure::SecretNul(id.clone(), name.clone()));
+                    }
+                    let mut line = OsString::from(format!("{name}="));
+                    line.push(OsStr::from_bytes(&content));
+                    prepared.secret_env.push(line);
                 }
                 let (uid, gid, mode) = owner_and_mode(*access, 0o400);
                 let file = StepFile {
@@ -326,7 +351,8 @@ impl StageWork<'_, '_> {
         let (top, mut lowers) = match &mount.files {
             Some(Files::Context(selected)) => {
                 let copy = self.build.copy_of(&mount.digest, selected)?;
-                let top = top_of(&copy, selected);
+                prepared.is_unsteady |= copy.is_unsteady;
+                let top = top_of(&copy.staging, selected);
                 prepared.held.push(Kept::Copy(copy));
                 (top, Vec::new())
             }
@@ -349,7 +375,12 @@ impl StageWork<'_, '_> {
         }
         if writable && !top.is_dir() {
             let copy = room.join("file");
-            fs_err::copy(&top, &copy)?;
+            // A layer may have devices and pipes: reading one would be reading the machine's.
+            let mut source = open_regular(&top)?;
+            let mode = source.metadata()?.permissions();
+            let mut file = fs_err::File::create(&copy)?;
+            std::io::copy(&mut source, &mut file)?;
+            file.set_permissions(mode)?;
             return Ok((StepSource::Host(copy), false));
         }
         if lowers.is_empty() {
@@ -367,46 +398,51 @@ impl StageWork<'_, '_> {
         Ok((StepSource::Layers { lowers, scratch }, !writable))
     }
 
-    /// Takes the caches of a step, in an order that is the same for all.
-    async fn hold_caches(
-        &self,
-        asked: &Asked,
-    ) -> Result<std::collections::BTreeMap<usize, Held>, StepFailure> {
-        let mut wanted = Vec::new();
+    /// Takes the caches of a step, in an order that is the same for all; one that is mounted in several places once.
+    async fn hold_caches(&self, asked: &Asked) -> Result<BTreeMap<usize, Rc<Held>>, StepFailure> {
+        let mut wanted: BTreeMap<String, Wanted<'_>> = BTreeMap::new();
         for (index, mount) in asked.mounts.iter().enumerate() {
-            if let MountKind::Cache {
+            let MountKind::Cache {
                 id,
                 sharing,
                 access,
                 source,
                 ..
             } = &mount.kind
-            {
-                let namespace = self.build.given.arguments.get("BUILDKIT_CACHE_MOUNT_NS");
-                let name = super::caches::name_of(
-                    namespace.map_or("", String::as_str),
-                    id.as_deref().unwrap_or(&mount.target),
-                    // Owner and mode say how it begins only where it begins as a whole.
-                    if mount.files.is_some() || source.trim_matches('/').is_empty() {
-                        *access
-                    } else {
-                        Access::default()
-                    },
-                    &mount.digest,
-                );
-                wanted.push((name, index, *sharing, *access));
-            }
+            else {
+                continue;
+            };
+            let namespace = self.build.given.arguments.get("BUILDKIT_CACHE_MOUNT_NS");
+            let name = super::caches::name_of(
+                namespace.map_or("", String::as_str),
+                id.as_deref().unwrap_or(&mount.target),
+                // Owner and mode say how it begins only where it begins as a whole.
+                if mount.files.is_some() || source.trim_matches('/').is_empty() {
+                    *access
+                } else {
+                    Access::default()
+                },
+                &mount.digest,
+            );
+            let cache = wanted.entry(name).or_insert_with(|| Wanted {
+                sharing: *sharing,
+                access: *access,
+                files: mount.files.as_ref(),
+                mounts: Vec::new(),
+            });
+            cache.sharing = stricter(cache.sharing, *sharing);
+            cache.mounts.push(index);
         }
-        wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut held = std::collections::BTreeMap::new();
-        for (name, index, sharing, access) in wanted {
-            let mount = asked.mounts.get(index);
-            let files = mount.and_then(|mount| mount.files.as_ref());
+        let mut held = BTreeMap::new();
+        for (name, cache) in wanted {
+            let Wanted { files, access, .. } = cache;
             let seeded = files.is_some() || access != Access::default();
             let fresh = seeded && self.build.skips_cache(self.stage);
             let fill = |path: &Path| Self::fill_cache(files, access, path);
-            let cache = self.build.hold_cache(&name, sharing, fresh, &fill).await?;
-            held.insert(index, cache);
+            let taken = self.build.hold_cache(&name, cache.sharing, fresh, &fill);
+            let taken = Rc::new(taken.await?);
+            let mounts = cache.mounts.into_iter();
+            held.extend(mounts.map(|index| (index, Rc::clone(&taken))));
         }
         Ok(held)
     }
@@ -415,7 +451,12 @@ impl StageWork<'_, '_> {
     fn fill_cache(files: Option<&Files>, access: Access, path: &Path) -> Result<(), StepFailure> {
         match files {
             None | Some(Files::Empty) => {}
-            Some(Files::Context(selected)) => copy_into(selected, path)?,
+            Some(Files::Context(selected)) => {
+                // Its name says what it began with, in every build after this one.
+                if let Some(changed) = copy_into(selected, path)?.first() {
+                    return Err(StepFailure::Changed(changed.clone()));
+                }
+            }
             Some(Files::Layers(node)) => {
                 let tree = Tree::layers(node.parts().to_vec());
                 let origin = Origin {
@@ -423,7 +464,7 @@ impl StageWork<'_, '_> {
                     ignore: &IgnoreRules::default(),
                     name: "the seed of the cache",
                 };
-                let selected = origin.select(".", &IgnoreRules::default())?;
+                let selected = origin.take_path(Path::new(""), &IgnoreRules::default())?;
                 let style = Style {
                     owner: None,
                     mode: None,
@@ -438,10 +479,19 @@ impl StageWork<'_, '_> {
     }
 }
 
+/// Returns how a cache is held that is asked for in both ways.
+fn stricter(a: Sharing, b: Sharing) -> Sharing {
+    match (a, b) {
+        (Sharing::Locked, _) | (_, Sharing::Locked) => Sharing::Locked,
+        (Sharing::Private, _) | (_, Sharing::Private) => Sharing::Private,
+        (Sharing::Shared, Sharing::Shared) => Sharing::Shared,
+    }
+}
+
 /// Returns what of a cache is mounted, and whether it can only be read.
 fn cached(
     mount: &AskedMount,
-    cache: Held,
+    cache: Rc<Held>,
     prepared: &mut Prepared,
 ) -> Result<(StepSource, bool), StepFailure> {
     let MountKind::Cache {
@@ -452,12 +502,12 @@ fn cached(
     };
     let data = cache.data();
     prepared.held.push(Kept::Cache(cache));
-    let path = if mount.files.is_some() {
-        data
+    let source = if mount.files.is_some() || source.trim_matches('/').is_empty() {
+        StepSource::Host(data)
     } else {
-        inside(&data, source)?
+        inside(data, source)?
     };
-    Ok((StepSource::Host(path), !*writable))
+    Ok((source, !*writable))
 }
 
 /// Returns a source that is never empty.
@@ -465,8 +515,8 @@ fn whole(source: &str) -> &str {
     if source.is_empty() { "." } else { source }
 }
 
-/// Copies what was selected of a context into an empty directory, as root's.
-pub(super) fn copy_into(selected: &[Selected], path: &Path) -> Result<(), StepFailure> {
+/// Copies what was selected of a context into an empty directory, as root's; returns what changed since it was selected.
+pub(super) fn copy_into(selected: &[Selected], path: &Path) -> Result<Vec<PathBuf>, StepFailure> {
     let style = Style {
         owner: Some(Owner::ROOT),
         mode: None,
@@ -474,8 +524,8 @@ pub(super) fn copy_into(selected: &[Selected], path: &Path) -> Result<(), StepFa
     Ok(fill(selected, path, &style)?)
 }
 
-/// Copies what was selected into an empty directory.
-fn fill(selected: &[Selected], path: &Path, style: &Style) -> std::io::Result<()> {
+/// Copies what was selected into an empty directory; returns what changed since it was selected.
+fn fill(selected: &[Selected], path: &Path, style: &Style) -> std::io::Result<Vec<PathBuf>> {
     let mut filling = Filling::new(path, &[]);
     for source in selected {
         let is_file = source
@@ -492,7 +542,8 @@ fn fill(selected: &[Selected], path: &Path, style: &Style) -> std::io::Result<()
         };
         filling.copy(source, &destination, style)?;
     }
-    filling.finish()
+    filling.finish()?;
+    Ok(filling.unsteady)
 }
 
 /// Returns what of a copy is mounted: all of it, or its one file.
@@ -505,15 +556,20 @@ fn top_of(copy: &Staging, selected: &[Selected]) -> PathBuf {
     }
 }
 
-/// Returns a directory inside a cache, which is made if it is missing; links in it lead nowhere else.
-fn inside(data: &Path, source: &str) -> Result<PathBuf, StepFailure> {
-    let tree = Tree::directory(data);
-    let resolved = tree.resolve(&Path::new("/").join(source), Last::Follow)?;
-    let path = data.join(&resolved.path);
-    if resolved.node.is_none() {
-        fs_err::create_dir_all(&path)?;
-    }
-    Ok(path)
+/// Returns a part of a cache, a directory that is made if it is missing. Steps that write into the cache meanwhile may exchange its
+/// names and links: it is found by the kernel, here and where it is mounted, without leaving the cache.
+fn inside(data: PathBuf, source: &str) -> Result<StepSource, StepFailure> {
+    let root = fs_err::File::open(&data)?;
+    let path = Path::new("/").join(source);
+    let found = paths::open_or_create(root.as_fd(), &path, paths::Kind::Directory)?;
+    let mode = rustix::fs::fstat(&found)
+        .map_err(std::io::Error::from)?
+        .st_mode;
+    Ok(StepSource::Inside {
+        root: data,
+        path,
+        is_directory: rustix::fs::FileType::from_raw_mode(mode).is_dir(),
+    })
 }
 
 /// Returns owner, group and mode.

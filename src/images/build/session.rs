@@ -1,13 +1,16 @@
 //! What the builds of one command share.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// Shared by builds that go on at once or one after the other, on one thread.
 #[derive(Debug, Default)]
 pub struct Session {
     /// Keys of steps that were done: they need not be done again, whatever else the cache must not be used for.
     made: RefCell<BTreeSet<String>>,
+    /// Caches that began anew beside the one that somebody else uses: where that is to where they are.
+    moved_caches: RefCell<BTreeMap<PathBuf, PathBuf>>,
 }
 
 impl Session {
@@ -19,6 +22,19 @@ impl Session {
     /// Remembers something; returns whether it is new.
     pub(super) fn add_new(&self, what: &str) -> bool {
         self.made.borrow_mut().insert(what.to_owned())
+    }
+
+    /// Returns where the cache is that lies at `path` for other commands.
+    pub(super) fn cache_at(&self, path: &Path) -> PathBuf {
+        let moved = self.moved_caches.borrow();
+        moved
+            .get(path)
+            .map_or_else(|| path.to_owned(), Clone::clone)
+    }
+
+    /// Remembers that it is elsewhere for this command.
+    pub(super) fn move_cache(&self, path: PathBuf, to: PathBuf) {
+        self.moved_caches.borrow_mut().insert(path, to);
     }
 
     /// Remembers that it did.

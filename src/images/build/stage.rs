@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::dockerfile::expand::{self, ExpandError, Variables};
 use super::super::dockerfile::instruction::{Argument, Command, Healthcheck, Kind};
+use super::super::dockerfile::lint::is_secret;
 use super::super::manifest::{self, History, ImageConfig};
 use super::super::reference::Digest;
 use super::copy::Destination;
@@ -21,20 +22,6 @@ const PROXIES: [&str; 5] = [
     "FTP_PROXY",
     "NO_PROXY",
     "ALL_PROXY",
-];
-
-/// Parts of names whose values are not for everybody (BuildKit's rule `SecretsUsedInArgOrEnv`).
-const SECRETS: [&str; 10] = [
-    "apikey",
-    "auth",
-    "credential",
-    "credentials",
-    "key",
-    "passwd",
-    "password",
-    "pword",
-    "secret",
-    "token",
 ];
 
 /// An instruction that says something impossible.
@@ -74,6 +61,8 @@ pub struct StageState {
     pub layers: Vec<Digest>,
     /// `ENV` and `ARG` together in the order first named; of one name the last value counts. What `RUN` sees.
     environment: Vec<(String, String)>,
+    /// The same by name.
+    variables: Variables,
     /// `ARG`s with a value, in order: for the history.
     arguments: Vec<(String, String)>,
     /// Whether this stage has said `CMD` itself.
@@ -86,9 +75,11 @@ impl StageState {
     /// Starts from an image.
     pub fn of_image(config: ImageConfig, layers: Vec<Digest>) -> Self {
         let last = config.history.iter().rev().find_map(|h| h.created.clone());
+        let environment: Vec<_> = config.config.env.iter().map(|pair| split(pair)).collect();
         let mut state = Self {
             created: config.created.clone().or(last),
-            environment: config.config.env.iter().map(|pair| split(pair)).collect(),
+            variables: environment.iter().cloned().collect(),
+            environment,
             config,
             layers,
             arguments: Vec::new(),
@@ -118,8 +109,8 @@ impl StageState {
     }
 
     /// Returns what variables mean now.
-    pub fn variables(&self) -> Variables {
-        self.environment.iter().cloned().collect()
+    pub fn variables(&self) -> &Variables {
+        &self.variables
     }
 
     /// Returns an instruction as it is shown: with the values of its variables, as BuildKit shows it, but for those whose names speak of
@@ -155,12 +146,7 @@ impl StageState {
 
     /// Returns the value of a variable that may be shown, if it fits on a line.
     fn shown_value(&self, name: &str) -> Option<&str> {
-        let is_secret = name
-            .to_ascii_lowercase()
-            .split('_')
-            .any(|part| SECRETS.contains(&part));
-        let mut known = self.environment.iter();
-        let (_, value) = known.find(|(known, _)| known == name && !is_secret)?;
+        let value = self.variables.get(name).filter(|_| !is_secret(name))?;
         (!value.contains('\n')).then_some(value)
     }
 
@@ -214,8 +200,8 @@ impl StageState {
 
     /// Takes an instruction that changes the configuration alone.
     pub fn apply(&mut self, kind: &Kind, given: &Given) -> Result<(), StageError> {
-        let variables = self.variables();
-        let expand = |text: &str| expand::expand(text, given.escape, &variables);
+        let variables = &self.variables;
+        let expand = |text: &str| expand::expand(text, given.escape, variables);
         let by = match kind {
             Kind::Env(pairs) => {
                 let pairs = expand_pairs(pairs, "ENV", &expand)?;
@@ -235,7 +221,7 @@ impl StageState {
                 Some(format!("USER {}", self.config.config.user))
             }
             Kind::Expose(words) => {
-                let text = expand::expand_words(&words.join(" "), given.escape, &variables)?;
+                let text = expand::expand_words(&words.join(" "), given.escape, variables)?;
                 let mut ports = Vec::new();
                 for word in text {
                     ports.extend(parse_ports(&word)?);
@@ -315,15 +301,20 @@ impl StageState {
 
     /// Takes `ARG`.
     fn apply_arg(&mut self, arguments: &[Argument], given: &Given) -> Result<String, StageError> {
-        let variables = self.variables();
-        let mut shown = Vec::new();
+        // All of them in what was known before the instruction.
+        let mut found = Vec::new();
         for argument in arguments {
-            let name = expand::expand(&argument.name, given.escape, &variables)?;
+            let expand = |text: &str| expand::expand(text, given.escape, &self.variables);
+            let name = expand(&argument.name)?;
             let value = match (given.arguments.get(&name), &argument.default) {
                 (Some(value), _) => Some(value.clone()),
-                (None, Some(default)) => Some(expand::expand(default, given.escape, &variables)?),
+                (None, Some(default)) => Some(expand(default)?),
                 (None, None) => given.globals.get(&name).cloned(),
             };
+            found.push((name, value));
+        }
+        let mut shown = Vec::new();
+        for (name, value) in found {
             shown.push(match &value {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
@@ -334,15 +325,21 @@ impl StageState {
                 value.as_deref().unwrap_or_default(),
             );
             if let Some(value) = value {
-                set(&mut self.environment, &name, &value);
+                self.set_variable(&name, &value);
             }
         }
         Ok(format!("ARG {}", shown.join(" ")))
     }
 
+    /// Sets a variable.
+    fn set_variable(&mut self, name: &str, value: &str) {
+        set(&mut self.environment, name, value);
+        self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
     /// Sets a variable of the image.
     fn set_env(&mut self, name: &str, value: &str) {
-        set(&mut self.environment, name, value);
+        self.set_variable(name, value);
         let pair = format!("{name}={value}");
         let env = &mut self.config.config.env;
         let same = |known: &&mut String| known.split('=').next() == Some(name);
@@ -354,7 +351,7 @@ impl StageState {
 
     /// Moves to a working directory; returns the new one.
     pub fn enter_directory(&mut self, path: &str, given: &Given) -> Result<String, StageError> {
-        let path = expand::expand(path, given.escape, &self.variables())?;
+        let path = expand::expand(path, given.escape, &self.variables)?;
         let directory = absolute(&self.working_directory(), &path);
         self.config.config.working_dir.clone_from(&directory);
         Ok(directory)
@@ -487,8 +484,11 @@ fn lower_healthcheck(check: &Healthcheck) -> manifest::Healthcheck {
 /// Parses `[[ip:]host:]port[-port][/protocol]` to `port/protocol`; only the container's side counts.
 fn parse_ports(text: &str) -> Result<Vec<String>, StageError> {
     let wrong = || StageError::Port(text.to_owned());
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
+    let protocol = match protocol {
+        "" => "tcp".to_owned(),
+        protocol => protocol.to_ascii_lowercase(),
+    };
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(wrong());
     }
@@ -738,7 +738,9 @@ mod tests {
                 "{wrong}"
             );
         }
-        assert_eq!(parse_ports("127.0.0.1:8080:80").unwrap(), ["80/tcp"]);
+        for tcp in ["127.0.0.1:8080:80", "80/", "80/TCP"] {
+            assert_eq!(parse_ports(tcp).unwrap(), ["80/tcp"], "{tcp}");
+        }
         let table = [
             ("SIGTERM", true),
             ("term", true),

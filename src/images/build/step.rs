@@ -1,5 +1,6 @@
 //! A `RUN` step as whoever runs it gets it.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -31,6 +32,8 @@ pub struct RunStep {
     pub args: Vec<String>,
     /// `NAME=value`, in order, each name once. The runner adds `HOME` from `/etc/passwd` where it is missing.
     pub env: Vec<String>,
+    /// The same of secrets, in any bytes but NUL.
+    pub secret_env: Vec<OsString>,
     /// Absolute working directory inside the root.
     pub cwd: String,
     /// As `USER` gives it: name or number, with an optional `:group`; empty is root.
@@ -112,6 +115,15 @@ pub struct StepMount {
 pub enum StepSource {
     /// A file or directory of the machine.
     Host(PathBuf),
+    /// A part of a directory that other steps write into meanwhile: whoever mounts it finds it without leaving `root`.
+    Inside {
+        /// The directory, which nobody else moves.
+        root: PathBuf,
+        /// Below it; exists.
+        path: PathBuf,
+        /// Whether it is one, and no file.
+        is_directory: bool,
+    },
     /// Parts of layers, top first, at least two; with upper and work directory it can be written.
     Layers {
         /// Lower directories.

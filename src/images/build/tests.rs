@@ -14,6 +14,8 @@ use super::tree::{Last, Node, Tree};
 use super::*;
 use crate::sys::atomic::{self, Durability};
 
+mod mounts;
+
 /// Runs steps with `unshare`, `mount` and `chroot`.
 struct Chroot;
 
@@ -143,13 +145,24 @@ impl Place {
 
     /// Builds; returns the result and what was told.
     fn build(&self, request: &BuildRequest) -> (Result<Built, BuildError>, Vec<String>) {
+        let told = Told::default();
+        let built = self.build_with(request, &Chroot, &told);
+        (built, told.0.into_inner())
+    }
+
+    /// Builds with somebody else's steps.
+    fn build_with(
+        &self,
+        request: &BuildRequest,
+        runner: &dyn StepRunner,
+        progress: &dyn BuildProgress,
+    ) -> Result<Built, BuildError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let told = Told::default();
         let images = self.images();
-        let built = runtime.block_on(images.build(request, &Session::default(), &Chroot, &told));
-        (built, told.0.into_inner())
+        let session = Session::default();
+        runtime.block_on(images.build(request, &session, runner, progress))
     }
 
     /// Builds what must succeed; returns the image's tree and what was told.

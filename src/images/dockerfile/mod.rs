@@ -120,11 +120,18 @@ impl fmt::Display for DockerfileError {
 
 impl std::error::Error for DockerfileError {}
 
+/// Characters of the longest word that something is suggested for.
+const MAX_SUGGESTED: usize = 64;
+
 /// Returns the candidate nearest to `word`, if one is near enough to be what was meant.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let is_long = |word: &str| word.chars().nth(MAX_SUGGESTED).is_some();
+    if is_long(word) {
+        return None;
+    }
     let limit = match word.chars().count() {
         0..=2 => 1,
         3..=5 => 2,
@@ -132,19 +139,20 @@ pub(crate) fn nearest<'a>(
     };
     candidates
         .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
+        .filter(|candidate| !is_long(candidate))
+        .filter_map(|candidate| Some((distance(word, candidate, limit)?, candidate)))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the Levenshtein distance of two words, in characters.
-fn distance(left: &str, right: &str) -> usize {
+/// Returns the Levenshtein distance of two words, in characters; `None` above `limit`.
+fn distance(left: &str, right: &str, limit: usize) -> Option<usize> {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (i, a) in left.chars().enumerate() {
         let mut diagonal = i;
         let mut before = i + 1;
+        let mut least = before;
         for (cell, b) in row.iter_mut().skip(1).zip(&right) {
             let above = *cell;
             before = (diagonal + usize::from(a != *b))
@@ -152,12 +160,17 @@ fn distance(left: &str, right: &str) -> usize {
                 .min(before + 1);
             diagonal = above;
             *cell = before;
+            least = least.min(before);
         }
         if let Some(first) = row.first_mut() {
             *first = i + 1;
         }
+        // It never becomes less from one row to the next.
+        if least > limit {
+            return None;
+        }
     }
-    row.last().copied().unwrap_or_default()
+    row.last().copied().filter(|distance| *distance <= limit)
 }
 
 #[cfg(test)]
@@ -176,5 +189,8 @@ mod tests {
         for (word, expected) in table {
             assert_eq!(nearest(word, words), expected, "{word}");
         }
+        let long = "F".repeat(1 << 20);
+        assert_eq!(nearest(&long, [long.as_str(), "FROM"]), None);
+        assert_eq!(nearest("FROM", [long.as_str(), "FRM"]), Some("FRM"));
     }
 }

@@ -31,6 +31,7 @@ use rustix::io::Errno;
 
 use super::error::UnpackError;
 use super::reader::{Entry, Kind, TarReader};
+use crate::sys::xattr;
 
 /// Marks a directory that hides the layers below (kernel, `filesystems/overlayfs.rst`).
 pub const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
@@ -559,7 +560,7 @@ fn describe_fd(fd: &OwnedFd, path: &Path, attributes: &Attributes) -> Result<(),
     rustix::fs::fchmod(fd, Mode::from_raw_mode(attributes.mode))
         .map_err(UnpackError::io("set the mode of", path))?;
     for (name, value) in &attributes.xattrs {
-        if !is_kept_xattr(name) {
+        if !xattr::is_kept(name) {
             continue;
         }
         match rustix::fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty()) {
@@ -570,13 +571,6 @@ fn describe_fd(fd: &OwnedFd, path: &Path, attributes: &Attributes) -> Result<(),
     }
     rustix::fs::futimens(fd, &times(attributes.mtime))
         .map_err(UnpackError::io("set the time of", path))
-}
-
-/// Whether an image may set the attribute. `trusted.overlay.*` would let it redirect lookups on the host.
-fn is_kept_xattr(name: &[u8]) -> bool {
-    let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-    let acl = [&b"system.posix_acl_access"[..], b"system.posix_acl_default"];
-    user || acl.contains(&name) || name == b"security.capability"
 }
 
 fn is_whiteout(stat: &rustix::fs::Stat) -> bool {

@@ -23,6 +23,7 @@ use tar::{EntryType, Header};
 
 use super::error::UnpackError;
 use super::extract::OPAQUE_XATTR;
+use crate::sys::xattr;
 
 /// The greatest number that a ustar field of eight bytes holds.
 const MAX_USTAR_ID: u64 = 0o7_777_777;
@@ -376,10 +377,9 @@ fn read_xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
         if name.is_empty() {
             continue;
         }
-        let kept = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
         if name == OPAQUE_XATTR.as_bytes() {
             opaque = read_xattr(path, name)? == b"y";
-        } else if kept || name == b"security.capability" || name.starts_with(b"system.posix_acl_") {
+        } else if xattr::is_kept(name) {
             found.push((name.to_vec(), read_xattr(path, name)?));
         }
     }

@@ -16,6 +16,7 @@
 //! container. Files in reading order: `steps` (decisions), `facts` (what they need to know of the host), `launch` (the caller's
 //! side), `handshake` (the socket), `perform` (the child's side), `mounts`, `etc`, `user`, `capabilities`, `seccomp`.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ mod user;
 pub struct SpawnRequest<'a> {
     /// The container; every decision comes from here.
     pub config: &'a ContainerConfig,
+    /// `NAME=value` that its first process is given too: in any bytes, and never recorded.
+    pub secret_env: &'a [OsString],
     /// Directories of its root file system.
     pub root: RootFs,
     /// Content of /etc/hosts and /etc/resolv.conf; /etc/hostname comes from `config`.
@@ -249,6 +252,7 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, StartError> {
         init: None,
         stdio: request.stdio,
         process: &request.config.process,
+        secret_env: request.secret_env,
         filter: &filter,
         opened: perform::Opened::default(),
     };

@@ -12,7 +12,7 @@ use crate::runtime::init::overlay::{self, Writable};
 use crate::runtime::init::steps::{Fill, HostTree, Overlay};
 use crate::runtime::init::{RootFs, StartError};
 use crate::sys::mount::{self, Attributes, Depth};
-use crate::sys::paths;
+use crate::sys::{paths, xattr};
 
 /// The kernel's name for a file that is written while a volume is being filled, beside the volume.
 const FILL_MARK: &str = ".filling";
@@ -111,13 +111,25 @@ pub(crate) fn take_tree(
     tree: &HostTree,
     userns: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, StartError> {
-    let taken = match &tree.overlay {
-        Some(overlay) => mount_overlay(&tree.path, overlay)?,
-        None => mount::clone_tree(rustix::fs::CWD, &tree.path, tree.depth)
+    let taken = match (&tree.overlay, &tree.inside) {
+        (Some(overlay), _) => mount_overlay(&tree.path, overlay)?,
+        (None, Some(inside)) => {
+            clone_inside(&tree.path, inside, tree.depth).map_err(step(|| {
+                format!("open `{}` in `{}`", inside.display(), tree.path.display())
+            }))?
+        }
+        (None, None) => mount::clone_tree(rustix::fs::CWD, &tree.path, tree.depth)
             .map_err(step(|| format!("open `{}`", tree.path.display())))?,
     };
     finish_tree(tree, &taken, userns)?;
     Ok(taken)
+}
+
+/// Copies a part of a tree that containers write into: what they do to its names and links meanwhile leads nowhere else.
+fn clone_inside(top: &Path, inside: &Path, depth: Depth) -> io::Result<OwnedFd> {
+    let top = open_path(top)?;
+    let found = paths::open(top.as_fd(), &Path::new("/").join(inside), OFlags::PATH)?;
+    mount::clone_tree(found.as_fd(), Path::new(""), depth)
 }
 
 /// Mounts layers for one place in the container.
@@ -259,8 +271,8 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::R
         }
     }
     let stat = rustix::fs::fstat(from)?;
-    copy_attributes(from, to)?;
     rustix::fs::fchown(to, owner(&stat).0, owner(&stat).1)?;
+    copy_attributes(from, to)?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     rustix::fs::futimens(to, &times(&stat))?;
     Ok(())
@@ -289,9 +301,9 @@ fn copy_file(
     let mut reader = fs_err::File::from_parts(source.into(), "image file");
     let mut writer = fs_err::File::from_parts(copy.into(), "volume file");
     io::copy(&mut reader, &mut writer)?;
-    copy_attributes(reader.file().as_fd(), writer.file().as_fd())?;
     rustix::fs::fchown(&writer, owner(stat).0, owner(stat).1)?;
-    // After the owner, whose change clears set-user-id bits.
+    // After the owner, whose change clears capabilities and set-user-id bits.
+    copy_attributes(reader.file().as_fd(), writer.file().as_fd())?;
     rustix::fs::fchmod(&writer, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     rustix::fs::futimens(&writer, &times(stat))?;
     rustix::fs::renameat(to, temporary, to, name)?;
@@ -308,8 +320,7 @@ fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     };
     names.truncate(length);
     for name in names.split(|byte| *byte == 0) {
-        let copied = name.starts_with(b"user.") || name == b"security.capability";
-        if !copied {
+        if !xattr::is_kept(name) {
             continue;
         }
         let mut value = vec![0_u8; 64 * 1024];

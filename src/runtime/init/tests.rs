@@ -223,6 +223,7 @@ fn tmpfs(target: &str) -> Mount {
         source: MountSource::Tmpfs {
             size_bytes: Some(4096),
             mode: None,
+            executable: false,
         },
         read_only: false,
     }
@@ -295,6 +296,7 @@ fn mounts_files_and_volumes_are_where_they_were_asked() {
             target: "/data".to_owned(),
             source: MountSource::Volume {
                 path: volume.clone(),
+                subpath: None,
                 copy_up: true,
             },
             read_only: false,
@@ -318,6 +320,58 @@ fn mounts_files_and_volumes_are_where_they_were_asked() {
         "more\n"
     );
     assert!(!fs_err::exists(volume.with_file_name("._data.filling")).unwrap());
+}
+
+#[test]
+fn a_part_of_a_volume_is_found_inside_it() {
+    let mut sandbox = Sandbox::new("cat /part/f");
+    let top = sandbox.directory.path().to_owned();
+    let volume = top.join("volume/_data");
+    for directory in ["volume/_data/sub", "outside"] {
+        fs_err::create_dir_all(top.join(directory)).unwrap();
+    }
+    put(&volume.join("sub/f"), "inside\n");
+    put(&top.join("outside/f"), "outside\n");
+    // As somebody in a container that has the volume might.
+    std::os::unix::fs::symlink(top.join("outside"), volume.join("out")).unwrap();
+    std::os::unix::fs::symlink("../../outside", volume.join("up")).unwrap();
+    std::os::unix::fs::symlink("/sub", volume.join("in")).unwrap();
+    for (subpath, is_there) in [("sub", true), ("in", true), ("out", false), ("up", false)] {
+        sandbox.config.mounts = vec![Mount {
+            target: "/part".to_owned(),
+            source: MountSource::Volume {
+                path: volume.clone(),
+                subpath: Some(subpath.into()),
+                copy_up: false,
+            },
+            read_only: false,
+        }];
+        let ran = sandbox.run();
+        if is_there {
+            assert_eq!(ran.unwrap(), fine("inside\n"), "{subpath}");
+        } else {
+            let text = ran.unwrap_err().to_string();
+            assert!(text.starts_with(&format!("open `{subpath}` in")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn programs_run_from_the_memory_of_a_step_alone() {
+    for (executable, expected) in [(true, "yes\n"), (false, "no\n")] {
+        let mut sandbox =
+            Sandbox::new("cp /bin/busybox /t/sh; /t/sh -c 'echo yes' 2>/dev/null || echo no");
+        sandbox.config.mounts = vec![Mount {
+            target: "/t".to_owned(),
+            source: MountSource::Tmpfs {
+                size_bytes: None,
+                mode: None,
+                executable,
+            },
+            read_only: false,
+        }];
+        assert_eq!(sandbox.run().unwrap(), fine(expected));
+    }
 }
 
 #[test]

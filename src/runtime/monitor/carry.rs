@@ -179,6 +179,7 @@ impl Monitor<'_> {
         };
         let spawned = init::spawn(&SpawnRequest {
             config,
+            secret_env: &[],
             root: RootFs {
                 lowers: self.layout.lowers(config),
                 upper: generation.join("upper"),

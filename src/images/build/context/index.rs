@@ -65,6 +65,13 @@ pub fn hash_selected(
             } else if kind.is_symlink() {
                 let target = fs_err::read_link(&entry.host)?;
                 hash_part(hash, target.as_os_str().as_bytes());
+            } else if kind.is_dir() && !entry.path.as_os_str().is_empty() {
+                // Not of the source itself, which gives the destination its time alone. What begins them cannot be a path.
+                for (name, value) in copy::attributes(&entry.host) {
+                    hash_part(hash, b"\0attribute");
+                    hash_part(hash, name.as_bytes());
+                    hash_part(hash, &value);
+                }
             } else if kind.is_block_device() || kind.is_char_device() {
                 hash.update(metadata.rdev().to_le_bytes());
             }

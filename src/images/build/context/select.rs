@@ -89,6 +89,30 @@ impl Origin<'_> {
         Ok(selected)
     }
 
+    /// Returns what lies at `path`, in which no character means anything but itself, but for what `exclude` leaves out.
+    pub fn take_path(
+        &self,
+        path: &Path,
+        exclude: &IgnoreRules,
+    ) -> Result<Vec<Selected>, ContextError> {
+        let rules = Rules {
+            ignore: self.ignore,
+            include: None,
+            exclude,
+        };
+        let shown = path.to_string_lossy();
+        let found = self.find(path)?;
+        let Some((resolved, node)) = found.filter(|_| !self.ignores_link(path)) else {
+            return Err(self.missing(&shown, path));
+        };
+        let entries = self.walk(resolved, node, rules)?;
+        if entries.is_empty() {
+            return Err(self.missing(&shown, path));
+        }
+        let name = path.file_name().unwrap_or_default().to_owned();
+        Ok(vec![Selected { name, entries }])
+    }
+
     /// Selects for `--parents`: what matches below the root, or below what stands before `/./`, with the directories that lead to it.
     fn select_parents(
         &self,

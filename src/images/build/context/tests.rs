@@ -287,3 +287,43 @@ fn an_index_is_trusted_by_identity_and_only_for_settled_files() {
     let entry = Entry { metadata, ..entry };
     assert_eq!(index.hash_of(&entry).unwrap(), real);
 }
+
+#[test]
+fn attributes_of_directories_count() {
+    let temp = context();
+    let digest = || {
+        let tree = Tree::directory(temp.path());
+        let origin = Origin {
+            tree: &tree,
+            ignore: &IgnoreRules::default(),
+            name: "the build context",
+        };
+        let selected = origin
+            .take_path(Path::new("d"), &IgnoreRules::default())
+            .unwrap();
+        let mut hash = Sha256::new();
+        hash_selected(
+            &mut hash,
+            &selected,
+            Owners::Ignored,
+            &mut FileIndex::none(),
+        )
+        .unwrap();
+        hex(&hash.finalize())
+    };
+    let set = |path: &str, value: &[u8]| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(temp.path().join(path), "user.k", value, flags).is_ok()
+    };
+    let before = digest();
+    if !set("d", b"1") {
+        return;
+    }
+    // The source's own are not copied.
+    assert_eq!(digest(), before);
+    set("d/e", b"1");
+    let with = digest();
+    set("d/e", b"2");
+    let other = digest();
+    assert!(before != with && with != other && other != before);
+}

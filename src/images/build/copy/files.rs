@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::super::context;
 use super::Owner;
+use crate::sys::xattr;
 
 /// Bytes up to which a file is copied through a buffer: two calls, where asking the kernel to copy takes four.
 const SMALL: u64 = 128 << 10;
@@ -147,7 +148,7 @@ pub fn attributes(path: &Path) -> Vec<(OsString, Vec<u8>)> {
     names.truncate(length);
     let mut found = Vec::new();
     for name in names.split(|byte| *byte == 0).filter(|n| !n.is_empty()) {
-        let kept = is_kept(name);
+        let kept = xattr::is_kept(name);
         let mut value = vec![0_u8; 64 * 1024];
         if kept
             && let Ok(size) = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..])
@@ -158,11 +159,6 @@ pub fn attributes(path: &Path) -> Vec<(OsString, Vec<u8>)> {
     }
     found.sort();
     found
-}
-
-/// Returns whether an attribute belongs to the file and not to the machine.
-pub(super) fn is_kept(name: &[u8]) -> bool {
-    name.starts_with(b"user.") || name == b"security.capability"
 }
 
 /// Copies attributes; a file system that takes none is no reason to fail (so does BuildKit).

@@ -6,7 +6,7 @@
 //! new: 0755.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -14,10 +14,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
 
-use super::context::{Entry, Selected};
+use super::context::{self, Entry, Selected};
 use super::mode::ModeChange;
 use super::tree::{Last, Tree};
-use files::{at, copy_attributes, copy_content, make_special, named, set_owner_and_mode, times_of};
+use crate::sys::xattr::DEFAULT_ACL;
+use files::{
+    at, copy_attributes, copy_content, make_special, named, set_attribute, set_owner_and_mode,
+    times_of,
+};
 
 mod files;
 #[cfg(test)]
@@ -72,6 +76,8 @@ pub struct Filling {
     fresh: BTreeSet<PathBuf>,
     /// Times that directories get once nothing is written into them any more.
     times: BTreeMap<PathBuf, Timestamps>,
+    /// Lists that directories get then too: the kernel would give them to whatever is made in them.
+    default_acls: BTreeMap<PathBuf, Vec<u8>>,
     /// Files with several names that were copied: (device, inode) to where.
     linked: BTreeMap<(u64, u64), PathBuf>,
     /// Files that were no longer what they had been when they were chosen.
@@ -90,6 +96,7 @@ impl Filling {
             staged: BTreeSet::new(),
             fresh: BTreeSet::new(),
             times: BTreeMap::new(),
+            default_acls: BTreeMap::new(),
             linked: BTreeMap::new(),
             unsteady: Vec::new(),
         }
@@ -163,8 +170,11 @@ impl Filling {
         }
     }
 
-    /// Gives directories their times; to be called last.
+    /// Gives directories their times and default lists; to be called last.
     pub fn finish(&self) -> io::Result<()> {
+        for (path, list) in &self.default_acls {
+            set_attribute(&self.diff.join(path), OsStr::new(DEFAULT_ACL), list)?;
+        }
         // Deeper ones first is not needed: setting times changes no parent.
         for (path, times) in &self.times {
             let host = self.diff.join(path);
@@ -208,7 +218,13 @@ impl Filling {
                 continue;
             }
             let host = self.diff.join(&so_far);
-            let below = self.lower.resolve(&so_far, Last::Keep)?.node;
+            let above = so_far.parent();
+            let below = if above.is_some_and(|above| self.fresh.contains(above)) {
+                // What the layers below have by that name is of something else, hidden by now.
+                None
+            } else {
+                self.lower.resolve(&so_far, Last::Keep)?.node
+            };
             match std::fs::create_dir(&host) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -219,7 +235,7 @@ impl Filling {
             }
             match below {
                 Some(node) if node.metadata.is_dir() => {
-                    copy_attributes(&node.host, &host)?;
+                    self.set_attributes(&so_far, attributes(&node.host))?;
                     let mode = node.metadata.mode();
                     set_owner_and_mode(&host, Owner::of(&node.metadata), Some(mode))?;
                     self.times.insert(so_far.clone(), times_of(&node.metadata));
@@ -294,17 +310,21 @@ impl Filling {
             if metadata.nlink() > 1 {
                 self.linked.insert(key, host.to_owned());
             }
-            copy_attributes(&entry.host, host)?;
             let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+            named(host, rustix::fs::fchown(&file, Some(uid), Some(gid)))?;
+            // After the owner, whose change takes a file's capabilities away; before the mode, which is the mask of a list.
+            copy_attributes(&entry.host, host)?;
             return named(
                 host,
-                rustix::fs::fchown(&file, Some(uid), Some(gid))
-                    .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)))
+                rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
                     .and_then(|()| rustix::fs::futimens(&file, &times)),
             );
         }
         if kind.is_symlink() {
             fs_err::os::unix::fs::symlink(fs_err::read_link(&entry.host)?, host)?;
+            if context::changed(metadata, &fs_err::symlink_metadata(&entry.host)?) {
+                self.unsteady.push(entry.host.clone());
+            }
         } else {
             make_special(host, kind, metadata.rdev())?;
         }
@@ -323,13 +343,30 @@ impl Filling {
         style: &Style,
     ) -> io::Result<()> {
         let host = self.diff.join(target);
-        copy_attributes(&entry.host, &host)?;
+        self.set_attributes(target, attributes(&entry.host))?;
         let owner = style.owner.unwrap_or(Owner::of(&entry.metadata));
         let mode = entry.metadata.mode() & 0o7777;
         let mode = style.mode.as_ref().map_or(mode, |m| m.apply(mode, true));
         set_owner_and_mode(&host, owner, Some(mode))?;
         self.times
             .insert(target.to_owned(), times_of(&entry.metadata));
+        Ok(())
+    }
+
+    /// Gives a directory of the layer attributes.
+    fn set_attributes(
+        &mut self,
+        target: &Path,
+        attributes: Vec<(OsString, Vec<u8>)>,
+    ) -> io::Result<()> {
+        let host = self.diff.join(target);
+        for (name, value) in attributes {
+            if name == DEFAULT_ACL {
+                self.default_acls.insert(target.to_owned(), value);
+            } else {
+                set_attribute(&host, &name, &value)?;
+            }
+        }
         Ok(())
     }
 
@@ -384,8 +421,9 @@ impl Destination {
     pub fn parse(text: &str, working_directory: &str) -> Self {
         let is_directory =
             text.is_empty() || text == "." || text.ends_with('/') || text.ends_with("/.");
+        // As text, before any link is followed (BuildKit's `pathRelativeToWorkingDir`): `/link/..` is where `link` lies.
         Self {
-            path: Path::new("/").join(working_directory).join(text),
+            path: PathBuf::from(super::stage::absolute(working_directory, text)),
             is_directory,
         }
     }

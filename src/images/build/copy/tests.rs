@@ -153,6 +153,8 @@ const DESTINATIONS: &[(&str, &str)] = &[
     ("f .", "w 755 /; w/f 644 f"),
     ("f ./", "w 755 /; w/f 644 f"),
     ("f ../x/../y", "y 644 f"),
+    ("f /link/../y", "y 644 f"),
+    ("f /abs/sub/../../y/", "y 755 /; y/f 644 f"),
     ("f /../../y", "y 644 f"),
     (
         "d/ /n",
@@ -445,7 +447,8 @@ fn archives_stay_inside() {
             "../../../etc/passwd",
             "hard link to `/x/etc/passwd`",
         ),
-        ("have", Regular, "x", "cannot replace to directory"),
+        (".", Regular, "x", "no file name"),
+        ("..", Regular, "x", "no file name"),
     ] {
         let place = Place::new();
         place.fill("image", &["x/have/"]);
@@ -453,5 +456,121 @@ fn archives_stay_inside() {
         let bytes = packed(&[(name, kind, content)]);
         let error = filling.unpack(bytes.as_slice(), &to, None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn members_take_the_place_of_what_is_there() {
+    use tar::EntryType::{Directory, Regular, Symlink};
+    let place = Place::new();
+    place.fill(
+        "image",
+        &["x/@711", "x/d/old", "x/link -> ../e", "e/f", "x/file"],
+    );
+    let bytes = packed(&[
+        ("./", Directory, ""),
+        ("d", Regular, "now a file"),
+        ("link/", Directory, ""),
+        ("link/in", Regular, "in"),
+        ("link/sub/f", Regular, "f"),
+        ("file", Symlink, "d"),
+        ("new/a", Regular, "a"),
+        ("new", Regular, "b"),
+        ("again", Regular, "1"),
+        ("again/", Directory, ""),
+    ]);
+    let mut filling = Filling::new(&place.path("diff"), &[place.path("image")]);
+    let to = Destination::parse("/x", "/");
+    filling.unpack(bytes.as_slice(), &to, None).unwrap();
+    filling.finish().unwrap();
+    assert_eq!(
+        place.shown(),
+        "x 711 /; x/again 640 7:8 /; x/d 640 7:8 now a file; x/file -> d; x/link 640 7:8 /; x/link/in 640 7:8 in; \
+         x/link/sub 755 /; x/link/sub/f 640 7:8 f; x/new 640 7:8 b"
+    );
+    // A directory that was a file in between begins empty.
+    let place = Place::new();
+    place.fill("image", &["x/d/old"]);
+    let bytes = packed(&[
+        ("d", Regular, "x"),
+        ("d/", Directory, ""),
+        ("d/new", Regular, "n"),
+    ]);
+    let mut filling = Filling::new(&place.path("diff"), &[place.path("image")]);
+    filling.unpack(bytes.as_slice(), &to, None).unwrap();
+    filling.finish().unwrap();
+    let tree = Tree::layers(vec![place.path("diff"), place.path("image")]);
+    let node = tree
+        .resolve(Path::new("/x/d"), Last::Keep)
+        .unwrap()
+        .node
+        .unwrap();
+    let names: Vec<_> = tree.children(&node).unwrap().into_keys().collect();
+    assert_eq!(names, ["new"]);
+}
+
+#[test]
+fn an_archive_takes_no_more_memory_than_its_headers_may() {
+    let place = Place::new();
+    for kind in [b'x', b'g', b'L', b'K'] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_size(3 << 30);
+        header.set_cksum();
+        let bytes = io::Read::chain(&header.as_bytes()[..], io::repeat(b'a'));
+        let mut filling = Filling::new(&place.path("diff"), &[]);
+        let to = Destination::parse("/x", "/");
+        let error = filling.unpack(bytes, &to, None).unwrap_err();
+        assert!(error.to_string().contains("1048576"), "{error}");
+    }
+}
+
+#[test]
+fn capabilities_and_lists_are_copied_whoever_owns_the_copy() {
+    let place = Place::new();
+    place.fill("context", &["d/f@755", "d/sub/g"]);
+    let flags = rustix::fs::XattrFlags::empty();
+    // `struct vfs_cap_data`, revision 2: cap_net_bind_service, effective.
+    let mut capability = [0_u8; 20];
+    capability[..8].copy_from_slice(&[1, 0, 0, 2, 0, 4, 0, 0]);
+    // Version 2; user::rwx, user:7:rwx, group::r-x, mask::rwx, other::r-x.
+    let mut list = vec![2, 0, 0, 0];
+    let none = u32::MAX;
+    for (tag, bits, id) in [
+        (1_u16, 7_u16, none),
+        (2, 7, 7),
+        (4, 5, none),
+        (0x10, 7, none),
+        (0x20, 5, none),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(bits.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let set = |path: &str, name: &str, value: &[u8]| {
+        rustix::fs::lsetxattr(place.path(path), name, value, flags).unwrap();
+    };
+    set("context/d/f", "security.capability", &capability);
+    let acl = ["system.posix_acl_access", "system.posix_acl_default"];
+    let has_lists =
+        rustix::fs::lsetxattr(place.path("context/d/sub"), acl[0], &list, flags).is_ok();
+    if has_lists {
+        set("context/d/sub", acl[1], &list);
+    }
+    let style = Style {
+        owner: Some(Owner { uid: 5, gid: 6 }),
+        mode: None,
+    };
+    place.copy("d /n/", &style).unwrap();
+    let kept = |path: &str| attributes(&place.path(path));
+    assert_eq!(
+        kept("diff/n/f"),
+        [("security.capability".into(), capability.to_vec())]
+    );
+    if has_lists {
+        let both = acl.map(|name| (OsString::from(name), list.clone()));
+        assert_eq!(kept("diff/n/sub"), both);
+        // It was not there yet when the file was made.
+        assert_eq!(kept("diff/n/sub/g"), []);
     }
 }

@@ -1,27 +1,27 @@
 //! Archives into a layer.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, XattrFlags};
 
+use super::super::super::unpack::UnpackError;
+use super::super::super::unpack::reader::{Entry, Kind, TarReader};
 use super::super::tree::Last;
-use super::files::{copy_content, is_kept, named, set_attribute, set_owner_and_mode, timestamps};
+use super::files::{
+    at, copy_attributes, copy_content, named, set_attribute, set_owner_and_mode, timestamps,
+};
 use super::{Destination, Filling, Owner, Style, not_a_directory};
-
-/// What a member of an archive says of itself, its extended header included.
-struct Member {
-    owner: Owner,
-    mode: u32,
-    times: Timestamps,
-    attributes: Vec<(OsString, Vec<u8>)>,
-}
+use crate::sys::xattr;
 
 impl Filling {
     /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names mean nothing in it.
+    ///
+    /// What is there gives way to a member of another kind (moby `pkg/archive`, `Unpack`): a directory with all that is in it to a
+    /// file, a link to a directory.
     pub fn unpack(
         &mut self,
         archive: impl Read,
@@ -35,94 +35,80 @@ impl Filling {
         }
         let top = resolved.path;
         self.directory(&top, &style)?;
-        let mut archive = tar::Archive::new(archive);
-        for member in archive.entries()? {
-            let mut member = member?;
-            let name = PathBuf::from(OsString::from_vec(member.path_bytes().into_owned()));
-            self.unpack_member(&mut member, &top, &name, &style)
-                .map_err(|e| {
-                    io::Error::new(e.kind(), format!("unpack `{}`: {e}", name.display()))
+        let mut archive = TarReader::new(io::BufReader::with_capacity(1 << 16, archive));
+        while let Some(entry) = archive.next_entry().map_err(broken)? {
+            self.unpack_entry(&mut archive, &entry, &top, owner)
+                .map_err(|error| {
+                    let name = entry.display_path();
+                    io::Error::new(
+                        error.kind(),
+                        format!("unpack `{}`: {error}", name.display()),
+                    )
                 })?;
         }
         Ok(())
     }
 
     /// Unpacks one member of an archive.
-    fn unpack_member(
+    fn unpack_entry(
         &mut self,
-        member: &mut tar::Entry<'_, impl Read>,
+        archive: &mut TarReader<impl BufRead>,
+        entry: &Entry,
         top: &Path,
-        name: &Path,
-        style: &Style,
+        owner: Option<Owner>,
     ) -> io::Result<()> {
-        let wanted = top.join(inside(name));
-        let header = member.header().clone();
-        let kind = header.entry_type();
-        if kind.is_pax_global_extensions() {
-            return Ok(());
-        }
-        let Member {
-            owner,
-            mode,
-            times,
-            attributes,
-        } = Member::of(member, style)?;
-        let implied = Style {
-            owner: Some(Owner::ROOT),
-            mode: None,
-        };
-        if kind.is_dir() {
-            let target = self.merged.resolve(&wanted, Last::Follow)?;
-            if target.node.is_some_and(|node| !node.metadata.is_dir()) {
-                return Err(not_a_directory(&wanted));
-            }
-            self.directory(&target.path, &implied)?;
-            let host = self.diff.join(&target.path);
-            set_owner_and_mode(&host, owner, Some(mode))?;
-            for (name, value) in &attributes {
-                set_attribute(&host, name, value)?;
-            }
-            self.times.insert(target.path, times);
-            return Ok(());
-        }
-        let (Some(parent), Some(file_name)) = (wanted.parent(), wanted.file_name()) else {
-            return Err(io::Error::other("no file name"));
-        };
-        let parent = self.merged.resolve(parent, Last::Follow)?.path;
-        self.directory(&parent, &implied)?;
-        let host = self.clear(&parent.join(file_name))?;
-        if kind.is_hard_link() {
-            return self.link_member(member, top, &host);
-        }
-        if kind.is_symlink() {
-            let target = member.link_name_bytes().unwrap_or_default().into_owned();
-            fs_err::os::unix::fs::symlink(OsString::from_vec(target), &host)?;
-        } else if kind.is_fifo() || kind.is_character_special() || kind.is_block_special() {
-            let device = if kind.is_fifo() {
-                0
-            } else {
-                let (major, minor) = (header.device_major()?, header.device_minor()?);
-                rustix::fs::makedev(major.unwrap_or(0), minor.unwrap_or(0))
+        let name = inside(&entry.display_path());
+        let Some(file_name) = name.file_name() else {
+            return match entry.kind {
+                // Where it is unpacked is there already: Docker passes over what an archive says of that.
+                Kind::Directory => Ok(()),
+                _ => Err(io::Error::other("no file name")),
             };
-            let special = match kind {
-                tar::EntryType::Fifo => FileType::Fifo,
-                tar::EntryType::Char => FileType::CharacterDevice,
-                _ => FileType::BlockDevice,
-            };
-            named(
-                &host,
-                rustix::fs::mknodat(CWD, &host, special, Mode::empty(), device),
-            )?;
-        } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
-            let mut file = fs_err::File::create(&host)?;
-            io::copy(member, &mut file)?;
+        };
+        let wanted = top.join(name.parent().unwrap_or(Path::new("")));
+        let parent = self.merged.resolve(&wanted, Last::Follow)?.path;
+        self.directory(&parent, &implied())?;
+        let target = parent.join(file_name);
+        if entry.kind == Kind::Directory {
+            self.unpack_directory(&target)?;
         } else {
-            return Err(io::Error::other(format!("unknown type {kind:?}")));
+            self.make_way(&target)?;
         }
-        set_owner_and_mode(&host, owner, (!kind.is_symlink()).then_some(mode))?;
+        let host = self.diff.join(&target);
+        match &entry.kind {
+            Kind::Directory => {}
+            Kind::File => write_content(archive, entry, &host)?,
+            Kind::Hardlink(link) => return self.link(link, top, &host),
+            Kind::Symlink(link) => {
+                fs_err::os::unix::fs::symlink(OsStr::from_bytes(link), &host)?;
+            }
+            Kind::Fifo => make_node(&host, FileType::Fifo, (0, 0))?,
+            Kind::Character(major, minor) => {
+                make_node(&host, FileType::CharacterDevice, (*major, *minor))?;
+            }
+            Kind::Block(major, minor) => {
+                make_node(&host, FileType::BlockDevice, (*major, *minor))?;
+            }
+        }
+        let owner = owner.unwrap_or(Owner {
+            uid: entry.uid,
+            gid: entry.gid,
+        });
+        let is_link = matches!(entry.kind, Kind::Symlink(_));
+        set_owner_and_mode(&host, owner, (!is_link).then_some(entry.mode))?;
+        let attributes = entry.xattrs.iter();
+        let attributes = attributes
+            .filter(|(name, _)| xattr::is_kept(name))
+            .map(|(name, value)| (OsString::from_vec(name.clone()), value.clone()));
+        let times = timestamps(entry.mtime.0, entry.mtime.1.into());
+        if entry.kind == Kind::Directory {
+            self.set_attributes(&target, attributes.collect())?;
+            self.times.insert(target, times);
+            return Ok(());
+        }
         // After the owner: a change of that takes a file's capabilities away.
-        for (name, value) in &attributes {
-            set_attribute(&host, name, value)?;
+        for (name, value) in attributes {
+            set_attribute(&host, &name, &value)?;
         }
         named(
             &host,
@@ -130,16 +116,50 @@ impl Filling {
         )
     }
 
+    /// Makes a directory that stays where there is one, and takes the place of anything else.
+    fn unpack_directory(&mut self, target: &Path) -> io::Result<()> {
+        if self.existing(target)? != Some(false) {
+            return self.directory(target, &implied());
+        }
+        let host = self.make_way(target)?;
+        std::fs::create_dir(&host).map_err(|error| at(&host, &error))?;
+        // A directory of the layers below that something else took the place of does not come back with what is in it.
+        let below = self.lower.resolve(target, Last::Keep)?.node;
+        if below.is_some_and(|node| node.metadata.is_dir()) {
+            let flags = XattrFlags::empty();
+            named(
+                &host,
+                rustix::fs::lsetxattr(&host, "trusted.overlay.opaque", b"y", flags),
+            )?;
+        }
+        self.staged.insert(target.to_owned());
+        self.fresh.insert(target.to_owned());
+        Ok(())
+    }
+
+    /// Removes what the layer has at a resolved path, a directory with all that is in it; returns where that is. What is put there
+    /// hides what the layers below have.
+    fn make_way(&mut self, target: &Path) -> io::Result<PathBuf> {
+        let host = self.diff.join(target);
+        match std::fs::symlink_metadata(&host) {
+            Ok(metadata) if metadata.is_dir() => {
+                fs_err::remove_dir_all(&host)?;
+                let is_other = |path: &PathBuf| !path.starts_with(target);
+                self.staged.retain(is_other);
+                self.fresh.retain(is_other);
+                self.times.retain(|path, _| is_other(path));
+                self.default_acls.retain(|path, _| is_other(path));
+            }
+            Ok(_) => fs_err::remove_file(&host)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at(&host, &error)),
+        }
+        Ok(host)
+    }
+
     /// Makes a hard link to an earlier member, or a copy of a file of the layers below.
-    fn link_member(
-        &mut self,
-        member: &tar::Entry<'_, impl Read>,
-        top: &Path,
-        host: &Path,
-    ) -> io::Result<()> {
-        let target = member.link_name_bytes().unwrap_or_default().into_owned();
-        let target = PathBuf::from(OsString::from_vec(target));
-        let target = top.join(inside(&target));
+    fn link(&mut self, link: &[u8], top: &Path, host: &Path) -> io::Result<()> {
+        let target = top.join(inside(Path::new(OsStr::from_bytes(link))));
         let found = self.merged.resolve(&target, Last::Keep)?.node;
         let Some(node) = found.filter(|node| !node.metadata.is_dir()) else {
             return Err(io::Error::other(format!(
@@ -150,9 +170,67 @@ impl Filling {
         if node.host.starts_with(&self.diff) {
             return fs_err::hard_link(&node.host, host);
         }
+        if !node.metadata.is_file() {
+            return Err(io::Error::other(format!(
+                "hard link to `/{}`, which the layers below have and is no file",
+                target.display()
+            )));
+        }
         copy_content(&node.host, host, &node.metadata)?;
-        set_owner_and_mode(host, Owner::of(&node.metadata), Some(node.metadata.mode()))
+        set_owner_and_mode(host, Owner::of(&node.metadata), Some(node.metadata.mode()))?;
+        copy_attributes(&node.host, host)
     }
+}
+
+/// How directories are made that an archive only implies.
+fn implied() -> Style {
+    Style {
+        owner: Some(Owner::ROOT),
+        mode: None,
+    }
+}
+
+/// Writes a file's content, with the holes that a sparse one has.
+fn write_content(
+    archive: &mut TarReader<impl BufRead>,
+    entry: &Entry,
+    host: &Path,
+) -> io::Result<()> {
+    let mut options = fs_err::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).open(host)?;
+    let whole = [(0, entry.size)];
+    for (offset, length) in entry.sparse.as_deref().unwrap_or(&whole) {
+        file.seek(SeekFrom::Start(*offset))?;
+        let mut left = *length;
+        while left > 0 {
+            let data = archive.data().map_err(broken)?;
+            let count = data.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_all(data.get(..count).unwrap_or_default())?;
+            archive.consume(count);
+            left -= count as u64;
+        }
+    }
+    if entry.sparse.is_some() {
+        file.file().set_len(entry.size)?;
+    }
+    Ok(())
+}
+
+/// Makes a pipe or a device.
+fn make_node(host: &Path, kind: FileType, (major, minor): (u32, u32)) -> io::Result<()> {
+    let device = rustix::fs::makedev(major, minor);
+    named(
+        host,
+        rustix::fs::mknodat(CWD, host, kind, Mode::empty(), device),
+    )
+}
+
+/// Hands on what is wrong with an archive.
+fn broken(error: UnpackError) -> io::Error {
+    io::Error::other(error)
 }
 
 /// Returns a path without what would lead out of where it begins.
@@ -168,61 +246,4 @@ fn inside(path: &Path) -> PathBuf {
         }
     }
     clean
-}
-
-impl Member {
-    /// Reads it; an owner that is chosen stands above the archive's.
-    fn of(member: &mut tar::Entry<'_, impl Read>, style: &Style) -> io::Result<Self> {
-        let header = member.header().clone();
-        let mut owner = Owner {
-            uid: owner_number(&header.as_old().uid, header.uid())?,
-            gid: owner_number(&header.as_old().gid, header.gid())?,
-        };
-        let mut times = timestamps(i64::try_from(header.mtime()?).unwrap_or_default(), 0);
-        let mut attributes = Vec::new();
-        if let Some(extensions) = member.pax_extensions()? {
-            for extension in extensions {
-                let extension = extension?;
-                let value = extension.value_bytes();
-                let text = std::str::from_utf8(value).unwrap_or_default();
-                let number = || text.parse::<u32>().map_err(io::Error::other);
-                match extension.key_bytes() {
-                    b"uid" => owner.uid = number()?,
-                    b"gid" => owner.gid = number()?,
-                    b"mtime" => times = pax_time(text).unwrap_or(times),
-                    key => {
-                        let name = key.strip_prefix(b"SCHILY.xattr.").filter(|n| is_kept(n));
-                        attributes.extend(
-                            name.map(|name| (OsStr::from_bytes(name).to_owned(), value.to_vec())),
-                        );
-                    }
-                }
-            }
-        }
-        Ok(Self {
-            owner: style.owner.unwrap_or(owner),
-            mode: header.mode()? & 0o7777,
-            times,
-            attributes,
-        })
-    }
-}
-
-/// Parses seconds with a fraction.
-fn pax_time(text: &str) -> Option<Timestamps> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = fraction.get(..fraction.len().min(9))?;
-    let ns = match digits {
-        "" => 0,
-        digits => format!("{digits:0<9}").parse().ok()?,
-    };
-    Some(timestamps(seconds.parse().ok()?, ns))
-}
-
-/// Reads an owner's number of an archive; a field that was left blank means 0, as other readers of tar have it.
-fn owner_number(field: &[u8], number: io::Result<u64>) -> io::Result<u32> {
-    if field.iter().all(|byte| matches!(byte, b' ' | 0)) {
-        return Ok(0);
-    }
-    u32::try_from(number?).map_err(io::Error::other)
 }

@@ -60,14 +60,14 @@ impl Expanded {
     ) -> Result<Self, StepFailure> {
         let variables = state.variables();
         let expand =
-            |text: &String| expand::expand(text, escape, &variables).map_err(StageError::from);
+            |text: &String| expand::expand(text, escape, variables).map_err(StageError::from);
         let words = transfer.sources.iter().map(expand);
         let words = words.collect::<Result<Vec<_>, _>>()?;
         let destination = expand(&transfer.destination)?;
         let chown = transfer.chown.as_ref().map(expand).transpose()?;
         let chmod = transfer.chmod.as_ref().map(expand).transpose()?;
         let checksum = transfer.checksum.as_ref().map(expand).transpose()?;
-        let documents = documents(transfer, &variables)?;
+        let documents = documents(transfer, variables)?;
         let by = created_by(
             transfer,
             keyword,

@@ -14,7 +14,7 @@ use super::pattern::IgnoreRules;
 use super::plan::Base;
 use super::tree::{Last, Tree};
 use super::work::{Cached, Found, StageWork};
-use super::{BuildEvent, StepLabel, archive};
+use super::{StepLabel, archive};
 use expanded::{Expanded, Keyword};
 use sources::Piece;
 
@@ -81,7 +81,7 @@ impl StageWork<'_, '_> {
         self.start(label);
         let pieces = sources::obtain(build, found, expanded).await?;
         let (staging, steady) = self.fill(&pieces, expanded)?;
-        if !steady {
+        if !steady || pieces.iter().any(|piece| piece.is_other) {
             claim.key = None;
         }
         self.commit(staging, claim, expanded.by.clone())?;
@@ -168,10 +168,7 @@ impl StageWork<'_, '_> {
             filling.document(name, content, destination, style)?;
         }
         filling.finish()?;
-        for path in &filling.unsteady {
-            let text = format!("`{}` changed while the build went on", path.display());
-            self.build.progress.event(BuildEvent::Warning(&text));
-        }
+        self.build.warn_of_changes(&filling.unsteady);
         let steady = filling.unsteady.is_empty();
         Ok((staging, steady))
     }

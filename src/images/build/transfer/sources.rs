@@ -38,6 +38,8 @@ pub(super) struct Piece {
     pub(super) selected: Vec<Selected>,
     /// Whether an archive is unpacked.
     pub(super) unpacks: bool,
+    /// Whether it is not what was found for the key: it changed in between.
+    pub(super) is_other: bool,
     /// Keeps what was fetched.
     _staging: Option<Staging>,
 }
@@ -111,6 +113,7 @@ pub(super) async fn obtain(
             Found::Local(selected) => Piece {
                 selected,
                 unpacks: expanded.unpacks.0,
+                is_other: false,
                 _staging: None,
             },
             Found::Url {
@@ -118,10 +121,13 @@ pub(super) async fn obtain(
                 fetched,
                 staging,
             } => {
+                let hashed = (fetched.digest.clone(), fetched.modified);
                 let (fetched, staging) = match (fetched.path.is_some(), staging) {
                     (true, Some(staging)) => (fetched, staging),
+                    // It was the same as ever when it was asked for, and is wanted after all.
                     _ => fetch(build, &url, expanded.checksum.as_deref(), None).await?,
                 };
+                let is_other = hashed != (fetched.digest.clone(), fetched.modified);
                 let mut selected = select(staging.directory(), "body", expanded)?;
                 for source in &mut selected {
                     source.name = fetched.name.clone().into();
@@ -129,6 +135,7 @@ pub(super) async fn obtain(
                 Piece {
                     selected,
                     unpacks: expanded.unpacks.1,
+                    is_other,
                     _staging: Some(staging),
                 }
             }
@@ -143,6 +150,7 @@ pub(super) async fn obtain(
                 Piece {
                     selected: select(&checkout.directory, directory, expanded)?,
                     unpacks: false,
+                    is_other: false,
                     _staging: Some(staging),
                 }
             }
@@ -159,7 +167,7 @@ fn select(root: &Path, path: &str, expanded: &Expanded) -> Result<Vec<Selected>,
         ignore: &IgnoreRules::default(),
         name: "the source",
     };
-    Ok(origin.select(path, &expanded.exclude)?)
+    Ok(origin.take_path(Path::new(path), &expanded.exclude)?)
 }
 
 /// Asks what a URL holds: nothing that is known and must have that checksum, and only what changed where the server can tell.

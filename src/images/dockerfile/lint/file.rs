@@ -41,8 +41,8 @@ impl Collector<'_> {
         if written.empty_line.is_none() {
             return;
         }
-        let end = super::line_of(&self.file.text, written.span.end);
-        let start = super::line_of(&self.file.text, written.span.start);
+        let end = self.line_of(written.span.end);
+        let start = self.line_of(written.span.start);
         let before = self.found.len();
         let message = "Empty continuation line".to_owned();
         self.warn(written.span, "NoEmptyContinuation", message.clone());

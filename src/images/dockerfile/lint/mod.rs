@@ -19,6 +19,7 @@ mod stage;
 mod tests;
 
 pub use file::file;
+pub(in crate::images) use stage::is_secret;
 pub use stage::{Known, Reached, stage};
 
 /// Rules that are asked for by name alone.
@@ -139,6 +140,8 @@ struct Collector<'a> {
     file: &'a Dockerfile,
     options: &'a Options,
     found: BTreeSet<Warning>,
+    /// Where the last warning was: byte and line.
+    last_line: (usize, usize),
 }
 
 impl<'a> Collector<'a> {
@@ -147,6 +150,7 @@ impl<'a> Collector<'a> {
             file,
             options,
             found: BTreeSet::new(),
+            last_line: (0, 1),
         }
     }
 
@@ -164,7 +168,7 @@ impl<'a> Collector<'a> {
         if !counts || is_local() {
             return;
         }
-        let line = line_of(&self.file.text, span.start);
+        let line = self.line_of(span.start);
         self.found.insert(Warning {
             line,
             rule,
@@ -174,8 +178,27 @@ impl<'a> Collector<'a> {
 
     /// Returns how the instruction at `span` is written.
     fn written(&self, span: Span) -> Option<&'a Written> {
-        let mut written = self.file.written.iter();
-        written.find(|written| written.span == span)
+        let all = &self.file.written;
+        let at = all.partition_point(|written| written.span.start < span.start);
+        all.get(at).filter(|written| written.span == span)
+    }
+
+    /// Returns the line, from 1, of a byte: counted from the last one that was asked for.
+    fn line_of(&mut self, offset: usize) -> usize {
+        let text = self.file.text.as_bytes();
+        let offset = offset.min(text.len());
+        let newlines = |from: usize, to: usize| {
+            let between = text.get(from..to).unwrap_or_default();
+            between.iter().filter(|byte| **byte == b'\n').count()
+        };
+        let (known, line) = self.last_line;
+        let line = if known <= offset {
+            line + newlines(known, offset)
+        } else {
+            line - newlines(offset, known)
+        };
+        self.last_line = (offset, line);
+        line
     }
 
     fn finish(self) -> Vec<Warning> {
@@ -194,12 +217,6 @@ fn is_skipped(written: &Written, rule: &str) -> bool {
         let options = said.and_then(|(_, value)| Options::parse(value).ok());
         options.is_some_and(|options| options.skipped.has(rule))
     })
-}
-
-/// Returns the line, from 1, of a byte.
-fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.get(..offset).unwrap_or(text);
-    before.matches('\n').count() + 1
 }
 
 /// Fails a build whose warnings are to be errors.

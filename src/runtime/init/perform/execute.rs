@@ -1,8 +1,9 @@
 //! The end of the steps: the command in place of the child, or beside it where the child stays as init process.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::io::Errno;
 
@@ -39,14 +40,17 @@ impl Child<'_> {
         if let Err(error) = self.lead_session() {
             return failure_text("begin a session", Fault::System(error));
         }
-        let mut environment: Vec<&str> = self.process.env.iter().map(String::as_str).collect();
+        let environment = self.process.env.iter().map(OsStr::new);
+        let secret = self.secret_env.iter().map(OsString::as_os_str);
+        let mut environment: Vec<&OsStr> = environment.chain(secret).collect();
         let home = self
             .opened
             .identity
             .as_ref()
             .map(|identity| format!("HOME={}", identity.home));
-        if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
-            environment.extend(home.as_deref());
+        let is_home = |entry: &&OsStr| entry.as_bytes().starts_with(b"HOME=");
+        if !environment.iter().any(is_home) {
+            environment.extend(home.as_deref().map(OsStr::new));
         }
         let candidates = candidates(self.process);
         let arguments = process::Strings::new(self.process.args.iter().map(String::as_str));

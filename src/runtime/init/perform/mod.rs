@@ -9,6 +9,7 @@ mod execute;
 mod filesystems;
 mod identity;
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -65,6 +66,8 @@ pub(crate) struct Child<'a> {
     pub(crate) stdio: Stdio<'a>,
     /// What to execute.
     pub(crate) process: &'a Process,
+    /// Variables that it is given too, and that are written down nowhere.
+    pub(crate) secret_env: &'a [OsString],
     /// System call filter; none where empty.
     pub(crate) filter: &'a [Instruction],
     /// What the steps open.

@@ -156,6 +156,7 @@ fn shared_memory(config: &ContainerConfig, plan: &mut Plan) {
 fn bind(plan: &mut Plan, path: &str, target: &str, depth: Depth, read_only: bool) {
     plan.trees.push(HostTree {
         path: path.into(),
+        inside: None,
         overlay: None,
         within: None,
         depth,
@@ -226,6 +227,7 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
             MountSource::Bind { path, propagation } => {
                 plan.trees.push(HostTree {
                     path: path.clone(),
+                    inside: None,
                     overlay: None,
                     within: None,
                     depth: Depth::Recursive,
@@ -234,7 +236,11 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
                 });
                 bind_last(plan, &entry.target, parse_propagation(propagation)?);
             }
-            MountSource::Volume { path, copy_up } => {
+            MountSource::Volume {
+                path,
+                subpath,
+                copy_up,
+            } => {
                 if *copy_up {
                     plan.fills.push(Fill {
                         volume: path.clone(),
@@ -243,6 +249,7 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
                 }
                 plan.trees.push(HostTree {
                     path: path.clone(),
+                    inside: subpath.clone(),
                     overlay: None,
                     within: None,
                     depth: Depth::One,
@@ -255,6 +262,7 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
                 let (path, below) = lowers.split_first().ok_or("a mount of no layers")?;
                 plan.trees.push(HostTree {
                     path: path.clone(),
+                    inside: None,
                     overlay: Some(Overlay {
                         below: below.to_vec(),
                         scratch: scratch.clone(),
@@ -266,12 +274,20 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
                 });
                 bind_last(plan, &entry.target, libc::MS_PRIVATE);
             }
-            MountSource::Tmpfs { size_bytes, mode } => {
+            MountSource::Tmpfs {
+                size_bytes,
+                mode,
+                executable,
+            } => {
                 let mode = format!("{:o}", mode.unwrap_or(0o1777));
                 let size = size_bytes.map(|bytes| bytes.to_string());
                 let mut options = vec![("mode", mode.as_str())];
                 options.extend(size.as_deref().map(|size| ("size", size)));
-                let mut attributes = inert();
+                let mut attributes = if *executable {
+                    Attributes::MOUNT_ATTR_NOSUID
+                } else {
+                    inert()
+                };
                 if entry.read_only {
                     attributes |= Attributes::MOUNT_ATTR_RDONLY;
                 }
@@ -323,6 +339,7 @@ pub(super) fn etc_files(config: &ContainerConfig, facts: &Facts, plan: &mut Plan
         }
         plan.trees.push(HostTree {
             path: facts.etc_directory.join(name),
+            inside: None,
             overlay: None,
             within: None,
             depth: Depth::One,
@@ -340,6 +357,7 @@ pub(super) fn files(config: &ContainerConfig, plan: &mut Plan) {
             FileOrigin::HostFile(path) => {
                 plan.trees.push(HostTree {
                     path: path.clone(),
+                    inside: None,
                     overlay: None,
                     within: None,
                     depth: Depth::One,

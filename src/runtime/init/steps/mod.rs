@@ -82,6 +82,8 @@ pub(crate) struct Join {
 pub(crate) struct HostTree {
     /// Where it is; of several layers the top-most.
     pub(crate) path: PathBuf,
+    /// What of it is taken, found without leaving it; all of it where `None`.
+    pub(crate) inside: Option<PathBuf>,
     /// The layers beneath it, and upper and work directory, where it is an overlay that is mounted for this alone.
     pub(crate) overlay: Option<Overlay>,
     /// In whose mount namespace; the caller's where `None`.
