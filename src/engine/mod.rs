@@ -129,7 +129,7 @@ impl Engine {
         let client = digests::client_environment(environment);
         let sealed = sealed_executable(roots)?;
         Ok(Self {
-            images: Images::open(&roots.root, &roots.run, client)?,
+            images: Images::open(&roots.root, client)?,
             net: Net::open(&roots.root, &roots.run, instance.as_str()),
             runtime: Rc::new(Runtime::open(RuntimeRoots {
                 root: roots.root.clone(),

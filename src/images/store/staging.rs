@@ -138,9 +138,10 @@ impl Store {
             }
             if path.is_dir() {
                 remove_if_dead(&path)?;
-            } else if let Some(_unused) = Lock::try_acquire(&path, lock::Mode::Exclusive)
-                .map_err(StoreError::io("lock", &path))?
-            {
+            } else if let Some(_unused) = lock_current(&path, |path| {
+                // Not one that its holder has replaced since: somebody else's.
+                Lock::try_acquire(path, lock::Mode::Exclusive)
+            })? {
                 remove_file(&path)?;
             }
         }
