@@ -224,10 +224,15 @@ impl Store {
         rustix::fs::syncfs(&directory).map_err(StoreError::io("sync", &path))
     }
 
-    /// Keeps bytes under their digest. Not synced before [`Store::put_image`].
+    /// Keeps bytes under their digest. Not synced before [`Store::put_image`]; what is here already is left as it is, for it may
+    /// be synced.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        self.replace(&self.blob_path(&digest), bytes)?;
+        let path = self.blob_path(&digest);
+        let is_here = matches!(self.read_blob(&digest), Ok(Some(_)));
+        if !is_here {
+            self.replace(&path, bytes)?;
+        }
         Ok(digest)
     }
 
