@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`], [`inspect`] and [`system`] (images and disk), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -38,6 +38,7 @@ pub mod lower;
 mod observe;
 mod ports;
 mod project;
+pub mod prune;
 mod recover;
 pub mod registry;
 pub mod roots;
@@ -46,6 +47,7 @@ pub mod source;
 mod step;
 pub mod store;
 pub mod system;
+mod using;
 pub mod view;
 mod views;
 pub mod watch;

@@ -46,7 +46,8 @@ pub use registry::ClientEnvironment;
 use registry::transport::Http;
 pub use remove::{ImageUser, Removal, RemoveConflict};
 pub use store::{
-    Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Store, StoreError,
+    BegunUse, Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Removing, Reserved,
+    Store, StoreError,
 };
 
 /// What the store takes.
@@ -236,10 +237,10 @@ impl Images {
         Ok(sizes)
     }
 
-    /// Forgets what build steps made; [`Images::collect`] frees the space.
-    pub fn clear_cache(&self) -> Result<(), ImageError> {
+    /// Forgets what build steps made before a time, nanoseconds since 1970; [`Images::collect`] frees the space.
+    pub fn clear_cache(&self, before_ns: i128) -> Result<(), ImageError> {
         let path = self.store.root().join("cache");
-        let cleared = Cache::below(self.store.root()).clear();
+        let cleared = Cache::below(self.store.root()).clear(before_ns);
         Ok(cleared.map_err(StoreError::io("remove", &path))?)
     }
 
@@ -325,12 +326,14 @@ impl Images {
             digests,
             forget,
         } = removal;
+        // What cannot be read is told before anything is gone.
+        let cached = self.cached()?;
         self.store
             .unname(&known.image.id, names, digests, *forget)?;
         if !forget {
             return Ok(Vec::new());
         }
-        let freed = self.store.freed(&known.image, &self.cached()?)?;
+        let freed = self.store.freed(&known.image, &cached)?;
         if collect {
             self.collect()?;
         }
@@ -358,6 +361,25 @@ impl Images {
     /// Returns the overlay lower directories, top-most first.
     pub fn layer_directories(&self, image: &Image) -> Vec<PathBuf> {
         self.store.layer_directories(&image.layers)
+    }
+
+    /// Keeps other removals of images away, which are to be told of what this one leaves.
+    pub fn removing(&self) -> Result<Removing, ImageError> {
+        Ok(self.store.removing()?)
+    }
+
+    /// Makes sure that nobody begins to use the image `id` while it is removed; `None` where somebody has begun.
+    pub fn try_reserve(
+        &self,
+        removing: &Removing,
+        id: &Digest,
+    ) -> Result<Option<Reserved>, ImageError> {
+        Ok(self.store.try_reserve(removing, id)?)
+    }
+
+    /// Keeps the image `id` from removal until there is a container of it; waits for a removal that is going on.
+    pub fn begin_use(&self, id: &Digest) -> Result<BegunUse, ImageError> {
+        Ok(self.store.begin_use(id)?)
     }
 
     /// Keeps `image` from garbage collection for `holder` (`[A-Za-z0-9._-]+`), replacing what it held.
