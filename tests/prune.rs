@@ -1,5 +1,7 @@
 //! What `prune` and `image rm` take and what they leave: filters, other commands at work, things that cannot be removed.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers")]
+
 mod support;
 
 use rustix::fs::{FlockOperation, flock};
@@ -263,7 +265,7 @@ fn an_up_has_its_image_or_says_that_it_is_not_there() {
             let refused = ran.stderr.contains("conflict: ") || ran.stderr.contains("No such image");
             assert!(ran.code == 0 || refused, "round {round}: {}", ran.stderr);
         }
-        let is_here = machine.ok("p", &["image", "ls", "-q"]) != "";
+        let is_here = !machine.ok("p", &["image", "ls", "-q"]).is_empty();
         if up.code == 0 {
             came_up += 1;
             let running = machine.ok("p", &["ps", "-q"]);

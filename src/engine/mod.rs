@@ -29,6 +29,7 @@ pub mod event;
 pub mod exec;
 #[cfg(test)]
 mod fake;
+mod freeze;
 pub mod host;
 pub mod inspect;
 pub mod instance;
@@ -56,6 +57,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use build::blame::in_dockerfile;
 pub use build::{BuiltImage, ImageBuild};
@@ -87,7 +89,8 @@ const INSTANCE_LOCK: &str = "locks/.instance";
 pub struct Engine {
     roots: Roots,
     instance: InstanceId,
-    images: Images,
+    /// Shared with threads that do what blocks.
+    images: Arc<Images>,
     net: Net,
     runtime: Rc<Runtime>,
     environment: BTreeMap<String, String>,
@@ -129,9 +132,10 @@ impl Engine {
         check_kernel()?;
         let instance = instance::open(roots)?;
         let client = digests::client_environment(environment);
+        freeze::thaw_abandoned(roots, &instance)?;
         let sealed = sealed_executable(roots)?;
         Ok(Self {
-            images: Images::open(&roots.root, &roots.run, client)?,
+            images: Arc::new(Images::open(&roots.root, &roots.run, client)?),
             net: Net::open(&roots.root, &roots.run, instance.as_str()),
             runtime: Rc::new(Runtime::open(RuntimeRoots {
                 root: roots.root.clone(),

@@ -33,7 +33,7 @@ pub mod unpack;
 pub use archive::load::Loaded;
 use build::cache::Cache;
 use build::remote::{Fetched, shown};
-pub use commit::CommitOptions;
+pub use commit::{Changes, CommitOptions, Stop};
 pub use error::ImageError;
 pub use import::{Change, ImportOptions};
 pub use manifest::{ImageConfig, Platform};
@@ -200,14 +200,19 @@ impl Images {
         import::import_from(&self.store, file, &shown(url), reference, options)
     }
 
-    /// Makes an image of `base` and what the overlay upper directory `upper`, which must hold still, changes of it.
+    /// Copies what the overlay upper directory `upper`, which must hold still, has, unless it is stopped.
+    pub fn changes(&self, upper: &Path, stop: &Stop) -> Result<Changes, ImageError> {
+        commit::changes(&self.store, upper, stop)
+    }
+
+    /// Makes an image of `base` and what was changed of it.
     pub fn commit(
         &self,
         base: &Image,
-        upper: &Path,
+        changes: &Changes,
         options: &CommitOptions,
     ) -> Result<Image, ImageError> {
-        commit::commit(&self.store, base, upper, options)
+        commit::commit(&self.store, base, changes, options)
     }
 
     /// Looks for damage; with `repair` mends what can be mended from what is here.
