@@ -286,3 +286,42 @@ fn an_up_has_its_image_or_says_that_it_is_not_there() {
     assert_eq!(came_up + removed, 12);
     machine.assert_clean();
 }
+
+#[test]
+fn images_can_be_removed_from_a_full_disk() {
+    let machine = Machine::project("services:\n  web: {image: busybox, command: 'true'}\n");
+    machine.ok("p", &["image", "save", "-o", "b.tar", "busybox"]);
+    machine.sh("mkdir full && mount -t tmpfs -o size=32m tmpfs full");
+    let root = machine.path().join("full");
+    let run = |args: &[&str]| {
+        let mut command = machine.command("p", env!("CARGO_BIN_EXE_stack"));
+        let command = command.arg("--root").arg(&root).args(args);
+        Ran::of(&command.output().unwrap())
+    };
+    let ok = |args: &[&str]| {
+        let ran = run(args);
+        assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.stdout, ran.stderr);
+        ran.stdout
+    };
+    for removal in [
+        &["image", "rm", "busybox"][..],
+        &["image", "prune", "-af"],
+        &["system", "prune", "-af"],
+    ] {
+        ok(&["image", "load", "-q", "-i", "b.tar"]);
+        if removal[0] == "system" {
+            ok(&["up"]);
+        }
+        let full = "head -c 100m /dev/zero > full/fill; ! head -c 1 /dev/zero > full/more; df --output=avail full | tail -1";
+        assert_eq!(machine.sh(full).trim(), "0", "{removal:?}");
+        ok(removal);
+        assert_eq!(ok(&["image", "ls", "-q"]), "", "{removal:?}");
+        machine.sh("head -c 1000000 /dev/zero > full/more && rm full/more full/fill");
+        // For the next time.
+        ok(&["image", "load", "-q", "-i", "b.tar"]);
+        ok(&["image", "rm", "busybox"]);
+        machine.sh("test -e full/lib/images/reserve");
+    }
+    assert_eq!(ok(&["ps", "-aq"]), "");
+    machine.sh("rm -rf full/lib; umount full/run/* full/run/*/* 2>/dev/null; umount full");
+}

@@ -76,6 +76,7 @@ impl Engine {
     pub async fn prune(&self, options: &PruneOptions, events: &dyn EventSink) -> SystemPruned {
         let mut pruned = SystemPruned::default();
         let mut bytes = 0;
+        pruned.note(self.images.make_room());
         let projects = pruned.note(self.projects_there());
         for project in projects.into_iter().flatten() {
             let done = self.prune_project(&project, options, events, &mut pruned, &mut bytes);

@@ -113,6 +113,7 @@ impl Engine {
             filters.push(Filter::Dangling(true));
         }
         let mut pruned = Pruned::default();
+        self.images.make_room()?;
         let removing = self.images.removing()?;
         for some in self.images.select(&filters)?.chunks(PRUNED_AT_ONCE) {
             if let Err(error) = self.prune_some(&removing, some, &mut pruned) {
@@ -129,6 +130,9 @@ impl Engine {
                 Ok(bytes) => pruned.bytes += bytes,
                 Err(error) => pruned.failures.push(chain(&error)),
             }
+        }
+        if let Err(error) = self.images.fill_reserve() {
+            pruned.failures.push(chain(&error));
         }
         Ok(pruned)
     }
@@ -187,6 +191,19 @@ impl Engine {
     /// Removes the image that `asked` names, or only that name of it. What nothing needs any more is removed with it, unless a pull,
     /// import or build is running: then by a later command.
     pub fn remove_image(
+        &self,
+        asked: &str,
+        options: RemoveOptions,
+    ) -> Result<Vec<Removed>, EngineError> {
+        self.images.make_room()?;
+        let removed = self.remove_named(asked, options);
+        removed.and_then(|removed| {
+            self.images.fill_reserve()?;
+            Ok(removed)
+        })
+    }
+
+    fn remove_named(
         &self,
         asked: &str,
         options: RemoveOptions,

@@ -368,6 +368,16 @@ impl Images {
         self.store.layer_directories(&image.layers)
     }
 
+    /// Makes room for what a removal has to write, where the disk is full; [`Images::fill_reserve`] is to follow.
+    pub fn make_room(&self) -> Result<(), ImageError> {
+        Ok(self.store.make_room()?)
+    }
+
+    /// Puts something by again for the next time that the disk is full, where there is room for it.
+    pub fn fill_reserve(&self) -> Result<(), ImageError> {
+        Ok(self.store.fill_reserve()?)
+    }
+
     /// Keeps other removals of images away, which are to be told of what this one leaves.
     pub fn removing(&self) -> Result<Removing, ImageError> {
         Ok(self.store.removing()?)

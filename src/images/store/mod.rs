@@ -5,6 +5,7 @@
 //!        ├─ VERSION         `1`; another number is refused
 //!        ├─ lock            flock: held while index.json, a layer's record or a lease changes; never across a download
 //!        ├─ oci-layout      {"imageLayoutVersion":"1.0.0"}
+//!        ├─ reserve         zeros that a removal takes away where there is no room for what it has to write
 //!        ├─ index.json      one entry a name (and one for each image without a name), pointing to a platform's manifest:
 //!        │                  org.opencontainers.image.ref.name  docker.io/library/busybox:latest
 //!        │                  stack.image.id                     the digest of the configuration
@@ -39,8 +40,8 @@
 //!
 //! Everything is written below `tmp/` and renamed, so a killed command leaves nothing but an unlocked directory there.
 //!
-//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `using`,
-//! `partial` (downloads that go on), `packed` (layers as they are pushed), `check`.
+//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `reserve`,
+//! `using`, `partial` (downloads that go on), `packed` (layers as they are pushed), `check`.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -64,6 +65,7 @@ pub mod layers;
 mod leases;
 pub(crate) mod packed;
 pub(crate) mod partial;
+mod reserve;
 pub mod staging;
 mod using;
 
@@ -178,6 +180,7 @@ impl Store {
         }
         let _locked = self.lock()?;
         self.begin_index()?;
+        self.fill_reserve()?;
         let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
         self.replace(&self.path("images/oci-layout"), layout)?;
         self.replace(
