@@ -214,7 +214,7 @@ impl Store {
         digests: &[Reference],
         forget: bool,
     ) -> Result<(), StoreError> {
-        self.change_index(|index| {
+        let change = |index: &mut Index| {
             for name in names.iter().chain(digests).map(reference_name) {
                 let named = |e: &&Descriptor| {
                     e.annotations.get(NAME) == Some(&name) && id_of(e).as_ref() == Some(id)
@@ -236,7 +236,13 @@ impl Store {
             if forget && !index.manifests.iter().any(is_named) {
                 index.manifests.retain(|e| !mine(e));
             }
-        })
+        };
+        match self.change_index(change) {
+            Err(error) if error.is_lack_of_room() && self.spend_reserve()? => {
+                self.change_index(change)
+            }
+            changed => changed,
+        }
     }
 
     fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), StoreError> {
