@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use super::{LinuxHost, of_service, runtime_id};
+use super::{Found, LinuxHost, of_service, runtime_id};
 use crate::engine::annotations::Annotations;
 use crate::engine::apply::{ApplyError, StepFailure};
 use crate::engine::etc::Resolver;
@@ -75,7 +76,7 @@ impl LinuxHost<'_> {
         let id = crate::runtime::random_id()?;
         let volumes = self.engine.runtime.volumes();
         let named = stack.volumes.iter();
-        let targets = lower::mounts::anonymous_targets(service, &image.config.config);
+        let targets = lower::mounts::anonymous_targets(service, &image.image.config.config);
         let shares = matches!(service.network_mode, Some(NetworkMode::Service(_)));
         let pieces = Pieces {
             annotations: serde_json::Value::Null,
@@ -96,15 +97,27 @@ impl LinuxHost<'_> {
     }
 
     /// Finds the service and the image of a container that is to be made.
-    fn asked(&self, spec: &ContainerSpec) -> HostResult<(&Stack, &Service, Image)> {
+    fn asked(&self, spec: &ContainerSpec) -> HostResult<(&Stack, &Service, Rc<Found>)> {
         let stack = self.stack()?;
         let service = stack.services.get(&spec.service);
         let service =
             service.ok_or_else(|| format!("service `{}` is not in the file", spec.service))?;
+        Ok((stack, service, self.image(spec)?))
+    }
+
+    /// Finds an image, once for all the containers that are made of it.
+    fn image(&self, spec: &ContainerSpec) -> HostResult<Rc<Found>> {
+        if let Some(found) = self.images.borrow().get(&spec.image_id) {
+            return Ok(Rc::clone(found));
+        }
         let image = self.engine.images.find(&spec.image_id)?;
         let image =
             image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
-        Ok((stack, service, image))
+        let layers = self.engine.images.layer_directories(&image);
+        let found = Rc::new(Found { image, layers });
+        let mut images = self.images.borrow_mut();
+        images.insert(spec.image_id.clone(), Rc::clone(&found));
+        Ok(found)
     }
 
     /// Returns the whole configuration of a container.
@@ -112,7 +125,7 @@ impl LinuxHost<'_> {
         &self,
         spec: &ContainerSpec,
         (stack, service): (&Stack, &Service),
-        image: &Image,
+        Found { image, layers }: &Found,
         id: &runtime::ContainerId,
         pieces: &Pieces,
     ) -> HostResult<runtime::ContainerConfig> {
@@ -134,7 +147,7 @@ impl LinuxHost<'_> {
             image: runtime::ImageUse {
                 reference: spec.image.clone(),
                 id: image.id.to_string(),
-                layers: self.engine.images.layer_directories(image),
+                layers: layers.clone(),
             },
             defaults: &image.config.config,
             volumes: &pieces.volumes,
@@ -151,11 +164,12 @@ impl LinuxHost<'_> {
         &self,
         spec: &ContainerSpec,
         (stack, service): (&Stack, &Service),
-        image: &Image,
+        found: &Found,
         network_of: Option<&ContainerId>,
         made: &mut Vec<String>,
     ) -> HostResult<runtime::ContainerId> {
         let id = crate::runtime::random_id()?;
+        let image = &found.image;
         let paths = self.volume_paths(stack, service, image, spec, made)?;
         let annotations = annotations(stack, service, spec, &id, &paths, network_of);
         let pieces = Pieces {
@@ -164,7 +178,7 @@ impl LinuxHost<'_> {
             contents: self.contents(stack, service, &spec.name),
             network_owner: network_of.map(runtime_id).transpose()?,
         };
-        let config = self.lower(spec, (stack, service), image, &id, &pieces)?;
+        let config = self.lower(spec, (stack, service), found, &id, &pieces)?;
         // The lease comes first: a layer without a container costs room, a container without its layers is lost.
         self.engine.images.lease(id.as_str(), image)?;
         if let Err(error) = self

@@ -16,6 +16,8 @@ pub(crate) use start::read_host_resolver;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::annotations::Annotations;
@@ -26,6 +28,7 @@ use crate::engine::lower;
 use crate::engine::project::ProjectLock;
 use crate::engine::readable;
 use crate::engine::{Engine, chain};
+use crate::images::Image;
 use crate::images::build::Session;
 use crate::net::config::{NetworkConfig, SandboxConfig, SubnetConfig};
 use crate::net::ports::Reserved;
@@ -55,6 +58,14 @@ pub(crate) struct LinuxHost<'a> {
     build: crate::engine::BuildChoices,
     /// What the builds of this command share.
     session: Session,
+    /// Images that containers are made of, by id, with the lower directories of their layers.
+    images: RefCell<BTreeMap<String, Rc<Found>>>,
+}
+
+/// An image that was found in the store.
+struct Found {
+    image: Image,
+    layers: Vec<PathBuf>,
 }
 
 impl<'a> LinuxHost<'a> {
@@ -75,6 +86,7 @@ impl<'a> LinuxHost<'a> {
             deferred: None,
             build: crate::engine::BuildChoices::default(),
             session: Session::default(),
+            images: RefCell::default(),
         }
     }
 

@@ -333,7 +333,8 @@ impl<'b, 'a> StageWork<'b, 'a> {
         created: String,
     ) -> Result<(), StepFailure> {
         let store = self.build.store();
-        let layer = store.commit_measured(staging, measured)?.diff_id;
+        let layer = store.commit_measured(&staging, measured)?.diff_id;
+        self.build.discarded.add(staging);
         self.state.layers.push(layer.clone());
         if let Some(key) = claim.key {
             self.build
