@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
     super::check_usable(context, &loaded, &services, dependencies, Phase::Build)?;
     let build_args = build_args(&args.build_arg, &loaded.environment);
     let options = BuildOptions {
-        services,
+        services: services.clone(),
         no_cache: args.no_cache,
         explain: args.explain,
         pull: args.pull,
@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         return Ok(());
     }
     let options = PushOptions {
-        services: args.services,
+        services,
         include_deps: args.with_dependencies,
         ..PushOptions::default()
     };

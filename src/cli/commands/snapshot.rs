@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::output::{Output, refuse_terminal};
+use super::output::{Access, Output, refuse_terminal};
 use crate::cli::args::{CommitArgs, ExportArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
@@ -38,7 +38,7 @@ pub(super) fn export(context: &Context, args: &ExportArgs) -> Result<(), CliErro
     };
     let engine = context.engine()?;
     let container = find(context, &engine, &args.container, args.index)?;
-    let mut output = Output::create(context, path)?;
+    let mut output = Output::create(context, path, Access::Owner)?;
     engine.export(&container, output.writer())?;
     output.finish()
 }

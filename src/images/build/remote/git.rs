@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::RemoteError;
 use super::parse::{GitSource, ModifiedTimes};
 use crate::sys::child::Running;
+use crate::sys::git;
 
 /// Most of an output that is read.
 const OUTPUT_BYTES: u64 = 16 << 20;
@@ -19,32 +19,8 @@ const OUTPUT_BYTES: u64 = 16 << 20;
 /// Most of git's complaint that is shown, in characters.
 const COMPLAINT: usize = 600;
 
-/// Settings of every call: hooks and helpers would be programs of the repository.
-const SETTINGS: [&str; 10] = [
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.askPass=",
-    "protocol.ext.allow=never",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "init.defaultBranch=main",
-    "advice.detachedHead=false",
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=60",
-];
-
-/// Variables that would lead git to another repository.
-const ELSEWHERE: [&str; 9] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-    "GIT_NAMESPACE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_EXTERNAL_DIFF",
-];
+/// What a source may be fetched by.
+const PROTOCOLS: [&str; 4] = ["https", "http", "ssh", "git"];
 
 /// A repository at a commit, on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,24 +162,11 @@ impl GitSource {
         arguments: &[&str],
     ) -> Result<String, RemoteError> {
         let mut command = Command::new("git");
-        for name in ELSEWHERE {
-            command.env_remove(name);
-        }
-        for setting in SETTINGS {
-            command.args(["-c", setting]);
-        }
+        git::confine(&mut command, &PROTOCOLS);
         command
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_ALLOW_PROTOCOL", "https:http:ssh:git")
-            .env("GIT_NO_REPLACE_OBJECTS", "1")
-            .env("LC_ALL", "C")
+            .args(["-c", "advice.detachedHead=false"])
             .args(arguments.iter().map(OsStr::new))
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // An interrupt from the terminal is ours to act on; and all that it starts can be killed with it.
-            .process_group(0);
+            .current_dir(directory);
         let spawned = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => RemoteError::NoGit(self.shown()),
             _ => RemoteError::Process(error),
