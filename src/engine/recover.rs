@@ -1,9 +1,9 @@
 //! What a killed process left is put right: monitors on their way, containers without one.
 
+use crate::engine::commands::is_of;
 use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::step::NETWORKS;
-use crate::engine::commands::is_of;
 use crate::engine::{Engine, chain, readable};
 use crate::runtime::Adoption;
 use crate::runtime::record::Exit;

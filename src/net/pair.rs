@@ -102,7 +102,11 @@ mod tests {
             let _web = Server::start(&web.netns, 80);
             let pair = network("pair");
             let netns = netns::create().unwrap();
-            let attached = host.net.attach_alone(&pair, "a", netns.as_fd()).await.unwrap();
+            let attached = host
+                .net
+                .attach_alone(&pair, "a", netns.as_fd())
+                .await
+                .unwrap();
             let attached = attached.unwrap();
             let address = attached.endpoints[0].addresses[0].ip();
             let _own = Server::start(&netns, 80);
@@ -120,12 +124,23 @@ mod tests {
             }
             // It has one.
             let other = netns::create().unwrap();
-            let refused = host.net.attach_alone(&pair, "b", other.as_fd()).await.unwrap();
+            let refused = host
+                .net
+                .attach_alone(&pair, "b", other.as_fd())
+                .await
+                .unwrap();
             assert_eq!(refused, None);
             // The next one takes it over, though the link of the last one is still there.
             host.net.forget(&["a"]).unwrap();
-            let taken = host.net.attach_alone(&pair, "b", other.as_fd()).await.unwrap();
-            assert_eq!(taken.unwrap().endpoints[0].host_link, attached.endpoints[0].host_link);
+            let taken = host
+                .net
+                .attach_alone(&pair, "b", other.as_fd())
+                .await
+                .unwrap();
+            assert_eq!(
+                taken.unwrap().endpoints[0].host_link,
+                attached.endpoints[0].host_link
+            );
             let seen = ask(&other, out, REACHABLE_WITHIN);
             assert_eq!(seen.as_deref(), Some("192.168.77.1"));
             host.net.forget(&["b", "w"]).unwrap();
@@ -141,7 +156,10 @@ mod tests {
         on_host(|host| async move {
             let pair = network("pair");
             let netns = netns::create().unwrap();
-            host.net.attach_alone(&pair, "a", netns.as_fd()).await.unwrap();
+            host.net
+                .attach_alone(&pair, "a", netns.as_fd())
+                .await
+                .unwrap();
             let root = host.directory.path().join("1a2b3c4d/lib/networks");
             for content in [&b""[..], &[0; 100]] {
                 for file in ["pair.json", "leases/pair.json"] {
@@ -149,7 +167,11 @@ mod tests {
                 }
                 assert_eq!(host.net.networks().unwrap(), []);
                 let again = netns::create().unwrap();
-                let attached = host.net.attach_alone(&pair, "b", again.as_fd()).await.unwrap();
+                let attached = host
+                    .net
+                    .attach_alone(&pair, "b", again.as_fd())
+                    .await
+                    .unwrap();
                 assert_eq!(attached.map(|attached| attached.id).as_deref(), Some("b"));
             }
         });

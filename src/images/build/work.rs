@@ -94,7 +94,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
             text,
         };
         let state = match &stage.base {
-            Base::Stage(index) => StageState::of_stage(&*ends.wait(*index).await?),
+            Base::Stage(index) => StageState::of_stage(ends.go_on(*index).await?),
             base => {
                 let begun = Instant::now();
                 build.progress.event(BuildEvent::Started(label));
