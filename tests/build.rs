@@ -365,10 +365,8 @@ fn the_same_inputs_give_the_same_layers_elsewhere() {
 fn a_long_chain_of_stages_takes_no_more_than_its_length() {
     let machine = machine();
     let mut text = "FROM busybox AS s0\n".to_owned();
-    for stage in 1..3000 {
-        let before = stage - 1;
-        text += &format!("FROM s{before} AS s{stage}\nENV A{stage}=1\n");
-    }
+    let stage = |at: i32| format!("FROM s{} AS s{at}\nENV A{at}=1\n", at - 1);
+    text.extend((1..3000).map(stage));
     text += "RUN echo $A1$A2999\n";
     machine.write("c/Dockerfile", &text);
     // Copies of what each stage has before it would take more than a gigabyte.
