@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use super::{Found, LinuxHost, of_service, runtime_id};
+use super::{LinuxHost, of_service, runtime_id};
 use crate::engine::annotations::Annotations;
 use crate::engine::apply::{ApplyError, StepFailure};
 use crate::engine::etc::Resolver;
@@ -76,7 +75,7 @@ impl LinuxHost<'_> {
         let id = crate::runtime::random_id()?;
         let volumes = self.engine.runtime.volumes();
         let named = stack.volumes.iter();
-        let targets = lower::mounts::anonymous_targets(service, &image.image.config.config);
+        let targets = lower::mounts::anonymous_targets(service, &image.config.config);
         let shares = matches!(service.network_mode, Some(NetworkMode::Service(_)));
         let pieces = Pieces {
             annotations: serde_json::Value::Null,
@@ -97,27 +96,15 @@ impl LinuxHost<'_> {
     }
 
     /// Finds the service and the image of a container that is to be made.
-    fn asked(&self, spec: &ContainerSpec) -> HostResult<(&Stack, &Service, Rc<Found>)> {
+    fn asked(&self, spec: &ContainerSpec) -> HostResult<(&Stack, &Service, Image)> {
         let stack = self.stack()?;
         let service = stack.services.get(&spec.service);
         let service =
             service.ok_or_else(|| format!("service `{}` is not in the file", spec.service))?;
-        Ok((stack, service, self.image(spec)?))
-    }
-
-    /// Finds an image, once for all the containers that are made of it.
-    fn image(&self, spec: &ContainerSpec) -> HostResult<Rc<Found>> {
-        if let Some(found) = self.images.borrow().get(&spec.image_id) {
-            return Ok(Rc::clone(found));
-        }
-        let image = self.engine.images.find(&spec.image_id)?;
+        let image = self.used.get(&spec.image_id).cloned();
         let image =
             image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
-        let layers = self.engine.images.layer_directories(&image);
-        let found = Rc::new(Found { image, layers });
-        let mut images = self.images.borrow_mut();
-        images.insert(spec.image_id.clone(), Rc::clone(&found));
-        Ok(found)
+        Ok((stack, service, image))
     }
 
     /// Returns the whole configuration of a container.
@@ -125,7 +112,7 @@ impl LinuxHost<'_> {
         &self,
         spec: &ContainerSpec,
         (stack, service): (&Stack, &Service),
-        Found { image, layers }: &Found,
+        image: &Image,
         id: &runtime::ContainerId,
         pieces: &Pieces,
     ) -> HostResult<runtime::ContainerConfig> {
@@ -147,7 +134,7 @@ impl LinuxHost<'_> {
             image: runtime::ImageUse {
                 reference: spec.image.clone(),
                 id: image.id.to_string(),
-                layers: layers.clone(),
+                layers: self.engine.images.layer_directories(image),
             },
             defaults: &image.config.config,
             volumes: &pieces.volumes,
@@ -164,12 +151,11 @@ impl LinuxHost<'_> {
         &self,
         spec: &ContainerSpec,
         (stack, service): (&Stack, &Service),
-        found: &Found,
+        image: &Image,
         network_of: Option<&ContainerId>,
         made: &mut Vec<String>,
     ) -> HostResult<runtime::ContainerId> {
         let id = crate::runtime::random_id()?;
-        let image = &found.image;
         let paths = self.volume_paths(stack, service, image, spec, made)?;
         let annotations = annotations(stack, service, spec, &id, &paths, network_of);
         let pieces = Pieces {
@@ -178,7 +164,7 @@ impl LinuxHost<'_> {
             contents: self.contents(stack, service, &spec.name),
             network_owner: network_of.map(runtime_id).transpose()?,
         };
-        let config = self.lower(spec, (stack, service), found, &id, &pieces)?;
+        let config = self.lower(spec, (stack, service), image, &id, &pieces)?;
         // The lease comes first: a layer without a container costs room, a container without its layers is lost.
         self.engine.images.lease(id.as_str(), image)?;
         if let Err(error) = self

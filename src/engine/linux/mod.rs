@@ -16,8 +16,6 @@ pub(crate) use start::read_host_resolver;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::annotations::Annotations;
@@ -27,8 +25,8 @@ use crate::engine::host::{Host, HostError, HostResult};
 use crate::engine::lower;
 use crate::engine::project::ProjectLock;
 use crate::engine::readable;
+use crate::engine::using::UsedImages;
 use crate::engine::{Engine, chain};
-use crate::images::Image;
 use crate::images::build::Session;
 use crate::net::config::{NetworkConfig, SandboxConfig, SubnetConfig};
 use crate::net::ports::Reserved;
@@ -58,14 +56,8 @@ pub(crate) struct LinuxHost<'a> {
     build: crate::engine::BuildChoices,
     /// What the builds of this command share.
     session: Session,
-    /// Images that containers are made of, by id, with the lower directories of their layers.
-    images: RefCell<BTreeMap<String, Rc<Found>>>,
-}
-
-/// An image that was found in the store.
-struct Found {
-    image: Image,
-    layers: Vec<PathBuf>,
+    /// The images of the containers that are to be made.
+    used: UsedImages,
 }
 
 impl<'a> LinuxHost<'a> {
@@ -86,8 +78,14 @@ impl<'a> LinuxHost<'a> {
             deferred: None,
             build: crate::engine::BuildChoices::default(),
             session: Session::default(),
-            images: RefCell::default(),
+            used: UsedImages::default(),
         }
+    }
+
+    /// Makes containers of these images.
+    pub(crate) fn using(mut self, used: UsedImages) -> Self {
+        self.used = used;
+        self
     }
 
     /// Gives the network's things of all removed containers back together (`down`): [`LinuxHost::settle`] must follow.
