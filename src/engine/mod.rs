@@ -96,6 +96,7 @@ pub struct Engine {
     environment: BTreeMap<String, String>,
     /// Most steps at once; no limit of its own where unset.
     parallel: Option<std::num::NonZeroUsize>,
+    early: cleanup::Early,
     /// Keeps the path that monitors are started from.
     _sealed: Sealed,
 }
@@ -146,6 +147,7 @@ impl Engine {
             _sealed: sealed,
             environment: environment.clone(),
             parallel: None,
+            early: cleanup::Early::default(),
             roots: roots.clone(),
             instance,
         })

@@ -32,7 +32,16 @@ impl Engine {
         project: &ProjectName,
         references: &References,
     ) -> Result<Observed, EngineError> {
-        let all = self.runtime.list()?;
+        self.observe_of(&self.runtime.list()?, project, references)
+    }
+
+    /// As [`Engine::observe`], where all containers were just listed.
+    pub(crate) fn observe_of(
+        &self,
+        all: &[Container],
+        project: &ProjectName,
+        references: &References,
+    ) -> Result<Observed, EngineError> {
         let uses: Vec<Use> = all.iter().map(Use::of).collect();
         let mine = all
             .iter()
