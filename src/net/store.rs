@@ -164,14 +164,11 @@ impl Store {
     /// Removes the directory of a network's names with what is left in it.
     pub(crate) fn remove_names_directory(&self, network: &str) -> Result<(), NetError> {
         let path = self.names_directory(network);
-        match fs_err::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(NetError::File {
-                action: "remove",
-                path,
-                source,
-            }),
-            _ => Ok(()),
-        }
+        crate::sys::remove::tree(&path).map_err(|source| NetError::File {
+            action: "remove",
+            path,
+            source,
+        })
     }
 
     fn network_path(&self, name: &str) -> PathBuf {

@@ -164,8 +164,8 @@ fn sweep_directories(top: &Path, mut take_apart: impl FnMut(&str) -> Vec<String>
         let left = take_apart(&id);
         // Last: while anything is left of a step, its directory says so.
         if left.is_empty() {
-            let removed = fs_err::remove_dir_all(&path).err();
-            messages.extend(removed.map(|error| error.to_string()));
+            let removed = crate::sys::remove::tree(&path).err();
+            messages.extend(removed.map(|error| format!("remove `{}`: {error}", path.display())));
         }
         messages.extend(left);
     }

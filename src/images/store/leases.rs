@@ -107,11 +107,7 @@ impl Store {
         // Out of the store they are nobody's; removing them takes time that others need not wait for.
         drop((locked, alone));
         for trash in layers.iter().chain(&blobs) {
-            if trash.is_dir() {
-                fs_err::remove_dir_all(trash).map_err(StoreError::io("remove", trash))?;
-            } else {
-                super::staging::remove_file(trash)?;
-            }
+            crate::sys::remove::tree(trash).map_err(StoreError::io("remove", trash))?;
         }
         Ok(Collected::Removed {
             layers: layers.len() as u64,

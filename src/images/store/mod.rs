@@ -67,6 +67,7 @@ pub(crate) mod packed;
 pub(crate) mod partial;
 mod reserve;
 pub mod staging;
+mod standing;
 mod using;
 
 pub use check::{Checked, Finding};
@@ -148,7 +149,10 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => store.create()?,
             Err(error) => return Err(StoreError::io("read", &version)(error)),
         }
-        store.sweep()?;
+        // What an earlier command left hinders nobody; `check` tells of what cannot be removed.
+        match store.sweep() {
+            Ok(_) | Err(_) => {}
+        }
         Ok(store)
     }
 

@@ -231,7 +231,7 @@ fn settle(directory: &Path, time: Option<i64>, keep_git_dir: bool) -> Result<(),
         if path.file_name() == Some(OsStr::new(".git")) {
             if !keep_git_dir {
                 let removed = if metadata.is_dir() {
-                    fs_err::remove_dir_all(&path)
+                    crate::sys::remove::tree(&path)
                 } else {
                     fs_err::remove_file(&path)
                 };
