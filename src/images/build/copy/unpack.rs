@@ -15,7 +15,7 @@ use super::files::{
     at, copy_attributes, copy_content, named, set_attribute, set_owner_and_mode, timestamps,
 };
 use super::{Destination, Filling, Owner, Style, not_a_directory};
-use crate::sys::xattr;
+use crate::sys::{remove, xattr};
 
 impl Filling {
     /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names mean nothing in it.
@@ -143,7 +143,7 @@ impl Filling {
         let host = self.diff.join(target);
         match std::fs::symlink_metadata(&host) {
             Ok(metadata) if metadata.is_dir() => {
-                fs_err::remove_dir_all(&host)?;
+                remove::tree(&host)?;
                 let is_other = |path: &PathBuf| !path.starts_with(target);
                 self.staged.retain(is_other);
                 self.fresh.retain(is_other);

@@ -234,12 +234,13 @@ fn a_device_of_a_layer_is_not_read() {
 fn a_secret_is_a_variable_byte_by_byte() {
     use std::os::unix::ffi::OsStringExt;
     let place = Place::new();
-    let mut request =
-        place.request("FROM busybox\nRUN --mount=type=secret,id=s,env=TOKEN true\n");
+    let mut request = place.request("FROM busybox\nRUN --mount=type=secret,id=s,env=TOKEN true\n");
     let secret = SecretSource::Value(b"\xff=\n".to_vec());
     request.secrets.insert("s".to_owned(), secret);
     let seen = RefCell::new(Vec::new());
-    told_of(&place, &request, &|step| *seen.borrow_mut() = step.secret_env.clone());
+    told_of(&place, &request, &|step| {
+        *seen.borrow_mut() = step.secret_env.clone()
+    });
     let line = std::ffi::OsString::from_vec(b"TOKEN=\xff=\n".to_vec());
     assert_eq!(seen.into_inner(), [line]);
     let secret = SecretSource::Value(b"a\0b".to_vec());
