@@ -61,7 +61,7 @@ mod tests {
         fs_err::write(temp.path().join("f"), [1; 100]).unwrap();
         std::os::unix::fs::symlink("/", temp.path().join("out")).unwrap();
         let shallow = bytes_below(temp.path());
-        assert!(shallow >= 512 && shallow < 1 << 20, "{shallow}");
+        assert!((512..1 << 20).contains(&shallow), "{shallow}");
         // Deeper than any path may be long, and than files may be open.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |at: BorrowedFd<'_>, name: &str| openat(at, name, flags, Mode::empty()).unwrap();

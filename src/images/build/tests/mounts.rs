@@ -185,7 +185,7 @@ fn a_cache_in_use_is_not_emptied_by_a_build_without_cache() {
     assert!(directory.join("f").exists());
     drop(used);
     told_of(&place, &request, &|step| {
-        assert_eq!(hosts(step)[0], directory)
+        assert_eq!(hosts(step)[0], directory);
     });
     assert!(!directory.join("f").exists());
 }
@@ -239,7 +239,7 @@ fn a_secret_is_a_variable_byte_by_byte() {
     request.secrets.insert("s".to_owned(), secret);
     let seen = RefCell::new(Vec::new());
     told_of(&place, &request, &|step| {
-        *seen.borrow_mut() = step.secret_env.clone()
+        *seen.borrow_mut() = step.secret_env.clone();
     });
     let line = std::ffi::OsString::from_vec(b"TOKEN=\xff=\n".to_vec());
     assert_eq!(seen.into_inner(), [line]);

@@ -185,11 +185,11 @@ impl<'a> Collector<'a> {
 
     /// Returns the line, from 1, of a byte: counted from the last one that was asked for.
     fn line_of(&mut self, offset: usize) -> usize {
-        let text = self.file.text.as_bytes();
+        let text = self.file.text.as_str();
         let offset = offset.min(text.len());
         let newlines = |from: usize, to: usize| {
             let between = text.get(from..to).unwrap_or_default();
-            between.iter().filter(|byte| **byte == b'\n').count()
+            between.matches('\n').count()
         };
         let (known, line) = self.last_line;
         let line = if known <= offset {

@@ -279,10 +279,6 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
                 mode,
                 executable,
             } => {
-                let mode = format!("{:o}", mode.unwrap_or(0o1777));
-                let size = size_bytes.map(|bytes| bytes.to_string());
-                let mut options = vec![("mode", mode.as_str())];
-                options.extend(size.as_deref().map(|size| ("size", size)));
                 let mut attributes = if *executable {
                     Attributes::MOUNT_ATTR_NOSUID
                 } else {
@@ -291,15 +287,30 @@ pub(super) fn mounts(config: &ContainerConfig, plan: &mut Plan) -> Result<(), St
                 if entry.read_only {
                     attributes |= Attributes::MOUNT_ATTR_RDONLY;
                 }
-                let mut step = mount("tmpfs", &options, attributes, &entry.target);
-                if let InitStep::Mount { place, .. } = &mut step {
-                    *place = Place::InRoot;
-                }
-                plan.steps.push(step);
+                plan.steps
+                    .push(memory(*size_bytes, *mode, attributes, &entry.target));
             }
         }
     }
     Ok(())
+}
+
+/// A tmpfs that somebody asked for.
+fn memory(
+    size_bytes: Option<u64>,
+    mode: Option<u32>,
+    attributes: Attributes,
+    target: &str,
+) -> InitStep {
+    let mode = format!("{:o}", mode.unwrap_or(0o1777));
+    let size = size_bytes.map(|bytes| bytes.to_string());
+    let mut options = vec![("mode", mode.as_str())];
+    options.extend(size.as_deref().map(|size| ("size", size)));
+    let mut step = mount("tmpfs", &options, attributes, target);
+    if let InitStep::Mount { place, .. } = &mut step {
+        *place = Place::InRoot;
+    }
+    step
 }
 
 /// Binds the tree that was added last.
