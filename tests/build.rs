@@ -499,10 +499,12 @@ fn hostile_steps_end_and_leave_nothing() {
         &["--memory", "64m", "--ulimit", "fsize=1000000"],
     );
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    // Killed while a step runs.
+    // Killed while a step runs. What it does goes on until the next build, which has the cache for itself.
+    let mount = "RUN --mount=type=cache,id=c,target=/c,sharing=locked";
+    let endless = "echo begun; while :; do echo more >>/c/x; done";
     machine.write(
         "c/Dockerfile",
-        "FROM busybox\nRUN echo begun; sleep 100000\n",
+        &format!("FROM busybox\n{mount} {endless}\n"),
     );
     let mut command = machine.stack("c", &["image", "build", "--progress", "plain", "."]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -510,7 +512,8 @@ fn hostile_steps_end_and_leave_nothing() {
     assert!(lines.any(|line| line.unwrap().ends_with(" begun")));
     child.kill().unwrap();
     child.wait().unwrap();
-    built(&machine, "FROM busybox\nRUN true\n", &[]);
+    let twice = "wc -c /c/x >/before; usleep 200000; wc -c /c/x | cmp - /before";
+    built(&machine, &format!("FROM busybox\n{mount} {twice}\n"), &[]);
     machine.assert_clean();
     let left = machine.sh(&format!(
         "ls {}/lib/tmp {}/run/steps 2>/dev/null | grep -v : || true",

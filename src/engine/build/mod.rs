@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
-use crate::engine::step::RuntimeSteps;
+use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
 use crate::images::build::{
     BuildError, BuildRequest, DockerfileSource, Entitlement, RemoteContext, Requirements,
@@ -127,6 +127,7 @@ impl Engine {
         let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
         let mut warnings = add_caches(&mut request, caches, &build.directory)?;
         warnings.extend(unmade(&build.attestations));
+        warnings.extend(step::sweep_dead(self));
         self.expect_builds(1);
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),

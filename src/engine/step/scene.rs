@@ -17,6 +17,7 @@ use crate::runtime::cgroup::Cgroup;
 use crate::runtime::config::{ContainerId, EtcFiles};
 use crate::runtime::init::{self, RootFs, SpawnRequest, Stdio};
 use crate::sys::clone::{self, Forked};
+use crate::sys::lock::Lock;
 use crate::sys::{netns, pidfd, process};
 
 /// What a scene was made for: another step of the same kind can have it.
@@ -49,6 +50,8 @@ pub(super) struct Scene<'a> {
     pub(super) netns: Option<OwnedFd>,
     /// The name server, where it has one.
     pub(super) names: Option<OwnedFd>,
+    /// Says that this build lives.
+    pub(super) owner: Option<Lock>,
 }
 
 impl Scene<'_> {

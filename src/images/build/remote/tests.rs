@@ -405,7 +405,11 @@ fn repositories_are_checked_out() {
             "the time of the commit only where asked for"
         );
     }
-    // The password goes to the server, and neither into the checkout nor to people.
+    a_password_goes_to_the_server_alone(&server, &two);
+}
+
+/// Checks out what needs a login: what logs in comes neither into the checkout nor to people.
+fn a_password_goes_to_the_server_alone(server: &Server, commit: &str) {
     let host = server.address.trim_start_matches("http://");
     let locked = |login: &str| {
         let remote = format!("http://{login}{host}/locked/repo.git");
@@ -420,7 +424,7 @@ fn repositories_are_checked_out() {
     assert!(!refused.contains("ghp_x"), "{refused}");
     let directory = tempfile::tempdir().unwrap();
     let source = locked("me:s3cr3t@");
-    let top = block_on(source.checkout(&two, directory.path(), true)).unwrap();
+    let top = block_on(source.checkout(commit, directory.path(), true)).unwrap();
     let kept = top.directory.join(".git");
     let config = fs_err::read_to_string(kept.join("config")).unwrap();
     assert!(config.contains("/locked/repo.git") && !config.contains("s3cr3t"));
