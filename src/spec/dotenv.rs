@@ -68,10 +68,10 @@ impl<'e> Outside<'e> {
 const MAX_VARIABLES: usize = 100_000;
 
 /// Reads a file, the values of which may have `room` bytes in all. Where a key repeats, the last one counts.
-pub(crate) fn parse<'e>(
+pub(crate) fn parse(
     text: &str,
     format: Format,
-    outside: Outside<'e>,
+    outside: Outside<'_>,
     room: usize,
 ) -> Result<BTreeMap<String, Variable>, DotenvError> {
     let mut parser = Parser {

@@ -788,7 +788,9 @@ fn invalidate_nulls(node: &mut Arc<Node>, shape: &'static Shape) {
     match &mut Arc::make_mut(node).value {
         Value::Sequence(items) => {
             if let Some(each) = shape.item() {
-                items.iter_mut().for_each(|item| member(item, each));
+                for item in items {
+                    member(item, each);
+                }
             }
         }
         Value::Mapping(mapping) => {

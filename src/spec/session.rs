@@ -164,12 +164,12 @@ impl<'a> Session<'a> {
     }
 
     /// Reads a dotenv file's variables; errors in it are reported.
-    pub(crate) fn dotenv<'l>(
+    pub(crate) fn dotenv(
         &mut self,
         path: &Path,
         id: SourceId,
         format: Format,
-        outside: dotenv::Outside<'l>,
+        outside: dotenv::Outside<'_>,
     ) -> Option<Provided> {
         let text = &self.sources.get(id)?.text;
         if !self.diagnostics.take(Resource::Parsed, text.len(), None) {
