@@ -11,6 +11,7 @@ use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::store::platform_option;
+use crate::engine::using::Wanted;
 use crate::engine::{BuildChoices, Engine, chain, readable};
 use crate::images::{ImportOptions, Reference};
 use crate::plan::action::{Action, Resource};
@@ -151,29 +152,15 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(&stack.name).await?;
-        self.recover(&stack.name, events).await?;
+        let known = self.recover(&stack.name, events).await?;
         let options = with_digests(stack, &self.environment, options)?;
-        let references = plan::images::references(stack);
-        let mut observed = self.observe(&stack.name, &references)?;
-        let images = plan::images::images(stack, &observed, &options)?;
-        if !images.is_empty() {
-            self.run(
-                &images,
-                &LinuxHost::new(self, Some(stack), events, &lock),
-                events,
-                cancel,
-            )
+        let Wanted {
+            observed,
+            containers,
+            used,
+        } = self
+            .plan_with_images(stack, known, &options, (&lock, events), cancel)
             .await?;
-            let before = std::mem::take(&mut observed.images);
-            observed = self.observe(&stack.name, &references)?;
-            let after = observed.images.iter();
-            let changed = after.filter(|(reference, id)| before.get(*reference) != Some(*id));
-            events.images(&changed.map(|(reference, _)| reference.clone()).collect());
-        }
-        let mut containers = plan::containers::containers(stack, &observed, &options)?;
-        if options.prune_networks {
-            plan::prune::networks(&mut containers, stack, &observed);
-        }
         warn(&stack.name, &containers, events);
         events.begins(&containers);
         for container in left_alone(&containers, &observed) {
@@ -191,7 +178,8 @@ impl Engine {
                 )
                 .await;
         }
-        LinuxHost::new(self, Some(stack), events, &lock).check(&containers)?;
+        let host = LinuxHost::new(self, Some(stack), events, &lock).using(used);
+        host.check(&containers)?;
         let reserved = self.reserve_ports(stack, &containers, &observed)?;
         self.record_up(stack)?;
         // After a boot, or where somebody took a bridge away, there is a record and no link.
@@ -202,7 +190,7 @@ impl Engine {
             }
         }
         self.repair_network(events)?;
-        let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
+        let host = host.with_reserved(reserved);
         let starting = self.lock_instance(Mode::Shared)?;
         let applied = self.run(&containers, &host, events, cancel).await;
         drop(starting);
@@ -250,8 +238,12 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
-        let released = self.release_gone();
-        let observed = self.observe(project, &References::new())?;
+        let known = self.release_gone();
+        let observed = match &known {
+            Ok(known) => self.observe_of(known, project, &References::new())?,
+            Err(_) => self.observe(project, &References::new())?,
+        };
+        let released = known.map(drop);
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
@@ -390,8 +382,9 @@ impl Engine {
             args: options.build_args.clone(),
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
+        self.expect_builds(plan.steps.len());
         let applied = self.run(&plan, &host, events, cancel).await;
-        let cleaned = self.clean_up().await;
+        let cleaned = self.clean_up_late().await;
         applied.and(cleaned)
     }
 
@@ -459,13 +452,7 @@ impl Engine {
     /// Returns the containers of a project.
     pub(crate) fn of_project(&self, project: &ProjectName) -> Result<Vec<Container>, EngineError> {
         let mut containers = self.runtime.list()?;
-        containers.retain(|container| {
-            container
-                .config()
-                .labels
-                .get(naming::PROJECT)
-                .is_some_and(|name| name == project.as_str())
-        });
+        containers.retain(|container| is_of(container, project));
         Ok(containers)
     }
 
@@ -479,6 +466,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether a container is one of the project's.
+pub(super) fn is_of(container: &Container, project: &ProjectName) -> bool {
+    let name = container.config().labels.get(naming::PROJECT);
+    name.is_some_and(|name| name == project.as_str())
 }
 
 /// Returns the containers that a plan leaves as they are, running.
