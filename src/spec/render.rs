@@ -110,7 +110,7 @@ pub fn without_absences(mut project: Json) -> Json {
 ///
 /// That prints its own structures, which differ from what files say in a few places: the limits of `blkio_config` have
 /// capitals, a zero in `ulimits` is left out, and so are the options of an `ipam` and every extension (`x-…`) but those of the
-/// top level; each rule of `develop.watch` has an `exec`, without a command where it has none.
+/// top level.
 pub fn render_json(stack: &Stack) -> Json {
     render(stack, Form::Json)
 }
@@ -208,10 +208,6 @@ fn object(mapping: Option<&Mapping>, attributes: &'static [Attribute], form: For
     }
     if form == Form::Json && (is(schema::RATE) || is(schema::WEIGHT)) {
         return Json::Object(capitals(out, attributes));
-    }
-    if form == Form::Json && is(schema::WATCH) {
-        out.entry("exec")
-            .or_insert_with(|| Json::Object(Map::from_iter([("command".to_owned(), Json::Null)])));
     }
     if form != Form::AsWritten && is(schema::SERVICE) {
         for key in ["command", "entrypoint"] {

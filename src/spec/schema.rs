@@ -397,7 +397,7 @@ static LIMITS: &[Attribute] = &[
 static DEVELOP: &[Attribute] = &[now("watch", List(&Object(WATCH), Unique::Appended))];
 
 /// An entry of `develop.watch` (compose-spec develop.md).
-pub(crate) static WATCH: &[Attribute] = &[
+static WATCH: &[Attribute] = &[
     must(
         "action",
         Word(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"]),

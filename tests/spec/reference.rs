@@ -233,23 +233,6 @@ fn a_link_with_two_colons_names_nothing() {
 }
 
 #[test]
-fn every_rule_of_watch_has_a_command_to_run_in_json() {
-    let text = "services: {w: {build: ., develop: {watch: [{path: /a, action: rebuild}]}}}\n";
-    let stack = load_text(text).unwrap().stack;
-    for (form, expected) in [
-        (
-            render::Form::Json,
-            r#"[{"action":"rebuild","exec":{"command":null},"path":"/a"}]"#,
-        ),
-        (render::Form::Model, r#"[{"action":"rebuild","path":"/a"}]"#),
-    ] {
-        let project = render::render(&stack, form);
-        let watch = &project["services"]["w"]["develop"]["watch"];
-        assert_eq!(watch.to_string(), expected);
-    }
-}
-
-#[test]
 fn an_empty_logging_is_one() {
     for (text, expected) in [
         ("logging: {}", "{}"),
