@@ -111,6 +111,14 @@ pub enum TransportError {
         /// What the system says.
         reason: String,
     },
+    /// Somebody is there, whose certificate does not hold.
+    #[error("cannot connect to {host}: {reason}")]
+    Untrusted {
+        /// `host[:port]`.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It broke off.
     #[error("the connection to {host} broke: {reason}")]
     Broken {
@@ -232,7 +240,7 @@ fn build(kind: &Kind, host: &str) -> Result<reqwest::Client, TransportError> {
     };
     // Without a bundle of certificates on the machine that fails, but plain HTTP needs none.
     let made = made.or_else(|_| builder().tls_certs_only(authorities).build());
-    made.map_err(|error| failure(host, &error))
+    made.map_err(|error| failure(host, &error.without_url()))
 }
 
 impl Transport for Http {
@@ -265,7 +273,8 @@ impl Transport for Http {
                     .header("content-length", size_bytes.to_string())
                     .body(stream_file(&path, sent_bytes)),
             };
-            let response = builder.send().await.map_err(|e| failure(&host, &e))?;
+            let response = builder.send().await;
+            let response = response.map_err(|error| failure(&host, &error.without_url()))?;
             let headers = response.headers().iter().map(|(name, value)| {
                 let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
                 (name.as_str().to_owned(), value)
@@ -314,7 +323,7 @@ impl Body for HttpBody {
     fn chunk(&mut self) -> Local<'_, Result<Option<Vec<u8>>, TransportError>> {
         Box::pin(async move {
             let chunk = self.response.chunk().await;
-            let chunk = chunk.map_err(|error| failure(&self.host, &error))?;
+            let chunk = chunk.map_err(|error| failure(&self.host, &error.without_url()))?;
             Ok(chunk.map(|bytes| bytes.to_vec()))
         })
     }
@@ -349,10 +358,29 @@ fn innermost(error: &reqwest::Error) -> String {
     reason.to_string()
 }
 
+/// Whether the other side's certificate was refused: asking again changes nothing.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        // A system's error hides what it was made of.
+        let within = error.downcast_ref::<std::io::Error>();
+        let within = within.and_then(std::io::Error::get_ref);
+        let tls = within.and_then(|within| within.downcast_ref::<rustls::Error>());
+        let tls = tls.or_else(|| error.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn failure(host: &str, error: &reqwest::Error) -> TransportError {
     let host = host.to_owned();
     let reason = innermost(error);
-    if error.is_connect() || error.is_builder() {
+    if is_untrusted(error) {
+        TransportError::Untrusted { host, reason }
+    } else if error.is_connect() || error.is_builder() {
         TransportError::Connect { host, reason }
     } else {
         TransportError::Broken { host, reason }

@@ -117,17 +117,15 @@ impl Store {
     /// ([`Store::layer_blob`] writes it where somebody wants it). Not synced before [`Store::put_image`].
     pub fn commit_layer(&self, staging: Staging) -> Result<LayerRecord, StoreError> {
         let measured = Measured::of(&staging.diff())?;
-        self.commit_measured(staging, measured)
+        let record = self.commit_measured(&staging, measured);
+        drop(staging);
+        record
     }
 
-    /// As [`Store::commit_layer`], with the tree's measures taken before.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a staging directory is used up by this"
-    )]
+    /// As [`Store::commit_layer`], with the tree's measures taken before; the staging directory is good for nothing after it.
     pub(crate) fn commit_measured(
         &self,
-        staging: Staging,
+        staging: &Staging,
         measured: Measured,
     ) -> Result<LayerRecord, StoreError> {
         let record = LayerRecord {
@@ -140,7 +138,7 @@ impl Store {
             lower_links: Vec::new(),
             boot: None,
         };
-        self.place_layer(&staging, None, record)
+        self.place_layer(staging, None, record)
     }
 
     /// Returns the blob of a layer that is here, as a manifest names it: one that came with the layer, or the tar of one that was

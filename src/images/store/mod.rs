@@ -339,13 +339,19 @@ impl Store {
     }
 
     /// Makes an image whose blobs and layers are all here known, synced and named. `source` is the digest that the
-    /// registry's name stood for.
+    /// registry's name stood for: the one digest that a name may have.
     pub(crate) fn adopt(
         &self,
         image: &Image,
         names: &[&Reference],
         source: Option<&Digest>,
     ) -> Result<(), StoreError> {
+        for name in names {
+            if source.is_none() || name.digest() != source {
+                check_tag(name)?;
+            }
+            check_repository(name)?;
+        }
         self.stand(&image.layers)?;
         self.seal(&image.layers)?;
         self.name(image, names, source)
@@ -364,9 +370,33 @@ impl Store {
         entry.map_or(Ok(None), |entry| self.load(&entry.digest))
     }
 
-    /// Finds the image of a name, a digest or the first digits of an id, in this order.
+    /// Finds the image of exactly this id; no name is ever taken for it.
+    pub(crate) fn image_of(&self, id: &Digest) -> Result<Option<Image>, StoreError> {
+        let index = self.read_index()?;
+        // Entries that other tools wrote do not name the id.
+        let (own, others): (Vec<_>, Vec<_>) = index
+            .manifests
+            .iter()
+            .filter(|entry| index::id_of(entry).is_none_or(|found| found == *id))
+            .partition(|entry| index::id_of(entry).is_some());
+        for entry in own.into_iter().chain(others) {
+            if let Some(image) = self.load(&entry.digest)?
+                && image.id == *id
+            {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Finds the image of a name, a digest or the first digits of an id, in this order. What reads like a digest, or the beginning
+    /// of one, is never a name (`ParseAnyReference` of distribution/reference), so that no name takes the place of an id.
     pub fn find(&self, text: &str) -> Result<Option<Image>, StoreError> {
-        if let Ok(reference) = Reference::parse(text)
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let whole = Digest::from_hex(digits).is_some();
+        if !whole
+            && !text.starts_with("sha256:")
+            && let Ok(reference) = Reference::parse(text)
             && let Some(image) = self.resolve(&reference)?
         {
             return Ok(Some(image));
@@ -463,11 +493,17 @@ impl Store {
     }
 }
 
-/// Refuses a digest as a name: it says what it is already.
-fn check_tag(name: &Reference) -> Result<(), StoreError> {
+/// Refuses a name that reads like an id.
+pub(super) fn check_repository(name: &Reference) -> Result<(), StoreError> {
     if name.familiar_repository() == "sha256" {
         return Err(StoreError::TagAlgorithm);
     }
+    Ok(())
+}
+
+/// Refuses a digest as a name: it says what it is already.
+pub(super) fn check_tag(name: &Reference) -> Result<(), StoreError> {
+    check_repository(name)?;
     match name.digest() {
         None => Ok(()),
         Some(_) => Err(StoreError::TagDigest {

@@ -211,8 +211,8 @@ fn sweep_one(path: &Path) -> Result<(), StoreError> {
     if stat.is_dir() {
         return remove_if_dead(path);
     }
-    let unused =
-        Lock::try_acquire(path, lock::Mode::Exclusive).map_err(StoreError::io("lock", path))?;
+    // Not one that its holder has replaced since: somebody else's.
+    let unused = lock_current(path, |path| Lock::try_acquire(path, lock::Mode::Exclusive))?;
     match unused {
         Some(_unused) => remove_file(path),
         None => Ok(()),

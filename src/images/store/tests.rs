@@ -475,7 +475,7 @@ fn a_tag_moves_and_the_old_image_stays_without_name_until_collected() {
         ]
     );
     store.lease("c1", &first).unwrap();
-    store.forget(&first).unwrap();
+    store.unname(&first.id, &[], &[], true).unwrap();
     assert_eq!(
         store.collect(&BTreeSet::new()).unwrap(),
         Collected::Removed {
@@ -707,4 +707,35 @@ fn refuses_a_store_of_another_version() {
             images.display()
         )
     );
+}
+
+#[test]
+fn no_name_takes_the_place_of_an_id() {
+    let (root, store) = store();
+    let import_one = |text: &str, name: &str| {
+        let tar = tar_of(&[("f", text)]);
+        import(&store, tar.as_slice(), Some(&reference(name)), &[]).unwrap()
+    };
+    let real = import_one("real", "bb:1");
+    let forged = import_one("forged", "forged:1");
+    // As an earlier version may have written it.
+    let path = root.path().join("images/index.json");
+    let index = fs_err::read_to_string(&path).unwrap();
+    let name = format!("docker.io/library/{}", real.id);
+    let index = index.replace("docker.io/library/forged:1", &name);
+    fs_err::write(&path, index).unwrap();
+    for text in [real.id.to_string(), real.id.hex().to_owned()] {
+        assert_eq!(store.find(&text).unwrap(), Some(real.clone()));
+    }
+    assert_eq!(store.image_of(&real.id).unwrap(), Some(real.clone()));
+    // By its name alone it is there, to be removed.
+    assert_eq!(store.find(&name).unwrap(), Some(forged.clone()));
+    store
+        .unname(&real.id, &[reference("bb:1")], &[], true)
+        .unwrap();
+    assert_eq!(store.image_of(&real.id).unwrap(), None);
+    assert_eq!(store.find(&real.id.to_string()).unwrap(), None);
+    let other = reference(&format!("x@{}", forged.id));
+    let error = store.adopt(&forged, &[&other], None).unwrap_err();
+    assert!(matches!(error, StoreError::TagDigest { .. }), "{error}");
 }

@@ -12,7 +12,7 @@ use super::super::manifest::{
     parse_config, parse_document,
 };
 use super::super::reference::{Digest, Reference};
-use super::super::store::{LayerRecord, Store, StoreError};
+use super::super::store::{LayerRecord, Store, StoreError, check_tag};
 use super::super::unpack::UnpackError;
 use super::super::unpack::pipeline::{ReaderChunks, run};
 use super::spool::{Spool, Spooled};
@@ -88,6 +88,15 @@ pub enum LoadError {
         /// Why not.
         #[source]
         source: super::super::reference::ReferenceError,
+    },
+    /// A name that is more, or less, than a tag.
+    #[error("invalid tag \"{name}\"")]
+    Tag {
+        /// As written.
+        name: String,
+        /// Why not.
+        #[source]
+        source: Box<StoreError>,
     },
     /// Not there, or several without one of that name.
     #[error("the OCI layout `{}` has no image `{image}`", path.display())]
@@ -419,6 +428,13 @@ fn json<T: serde::de::DeserializeOwned>(spool: &Spool, path: &str) -> Result<T, 
 
 /// Checks what needs no unpacking.
 fn check(image: &Found) -> Result<(), LoadError> {
+    for name in &image.names {
+        // Nobody has checked a digest that it claims, and no name may read like an id.
+        check_tag(name).map_err(|source| LoadError::Tag {
+            name: name.familiar(),
+            source: Box::new(source),
+        })?;
+    }
     let diff_ids = image.config()?.1.rootfs.diff_ids.len();
     let layers = image.layers.len();
     if layers == diff_ids {
