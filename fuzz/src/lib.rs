@@ -3,17 +3,11 @@
 #[path = "../../src/images/dockerfile/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 pub mod dockerfile;
-/// What the unpacker needs of it.
-#[allow(dead_code, unreachable_pub)]
-mod sys {
-    #[path = "../../../src/sys/beneath.rs"]
-    pub mod beneath;
-    #[path = "../../../src/sys/remove.rs"]
-    pub mod remove;
-}
 #[path = "../../src/spec/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 pub mod spec;
+#[allow(dead_code, unreachable_pub)]
+mod sys;
 #[allow(dead_code, unreachable_pub)]
 mod unpack;
 
