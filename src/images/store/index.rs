@@ -227,7 +227,7 @@ impl Store {
         self.change_index(|index| index.manifests.retain(|e| e.digest != image.manifest))
     }
 
-    fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), StoreError> {
+    pub(super) fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), StoreError> {
         let _locked = self.lock()?;
         let before = self.read_index()?;
         let mut after = before.clone();
