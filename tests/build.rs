@@ -308,24 +308,76 @@ fn contexts_come_from_standard_input_too() {
 
 #[test]
 fn the_same_inputs_give_the_same_layers_elsewhere() {
-    let text = "FROM busybox\nWORKDIR /w\nCOPY file .\nRUN echo x > made && mkdir d && touch d/y\n";
-    let digests = || {
+    struct Place {
+        /// What makes the directory of the context.
+        context: &'static str,
+        /// In which order its files are written, and when they are said to have been.
+        files: &'static str,
+        written: u64,
+        /// What the command runs with.
+        umask: &'static str,
+        environment: &'static str,
+    }
+    let text = "FROM busybox\\nWORKDIR /w/deep\\nCOPY . .\\nADD t.tar /added/\\nCOPY <<E /made/by/hand\\ntext\\nE\\nRUN umask; echo x > made && mkdir d2 && touch d2/y && ln made link && date > /dev/null && rm a\\n";
+    let built_at = |place: &Place| {
         let machine = machine();
-        machine.write("c/file", "text\n");
-        built(
-            &machine,
-            text,
-            &["--build-arg", "SOURCE_DATE_EPOCH=1000000000"],
+        let script = format!(
+            "cd {top} && mkdir c && {context} && cd c && umask 022 && mkdir d && for f in {files}; do echo $f > $f; done && ln -s a link2 && \
+             printf '{text}' > Dockerfile && tar --sort=name --owner=0 --group=0 --mtime=@1 -cf t.tar d && \
+             touch -d @{written} d/* d a b && umask {umask} && env {environment} {stack} --root {root} \
+             image build -q -t built --build-arg SOURCE_DATE_EPOCH=1000000000 .",
+            top = machine.path().display(),
+            context = place.context,
+            files = place.files,
+            written = place.written,
+            umask = place.umask,
+            environment = place.environment,
+            stack = env!("CARGO_BIN_EXE_stack"),
+            root = machine.root().display(),
         );
+        machine.sh(&script);
         machine.assert_clean();
         inspect(&machine, "built")
     };
-    let first = digests();
+    let first = built_at(&Place {
+        context: "true",
+        files: "a b d/x d/y",
+        written: 1_500_000_000,
+        umask: "022",
+        environment: "TZ=UTC LC_ALL=C",
+    });
+    let second = built_at(&Place {
+        context: "mount -t tmpfs -o mode=755 tmpfs c",
+        files: "d/y b d/x a",
+        written: 1_600_000_000,
+        umask: "077",
+        environment: "TZ=Asia/Tokyo LC_ALL=tr_TR.UTF-8 LANG=tr_TR.UTF-8",
+    });
     assert_eq!(first["Created"], "2001-09-09T01:46:40Z");
     // All but the first, which is busybox as it was imported.
     let own = |image: &Value| image["RootFS"]["Layers"].as_array().unwrap()[1..].to_vec();
-    assert_eq!(own(&first).len(), 3);
-    assert_eq!(own(&first), own(&digests()));
+    assert_eq!(own(&first).len(), 5);
+    assert_eq!(own(&first), own(&second));
+    assert_eq!(first["Config"], second["Config"]);
+}
+
+#[test]
+fn a_long_chain_of_stages_takes_no_more_than_its_length() {
+    let machine = machine();
+    let mut text = "FROM busybox AS s0\n".to_owned();
+    let stage = |at: i32| format!("FROM s{} AS s{at}\nENV A{at}=1\n", at - 1);
+    text.extend((1..3000).map(stage));
+    text += "RUN echo $A1$A2999\n";
+    machine.write("c/Dockerfile", &text);
+    // Copies of what each stage has before it would take more than a gigabyte.
+    let script = format!(
+        "ulimit -v 1000000; cd {} && {} --root {} image build c 2>&1",
+        machine.path().display(),
+        env!("CARGO_BIN_EXE_stack"),
+        machine.root().display()
+    );
+    wrote(&machine.sh(&script), &[" 11"]);
+    machine.assert_clean();
 }
 
 #[test]

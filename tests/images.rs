@@ -507,7 +507,7 @@ fn a_tar_that_lies_elsewhere_is_imported() {
     };
     let far = of("far:1");
     assert_eq!(far["Id"], id.trim());
-    let from = "Imported from http://me:xxxxx@127.0.0.1:8098/root.tgz";
+    let from = "Imported from http://xxxxx:xxxxx@127.0.0.1:8098/root.tgz";
     assert_eq!(far["Comment"], from);
     let near = of("near:1");
     assert_eq!(near["RootFS"], far["RootFS"]);

@@ -3,6 +3,14 @@
 #[path = "../../src/images/dockerfile/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 pub mod dockerfile;
+/// What the unpacker needs of it.
+#[allow(dead_code, unreachable_pub)]
+mod sys {
+    #[path = "../../../src/sys/beneath.rs"]
+    pub mod beneath;
+    #[path = "../../../src/sys/remove.rs"]
+    pub mod remove;
+}
 #[path = "../../src/spec/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 pub mod spec;
@@ -262,6 +270,7 @@ pub fn unpack(data: &[u8]) {
     let limits = Limits {
         entries: 64,
         bytes: 1 << 20,
+        apparent_bytes: 1 << 40,
     };
     let result = extract::unpack(archive.as_slice(), &root, limits);
     assert_eq!(canary(outside.path()), before, "{result:?}");

@@ -1,12 +1,84 @@
 //! With its last container, an instance leaves the machine as it found it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
 use crate::engine::error::EngineError;
 use crate::engine::{Engine, INSTANCE_LOCK, chain, step};
 use crate::images::ImageError;
 use crate::net::error::NetError;
 use crate::sys::lock::{Lock, Mode};
 
+/// What goes on beside the end of the last build of a command: see [`Engine::clean_up_early`].
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    /// Builds of this command whose steps are not all done.
+    builds: AtomicUsize,
+    /// Its answer is what could not be done.
+    cleaning: Mutex<Option<JoinHandle<Vec<String>>>>,
+}
+
 impl Engine {
+    /// Says how many builds this command does and nothing after them, so that [`Engine::clean_up_early`] need not wait for their end.
+    pub(crate) fn expect_builds(&self, count: usize) {
+        self.early.builds.store(count, Ordering::Relaxed);
+    }
+
+    /// Begins with [`Engine::clean_up`] in a thread of its own, if the steps that are done now are those of the last build of the
+    /// command: the kernel takes its time to delete links and firewall rules, and the image is still to be written.
+    pub(crate) fn clean_up_early(&self) {
+        let builds = &self.early.builds;
+        let last = builds.try_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            count.checked_sub(1)
+        });
+        if last != Ok(1) {
+            return;
+        }
+        let (roots, environment) = (self.roots.clone(), self.environment.clone());
+        let cleaning = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return vec![chain(&error)],
+            };
+            // As another command would.
+            let engine = Self::open(&roots, &environment);
+            let cleaned = engine.and_then(|engine| runtime.block_on(engine.clean_up()));
+            match cleaned {
+                Ok(()) => Vec::new(),
+                Err(EngineError::Several { messages }) => messages,
+                Err(error) => vec![chain(&error)],
+            }
+        });
+        let mut kept = self
+            .early
+            .cleaning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(cleaning);
+    }
+
+    /// Ends what [`Engine::clean_up_early`] began, or cleans up where that has not begun.
+    pub(crate) async fn clean_up_late(&self) -> Result<(), EngineError> {
+        let cleaning = self
+            .early
+            .cleaning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match cleaning {
+            Some(cleaning) => several(
+                cleaning
+                    .join()
+                    .unwrap_or_else(|_| vec!["the thread that cleans up panicked".to_owned()]),
+            ),
+            None => self.clean_up().await,
+        }
+    }
+
     /// Holds the instance: shared while containers start, alone while its last traces are removed.
     pub(crate) fn lock_instance(&self, mode: Mode) -> Result<Lock, EngineError> {
         let path = self.roots.root.join(INSTANCE_LOCK);
@@ -28,17 +100,8 @@ impl Engine {
         let finished = self.runtime.finish_removals();
         messages.extend(finished.err().map(|error| chain(&error)));
         messages.extend(self.release_images().err().map(|error| chain(&error)));
-        let mut removed = self.net.remove_network(step::BUILD_NETWORK).await;
-        if let Err(errors) = &removed
-            && let Some(NetError::InUse { holders, .. }) = errors.first()
-        {
-            // Steps that nobody runs any more: whoever runs one holds the instance.
-            let holders: Vec<&str> = holders.iter().map(String::as_str).collect();
-            self.net.forget(&holders)?;
-            removed = self.net.remove_network(step::BUILD_NETWORK).await;
-        }
-        if let Err(errors) = removed {
-            messages.extend(errors.iter().map(|error| chain(error)));
+        for network in step::NETWORKS {
+            messages.extend(self.remove_step_network(network).await?);
         }
         let cgroups = crate::runtime::cgroup::Cgroups::detect(self.instance.as_str());
         messages.extend(
@@ -53,6 +116,21 @@ impl Engine {
                 .map(|error| chain(&error)),
         );
         several(messages)
+    }
+
+    /// Removes a network of build steps; returns what could not be. Nobody runs a step.
+    async fn remove_step_network(&self, name: &str) -> Result<Vec<String>, EngineError> {
+        let mut removed = self.net.remove_network(name).await;
+        if let Err(errors) = &removed
+            && let Some(NetError::InUse { holders, .. }) = errors.first()
+        {
+            // Steps that nobody runs any more: whoever runs one holds the instance.
+            let holders: Vec<&str> = holders.iter().map(String::as_str).collect();
+            self.net.forget(&holders)?;
+            removed = self.net.remove_network(name).await;
+        }
+        let errors = removed.err().unwrap_or_default();
+        Ok(errors.iter().map(|error| chain(error)).collect())
     }
 
     /// Gives back the images of containers whose removal was killed before it came to them. There is no container, and nobody

@@ -152,14 +152,14 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(&stack.name).await?;
-        self.recover(&stack.name, events).await?;
+        let known = self.recover(&stack.name, events).await?;
         let options = with_digests(stack, &self.environment, options)?;
         let Wanted {
             observed,
             containers,
             used,
         } = self
-            .plan_with_images(stack, &options, &lock, events, cancel)
+            .plan_with_images(stack, known, &options, (&lock, events), cancel)
             .await?;
         warn(&stack.name, &containers, events);
         events.begins(&containers);
@@ -238,8 +238,12 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let lock = self.lock_project(project).await?;
-        let released = self.release_gone();
-        let observed = self.observe(project, &References::new())?;
+        let known = self.release_gone();
+        let observed = match &known {
+            Ok(known) => self.observe_of(known, project, &References::new())?,
+            Err(_) => self.observe(project, &References::new())?,
+        };
+        let released = known.map(drop);
         let plan = plan::teardown::teardown(project, stack, &observed, options)?;
         warn(project, &plan, events);
         let host = LinuxHost::new(self, stack, events, &lock).deferring();
@@ -378,8 +382,9 @@ impl Engine {
             args: options.build_args.clone(),
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
+        self.expect_builds(plan.steps.len());
         let applied = self.run(&plan, &host, events, cancel).await;
-        let cleaned = self.clean_up().await;
+        let cleaned = self.clean_up_late().await;
         applied.and(cleaned)
     }
 
@@ -447,13 +452,7 @@ impl Engine {
     /// Returns the containers of a project.
     pub(crate) fn of_project(&self, project: &ProjectName) -> Result<Vec<Container>, EngineError> {
         let mut containers = self.runtime.list()?;
-        containers.retain(|container| {
-            container
-                .config()
-                .labels
-                .get(naming::PROJECT)
-                .is_some_and(|name| name == project.as_str())
-        });
+        containers.retain(|container| is_of(container, project));
         Ok(containers)
     }
 
@@ -467,6 +466,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether a container is one of the project's.
+pub(super) fn is_of(container: &Container, project: &ProjectName) -> bool {
+    let name = container.config().labels.get(naming::PROJECT);
+    name.is_some_and(|name| name == project.as_str())
 }
 
 /// Returns the containers that a plan leaves as they are, running.

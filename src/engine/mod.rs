@@ -97,6 +97,7 @@ pub struct Engine {
     environment: BTreeMap<String, String>,
     /// Most steps at once; no limit of its own where unset.
     parallel: Option<std::num::NonZeroUsize>,
+    early: cleanup::Early,
     /// Keeps the path that monitors are started from.
     _sealed: Sealed,
 }
@@ -136,7 +137,7 @@ impl Engine {
         freeze::thaw_abandoned(roots, &instance)?;
         let sealed = sealed_executable(roots)?;
         Ok(Self {
-            images: Arc::new(Images::open(&roots.root, &roots.run, client)?),
+            images: Arc::new(Images::open(&roots.root, client)?),
             net: Net::open(&roots.root, &roots.run, instance.as_str()),
             runtime: Rc::new(Runtime::open(RuntimeRoots {
                 root: roots.root.clone(),
@@ -147,6 +148,7 @@ impl Engine {
             _sealed: sealed,
             environment: environment.clone(),
             parallel: None,
+            early: cleanup::Early::default(),
             roots: roots.clone(),
             instance,
         })

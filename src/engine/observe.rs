@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::Engine;
 use crate::engine::annotations::Annotations;
 use crate::engine::error::EngineError;
-use crate::images::{Image, Reference};
+use crate::images::Image;
 use crate::plan::fingerprint;
 use crate::plan::images::References;
 use crate::plan::naming;
@@ -32,7 +32,16 @@ impl Engine {
         project: &ProjectName,
         references: &References,
     ) -> Result<Observed, EngineError> {
-        let all = self.runtime.list()?;
+        self.observe_of(&self.runtime.list()?, project, references)
+    }
+
+    /// As [`Engine::observe`], where all containers were just listed.
+    pub(crate) fn observe_of(
+        &self,
+        all: &[Container],
+        project: &ProjectName,
+        references: &References,
+    ) -> Result<Observed, EngineError> {
         let uses: Vec<Use> = all.iter().map(Use::of).collect();
         let mine = all
             .iter()
@@ -69,16 +78,8 @@ impl Engine {
         let mut ids = BTreeMap::new();
         let mut others = BTreeMap::new();
         for (text, asked) in references {
-            let found = match text.parse::<Reference>() {
-                Ok(reference) => self.images.resolve(&reference)?,
-                // An id, or the beginning of one, is not a reference and still names an image.
-                Err(_) => None,
-            };
-            let found = match found {
-                Some(image) => Some(image),
-                None => self.images.find(text)?,
-            };
-            let Some(image) = found else {
+            // A name, an id, or the beginning of one.
+            let Some(image) = self.images.find(text)? else {
                 continue;
             };
             ids.insert(text.clone(), image.id.to_string());

@@ -1,8 +1,9 @@
 //! What a killed process left is put right: monitors on their way, containers without one.
 
+use crate::engine::commands::is_of;
 use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
-use crate::engine::step::BUILD_NETWORK;
+use crate::engine::step::NETWORKS;
 use crate::engine::{Engine, chain, readable};
 use crate::runtime::Adoption;
 use crate::runtime::record::Exit;
@@ -11,32 +12,37 @@ use crate::spec::names::ProjectName;
 
 impl Engine {
     /// Puts right what a killed process left: adopts containers without a monitor, takes names and ports of ended ones
-    /// out of force.
+    /// out of force. Returns all containers, of every project, where nothing was waited for or changed since they were listed.
     pub(crate) async fn recover(
         &self,
         project: &ProjectName,
         events: &dyn EventSink,
-    ) -> Result<(), EngineError> {
-        self.release_gone()?;
-        for container in self.of_project(project)? {
-            let container = self.await_monitor(container).await?;
-            self.await_start(&container).await?;
+    ) -> Result<Option<Vec<Container>>, EngineError> {
+        let known = self.release_gone()?;
+        let mut is_current = true;
+        for container in known.iter().filter(|known| is_of(known, project)) {
+            let renewed = self.await_monitor(container).await?;
+            is_current &= renewed.is_none();
+            let container = renewed.as_ref().unwrap_or(container);
+            is_current &= !self.await_start(container).await?;
             let name = &container.config().name;
-            let kind = match self.adopt(&container).await? {
+            let kind = match self.adopt(container).await? {
                 Adopted::NotNeeded => continue,
                 Adopted::Runs => EventKind::Finished("Adopted"),
                 Adopted::HadEnded(exit) => EventKind::Warning(had_ended(name, exit)),
             };
+            is_current = false;
             let subject = Subject::Container(name.clone());
             events.emit(Event { subject, kind });
         }
-        Ok(())
+        Ok(is_current.then_some(known))
     }
 
-    /// Gives back the names, ports and addresses of containers whose removal was killed before it came to them.
-    pub(super) fn release_gone(&self) -> Result<(), EngineError> {
+    /// Gives back the names, ports and addresses of containers whose removal was killed before it came to them; returns all
+    /// containers.
+    pub(super) fn release_gone(&self) -> Result<Vec<Container>, EngineError> {
         // In this order: whatever holds something was a container before, so that one that is new is not taken for gone.
-        let holders = self.net.holders(BUILD_NETWORK)?;
+        let holders = self.net.holders(&NETWORKS)?;
         let known = self.runtime.list()?;
         let gone: Vec<&str> = holders
             .iter()
@@ -44,22 +50,23 @@ impl Engine {
             .filter(|id| known.iter().all(|container| container.id().as_str() != *id))
             .collect();
         if gone.is_empty() {
-            return Ok(());
+            return Ok(known);
         }
         let released = self.net.release(&gone);
         self.net.forget(&gone)?;
         released.map_err(|errors| EngineError::Several {
             messages: errors.iter().map(|error| chain(error)).collect(),
-        })
+        })?;
+        Ok(known)
     }
 
-    /// Returns the container when no monitor of it is on its way that a killed command has started.
-    async fn await_monitor(&self, container: Container) -> Result<Container, EngineError> {
+    /// Waits until no monitor of the container is on its way that a killed command has started; returns it as it is then, if one was.
+    async fn await_monitor(&self, container: &Container) -> Result<Option<Container>, EngineError> {
         if matches!(container.watch, Watch::Alive { .. }) {
-            return Ok(container);
+            return Ok(None);
         }
         let Some(spawning) = self.runtime.spawning(container.id())? else {
-            return Ok(container);
+            return Ok(None);
         };
         let waited = tokio::task::spawn_blocking(|| spawning.finish()).await;
         waited
@@ -69,23 +76,24 @@ impl Engine {
                 attempted: format!("wait for the monitor of {}", container.id().short()),
                 source,
             })?;
-        Ok(self.runtime.get(container.id())?)
+        Ok(Some(self.runtime.get(container.id())?))
     }
 
-    /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more.
-    async fn await_start(&self, container: &Container) -> Result<(), EngineError> {
+    /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more, and whether
+    /// there was one.
+    async fn await_start(&self, container: &Container) -> Result<bool, EngineError> {
         let failed = |source| EngineError::System {
             attempted: format!("wait for the start of container {}", container.id().short()),
             source,
         };
         let Some(monitor) = self.runtime.starting(container)? else {
-            return Ok(());
+            return Ok(false);
         };
         // Watched before it is looked at: a change in between is then not missed.
         let mut changes = self.runtime.changes()?;
         let monitor = match crate::sys::pidfd::open(monitor) {
             Ok(monitor) => monitor,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(true),
             Err(error) => return Err(failed(error)),
         };
         while self
@@ -98,10 +106,10 @@ impl Engine {
                     changed.map_err(failed)?;
                     changes.take().map_err(failed)?;
                 }
-                ended = readable(&monitor) => return ended.map_err(failed),
+                ended = readable(&monitor) => return ended.map(|()| true).map_err(failed),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Gives a container whose monitor died a new one; does nothing for any other.

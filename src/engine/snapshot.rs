@@ -40,7 +40,7 @@ impl Engine {
         let changes = read_changes(&request.changes)?;
         let name = request.name.as_deref().map(str::parse).transpose()?;
         let config = container.config();
-        let base = self.images.find(&config.image.id)?;
+        let base = self.images.find_id(&config.image.id)?;
         let base = base.ok_or_else(|| ImageError::NoSuchImage {
             text: config.image.id.clone(),
         })?;

@@ -14,6 +14,7 @@ use crate::plan::error::PlanError;
 use crate::plan::observed::Observed;
 use crate::plan::options::UpOptions;
 use crate::plan::{self, Plan};
+use crate::runtime::status::Container;
 use crate::spec::model::Stack;
 
 /// How often an `up` begins again because what it was to use was removed meanwhile.
@@ -42,18 +43,22 @@ pub(super) struct Wanted {
 
 impl Engine {
     /// Fetches what images are missing and plans the containers. Where an image is removed before it can be kept, all over.
+    /// `known` are all containers, where they were just listed.
     pub(super) async fn plan_with_images(
         &self,
         stack: &Stack,
+        mut known: Option<Vec<Container>>,
         options: &UpOptions,
-        lock: &ProjectLock,
-        events: &dyn EventSink,
+        (lock, events): (&ProjectLock, &dyn EventSink),
         cancel: &Cancel,
     ) -> Result<Wanted, EngineError> {
         let references = plan::images::references(stack);
         let mut retries = RETRIES;
         loop {
-            let mut observed = self.observe(&stack.name, &references)?;
+            let mut observed = match known.take() {
+                Some(known) => self.observe_of(&known, &stack.name, &references)?,
+                None => self.observe(&stack.name, &references)?,
+            };
             let images = plan::images::images(stack, &observed, options)?;
             if !images.is_empty() {
                 let host = LinuxHost::new(self, Some(stack), events, lock);

@@ -1,74 +1,87 @@
 //! Overlay layers as the one tree that a container sees, without a mount: for `export`.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FileType, fgetxattr, statat};
+use rustix::io::Errno;
 
 use super::unpack::UnpackError;
 use super::unpack::extract::OPAQUE_XATTR;
 use super::unpack::writer::{Tree, write_tree};
+use crate::sys::descent::Descent;
 
-/// Writes what an overlay of `layers`, top-most first, shows as a tar without whiteouts. They may change meanwhile: what is gone by
-/// the time it is read is an error.
+/// Writes what an overlay of `layers`, top-most first, shows as a tar without whiteouts. They may change meanwhile: what is gone or
+/// exchanged by the time it is read is an error, and nothing outside of them is ever read.
 pub fn write_flat(layers: &[PathBuf], sink: &mut impl Write) -> Result<(), UnpackError> {
-    let root = (PathBuf::new(), layers.to_vec());
-    let merged = Merged {
-        directories: RefCell::new(BTreeMap::from([root])),
+    let open = |layer: &PathBuf| Descent::new(layer).map_err(UnpackError::io("open", layer));
+    let walks: Result<Vec<_>, _> = layers.iter().map(open).collect();
+    let walks = walks?;
+    let mut merged = Merged {
+        parts: vec![(0..walks.len()).collect()],
+        walks,
     };
-    write_tree(&merged, sink).map(drop)
+    write_tree(&mut merged, sink).map(drop)
 }
 
 /// Layers seen as one.
 struct Merged {
-    /// Directory to the directories that it is made of, top-most first; of those that were looked at.
-    directories: RefCell<BTreeMap<PathBuf, Vec<PathBuf>>>,
+    /// Each as deep as it has the directory.
+    walks: Vec<Descent>,
+    /// From the top to where it is: those of `walks` that a directory is made of, top-most first.
+    parts: Vec<Vec<usize>>,
 }
 
 impl Merged {
-    /// Returns the directories that one of the tree is made of.
-    fn parts(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
-        if let Some(known) = self.directories.borrow().get(directory) {
-            return Ok(known.clone());
-        }
-        let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
-            return Ok(Vec::new());
-        };
-        let mut parts = Vec::new();
-        for above in self.parts(parent)? {
-            let path = above.join(name);
-            let stat = match fs_err::symlink_metadata(&path) {
-                Ok(stat) => stat,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            // A whiteout or a file: what is below does not show.
-            if !stat.is_dir() {
-                break;
-            }
-            let is_opaque = is_opaque(&path)?;
-            parts.push(path);
-            if is_opaque {
-                break;
-            }
-        }
-        let mut known = self.directories.borrow_mut();
-        known.insert(directory.to_owned(), parts.clone());
-        Ok(parts)
+    fn here(&self) -> impl Iterator<Item = (usize, &Descent)> {
+        let parts = self.parts.last().into_iter().flatten();
+        parts.filter_map(|&number| Some((number, self.walks.get(number)?)))
     }
 }
 
 impl Tree for Merged {
-    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+    fn enter(&mut self, name: &OsStr) -> io::Result<()> {
+        let mut parts = Vec::new();
+        for number in self.parts.last().cloned().unwrap_or_default() {
+            let Some(walk) = self.walks.get_mut(number) else {
+                continue;
+            };
+            match walk.enter(name) {
+                Ok(()) => {}
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::NOENT) => continue,
+                    // A whiteout or a file: what is below does not show.
+                    Some(Errno::NOTDIR | Errno::LOOP) => break,
+                    _ => return Err(error),
+                },
+            }
+            parts.push(number);
+            if is_opaque(walk.here())? {
+                break;
+            }
+        }
+        self.parts.push(parts);
+        Ok(())
+    }
+
+    fn leave(&mut self) -> io::Result<()> {
+        for number in self.parts.pop().unwrap_or_default() {
+            if let Some(walk) = self.walks.get_mut(number) {
+                walk.leave()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> io::Result<Vec<OsString>> {
         let mut seen = BTreeSet::new();
         let mut names = BTreeSet::new();
-        for part in self.parts(directory)? {
-            for entry in fs_err::read_dir(&part)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                if seen.insert(name.clone()) && !is_whiteout(&entry.path())? {
+        for (_, walk) in self.here() {
+            for name in walk.names()? {
+                if seen.insert(name.clone()) && !is_whiteout(walk.here(), &name)? {
                     names.insert(name);
                 }
             }
@@ -76,15 +89,15 @@ impl Tree for Merged {
         Ok(names.into_iter().collect())
     }
 
-    fn find(&self, path: &Path) -> PathBuf {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        let name = path.file_name().unwrap_or_default();
-        let parts = self.directories.borrow();
-        let parts = parts.get(parent).map(Vec::as_slice).unwrap_or_default();
-        let mut paths = parts.iter().map(|part| part.join(name));
-        let found = paths.find(|path| fs_err::symlink_metadata(path).is_ok());
-        // What is gone by now is told by who reads it.
-        found.unwrap_or_else(|| path.to_owned())
+    fn directory_of(&self, name: &OsStr) -> io::Result<BorrowedFd<'_>> {
+        for (_, walk) in self.here() {
+            match statat(walk.here(), name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => return Ok(walk.here()),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Err(Errno::NOENT.into())
     }
 
     fn is_layer(&self) -> bool {
@@ -92,18 +105,17 @@ impl Tree for Merged {
     }
 }
 
-fn is_whiteout(path: &Path) -> io::Result<bool> {
-    let stat = fs_err::symlink_metadata(path)?;
-    Ok(stat.file_type().is_char_device() && stat.rdev() == 0)
+fn is_whiteout(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
+    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    Ok(kind == FileType::CharacterDevice && stat.st_rdev == 0)
 }
 
-fn is_opaque(path: &Path) -> io::Result<bool> {
+fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
     let mut value = [0; 2];
-    match rustix::fs::lgetxattr(path, OPAQUE_XATTR, &mut value) {
+    match fgetxattr(directory, OPAQUE_XATTR, &mut value) {
         Ok(length) => Ok(value.get(..length) == Some(b"y".as_slice())),
-        Err(
-            rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::RANGE,
-        ) => Ok(false),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -123,7 +135,7 @@ mod tests {
         let whiteout = |path: &str| {
             let path = root.path().join(path);
             fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-            let kind = rustix::fs::FileType::CharacterDevice;
+            let kind = FileType::CharacterDevice;
             rustix::fs::mknodat(rustix::fs::CWD, path, kind, rustix::fs::Mode::empty(), 0).unwrap();
         };
         put("1/a/kept", "1");

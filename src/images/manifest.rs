@@ -248,6 +248,11 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether it is a layer that may not be copied everywhere (image-spec `layer.md#non-distributable-layers`).
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.contains("nondistributable") || self.media_type.contains("foreign")
+    }
+
     /// Describes `size` bytes whose hash is `digest`.
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self {

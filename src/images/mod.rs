@@ -70,13 +70,8 @@ pub struct Images {
 }
 
 impl Images {
-    /// Opens the store below `root`, made if missing. `run` is the root of what is gone at boot.
-    pub fn open(
-        root: &Path,
-        run: &Path,
-        environment: ClientEnvironment,
-    ) -> Result<Self, ImageError> {
-        let _ = run;
+    /// Opens the store below `root`, made if missing.
+    pub fn open(root: &Path, environment: ClientEnvironment) -> Result<Self, ImageError> {
         Ok(Self {
             store: Store::open(root)?,
             http: Http::new(environment.retry.stall),
@@ -92,6 +87,14 @@ impl Images {
     /// Finds the image of a name or digest.
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Image>, ImageError> {
         Ok(self.store.resolve(reference)?)
+    }
+
+    /// Finds the image of exactly this id (`sha256:<hex>`), which no name can stand for.
+    pub fn find_id(&self, id: &str) -> Result<Option<Image>, ImageError> {
+        match Digest::parse(id) {
+            Ok(id) => Ok(self.store.image_of(&id)?),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Finds the image of a name, a digest or the first digits of an id.
@@ -117,7 +120,7 @@ impl Images {
         platform: &Platform,
         progress: &dyn Progress,
     ) -> Result<Pulled, ImageError> {
-        let client = Client::new(&self.http, &self.environment);
+        let client = self.registry_client();
         let client = client.map_err(|source| ImageError::Pull {
             reference: reference.familiar(),
             source: Box::new(source),
@@ -145,7 +148,7 @@ impl Images {
             repository: reference.familiar_repository(),
             source: Box::new(source),
         };
-        let client = Client::new(&self.http, &self.environment).map_err(failed)?;
+        let client = self.registry_client().map_err(failed)?;
         pull::tags(&client, reference).await.map_err(failed)
     }
 
@@ -156,7 +159,7 @@ impl Images {
         packing: Packing,
         progress: &dyn Progress,
     ) -> Result<Pushed, ImageError> {
-        let client = Client::new(&self.http, &self.environment);
+        let client = self.registry_client();
         let client = client.map_err(|source| ImageError::Push {
             reference: reference.familiar(),
             source: Box::new(source),

@@ -295,7 +295,7 @@ pub(crate) fn environment(directory: &Path) -> ClientEnvironment {
 
 pub(crate) fn fixture() -> Fixture {
     let root = tempfile::tempdir().unwrap();
-    let images = Images::open(root.path(), root.path(), environment(root.path())).unwrap();
+    let images = Images::open(root.path(), environment(root.path())).unwrap();
     Fixture { root, images }
 }
 

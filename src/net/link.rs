@@ -132,9 +132,21 @@ impl Links {
             .address(ipam::hardware_address(first).to_vec())
             .build();
         unless_exists(self.handle.link().add(message).execute().await).map_err(failed)?;
+        self.configure_gateway(bridge, network).await
+    }
+
+    /// Gives a link on the host the addresses of a network's gateways, as far as it lacks them, and brings it up.
+    async fn configure_gateway(&self, name: &str, network: &NetworkRecord) -> Result<(), NetError> {
+        let failed = |error| {
+            let network = &network.config.name;
+            failed(
+                &format!("bring up link `{name}` of network `{network}`"),
+                error,
+            )
+        };
         let has_ipv6 = network.subnets.iter().any(|s| s.range.is_ipv6());
-        sysctl::write(&sysctl::of_bridge(bridge, has_ipv6))?;
-        let index = link_index(bridge)?;
+        sysctl::write(&sysctl::of_bridge(name, has_ipv6))?;
+        let index = link_index(name)?;
         for subnet in &network.subnets {
             let (gateway, prefix) = (subnet.gateway, subnet.range.prefix());
             let mut request = self.handle.address().add(index, gateway, prefix);
@@ -142,12 +154,8 @@ impl Links {
             unless_exists(request.execute().await).map_err(failed)?;
         }
         let up = LinkUnspec::new_with_index(index).up().build();
-        self.handle
-            .link()
-            .change(up)
-            .execute()
-            .await
-            .map_err(failed)
+        let changed = self.handle.link().change(up).execute().await;
+        changed.map_err(failed)
     }
 
     /// Makes a veth pair with one end in `netns` and the other as a port of the bridge.
@@ -193,6 +201,44 @@ impl Links {
             .map_err(failed)
     }
 
+    /// Makes a veth pair with one end in `netns`; the other, on the host, has the addresses of the network's gateways. What is left
+    /// of an earlier one under its name, which goes with its namespace, is deleted first.
+    pub(crate) async fn add_gateway_pair(
+        &self,
+        plan: &LinkPlan,
+        network: &NetworkRecord,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), NetError> {
+        let name = plan.host_link.as_str();
+        let failed = |error| failed(&format!("make link `{name}`"), error);
+        let pair = || {
+            let peer = LinkUnspec::new_with_name(&plan.interface)
+                .setns_by_fd(netns.as_raw_fd())
+                .mtu(plan.mtu)
+                .address(plan.mac.to_vec())
+                .build();
+            LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+                .name(name.to_owned())
+                .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+                .link_group(plan.group)
+                .mtu(plan.mtu)
+                .build()
+        };
+        match self.handle.link().add(pair()).execute().await {
+            Err(error) if raw_code(&error) == Some(libc::EEXIST) => {
+                self.delete_group(plan.group).await?;
+                self.handle
+                    .link()
+                    .add(pair())
+                    .execute()
+                    .await
+                    .map_err(failed)?;
+            }
+            added => added.map_err(failed)?,
+        }
+        self.configure_gateway(name, network).await
+    }
+
     /// Deletes all links of a group: a bridge and its ports, in one go.
     pub(crate) async fn delete_group(&self, group: u32) -> Result<(), NetError> {
         let mut message = LinkMessage::default();
@@ -204,6 +250,16 @@ impl Links {
             }
         }
     }
+}
+
+/// Returns a namespace for [`configure`], which may outlive its caller.
+pub(crate) fn keep(netns: BorrowedFd<'_>) -> Result<OwnedFd, NetError> {
+    netns
+        .try_clone_to_owned()
+        .map_err(|source| NetError::Namespace {
+            attempt: "keep the container's network namespace".to_owned(),
+            source,
+        })
 }
 
 /// Brings up `lo` and the links of a container, from a thread that joins `netns`.

@@ -37,7 +37,7 @@
 //!                 directory of names, an epoll instance; no rights, no other descriptor
 //! ```
 //!
-//! Files in reading order: `config`, `record`, `store`, `ipam`, `networks`, `leases`, `plan`, `link`, `sysctl`, `ruleset`, `nft`, `firewall`, `coexist`,
+//! Files in reading order: `config`, `record`, `store`, `ipam`, `networks`, `leases`, `plan`, `link`, `pair`, `sysctl`, `ruleset`, `nft`, `firewall`, `coexist`,
 //! `conntrack`, `ports`, `dns`, `poll`, `proxy`, `sidecar`.
 
 use std::net::IpAddr;
@@ -52,7 +52,7 @@ use crate::net::config::{NetworkConfig, Protocol, SandboxConfig};
 use crate::net::dns::names::NameEntry;
 use crate::net::error::{NetError, Warning};
 use crate::net::firewall::Firewall;
-use crate::net::link::Links;
+use crate::net::link::{LinkPlan, Links};
 use crate::net::networks::{check_name, same};
 use crate::net::plan::{plan_links, ports_target};
 use crate::net::record::{
@@ -74,6 +74,7 @@ mod legacy;
 mod link;
 mod networks;
 mod nft;
+pub mod pair;
 mod plan;
 mod poll;
 pub mod ports;
@@ -160,20 +161,27 @@ impl Net {
         let _lock = self.store.lock_networks()?;
         let record = match self.store.network(&config.name)? {
             Some(record) => same(record, config)?,
-            None => self.create_record(links, config).await?,
+            None => self.create_record(links, config, false).await?,
         };
-        links.ensure_bridge(&record).await?;
-        self.store.make_names_directory(&config.name)?;
+        if !record.is_pair {
+            links.ensure_bridge(&record).await?;
+        }
+        self.put_into_force(&record)?;
+        Ok(record)
+    }
+
+    /// Makes the directory of a network's names and its part of the firewall, whose table is verified by the first call.
+    fn put_into_force(&self, record: &NetworkRecord) -> Result<(), NetError> {
+        self.store.make_names_directory(&record.config.name)?;
         self.enable_forwarding(record.subnets.iter().any(|s| s.range.is_ipv6()))?;
         // The first call verifies the table as a whole, the others only add what is new.
         if self.is_verified.load(Ordering::Relaxed) {
-            self.firewall.add(&ruleset::network_elements(&record))?;
-        } else {
-            let restored = self.firewall.repair()?;
-            self.notice(restored);
-            self.is_verified.store(true, Ordering::Relaxed);
+            return self.firewall.add(&ruleset::network_elements(record));
         }
-        Ok(record)
+        let restored = self.firewall.repair()?;
+        self.notice(restored);
+        self.is_verified.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Returns every network, by name.
@@ -261,29 +269,11 @@ impl Net {
                 links.add_pair(plan, netns).await?;
             }
         }
-        let attached = records
-            .iter()
-            .zip(&plans)
-            .map(|(record, plan)| AttachedEndpoint {
-                network: record.config.name.clone(),
-                internal: record.config.internal,
-                interface: plan.interface.clone(),
-                host_link: plan.host_link.clone(),
-                addresses: plan.addresses.clone(),
-                gateways: record.subnets.iter().map(|s| s.gateway).collect(),
-                mac: plan.mac.map(|byte| format!("{byte:02x}")).join(":"),
-            });
         let attachment = Attachment {
             id: sandbox.id.clone(),
-            endpoints: attached.collect(),
+            endpoints: attached(&records, &plans),
         };
-        let netns = netns
-            .try_clone_to_owned()
-            .map_err(|source| NetError::Namespace {
-                attempt: "keep the container's network namespace".to_owned(),
-                source,
-            })?;
-        link::configure(netns, plans).await?;
+        link::configure(link::keep(netns)?, plans).await?;
         Ok(attachment)
     }
 
@@ -380,6 +370,11 @@ impl Net {
             .any(|n| n.subnets.iter().any(|s| s.range.is_ipv6()));
         let restored = self.firewall.repair()?;
         self.notice(restored);
+        self.get_on(has_ipv6)
+    }
+
+    /// Gets on with the host's other firewalls, and returns what was noticed.
+    fn get_on(&self, has_ipv6: bool) -> Result<Vec<Warning>, NetError> {
         let pattern = format!("{}*", link_prefix(&self.instance));
         self.notice(self.firewall.coexist(&pattern, has_ipv6)?);
         self.enable_forwarding(has_ipv6)?;
@@ -478,6 +473,21 @@ impl Net {
     async fn delete_links(&self, record: &NetworkRecord) -> Result<(), NetError> {
         self.links().await?.delete_group(record.group).await
     }
+}
+
+/// Returns what was attached to whom.
+fn attached(records: &[NetworkRecord], plans: &[LinkPlan]) -> Vec<AttachedEndpoint> {
+    let both = records.iter().zip(plans);
+    both.map(|(record, plan)| AttachedEndpoint {
+        network: record.config.name.clone(),
+        internal: record.config.internal,
+        interface: plan.interface.clone(),
+        host_link: plan.host_link.clone(),
+        addresses: plan.addresses.clone(),
+        gateways: record.subnets.iter().map(|s| s.gateway).collect(),
+        mac: plan.mac.map(|byte| format!("{byte:02x}")).join(":"),
+    })
+    .collect()
 }
 
 /// Returns the beginning of the names of all links of an instance.

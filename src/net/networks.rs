@@ -19,6 +19,7 @@ impl Net {
         &self,
         links: &Links,
         config: &NetworkConfig,
+        is_pair: bool,
     ) -> Result<NetworkRecord, NetError> {
         let _host = store::lock(&self.host.lock, Mode::Exclusive)?;
         let host = links.read_host().await?;
@@ -44,6 +45,7 @@ impl Net {
                 link_prefix(&self.instance),
                 u32::from_ne_bytes([a, b, c, d])
             ),
+            is_pair,
             // High, to be no number that a person chose; never 0, which is every other link.
             group: u32::from_ne_bytes(rest) | 1 << 30,
             mtu: host.mtu,

@@ -19,12 +19,12 @@ impl Net {
             .unwrap_or_default())
     }
 
-    /// Returns the ids that hold an address in a network other than `except`, or have ports or names in force.
-    pub fn holders(&self, except: &str) -> Result<BTreeSet<String>, NetError> {
+    /// Returns the ids that hold an address in a network that is none of `except`, or have ports or names in force.
+    pub fn holders(&self, except: &[&str]) -> Result<BTreeSet<String>, NetError> {
         let publications = self.store.publications()?;
         let mut found: BTreeSet<String> = publications.into_iter().map(|one| one.id).collect();
         for record in self.store.networks()? {
-            if record.config.name != except {
+            if !except.contains(&record.config.name.as_str()) {
                 found.extend(self.store.leases(&record.config.name)?.holders.into_keys());
             }
         }

@@ -15,8 +15,11 @@ pub struct NetworkRecord {
     pub config: NetworkConfig,
     /// Ranges in use, with their gateways; exactly one IPv4 range unless only IPv4-less ones were asked for.
     pub subnets: Vec<Subnet>,
-    /// Name of the bridge: `s<4 hex of the instance>b<8 hex>`.
+    /// Name of the bridge: `s<4 hex of the instance>b<8 hex>`; of a pair, of its end on the host.
     pub bridge: String,
+    /// Whether it has no bridge, but one sandbox at a time, whose link's other end has the addresses ([`crate::net::pair`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_pair: bool,
     /// Link group of the bridge and its ports (`IFLA_GROUP`), so that all can be deleted by one request.
     pub group: u32,
     /// Bytes of a packet on its links.

@@ -68,14 +68,15 @@ impl Store {
         networks_below(&self.root)
     }
 
-    /// Writes a network's record; it survives a loss of power.
+    /// Writes a network's record; it survives a loss of power, but for a pair's, which means nothing then.
     pub(crate) fn write_network(&self, record: &NetworkRecord) -> Result<(), NetError> {
-        write(
-            &self.network_path(&record.config.name),
-            record,
-            0o600,
-            Durability::Synced,
-        )
+        let durability = if record.is_pair {
+            Durability::Cached
+        } else {
+            Durability::Synced
+        };
+        let path = self.network_path(&record.config.name);
+        write(&path, record, 0o600, durability)
     }
 
     /// Removes a network's record and lease table.
@@ -163,14 +164,11 @@ impl Store {
     /// Removes the directory of a network's names with what is left in it.
     pub(crate) fn remove_names_directory(&self, network: &str) -> Result<(), NetError> {
         let path = self.names_directory(network);
-        match fs_err::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(NetError::File {
-                action: "remove",
-                path,
-                source,
-            }),
-            _ => Ok(()),
-        }
+        crate::sys::remove::tree(&path).map_err(|source| NetError::File {
+            action: "remove",
+            path,
+            source,
+        })
     }
 
     fn network_path(&self, name: &str) -> PathBuf {
@@ -234,7 +232,7 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<String>, NetError> {
     Ok(names)
 }
 
-/// Reads and decodes a record; `None` where there is no file.
+/// Reads and decodes a record; `None` where there is no file, or one without content: it was not synced when the power was lost.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, NetError> {
     let bytes = match fs_err::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -244,6 +242,9 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, NetError> {
             source,
         })?,
     };
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
     let decoded = serde_json::from_slice(&bytes);
     decoded.map(Some).map_err(|source| NetError::Record {
         path: path.to_owned(),

@@ -156,12 +156,9 @@ pub(crate) fn file(path: &Path, errors: &mut Vec<RemoveError>) {
     }
 }
 
-/// Removes a directory and all in it, never following a link; one that is gone is fine.
+/// Removes a directory and all in it, never following a link or going into a mount; one that is gone is fine.
 pub(crate) fn tree(path: &Path, errors: &mut Vec<RemoveError>) {
-    match fs_err::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            errors.push(RemoveError::Path(path.to_owned(), error));
-        }
-        _ => {}
+    if let Err(error) = crate::sys::remove::tree(path) {
+        errors.push(RemoveError::Path(path.to_owned(), error));
     }
 }

@@ -199,10 +199,7 @@ fn make(path: &Path, mode: u32) -> Result<(), VolumeError> {
 
 /// Removes a directory and all in it; one that is gone is fine.
 fn remove_tree(path: &Path) -> Result<(), VolumeError> {
-    match fs_err::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
-        _ => Ok(()),
-    }
+    crate::sys::remove::tree(path).map_err(at("remove", path))
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! What the kernel offers, one interface a file, safe outside. The only room with `unsafe`; knows no containers.
 
 pub mod atomic;
+pub mod beneath;
 pub mod bpf;
 pub mod caps;
 pub mod child;
 pub mod clone;
 pub mod daemon;
+pub mod descent;
 pub mod ending;
 pub mod fds;
 pub mod git;
@@ -24,6 +26,7 @@ pub mod procfs;
 pub mod pty;
 pub mod random;
 pub mod ready;
+pub mod remove;
 pub mod seccomp;
 pub mod signals;
 mod thread;

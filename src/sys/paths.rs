@@ -11,11 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 
-use rustix::fs::{
-    FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
-};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 
+use crate::sys::beneath::in_root;
 use crate::sys::mount::filesystem_magic;
 
 /// As many links as the kernel follows (`man 7 path_resolution`).
@@ -38,14 +37,7 @@ pub enum Kind {
 
 /// Opens an existing path in `root`, with `flags` (`O_CLOEXEC` is added).
 pub fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // A rename elsewhere raced with "..": the kernel asks to try again.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return Ok(result?),
-        }
-    }
+    Ok(in_root(root, path, flags)?)
 }
 
 /// Opens `path` in `root` as a place to mount on (`O_PATH`), made as `kind` with its directories if missing.

@@ -127,6 +127,7 @@ impl Engine {
         let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
         let mut warnings = add_caches(&mut request, caches, &build.directory)?;
         warnings.extend(unmade(&build.attestations));
+        self.expect_builds(1);
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
             source: std::io::Error::other(chain(&*error)),
@@ -152,7 +153,7 @@ impl Engine {
             Ok(_) => EventKind::Finished("Built"),
             Err(error) => EventKind::Failed(chain(error)),
         });
-        let cleaned = self.clean_up().await;
+        let cleaned = self.clean_up_late().await;
         let image = built?.image;
         cleaned?;
         for output in &outputs {

@@ -30,7 +30,7 @@ impl Engine {
     pub fn inspect_container(&self, key: &str) -> Result<ContainerInspect, EngineError> {
         let container = self.container(key)?;
         let config = container.config();
-        let image = self.images.find(&config.image.id)?;
+        let image = self.images.find_id(&config.image.id)?;
         let annotations = Annotations::of(config).unwrap_or_default();
         let layout = self.runtime.layout();
         let etc = layout.etc(container.id());

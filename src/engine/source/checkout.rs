@@ -498,12 +498,8 @@ fn make(directory: &Path) -> Result<(), SourceError> {
 
 /// Removes a directory with all in it, if it is there.
 fn remove(directory: &Path) -> Result<(), SourceError> {
-    match fs_err::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(SourceError::file("remove", directory, error))
-        }
-        _ => Ok(()),
-    }
+    crate::sys::remove::tree(directory)
+        .map_err(|error| SourceError::file("remove", directory, error))
 }
 
 /// Returns the names in a directory; none where it is missing.

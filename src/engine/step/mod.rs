@@ -22,8 +22,12 @@ use crate::sys::lock::{Lock, Mode};
 use resolver::{Resolver, resolver};
 use scene::{Kind, Scene};
 
-/// The network that steps run in; made when the first one runs.
-pub(crate) const BUILD_NETWORK: &str = "stack_build";
+/// The network of the first scene, which has it for itself (`net::pair`); made when its first step runs.
+const STEP_NETWORK: &str = "stack.step";
+/// The network of every other scene.
+const BUILD_NETWORK: &str = "stack_build";
+/// Both. Neither is a stack's: what holds addresses there is no container.
+pub(crate) const NETWORKS: [&str; 2] = [STEP_NETWORK, BUILD_NETWORK];
 /// The directory of running steps beneath the run directory: one directory each, named by its id.
 const STEPS: &str = "steps";
 /// Where systemd-resolved lists the servers behind its own.
@@ -34,7 +38,7 @@ pub(crate) struct RuntimeSteps<'a> {
     engine: &'a Engine,
     cgroups: Cgroups,
     /// Keeps other commands from cleaning up what steps use.
-    _building: Lock,
+    building: RefCell<Option<Lock>>,
     resolver: Resolver,
     /// Scenes whose step has ended.
     idle: RefCell<Vec<Scene<'a>>>,
@@ -48,7 +52,7 @@ impl<'a> RuntimeSteps<'a> {
         Ok(Self {
             engine,
             cgroups: Cgroups::detect(engine.instance.as_str())?,
-            _building: engine.lock_instance(Mode::Shared)?,
+            building: RefCell::new(Some(engine.lock_instance(Mode::Shared)?)),
             resolver: resolver(&host, &behind),
             idle: RefCell::default(),
         })
@@ -126,6 +130,12 @@ impl StepRunner for RuntimeSteps<'_> {
                 })
         })
     }
+
+    fn finish(&self) {
+        self.idle.borrow_mut().clear();
+        drop(self.building.take());
+        self.engine.clean_up_early();
+    }
 }
 
 /// Takes apart the steps of builds that were killed; returns what could not be. No build may be running.
@@ -154,8 +164,8 @@ fn sweep_directories(top: &Path, mut take_apart: impl FnMut(&str) -> Vec<String>
         let left = take_apart(&id);
         // Last: while anything is left of a step, its directory says so.
         if left.is_empty() {
-            let removed = fs_err::remove_dir_all(&path).err();
-            messages.extend(removed.map(|error| error.to_string()));
+            let removed = crate::sys::remove::tree(&path).err();
+            messages.extend(removed.map(|error| format!("remove `{}`: {error}", path.display())));
         }
         messages.extend(left);
     }

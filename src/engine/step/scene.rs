@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::agent::{self, Agent};
-use super::{BUILD_NETWORK, config};
+use super::{BUILD_NETWORK, STEP_NETWORK, config};
 use crate::engine::host::HostResult;
 use crate::engine::{Engine, chain, readable};
 use crate::images::build::{RunStep, StepNetwork, StepSource};
 use crate::net::config::{EndpointConfig, NetworkConfig, SandboxConfig};
+use crate::net::record::Attachment;
 use crate::net::sidecar::{self, SidecarConfig};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::config::{ContainerId, EtcFiles};
@@ -54,31 +55,41 @@ impl Scene<'_> {
     /// Makes a network namespace on the network of its kind, with a name server of its own if `serves_names`.
     pub(super) async fn attach(&mut self, serves_names: bool) -> HostResult<()> {
         let net = &self.engine.net;
-        let (network, serves_names) = match &self.kind.network {
+        let (attachment, serves_names) = match &self.kind.network {
             StepNetwork::None | StepNetwork::Host => return Ok(()),
             StepNetwork::Named(name) => {
                 let networks = net.networks()?;
                 let known = networks.into_iter().find(|n| n.config.name == *name);
                 let known = known.ok_or_else(|| format!("network {name} not found"))?;
-                net.ensure_network(&known.config).await?;
-                (name.clone(), true)
+                (self.attach_to(known.config).await?, true)
             }
             StepNetwork::Own => {
-                net.ensure_network(&NetworkConfig {
-                    name: BUILD_NETWORK.to_owned(),
-                    labels: BTreeMap::new(),
-                    internal: false,
-                    subnets: Vec::new(),
-                })
-                .await?;
-                (BUILD_NETWORK.to_owned(), serves_names)
+                let netns = self.netns.insert(netns::create()?);
+                let own = network(STEP_NETWORK);
+                let alone = net.attach_alone(&own, self.id.as_str(), netns.as_fd());
+                let attachment = match alone.await? {
+                    Some(attachment) => attachment,
+                    None => self.attach_to(network(BUILD_NETWORK)).await?,
+                };
+                (attachment, serves_names)
             }
         };
+        if serves_names && let Some(netns) = &self.netns {
+            let config = net.sidecar(&attachment, &[], &[]);
+            self.names = Some(serve_names(&config, netns.as_fd())?);
+        }
+        Ok(())
+    }
+
+    /// Makes a link to a bridge in its network namespace, which is made if it has none.
+    async fn attach_to(&mut self, network: NetworkConfig) -> HostResult<Attachment> {
+        let net = &self.engine.net;
+        net.ensure_network(&network).await?;
         net.repair()?;
         let sandbox = SandboxConfig {
             id: self.id.to_string(),
             endpoints: vec![EndpointConfig {
-                network,
+                network: network.name,
                 names: Vec::new(),
                 address: None,
             }],
@@ -86,14 +97,13 @@ impl Scene<'_> {
         };
         let leases = net.allocate(std::slice::from_ref(&sandbox))?;
         let leases = leases.first().ok_or("no addresses were leased")?;
-        let netns = self.netns.insert(netns::create()?);
+        let netns = match self.netns.take() {
+            Some(netns) => netns,
+            None => netns::create()?,
+        };
+        let netns = self.netns.insert(netns);
         // It has neither names nor ports, so that nothing needs to be published.
-        let attachment = net.attach(netns.as_fd(), &sandbox, leases).await?;
-        if serves_names {
-            let config = net.sidecar(&attachment, &[], &[]);
-            self.names = Some(serve_names(&config, netns.as_fd())?);
-        }
-        Ok(())
+        Ok(net.attach(netns.as_fd(), &sandbox, leases).await?)
     }
 
     /// Makes the sockets of the agents that a step is given.
@@ -167,6 +177,16 @@ impl Scene<'_> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Returns a network of steps.
+fn network(name: &str) -> NetworkConfig {
+    NetworkConfig {
+        name: name.to_owned(),
+        labels: BTreeMap::new(),
+        internal: false,
+        subnets: Vec::new(),
     }
 }
 

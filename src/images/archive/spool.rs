@@ -18,6 +18,10 @@ use super::load::LoadError;
 
 /// More files no archive of images has.
 const MAX_FILES: usize = 100_000;
+/// Of one name or link, `PATH_MAX`.
+const MAX_NAME_BYTES: usize = 4096;
+/// Of all names and links.
+const MAX_NAMES_BYTES: usize = 16 << 20;
 /// Links that lead to links.
 const MAX_LINKS: usize = 16;
 /// Below this, any ratio is fine.
@@ -52,7 +56,25 @@ impl Spool {
     ) -> Result<Self, LoadError> {
         let mut spool = Self::default();
         let mut reader = TarReader::new(decompress(source)?);
+        let mut names_bytes = 0;
         while let Some(entry) = reader.next_entry().map_err(LoadError::Read)? {
+            let target = match &entry.kind {
+                Kind::Symlink(target) | Kind::Hardlink(target) => target.len(),
+                _ => 0,
+            };
+            if entry.path.len().max(target) > MAX_NAME_BYTES {
+                return Err(LoadError::Read(UnpackError::Limit {
+                    limit: MAX_NAME_BYTES as u64,
+                    unit: "bytes in a name",
+                }));
+            }
+            names_bytes += entry.path.len() + target;
+            if names_bytes > MAX_NAMES_BYTES {
+                return Err(LoadError::Read(UnpackError::Limit {
+                    limit: MAX_NAMES_BYTES as u64,
+                    unit: "bytes of names",
+                }));
+            }
             let name = normalize(&String::from_utf8_lossy(&entry.path));
             if spool.files.len() + spool.links.len() >= MAX_FILES {
                 return Err(LoadError::Read(UnpackError::Limit {
@@ -89,6 +111,8 @@ impl Spool {
                 | Kind::Fifo => {}
             }
         }
+        // To the end of the stream: the outer compression has a checksum there, and who writes to a pipe is not cut off.
+        reader.drain().map_err(LoadError::Read)?;
         Ok(spool)
     }
 

@@ -26,6 +26,7 @@ use super::super::registry::transport::Transport;
 use super::super::store::{Image, LayerLock, Staging, Store};
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{Local, NamedContext, Spooled};
+use super::discard::Discarded;
 use super::error::{BuildError, Excerpt, StepFailure};
 use super::exchange::Foreign;
 use super::explain::{self, StepPlace};
@@ -87,6 +88,7 @@ impl Images {
             bases: RefCell::default(),
             foreign: OnceCell::new(),
             used: RefCell::default(),
+            discarded: Discarded::default(),
             started: Instant::now(),
             cached: Cell::new(0),
             ran: Cell::new(0),
@@ -96,6 +98,7 @@ impl Images {
         build.check(&plan)?;
         build.foreign.get_or_init(|| build.read_foreign()).await;
         let finished = build.go_through(&plan).await;
+        runner.finish();
         // Hashes are worth keeping also where a later step failed.
         build.save_indexes().map_err(BuildError::Cache)?;
         build.prune_caches().map_err(BuildError::Cache)?;
@@ -140,6 +143,8 @@ pub(super) struct Build<'a> {
     pub(super) foreign: OnceCell<Vec<Foreign>>,
     /// What steps made that were done or found, by their keys.
     pub(super) used: RefCell<BTreeMap<String, Made>>,
+    /// Directories of steps whose layers were taken.
+    pub(super) discarded: Discarded,
     started: Instant,
     cached: Cell<usize>,
     ran: Cell<usize>,

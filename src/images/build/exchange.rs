@@ -257,7 +257,7 @@ impl Build<'_> {
                 let path = staging.directory().join("blob");
                 let client = self.images.registry_client()?;
                 let endpoint = client.push_endpoint(reference)?;
-                let mut stream = client.blob(&endpoint, blob, 0).await?;
+                let mut stream = client.blob(&endpoint, blob, (0, false)).await?;
                 let failed = |error| CacheError::file("write", &path)(error);
                 let mut file = fs_err::File::create(&path).map_err(failed)?;
                 while let Some(chunk) = stream.chunk().await? {

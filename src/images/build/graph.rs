@@ -1,6 +1,6 @@
 //! The stages of a plan, all at once: each goes on until it needs another one, and waits for that alone. The first failure ends the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use futures_util::StreamExt;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::super::dockerfile::{Fault, Span};
 use super::builder::{Build, from_of};
 use super::error::{BuildError, StepFailure};
-use super::plan::{Plan, PlannedStage};
+use super::plan::{Base, Plan, PlannedStage};
 use super::stage::StageState;
 use super::work::StageWork;
 
@@ -19,6 +19,9 @@ use super::work::StageWork;
 pub(super) struct Ends {
     /// By index in the Dockerfile.
     stages: BTreeMap<usize, watch::Sender<Option<Rc<StageState>>>>,
+    /// Stages that one other stage goes on from, and nobody else asks for: it has their state, and not a copy. Along a chain of
+    /// stages, whose states grow, copies would take the square of its length.
+    passed_on: BTreeSet<usize>,
 }
 
 impl Ends {
@@ -29,6 +32,7 @@ impl Ends {
             stages: stages
                 .map(|stage| (stage.index, watch::Sender::new(None)))
                 .collect(),
+            passed_on: passed_on(plan),
         }
     }
 
@@ -52,6 +56,44 @@ impl Ends {
             .and_then(|state| state.clone())
             .ok_or_else(missing)
     }
+
+    /// Waits for the end of a stage, to go on from it.
+    pub(super) async fn go_on(&self, index: usize) -> Result<StageState, StepFailure> {
+        let state = self.wait(index).await?;
+        if self.passed_on.contains(&index)
+            && let Some(sender) = self.stages.get(&index)
+        {
+            drop(sender.send_replace(None));
+        }
+        Ok(Rc::unwrap_or_clone(state))
+    }
+}
+
+/// Returns the stages that are the base of one stage, and nothing else to any.
+fn passed_on(plan: &Plan) -> BTreeSet<usize> {
+    let mut bases: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut others: BTreeSet<usize> = plan
+        .stages
+        .last()
+        .map(|last| last.index)
+        .into_iter()
+        .collect();
+    for stage in &plan.stages {
+        if let Base::Stage(index) = stage.base {
+            *bases.entry(index).or_default() += 1;
+        }
+        for step in &stage.steps {
+            let from = step.from.iter().chain(step.mounts.iter().flatten());
+            others.extend(from.filter_map(|base| match base {
+                Base::Stage(index) => Some(*index),
+                _ => None,
+            }));
+        }
+    }
+    let once = bases.into_iter().filter(|(_, count)| *count == 1);
+    once.map(|(index, _)| index)
+        .filter(|index| !others.contains(index))
+        .collect()
 }
 
 impl Build<'_> {

@@ -18,6 +18,7 @@ mod caches;
 pub mod context;
 mod contexts;
 pub mod copy;
+mod discard;
 mod elsewhere;
 pub mod error;
 pub mod exchange;

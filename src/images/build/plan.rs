@@ -112,15 +112,47 @@ fn canonical(name: &str) -> String {
     }
 }
 
+/// A Dockerfile's stages, to be found by name.
+struct Stages<'a> {
+    file: &'a Dockerfile,
+    /// Indexes in ascending order.
+    by_name: BTreeMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> Stages<'a> {
+    fn of(file: &'a Dockerfile) -> Self {
+        let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, stage) in file.stages.iter().enumerate() {
+            if let Some(name) = &stage.name {
+                by_name.entry(name).or_default().push(index);
+            }
+        }
+        Self { file, by_name }
+    }
+
+    /// Returns the stages of a name, which is in lower case.
+    fn named(&self, name: &str) -> &[usize] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the last stage of a name before stage `index`.
+    fn before(&self, index: usize, name: &str) -> Option<usize> {
+        let named = self.named(name);
+        let count = named.partition_point(|at| *at < index);
+        named.get(..count)?.last().copied()
+    }
+}
+
 /// Makes the plan, or returns every fault of the stages it needs.
 pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, Vec<Fault>> {
+    let stages = Stages::of(file);
     let target = find_target(file, inputs.target).map_err(|fault| vec![fault])?;
     let mut planned: BTreeMap<usize, PlannedStage> = BTreeMap::new();
     let mut faults = Vec::new();
     let mut needed = BTreeSet::from([target]);
     // A stage needs only earlier ones, so that going from the last to the first sees every need.
     while let Some(index) = needed.pop_last() {
-        match plan_stage(file, index, inputs) {
+        match plan_stage(&stages, index, inputs) {
             Ok(stage) => {
                 let steps = stage.steps.iter();
                 let bases =
@@ -208,10 +240,11 @@ fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<usize, Fault> 
 
 /// Plans one stage.
 fn plan_stage(
-    file: &Dockerfile,
+    stages: &Stages<'_>,
     index: usize,
     inputs: Inputs<'_>,
 ) -> Result<PlannedStage, Vec<Fault>> {
+    let file = stages.file;
     let Some(stage) = file.stages.get(index) else {
         return Err(Vec::new());
     };
@@ -228,7 +261,7 @@ fn plan_stage(
     let platform = stage.platform.as_deref().map(expand).transpose()?;
     let base = match inputs.context(&base, platform.as_deref()) {
         Some(context) if base != "scratch" => context,
-        _ => find_base(file, index, &base),
+        _ => find_base(stages, index, &base),
     };
     let mut faults = Vec::new();
     let mut steps = Vec::new();
@@ -251,7 +284,7 @@ fn plan_stage(
         if let Some((what, span)) = not_done(&instruction) {
             faults.push(Fault::new(span, format!("not supported yet: {what}")));
         }
-        match find_sources(file, index, &instruction, inputs) {
+        match find_sources(stages, index, &instruction, inputs) {
             Ok((from, mounts)) => planned.push(PlannedStep {
                 instruction,
                 from,
@@ -285,15 +318,11 @@ fn not_done(instruction: &Instruction) -> Option<(&'static str, Span)> {
 }
 
 /// Returns what `FROM name` means in stage `index`: an earlier stage, of equal names the last, or an image.
-fn find_base(file: &Dockerfile, index: usize, name: &str) -> Base {
+fn find_base(stages: &Stages<'_>, index: usize, name: &str) -> Base {
     if name == "scratch" {
         return Base::Scratch;
     }
-    let lower = name.to_lowercase();
-    let earlier = file.stages.get(..index).unwrap_or_default();
-    let found = earlier
-        .iter()
-        .rposition(|stage| stage.name.as_deref() == Some(&lower));
+    let found = stages.before(index, &name.to_lowercase());
     found.map_or_else(|| Base::Image(name.to_owned()), Base::Stage)
 }
 
@@ -322,7 +351,7 @@ fn triggers_of(
 
 /// Returns where a `COPY --from` and the mounts of a `RUN` of stage `index` take from.
 fn find_sources(
-    file: &Dockerfile,
+    stages: &Stages<'_>,
     index: usize,
     instruction: &Instruction,
     inputs: Inputs<'_>,
@@ -330,7 +359,7 @@ fn find_sources(
     let find = |from: Option<&str>, span| {
         let found = from.map(|from| match inputs.context(from, None) {
             Some(context) if !from.eq_ignore_ascii_case("scratch") => Ok(context),
-            _ => find_from(file, index, from, span),
+            _ => find_from(stages, index, from, span),
         });
         found.transpose()
     };
@@ -346,16 +375,11 @@ fn find_sources(
 }
 
 /// Returns what `--from` in stage `index` means.
-fn find_from(file: &Dockerfile, index: usize, from: &str, span: Span) -> Result<Base, Fault> {
+fn find_from(stages: &Stages<'_>, index: usize, from: &str, span: Span) -> Result<Base, Fault> {
     let lower = from.to_lowercase();
-    let stages = file.stages.iter().enumerate();
-    let named: Vec<usize> = stages
-        .filter(|(_, stage)| stage.name.as_deref() == Some(&lower))
-        .map(|(at, _)| at)
-        .collect();
-    let found = match named.iter().rev().find(|at| **at < index) {
-        Some(earlier) => *earlier,
-        None => match (named.first(), lower.parse::<usize>()) {
+    let found = match stages.before(index, &lower) {
+        Some(earlier) => earlier,
+        None => match (stages.named(&lower).first(), lower.parse::<usize>()) {
             (Some(later), _) => *later,
             (None, Ok(number)) => number,
             (None, Err(_)) if lower == "scratch" => return Ok(Base::Scratch),
@@ -367,7 +391,7 @@ fn find_from(file: &Dockerfile, index: usize, from: &str, span: Span) -> Result<
     }
     let message = if found == index {
         format!("cannot copy from stage `{from}` inside itself")
-    } else if found < file.stages.len() {
+    } else if found < stages.file.stages.len() {
         format!("cannot copy from stage `{from}`: it needs to be defined before the current stage")
     } else {
         format!("stage `{from}` does not exist: the stages are counted from 0")

@@ -109,17 +109,33 @@ pub fn command_of(run: &Run) -> Command {
 }
 
 /// Splits output into lines, and keeps the last of them.
+///
+/// Of what a step writes, the first [`MAX_HEARD`] bytes are heard, as with BuildKit (`BUILDKIT_STEP_LOG_MAX_SIZE`); the last lines are
+/// kept of all of it.
 pub struct Lines<'a> {
     /// Hears each line.
     hear: &'a mut dyn FnMut(&[u8]),
     /// The begun line.
     partial: Vec<u8>,
-    /// The last lines.
+    /// The last lines that were heard.
     tail: std::collections::VecDeque<String>,
+    /// Bytes of the lines that were heard.
+    heard: usize,
+    /// The last bytes of what is heard no more.
+    unheard: Vec<u8>,
 }
 
 /// Bytes after which a line without an end is passed on.
 const MAX_LINE: usize = 64 * 1024;
+
+/// Bytes of a step's output that are passed on.
+const MAX_HEARD: usize = 2 << 20;
+
+/// Bytes that are kept of what is not passed on, and as many again before they are cut to that.
+const MAX_UNHEARD: usize = 64 * 1024;
+
+/// What is heard in place of the rest (BuildKit `util/progress/logs`).
+const CLIPPED: &str = "[output clipped, log limit 2MiB reached]";
 
 impl<'a> Lines<'a> {
     /// Starts with nothing.
@@ -128,23 +144,51 @@ impl<'a> Lines<'a> {
             hear,
             partial: Vec::new(),
             tail: std::collections::VecDeque::new(),
+            heard: 0,
+            unheard: Vec::new(),
         }
     }
 
     /// Takes a piece of output.
     pub fn take(&mut self, piece: &[u8]) {
-        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+        let mut rest = piece;
+        while self.heard < MAX_HEARD {
+            let Some(part) = rest.split_inclusive(|byte| *byte == b'\n').next() else {
+                return;
+            };
+            rest = rest.get(part.len()..).unwrap_or_default();
             self.partial.extend_from_slice(part);
             if part.ends_with(b"\n") || self.partial.len() >= MAX_LINE {
                 self.end_line();
             }
+            if self.heard >= MAX_HEARD {
+                (self.hear)(CLIPPED.as_bytes());
+            }
+        }
+        // No line of it is looked at before the end: a step may write without end.
+        let kept = rest.len().saturating_sub(MAX_UNHEARD);
+        self.unheard
+            .extend_from_slice(rest.get(kept..).unwrap_or_default());
+        if self.unheard.len() > 2 * MAX_UNHEARD {
+            self.unheard.drain(..self.unheard.len() - MAX_UNHEARD);
         }
     }
 
     /// Ends the output; returns its last lines.
     pub fn finish(mut self) -> Vec<String> {
-        if !self.partial.is_empty() {
-            self.end_line();
+        let unheard = std::mem::take(&mut self.unheard);
+        if self.heard < MAX_HEARD {
+            if !self.partial.is_empty() {
+                self.end_line();
+            }
+        } else {
+            let lines = unheard.strip_suffix(b"\n").unwrap_or(&unheard);
+            for line in lines
+                .split(|byte| *byte == b'\n')
+                .filter(|_| !unheard.is_empty())
+            {
+                self.keep(line);
+            }
         }
         self.tail.into()
     }
@@ -152,12 +196,19 @@ impl<'a> Lines<'a> {
     /// Passes on the begun line.
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.partial);
+        self.heard += line.len();
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         (self.hear)(line);
+        self.keep(line);
+    }
+
+    /// Keeps a line as the last one.
+    fn keep(&mut self, line: &[u8]) {
         if self.tail.len() == super::TAIL_LINES {
             self.tail.pop_front();
         }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         self.tail
             .push_back(String::from_utf8_lossy(line).into_owned());
     }
@@ -271,5 +322,25 @@ mod tests {
                 4
             )
         );
+    }
+
+    #[test]
+    fn much_output_is_clipped_and_its_end_is_kept() {
+        let mut heard = Vec::new();
+        let mut hear = |line: &[u8]| heard.push(String::from_utf8_lossy(line).into_owned());
+        let mut lines = Lines::new(&mut hear);
+        let piece = "0123456789abcde\n".repeat(2048);
+        for _ in 0..1000 {
+            lines.take(piece.as_bytes());
+        }
+        assert!(lines.unheard.capacity() < 1 << 20);
+        for number in 0..100 {
+            lines.take(format!("line {number}\n").as_bytes());
+        }
+        let tail = lines.finish();
+        let last: Vec<String> = (80..100).map(|number| format!("line {number}")).collect();
+        assert_eq!(tail, last);
+        assert_eq!(heard.len(), MAX_HEARD / 16 + 1);
+        assert_eq!(heard.last().map(String::as_str), Some(CLIPPED));
     }
 }

@@ -110,8 +110,8 @@ impl StageState {
     }
 
     /// Starts from an earlier stage, whose arguments keep their values.
-    pub fn of_stage(earlier: &Self) -> Self {
-        let mut state = earlier.clone();
+    pub fn of_stage(earlier: Self) -> Self {
+        let mut state = earlier;
         state.config.config.on_build.clear();
         state.has_cmd = false;
         state

@@ -16,6 +16,9 @@ pub trait StepRunner {
         step: &'a RunStep,
         output: &'a mut dyn FnMut(&[u8]),
     ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>>;
+
+    /// Hears that the build has run its last step: what is kept for the next one can go while the image is written.
+    fn finish(&self) {}
 }
 
 /// One `RUN` step, ready to be run.

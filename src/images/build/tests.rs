@@ -121,7 +121,7 @@ impl Place {
 
     fn images(&self) -> Images {
         fs_err::create_dir_all(&self.root).unwrap();
-        Images::open(&self.root, &self.root, ClientEnvironment::system(None)).unwrap()
+        Images::open(&self.root, ClientEnvironment::system(None)).unwrap()
     }
 
     fn write(&self, path: &str, text: &str) {

@@ -94,7 +94,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
             text,
         };
         let state = match &stage.base {
-            Base::Stage(index) => StageState::of_stage(&*ends.wait(*index).await?),
+            Base::Stage(index) => StageState::of_stage(ends.go_on(*index).await?),
             base => {
                 let begun = Instant::now();
                 build.progress.event(BuildEvent::Started(label));
@@ -333,7 +333,8 @@ impl<'b, 'a> StageWork<'b, 'a> {
         created: String,
     ) -> Result<(), StepFailure> {
         let store = self.build.store();
-        let layer = store.commit_measured(staging, measured)?.diff_id;
+        let layer = store.commit_measured(&staging, measured)?.diff_id;
+        self.build.discarded.add(staging);
         self.state.layers.push(layer.clone());
         if let Some(key) = claim.key {
             self.build

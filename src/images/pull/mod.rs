@@ -32,8 +32,11 @@ use super::registry::error::chain;
 use super::registry::fetch::{BlobStream, check_size};
 use super::registry::transport::Http;
 use super::registry::{Client, ClientEnvironment, RegistryError};
-use super::store::{Image, LayerLock, LayerRecord, Partial, Staging, Store, StoreError};
-use super::unpack::pipeline::{Chunks, Outcome, run};
+use super::store::{
+    Image, LayerLock, LayerRecord, Partial, Staging, Store, StoreError, check_repository,
+};
+use super::unpack::UnpackError;
+use super::unpack::pipeline::{Chunks, Outcome, PackedError, run};
 
 const LAYERS_AT_ONCE: usize = 6;
 /// Packed bytes between the network and the pipeline: chunks of this size, so many at most.
@@ -63,6 +66,8 @@ pub(super) async fn pull(
         reference: reference.familiar(),
         source: Box::new(source),
     };
+    // Said before anything is downloaded.
+    check_repository(reference)?;
     let _hold = store.hold()?;
     let endpoints = client.endpoints(reference).map_err(failed)?;
     let before = store.resolve(reference)?.zip(store.source(reference)?);
@@ -374,12 +379,16 @@ impl Pull<'_> {
             partial.empty()?;
         }
         let resumed = partial.length_bytes() > 0;
-        match self.attempt(endpoint, descriptor, diff_id, partial).await {
+        let outside = descriptor.is_foreign() && !descriptor.urls.is_empty();
+        let first = self.attempt(endpoint, (descriptor, diff_id), partial, outside);
+        match first.await {
+            // What was there, or somebody outside, may be to blame: then the registry's own.
             Err(ImageError::Pull { source, .. })
-                if resumed && matches!(*source, RegistryError::Digest { .. }) =>
+                if (resumed || outside) && is_mismatch(&source) =>
             {
                 let anew = lock_partial(self.store, &descriptor.digest).await?;
-                self.attempt(endpoint, descriptor, diff_id, anew).await
+                self.attempt(endpoint, (descriptor, diff_id), anew, false)
+                    .await
             }
             result => result,
         }
@@ -388,12 +397,13 @@ impl Pull<'_> {
     async fn attempt(
         &self,
         endpoint: &Endpoint,
-        descriptor: &Descriptor,
-        diff_id: &Digest,
+        (descriptor, diff_id): (&Descriptor, &Digest),
         partial: Partial,
+        outside: bool,
     ) -> Result<(), ImageError> {
         let offset = partial.length_bytes();
-        let stream = self.client.blob(endpoint, descriptor, offset).await;
+        let opening = self.client.blob(endpoint, descriptor, (offset, outside));
+        let stream = opening.await;
         let mut stream = match stream {
             Ok(stream) => stream,
             Err(error) => {
@@ -408,7 +418,7 @@ impl Pull<'_> {
         let staging = self.store.staging()?;
         let unpacking = start_pipeline(staging, partial.clone(), receiver, descriptor.size);
         let received = self
-            .receive(&mut stream, &sender, (descriptor, offset))
+            .receive((endpoint, &mut stream), &sender, (descriptor, offset))
             .await;
         drop(sender);
         if received.is_ok() {
@@ -417,7 +427,8 @@ impl Pull<'_> {
         }
         let (staging, outcome) = unpacking.await.map_err(|_| stopped(self.store))?;
         if let Err(error) = received {
-            if partial.read_at(0, 1).is_ok_and(|bytes| bytes.is_empty()) {
+            let is_empty = partial.read_at(0, 1).is_ok_and(|bytes| bytes.is_empty());
+            if is_empty || is_mismatch(&error) {
                 partial.discard()?;
             }
             return Err(self.failed(error));
@@ -428,8 +439,8 @@ impl Pull<'_> {
             &staging,
             outcome,
         );
-        if kept.is_err() {
-            // Whole, and of no use.
+        // What is whole and cannot be kept for lack of room, say, need not come once more.
+        if kept.as_ref().is_err_and(is_useless) {
             partial.discard()?;
         }
         kept
@@ -438,7 +449,7 @@ impl Pull<'_> {
     /// Hands what comes to the pipeline. Where that has stopped taking chunks, its own error says why.
     async fn receive(
         &self,
-        stream: &mut BlobStream<'_>,
+        (endpoint, stream): (&Endpoint, &mut BlobStream<'_>),
         sender: &mpsc::Sender<Option<Vec<u8>>>,
         (descriptor, offset): (&Descriptor, u64),
     ) -> Result<(), RegistryError> {
@@ -459,6 +470,9 @@ impl Pull<'_> {
             let ended = chunk.is_none();
             let chunk = chunk.unwrap_or_default();
             done_bytes += chunk.len() as u64;
+            if done_bytes > descriptor.size {
+                return check_size("layer", endpoint, descriptor, done_bytes);
+            }
             if waiting.is_empty() {
                 waiting = chunk;
             } else {
@@ -501,7 +515,11 @@ impl Pull<'_> {
             source,
         };
         let packed = outcome.packed.map_err(|error| {
-            StoreError::io("write the download", partial.path())(error.into_io())
+            let doing = match &error {
+                PackedError::Read(_) => "read the download",
+                PackedError::Write(_) => "write the download",
+            };
+            StoreError::io(doing, partial.path())(error.into_io())
         })?;
         check_digest("layer", endpoint, &descriptor.digest, &packed.digest)
             .and_then(|()| check_size("layer", endpoint, descriptor, packed.size_bytes))
@@ -517,6 +535,26 @@ impl Pull<'_> {
         // Where the store had it already, it was not moved.
         partial.discard()?;
         Ok(())
+    }
+}
+
+/// Whether what came is not what was asked for.
+fn is_mismatch(error: &RegistryError) -> bool {
+    matches!(
+        error,
+        RegistryError::Digest { .. } | RegistryError::Size { .. }
+    )
+}
+
+/// Whether the bytes of a whole download are to blame: they would come to the same again.
+fn is_useless(error: &ImageError) -> bool {
+    match error {
+        ImageError::Pull { source, .. } => is_mismatch(source),
+        ImageError::Store(StoreError::Unpack { source, .. }) => {
+            !source.is_lack_of_room()
+                && !matches!(source, UnpackError::Io { .. } | UnpackError::Stopped)
+        }
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::super::import::{Change, ImportOptions};
+use super::super::registry::transport::{Local, Request, Response, Transport, TransportError};
 use super::super::testing::*;
 use super::super::{Images, Silent};
 use super::*;
@@ -113,12 +114,7 @@ fn two_pulls_at_once_share_each_layer() {
     let server = Server::start(move |asked, _| answers.answer(asked));
     let fixture = fixture();
     let reference = server.reference();
-    let other = Images::open(
-        fixture.root.path(),
-        fixture.root.path(),
-        environment(fixture.root.path()),
-    )
-    .unwrap();
+    let other = Images::open(fixture.root.path(), environment(fixture.root.path())).unwrap();
     let platform = Platform::parse("linux/amd64").unwrap();
     let (one, two) = block_on(async {
         let one = fixture.images.pull(&reference, &platform, &Silent);
@@ -376,6 +372,294 @@ fn credentials_go_to_their_host_alone() {
         error,
         "pull image `HOST/a/b:v1`: access to `a/b` at HOST denied: it does not exist or may require login"
     );
+}
+
+#[test]
+fn a_challenge_from_behind_a_redirect_is_not_met() {
+    let thief = Server::start(|asked, _| {
+        let realm = format!("http://{}/token", asked.headers["host"]);
+        let challenge = format!(r#"Bearer realm="{realm}",service="s""#);
+        Reply::status(401)
+            .header("www-authenticate", &challenge)
+            .header("www-authenticate", "Basic realm=\"x\"")
+    });
+    let (answers, other) = (Served::new(), thief.host.clone());
+    let server = Server::start(move |asked, _| {
+        if asked.path.contains("/blobs/") {
+            Reply::status(307).header("location", &format!("http://{other}/blob"))
+        } else {
+            answers.answer(asked)
+        }
+    });
+    let fixture = fixture();
+    let text = format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, server.host);
+    fs_err::write(fixture.at("config.json"), text).unwrap();
+    let error = fixture.pull(&server.reference()).unwrap_err();
+    let error = error
+        .replace(&server.host, "HOST")
+        .replace(&thief.host, "OTHER");
+    assert_eq!(
+        error,
+        "pull image `HOST/a/b:v1`: access to `a/b` at HOST denied: it does not exist or may require login \
+         (OTHER says so, where it redirects to)"
+    );
+    let asked: Vec<_> = thief.asked("").into_iter().map(|a| a.path).collect();
+    assert_eq!(asked, ["/blob"], "no token was asked for");
+    let secrets = [thief.asked(""), server.asked("")].concat();
+    assert!(
+        secrets
+            .iter()
+            .all(|asked| !asked.headers.contains_key("authorization"))
+    );
+}
+
+#[test]
+fn a_token_server_may_have_moved() {
+    let new = Server::start(|asked, _| match asked.headers.get("authorization") {
+        None => Reply::ok(br#"{"token":"good"}"#),
+        Some(_) => Reply::status(400),
+    });
+    let (answers, other) = (Served::new(), new.host.clone());
+    let server = Server::start(move |asked, _| {
+        let host = &asked.headers["host"];
+        match asked.path.split('?').next().unwrap() {
+            "/token" => Reply::status(307).header("location", "/here"),
+            "/here" if asked.headers["authorization"] == "Basic dTpw" => {
+                Reply::status(302).header("location", &format!("http://{other}/there"))
+            }
+            _ if asked
+                .headers
+                .get("authorization")
+                .is_some_and(|a| a == "Bearer good") =>
+            {
+                answers.answer(asked)
+            }
+            _ => Reply::status(401).header(
+                "www-authenticate",
+                &format!("Bearer realm=\"http://{host}/token\""),
+            ),
+        }
+    });
+    let fixture = fixture();
+    let text = format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, server.host);
+    fs_err::write(fixture.at("config.json"), text).unwrap();
+    fixture.pull(&server.reference()).unwrap();
+    assert_eq!(
+        (server.asked("/here").len(), new.asked("/there").len()),
+        (1, 1)
+    );
+
+    // A refresh token is not sent after it.
+    let text = format!(
+        r#"{{"auths":{{"{}":{{"identitytoken":"t"}}}}}}"#,
+        server.host
+    );
+    fs_err::write(fixture.at("config.json"), text).unwrap();
+    let other = new.host.clone();
+    let server = Server::start(move |asked, _| {
+        if asked.path == "/token" {
+            return Reply::status(307).header("location", &format!("http://{other}/secret?k=1"));
+        }
+        let challenge = format!("Bearer realm=\"http://{}/token\"", asked.headers["host"]);
+        Reply::status(401).header("www-authenticate", &challenge)
+    });
+    let text = format!(
+        r#"{{"auths":{{"{}":{{"identitytoken":"t"}}}}}}"#,
+        server.host
+    );
+    fs_err::write(fixture.at("config.json"), text).unwrap();
+    let error = fixture.pull(&server.reference()).unwrap_err();
+    let error = error
+        .replace(&server.host, "HOST")
+        .replace(&new.host, "OTHER");
+    assert_eq!(
+        error,
+        "pull image `HOST/a/b:v1`: HOST redirects to `http://OTHER/secret`, which is refused: \
+         a secret would go to another host"
+    );
+    assert_eq!(new.asked("/secret").len(), 0);
+}
+
+/// Carries requests, but for some that find nobody.
+struct Flaky<'a> {
+    http: Http,
+    refused: &'a dyn Fn(&Request) -> bool,
+}
+
+impl Transport for Flaky<'_> {
+    fn send(&self, request: Request) -> Local<'_, Result<Response, TransportError>> {
+        if (self.refused)(&request) {
+            let host = request.url.authority().to_owned();
+            let reason = "No route to host".to_owned();
+            let error = TransportError::Connect { host, reason };
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        self.http.send(request)
+    }
+}
+
+#[test]
+fn a_network_that_is_gone_for_a_moment_is_waited_for() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let server = ranged(&served, |_, before, reply| Reply {
+        cut: (before == 0).then_some(300_000),
+        ..reply
+    });
+    let fixture = fixture();
+    let left = std::cell::Cell::new(3);
+    let refused = |request: &Request| {
+        let is_rest = request.headers.iter().any(|(name, _)| name == "range");
+        let refused = is_rest && left.get() > 0;
+        left.set(left.get() - i32::from(refused));
+        refused
+    };
+    let flaky = Flaky {
+        http: Http::default(),
+        refused: &refused,
+    };
+    let client = Client::new(&flaky, &environment(fixture.root.path())).unwrap();
+    let platform = Platform::parse("linux/amd64").unwrap();
+    let (store, reference) = (fixture.images.store(), server.reference());
+    block_on(pull(store, &client, &reference, &platform, &Silent)).unwrap();
+    assert_eq!(left.get(), 0);
+    assert_eq!(
+        ranges(&server, &layer),
+        [None, Some("bytes=300000-".to_owned())]
+    );
+}
+
+#[test]
+fn breaks_count_only_while_nothing_comes() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let server = ranged(&served, |_, _, reply| Reply {
+        cut: (reply.body.len() > 60_000).then_some(60_000),
+        ..reply
+    });
+    let fixture = fixture();
+    fixture.pull(&server.reference()).unwrap();
+    // More often than there are attempts (4).
+    assert!(ranges(&server, &layer).len() > 8);
+}
+
+#[test]
+fn an_id_is_not_pulled() {
+    let fixture = fixture();
+    let reference = Reference::parse(&Digest::of(b"x").to_string()).unwrap();
+    assert_eq!(
+        fixture.pull(&reference).unwrap_err(),
+        "refusing to create an ambiguous tag using digest algorithm as name"
+    );
+}
+
+#[test]
+fn a_mirror_that_sends_too_much_is_passed_over() {
+    let served = Served::new();
+    let layer = served.layers[1].clone();
+    let good = ranged(&served, |_, _, reply| reply);
+    let bad = ranged(&served, |_, _, mut reply| {
+        reply.body.push(0);
+        reply
+    });
+    let fixture = fixture();
+    let text = format!(
+        "[[registry]]\nlocation = \"x.example/a\"\n\
+         [[registry.mirror]]\nlocation = \"{}/a\"\n[[registry.mirror]]\nlocation = \"{}/a\"\n",
+        bad.host, good.host
+    );
+    fs_err::write(fixture.at("registries.conf"), text).unwrap();
+    fixture
+        .pull(&Reference::parse("x.example/a/b:v1").unwrap())
+        .unwrap();
+    assert_eq!(
+        (ranges(&bad, &layer), ranges(&good, &layer)),
+        (vec![None], vec![None])
+    );
+    let error = fixture.pull(&bad.reference()).err();
+    assert_eq!(error, None, "the layer is here");
+    let fixture = super::super::testing::fixture();
+    let size = served.blobs[&layer].len();
+    assert_eq!(
+        fixture
+            .pull(&bad.reference())
+            .unwrap_err()
+            .replace(&bad.host, "HOST"),
+        format!(
+            "pull image `HOST/a/b:v1`: layer {layer} from HOST has the wrong size: expected {size} bytes, got {}",
+            size + 1
+        )
+    );
+    assert!(!partial(&fixture, &layer).exists());
+}
+
+#[test]
+fn only_layers_that_may_not_be_copied_are_looked_for_outside() {
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    for (media_type, expected) in [
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", 0),
+        (foreign, 1),
+    ] {
+        let mut served = Served::new();
+        let size = served.blobs[&served.layers[1]].len();
+        // Other bytes, of the right number; and an authorization that it does not get.
+        let outside = Server::start(move |asked, _| {
+            assert!(!asked.headers.contains_key("authorization"));
+            Reply::ok(&vec![7; size])
+        });
+        let mut manifest: serde_json::Value = serde_json::from_slice(&served.manifest).unwrap();
+        manifest["layers"][1]["mediaType"] = media_type.into();
+        manifest["layers"][1]["urls"] =
+            serde_json::json!(["ftp://x/", format!("http://{}/outside", outside.host),]);
+        served.manifest = serde_json::to_vec(&manifest).unwrap();
+        let digest = Digest::of(&served.manifest);
+        let layer = served.layers[1].clone();
+        let server = ranged(&served, |_, _, reply| reply);
+        let fixture = fixture();
+        let text = format!(
+            "[[registry]]\nlocation = \"{}\"\ninsecure = true\n",
+            server.host
+        );
+        fs_err::write(fixture.at("registries.conf"), text).unwrap();
+        let reference = Reference::parse(&format!("{}/a/b@{digest}", server.host)).unwrap();
+        fixture.pull(&reference).unwrap();
+        assert_eq!(outside.asked("").len(), expected, "{media_type}");
+        assert_eq!(ranges(&server, &layer), [None], "{media_type}");
+    }
+}
+
+#[test]
+fn what_is_whole_is_thrown_away_only_where_it_is_to_blame() {
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let path = std::path::Path::new("x");
+    let unpack = |source| {
+        let layer = "l".to_owned();
+        ImageError::Store(StoreError::Unpack { layer, source })
+    };
+    let mismatch = RegistryError::Size {
+        what: "layer",
+        digest: Digest::of(b""),
+        host: "h".to_owned(),
+        expected: 1,
+        found: 2,
+    };
+    for (error, expected) in [
+        (unpack(UnpackError::Malformed("x")), true),
+        (unpack(UnpackError::io("write", path)(full())), false),
+        (
+            ImageError::Store(StoreError::io("write", path)(full())),
+            false,
+        ),
+        (
+            ImageError::Pull {
+                reference: "x".to_owned(),
+                source: Box::new(mismatch),
+            },
+            true,
+        ),
+    ] {
+        assert_eq!(is_useless(&error), expected, "{error:?}");
+    }
 }
 
 #[test]

@@ -131,7 +131,7 @@ pub(super) async fn push(
         push.document(tag, &media_type, &bytes).await?;
         (store.put_blob(&bytes)?, bytes.len() as u64)
     };
-    store.adopt(&image, &[reference], Some(&digest))?;
+    store.note_source(&image, reference, &digest)?;
     Ok(Pushed { digest, size_bytes })
 }
 
@@ -209,7 +209,7 @@ fn pack_up(store: &Store, digest: &Digest, as_it_is: bool) -> Result<Option<Parc
         let kept = store.blob_file(&named.digest)?;
         let loose = named.digest == diff_id;
         let blob = match kept {
-            _ if is_foreign(named) => Blob::Foreign,
+            _ if named.is_foreign() => Blob::Foreign,
             Some((path, _)) if as_it_is || !loose => Blob::Kept(path),
             _ if loose => Blob::Loose,
             _ => {
@@ -240,10 +240,6 @@ impl Parcel {
     fn is_whole(&self) -> bool {
         self.layers.iter().all(|layer| layer.blob != Blob::Loose)
     }
-}
-
-fn is_foreign(layer: &Descriptor) -> bool {
-    layer.media_type.contains("nondistributable") || layer.media_type.contains("foreign")
 }
 
 /// Returns the other repositories of the same registry, with the layers they were seen with.

@@ -266,6 +266,30 @@ fn what_passes_is_repeated() {
 }
 
 #[test]
+fn a_tag_that_moved_meanwhile_stays_where_it_is() {
+    let fixture = fixture();
+    let root = fixture.root.path().to_owned();
+    let (server, _shelf) = keeper(move |asked, _| {
+        if asked.method == "PUT" && asked.path.contains("/manifests/") {
+            // Somebody builds anew while the old one goes up.
+            let store = Store::open(&root).unwrap();
+            let newer = store.find("newer:1").unwrap().unwrap();
+            let tag = Reference::parse(&format!("{}/a/b:v1", asked.headers["host"])).unwrap();
+            store.tag(&newer, &tag).unwrap();
+        }
+        None
+    });
+    make(&fixture, &server.reference(), b"old");
+    make(&fixture, &Reference::parse("newer:1").unwrap(), b"new");
+    let newer = fixture.images.find("newer:1").unwrap();
+    let (pushed, _) = push(&fixture, &server.reference()).unwrap();
+    let now = fixture.images.resolve(&server.reference()).unwrap();
+    assert_eq!(now, newer);
+    let known = fixture.images.find_known("newer:1").unwrap();
+    assert_eq!(known.digests, [], "{pushed:?} was not it");
+}
+
+#[test]
 fn says_what_is_wrong() {
     let denied = |_: &Asked, _| {
         let body = br#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#;

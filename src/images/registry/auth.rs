@@ -4,7 +4,7 @@
 //! DOCKER_AUTH_CONFIG   {"auths": {…}}, before all others
 //! config.json          {"auths": {"host": {"auth": base64("user:password"), "identitytoken": "…", "registrytoken": "…"}},
 //!                       "credHelpers": {"host": "name"}, "credsStore": "name"}     docker-credential-<name> get < host
-//! auth.json            podman's, the same shape; where the others know nothing
+//! auth.json            podman's, the same shape; where the others know nothing. Keys `host/path` are for what is below, everywhere
 //! 401                  WWW-Authenticate: Bearer realm="https://…",service="…",scope="repository:a/b:pull"    or    Basic realm="…"
 //! ```
 
@@ -150,8 +150,17 @@ impl Credentials {
 
     /// Returns the secret for a registry's host, and for no other. May run a program, and wait for it.
     pub fn of_host(&self, host: &str) -> Result<Option<Secret>, CredentialsError> {
+        self.of_repository(host, "")
+    }
+
+    /// Returns the secret for a repository of a host: in each place the one for the longest part of its path, else for the host.
+    pub fn of_repository(
+        &self,
+        host: &str,
+        repository: &str,
+    ) -> Result<Option<Secret>, CredentialsError> {
         let host = host_of_key(host);
-        if let Some(secret) = self.variable.get(&host) {
+        if let Some(secret) = nearest(&self.variable, &host, repository) {
             return Ok(Some(secret.clone()));
         }
         if let Some(name) = self.helper(&host)
@@ -159,7 +168,8 @@ impl Credentials {
         {
             return Ok(Some(secret));
         }
-        let secret = self.file.get(&host).or_else(|| self.podman.get(&host));
+        let secret = nearest(&self.file, &host, repository);
+        let secret = secret.or_else(|| nearest(&self.podman, &host, repository));
         Ok(secret.cloned())
     }
 
@@ -202,10 +212,40 @@ fn secrets(config: &ConfigJson) -> BTreeMap<String, Secret> {
         config.auths.iter().partition(|(key, _)| key.contains('/'));
     for (key, auth) in urls.into_iter().chain(hosts) {
         if let Some(secret) = secret(auth) {
-            found.insert(host_of_key(key), secret);
+            found.insert(scope_of_key(key), secret);
         }
     }
     found
+}
+
+/// Finds the secret of `host/a/b`, of `host/a` or of `host`, in this order.
+fn nearest<'s>(
+    known: &'s BTreeMap<String, Secret>,
+    host: &str,
+    repository: &str,
+) -> Option<&'s Secret> {
+    let name = format!("{host}/{repository}");
+    let mut scope = name.trim_end_matches('/');
+    loop {
+        if let Some(secret) = known.get(scope) {
+            return Some(secret);
+        }
+        scope = scope.rsplit_once('/')?.0;
+    }
+}
+
+/// Returns what a key is for: `host`, or `host/path` (containers-auth.json(5)). The path of a URL says nothing, nor does the API's
+/// own (`/v1/`).
+pub(super) fn scope_of_key(key: &str) -> String {
+    let host = host_of_key(key);
+    let path = match key.split_once('/') {
+        Some((_, path)) if !key.contains("://") => path.trim_matches('/'),
+        _ => "",
+    };
+    match path {
+        "" | "v1" | "v2" => host,
+        path => format!("{host}/{path}"),
+    }
 }
 
 /// Keys are hosts or URLs (`https://index.docker.io/v1/`).
@@ -382,6 +422,37 @@ mod tests {
         Secret::Password {
             user: user.to_owned(),
             password: password.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_longest_part_of_a_path_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let text = format!(
+            r#"{{"auths":{{"q.example/team-a":{{"auth":"{}"}},"q.example/team-a/x":{{"auth":"{}"}},"q.example/team-b":{{"auth":"{}"}},
+            "h.example/v2/":{{"auth":"{}"}},"docker.io/me":{{"auth":"{}"}}}}}}"#,
+            encode("a:1"),
+            encode("x:2"),
+            encode("b:3"),
+            encode("h:4"),
+            encode("me:5"),
+        );
+        fs_err::write(directory.path().join("auth.json"), text).unwrap();
+        let credentials = Credentials::read(&environment(directory.path())).unwrap();
+        for (host, repository, expected) in [
+            ("q.example", "team-a/app", Some(password("a", "1"))),
+            ("q.example", "team-a/x/y", Some(password("x", "2"))),
+            ("q.example", "team-ab/app", None),
+            ("q.example", "team-b", Some(password("b", "3"))),
+            ("q.example", "other", None),
+            ("q.example", "", None),
+            ("h.example", "any/thing", Some(password("h", "4"))),
+            ("registry-1.docker.io", "me/app", Some(password("me", "5"))),
+            ("registry-1.docker.io", "library/x", None),
+        ] {
+            let found = credentials.of_repository(host, repository).unwrap();
+            assert_eq!(found, expected, "{host}/{repository}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -44,8 +45,10 @@ pub(super) struct Known {
     pub(super) challenges: BTreeMap<String, Challenge>,
     /// Host and scopes to the authorization that it takes.
     pub(super) tokens: BTreeMap<(String, String), Token>,
-    /// Host to our secret for it.
-    pub(super) secrets: BTreeMap<String, Option<Secret>>,
+    /// Host and repository to our secret for them.
+    pub(super) secrets: BTreeMap<(String, String), Option<Secret>>,
+    /// Hosts that have answered.
+    pub(super) reached: BTreeSet<String>,
     /// What registries warn of, each once.
     pub(super) warnings: BTreeSet<String>,
     /// Why a credential helper could not be asked.
@@ -71,6 +74,10 @@ pub(super) struct Wanted {
     pub(super) headers: Vec<Header>,
     pub(super) body: RequestBody,
     pub(super) access: Access,
+    /// The body is a secret: it goes to no other origin.
+    pub(super) confidential: bool,
+    /// Named by a document, not by a registry: not for this machine and its neighbours.
+    pub(super) outside: bool,
 }
 
 impl Wanted {
@@ -82,6 +89,8 @@ impl Wanted {
             headers: Vec::new(),
             body: RequestBody::Empty,
             access: Access::Pull,
+            confidential: false,
+            outside: false,
         }
     }
 
@@ -156,6 +165,12 @@ impl<'a> Client<'a> {
             Err(error @ RegistryError::Transport(TransportError::Broken { .. })) => {
                 return Ok(Attempt::Passing(error, None));
             }
+            // Whoever cannot be reached at all is said at once; whoever was there a moment ago may be there again.
+            Err(error @ RegistryError::Transport(TransportError::Connect { .. }))
+                if self.known.borrow().reached.contains(&endpoint.host) =>
+            {
+                return Ok(Attempt::Passing(error, None));
+            }
             Err(error) => return Err(error),
         };
         self.note_warnings(endpoint, &response);
@@ -214,14 +229,21 @@ impl<'a> Client<'a> {
         };
         // A place that the server named on another host gets nothing of ours.
         if url.origin() != own.origin() {
-            return self.redirected(endpoint, wanted, &url, None).await;
+            let (response, _) = self.redirected(endpoint, wanted, &url, None).await?;
+            return Ok(response);
         }
         let known = self.known_header(endpoint, &wanted.access, plain).await?;
-        let mut response = self
+        let (mut response, answered) = self
             .redirected(endpoint, wanted, &url, known.clone())
             .await?;
         if response.status != 401 {
             return Ok(response);
+        }
+        // What another host asks for is none of ours to give.
+        if answered.origin() != own.origin() {
+            let other = host_of(&answered);
+            let hint = format!(" ({other} says so, where it redirects to)");
+            return Err(denied(endpoint, None, hint));
         }
         let headers = response
             .headers
@@ -242,19 +264,19 @@ impl<'a> Client<'a> {
             .redirected(endpoint, wanted, &url, Some(header))
             .await?
         {
-            response if response.status == 401 => Err(self.denied(endpoint, message)),
-            response => Ok(response),
+            (response, _) if response.status == 401 => Err(self.denied(endpoint, message)),
+            (response, _) => Ok(response),
         }
     }
 
-    /// Follows redirects. The authorization stays behind where the origin changes.
-    async fn redirected(
+    /// Follows redirects; returns the last answer and whose it is. The authorization stays behind where the origin changes.
+    pub(super) async fn redirected(
         &self,
         endpoint: &Endpoint,
         wanted: &Wanted,
         url: &Url,
         mut authorization: Option<String>,
-    ) -> Result<Response, RegistryError> {
+    ) -> Result<(Response, Url), RegistryError> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut headers = wanted.headers.clone();
@@ -273,8 +295,12 @@ impl<'a> Client<'a> {
                 tls: tls_for(endpoint, &url),
             };
             let mut response = self.transport.send(request).await?;
+            if host_of(&url) == endpoint.host {
+                let host = endpoint.host.clone();
+                self.known.borrow_mut().reached.insert(host);
+            }
             if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
+                return Ok((response, url));
             }
             let location = response.header("location").map(str::trim);
             let Some(location) = location.filter(|location| !location.is_empty()) else {
@@ -287,14 +313,25 @@ impl<'a> Client<'a> {
             let next = next_hop(&url, &location, wanted.method, response.status)?;
             // Read to its end, so that the connection can be used again; what it says does not matter.
             let _said = read_all(&mut *response.body, MAX_MESSAGE_BYTES).await;
+            let refused = |reason| RegistryError::Redirect {
+                host: host_of(&url),
+                location: shown(next.as_str()),
+                reason,
+            };
+            if wanted.outside && is_near(&next) && !is_near(&url) {
+                return Err(refused("it leads into this machine's own network"));
+            }
             if next.origin() != url.origin() {
+                if wanted.confidential {
+                    return Err(refused("a secret would go to another host"));
+                }
                 authorization = None;
             }
             url = next;
         }
         Err(RegistryError::Redirect {
             host: endpoint.host.clone(),
-            location: url.to_string(),
+            location: shown(url.as_str()),
             reason: "there were too many redirects before it",
         })
     }
@@ -356,7 +393,7 @@ pub(super) fn tls_for(endpoint: &Endpoint, url: &Url) -> Tls {
 fn next_hop(url: &Url, location: &str, method: Method, status: u16) -> Result<Url, RegistryError> {
     let refused = |reason| RegistryError::Redirect {
         host: host_of(url),
-        location: location.to_owned(),
+        location: shown(location),
         reason,
     };
     let next = url.join(location);
@@ -379,7 +416,7 @@ fn warning_of(value: &str) -> Option<String> {
     while let Some(character) = characters.next() {
         match character {
             '"' => break,
-            '\\' => text.extend(characters.next()),
+            '\\' => text.extend(characters.next().filter(|next| !next.is_control())),
             // A stranger's words go to a terminal.
             character if character.is_control() => text.push(' '),
             character => text.push(character),
@@ -389,6 +426,35 @@ fn warning_of(value: &str) -> Option<String> {
         }
     }
     Some(text).filter(|text| !text.trim().is_empty())
+}
+
+/// Shows where a URL leads, without its query and whatever else may let somebody in: that is for no log.
+pub(super) fn shown(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(url) if url.has_host() => {
+            format!("{}://{}{}", url.scheme(), host_of(&url), url.path())
+        }
+        Ok(_) | Err(_) => url.split(['?', '#']).next().unwrap_or(url).to_owned(),
+    }
+}
+
+/// Whether a URL names this machine or its own network by address.
+pub(super) fn is_near(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => match address.to_canonical() {
+            IpAddr::V4(a) => {
+                a.is_loopback() || a.is_private() || a.is_link_local() || a.is_unspecified()
+            }
+            IpAddr::V6(a) => {
+                a.is_loopback()
+                    || a.is_unspecified()
+                    || a.is_unique_local()
+                    || a.is_unicast_link_local()
+            }
+        },
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
 }
 
 /// Compares digests.
@@ -518,4 +584,44 @@ fn message_of(body: &[u8]) -> Option<String> {
     // It goes to a terminal.
     let shown: String = text.chars().filter(|c| !c.is_control()).take(256).collect();
     Some(shown.trim().to_owned()).filter(|shown| !shown.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lets_somebody_in_is_not_shown() {
+        for (url, expected) in [
+            (
+                "https://u:p@h.example:1/a/b?X-Amz-Signature=1#f",
+                "https://h.example:1/a/b",
+            ),
+            (
+                "/v2/a/blobs/uploads/1?_state=secret",
+                "/v2/a/blobs/uploads/1",
+            ),
+            ("ftp://x/", "ftp://x/"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_near_is_known_by_its_address() {
+        for (url, expected) in [
+            ("https://169.254.169.254/x", true),
+            ("https://0x7f.1/x", true),
+            ("https://[::1]:5000/x", true),
+            ("https://[::ffff:10.0.0.1]/x", true),
+            ("https://[fd00::1]/x", true),
+            ("https://localhost/x", true),
+            ("https://a.localhost/x", true),
+            ("https://1.2.3.4/x", false),
+            ("https://mcr.example/x", false),
+        ] {
+            assert_eq!(is_near(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
 }

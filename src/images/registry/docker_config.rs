@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
-use super::auth::{Credentials, CredentialsError, Secret, host_of_key, server_of};
+use super::auth::{Credentials, CredentialsError, Secret, host_of_key, scope_of_key, server_of};
 use super::{ClientEnvironment, helper};
 use crate::sys::atomic::{self, Durability};
 
@@ -49,7 +49,8 @@ pub(super) fn keep(
     change(&path, |config| {
         let auths = config.entry("auths").or_insert_with(|| json!({}));
         if let Some(auths) = auths.as_object_mut() {
-            auths.retain(|key, _| host_of_key(key) != host_of_key(host));
+            // Those for parts of the registry are other accounts.
+            auths.retain(|key, _| scope_of_key(key) != host_of_key(host));
             auths.insert(server, entry);
         }
     })?;
@@ -71,7 +72,8 @@ pub(super) fn forget(
     change(&path, |config| {
         if let Some(auths) = config.get_mut("auths").and_then(Value::as_object_mut) {
             let before = auths.len();
-            auths.retain(|key, _| host_of_key(key) != host_of_key(host));
+            // Those for parts of the registry are other accounts.
+            auths.retain(|key, _| scope_of_key(key) != host_of_key(host));
             found |= auths.len() < before;
         }
     })?;
@@ -221,6 +223,17 @@ mod tests {
         );
         let names = fs_err::read_dir(directory.path()).unwrap();
         assert_eq!(names.count(), 3, "nothing temporary is left");
+    }
+
+    #[test]
+    fn accounts_of_a_part_of_the_registry_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        let text = r#"{"auths":{"q.example/team":{"auth":"eDp5"},"q.example/v1/":{"auth":"eDp5"},"https://q.example":{}}}"#;
+        fs_err::write(&path, text).unwrap();
+        assert!(forget(&environment(&path), "q.example").unwrap());
+        let left: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        assert_eq!(left, json!({"auths": {"q.example/team": {"auth": "eDp5"}}}));
     }
 
     #[test]

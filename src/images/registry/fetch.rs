@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::client::{Client, Place, Wanted, check_digest, read_all};
-use super::config::Endpoint;
+use super::client::{Client, Place, Wanted, check_digest, is_near, read_all, refusal};
+use super::config::{Endpoint, Security, is_local};
 use super::error::RegistryError;
-use super::transport::{Body, Method, TransportError};
+use super::transport::{Body, Method, Response, Tls, TransportError, host_of};
 use crate::images::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, OCI_INDEX, OCI_MANIFEST};
 use crate::images::reference::Digest;
 use crate::images::store::MAX_DOCUMENT_BYTES;
@@ -17,6 +17,10 @@ use crate::images::store::MAX_DOCUMENT_BYTES;
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 /// Of `tags/list`.
 const MAX_PAGES: usize = 1000;
+/// Of all of them together.
+const MAX_TAGS_BYTES: u64 = 32 << 20;
+/// Places outside of the registry that a layer is looked for at.
+const MAX_OUTSIDE: usize = 3;
 
 fn manifest(tag_or_digest: &str) -> Wanted {
     let accept = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(", ");
@@ -104,8 +108,11 @@ impl Client<'_> {
             host: endpoint.host.clone(),
             message: message.to_owned(),
         };
+        let mut left_bytes = MAX_TAGS_BYTES;
         for _ in 0..MAX_PAGES {
-            let (bytes, headers) = self.document(endpoint, &wanted, MAX_DOCUMENT_BYTES).await?;
+            let limit = MAX_DOCUMENT_BYTES.min(left_bytes);
+            let (bytes, headers) = self.document(endpoint, &wanted, limit).await?;
+            left_bytes -= bytes.len() as u64;
             let page: Page =
                 serde_json::from_slice(&bytes).map_err(|error| RegistryError::Malformed {
                     what: wanted.what.clone(),
@@ -151,18 +158,17 @@ impl Client<'_> {
         Ok(bytes)
     }
 
-    /// Begins to get a blob from its byte `offset` on.
+    /// Begins to get a blob from its byte `offset` on. `outside` says whether it may come from where its own `urls` lead.
     pub async fn blob<'c>(
         &'c self,
         endpoint: &'c Endpoint,
         descriptor: &'c Descriptor,
-        offset: u64,
+        (offset, outside): (u64, bool),
     ) -> Result<BlobStream<'c>, RegistryError> {
         let mut stream = BlobStream {
             client: self,
             endpoint,
             descriptor,
-            foreign: None,
             body: Box::new(Nothing),
             offset,
             skip: 0,
@@ -171,18 +177,24 @@ impl Client<'_> {
         if offset == descriptor.size && offset > 0 {
             return Ok(stream);
         }
-        // Layers that may not be copied are elsewhere (image-spec `descriptor.md`, `urls`), but many registries have them.
-        for url in &descriptor.urls {
-            let Ok(url) = Url::parse(url) else { continue };
-            if !matches!(url.scheme(), "https" | "http") {
-                continue;
-            }
-            stream.foreign = Some(url);
-            if stream.open().await.is_ok() {
-                return Ok(stream);
+        // Layers that may not be copied are elsewhere (image-spec `descriptor.md`, `urls`), but many registries have them. Whoever
+        // wrote the manifest chose these addresses: each is asked once, as anybody would ask.
+        if outside && descriptor.is_foreign() {
+            let plain = match endpoint.security {
+                Security::Http => true,
+                _ => self.known.borrow().plain.get(&endpoint.host) == Some(&true),
+            };
+            let urls = descriptor
+                .urls
+                .iter()
+                .filter_map(|url| Url::parse(url).ok());
+            let urls = urls.filter(|url| may_be_asked(url, plain, is_local(&endpoint.host)));
+            for url in urls.take(MAX_OUTSIDE) {
+                if stream.open_outside(url).await.is_ok() {
+                    return Ok(stream);
+                }
             }
         }
-        stream.foreign = None;
         stream.open().await?;
         Ok(stream)
     }
@@ -217,6 +229,16 @@ impl Client<'_> {
     }
 }
 
+/// Whether an address that a manifest names may be asked: encrypted, and out in the world; a registry that is not may name its like.
+fn may_be_asked(url: &Url, plain: bool, near: bool) -> bool {
+    let scheme = match url.scheme() {
+        "https" => true,
+        "http" => plain,
+        _ => false,
+    };
+    scheme && url.has_host() && (near || !is_near(url))
+}
+
 /// Takes the target of `<…>; rel="next"` (RFC 8288).
 fn next_page(link: &str) -> Option<&str> {
     link.split(',').find_map(|link| {
@@ -242,8 +264,6 @@ pub struct BlobStream<'c> {
     client: &'c Client<'c>,
     endpoint: &'c Endpoint,
     descriptor: &'c Descriptor,
-    /// Where it comes from instead of the registry.
-    foreign: Option<Url>,
     body: Box<dyn Body>,
     /// Where the next bytes belong.
     offset: u64,
@@ -267,6 +287,7 @@ impl BlobStream<'_> {
                         continue;
                     }
                     self.offset += bytes.len() as u64;
+                    self.breaks = 0;
                     return Ok(Some(bytes));
                 }
                 Ok(None) if self.offset >= self.descriptor.size => return Ok(None),
@@ -295,6 +316,35 @@ impl BlobStream<'_> {
             }
             response => response?,
         };
+        self.take(response)
+    }
+
+    /// Asks somebody whom the manifest names, once and without anything of ours.
+    async fn open_outside(&mut self, url: Url) -> Result<(), RegistryError> {
+        let outside = Endpoint {
+            host: host_of(&url),
+            security: Security::Https,
+            headers: Vec::new(),
+            tls: Tls {
+                identity: None,
+                ..self.endpoint.tls.clone()
+            },
+            ..self.endpoint.clone()
+        };
+        let mut wanted = blob(&self.descriptor.digest, self.offset);
+        wanted.outside = true;
+        let (response, _) = self
+            .client
+            .redirected(&outside, &wanted, &url, None)
+            .await?;
+        if !(200..300).contains(&response.status) {
+            return Err(refusal(&outside, &wanted, response, None).await);
+        }
+        self.take(response)
+    }
+
+    /// Takes an answer that begins at, or before, the next byte.
+    fn take(&mut self, response: Response) -> Result<(), RegistryError> {
         let start = (response.status == 206).then(|| {
             let range = response.header("content-range").unwrap_or_default();
             let start = range.strip_prefix("bytes ")?.split_once('-')?.0;
@@ -315,11 +365,8 @@ impl BlobStream<'_> {
         Ok(())
     }
 
-    async fn ask(&self, from: u64) -> Result<super::transport::Response, RegistryError> {
-        let mut wanted = blob(&self.descriptor.digest, from);
-        if let Some(url) = &self.foreign {
-            wanted.place = Place::At(url.clone());
-        }
+    async fn ask(&self, from: u64) -> Result<Response, RegistryError> {
+        let wanted = blob(&self.descriptor.digest, from);
         self.client.ask(self.endpoint, &wanted).await
     }
 }
@@ -347,6 +394,21 @@ pub(crate) fn check_size(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_leads_nobody_into_his_own_network() {
+        for (url, plain, near, expected) in [
+            ("https://m.example/l", false, false, true),
+            ("http://m.example/l", false, false, false),
+            ("http://m.example/l", true, false, true),
+            ("https://169.254.169.254/l", true, false, false),
+            ("http://127.0.0.1:1/l", true, true, true),
+            ("ftp://m.example/l", true, true, false),
+        ] {
+            let parsed = Url::parse(url).unwrap();
+            assert_eq!(may_be_asked(&parsed, plain, near), expected, "{url}");
+        }
+    }
 
     #[test]
     fn finds_the_next_page() {

@@ -145,6 +145,14 @@ fn entry(url: &str, table: &Table, path: &Path) -> Result<HostEntry, ConfigError
         return Err(malformed(path, &format!("`{url}` is not a URL")));
     }
     let below = below.trim_matches('/');
+    let override_path = flag("override_path")?;
+    // The API's own path is there only once, whether it was written or not.
+    let below = match below.strip_suffix("v2") {
+        Some(rest) if !override_path && (rest.is_empty() || rest.ends_with('/')) => {
+            rest.trim_end_matches('/')
+        }
+        _ => below,
+    };
     let capabilities = table
         .get("capabilities")
         .map(|value| texts(value).ok_or_else(|| wrong("capabilities", "a list of words")))
@@ -172,7 +180,7 @@ fn entry(url: &str, table: &Table, path: &Path) -> Result<HostEntry, ConfigError
         } else {
             format!("/{below}")
         },
-        override_path: flag("override_path")?,
+        override_path,
         resolve: can("resolve"),
         pull: can("pull"),
         push: capabilities.is_some() && can("push"),
@@ -295,6 +303,22 @@ mod tests {
         let default = hosts_file(&[d.to_owned()], "other").unwrap().unwrap();
         assert_eq!(default.hosts[0].host, "mirror");
         assert_eq!(hosts_file(&[d.join("nowhere")], "other").unwrap(), None);
+    }
+
+    #[test]
+    fn the_apis_own_path_is_there_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for (url, more, expected) in [
+            ("https://m.example/v2", "", ""),
+            ("https://m.example/v2/hub/v2/", "", "/v2/hub"),
+            ("https://m.example/xv2", "", "/xv2"),
+            ("https://m.example/v2", "override_path = true", "/v2"),
+        ] {
+            let text = format!("[host.\"{url}\"]\n{more}\n");
+            at(directory.path(), "h/hosts.toml", &text);
+            let file = hosts_file(&[directory.path().to_owned()], "h").unwrap();
+            assert_eq!(file.unwrap().hosts[0].path, expected, "{url} {more}");
+        }
     }
 
     #[test]

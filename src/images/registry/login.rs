@@ -1,11 +1,11 @@
 //! Logging in: a secret is shown to the registry, and kept if that takes it.
 
 use super::auth::{Challenge, CredentialsError, Secret, parse_challenges};
-use super::client::{Client, read_all, tls_for};
+use super::client::{Client, Place, Wanted, passing, read_all};
 use super::config::Security;
 pub use super::docker_config::Kept;
 use super::error::RegistryError;
-use super::transport::{Method, Request, RequestBody, Response, Transport, TransportError};
+use super::transport::{Response, Transport, TransportError, host_of};
 use super::{ClientEnvironment, docker_config};
 
 /// Shows a secret to a registry (`GET /v2/`), and keeps it for later commands: as an identity token, if the registry gives one.
@@ -114,25 +114,32 @@ impl Client<'_> {
             host: endpoint.host.clone(),
             reason: error.to_string(),
         })?;
-        let header = authorization.map(|value| ("authorization".into(), value));
+        let wanted = Wanted {
+            place: Place::At(url.clone()),
+            ..Wanted::get(String::new(), "its version".to_owned())
+        };
+        let refused = |message: String| RegistryError::Login {
+            host: endpoint.host.clone(),
+            message,
+        };
         let mut number = 0;
         loop {
             number += 1;
-            let request = Request {
-                method: Method::Get,
-                url: url.clone(),
-                headers: header.clone().into_iter().collect(),
-                body: RequestBody::Empty,
-                tls: tls_for(endpoint, &url),
-            };
-            let error = match self.transport.send(request).await {
-                Ok(response) if !super::client::passing(response.status) => return Ok(response),
-                Ok(response) => RegistryError::Login {
-                    host: endpoint.host.clone(),
-                    message: format!("it answered {}", response.status),
-                },
-                Err(error @ TransportError::Broken { .. }) => error.into(),
-                Err(error) => return Err(error.into()),
+            let sent = self.redirected(endpoint, &wanted, &url, authorization.clone());
+            let error = match sent.await {
+                // Our secret is not for whoever it redirects to.
+                Ok((response, answered))
+                    if response.status == 401 && answered.origin() != url.origin() =>
+                {
+                    let other = host_of(&answered);
+                    return Err(refused(format!(
+                        "it redirects to {other}, which asks for a login of its own"
+                    )));
+                }
+                Ok((response, _)) if !passing(response.status) => return Ok(response),
+                Ok((response, _)) => refused(format!("it answered {}", response.status)),
+                Err(error @ RegistryError::Transport(TransportError::Broken { .. })) => error,
+                Err(error) => return Err(error),
             };
             if !self.retry.pause(number, None).await {
                 return Err(error);
@@ -194,6 +201,44 @@ mod tests {
         assert_eq!(
             error.to_string().replace(host, "HOST"),
             "log in to HOST: unauthorized: incorrect username or password"
+        );
+    }
+
+    #[test]
+    fn a_registry_that_has_moved_is_followed_but_not_to_another_host() {
+        let thief = Server::start(|_, _| {
+            Reply::status(401).header("www-authenticate", "Basic realm=\"x\"")
+        });
+        let other = thief.host.clone();
+        let server = Server::start(move |asked, before| {
+            let authorization = asked.headers.get("authorization").map(String::as_str);
+            match (asked.path.as_str(), authorization) {
+                ("/v2/", _) if before < 2 => Reply::status(308).header("location", "/api/v2/"),
+                ("/v2/", _) => {
+                    Reply::status(307).header("location", &format!("http://{other}/v2/?k=1"))
+                }
+                (_, Some("Basic dTpw")) => Reply::ok(b"{}"),
+                _ => Reply::status(401).header("www-authenticate", "Basic realm=\"x\""),
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let environment = environment(directory.path());
+        let http = Http::default();
+        let host = server.host.as_str();
+        block_on(login(&http, &environment, host, &password("p"))).unwrap();
+        let error = block_on(login(&http, &environment, host, &password("p"))).unwrap_err();
+        assert_eq!(
+            error
+                .to_string()
+                .replace(host, "HOST")
+                .replace(&thief.host, "OTHER"),
+            "log in to HOST: it redirects to OTHER, which asks for a login of its own"
+        );
+        let asked = thief.asked("");
+        assert!(
+            asked
+                .iter()
+                .all(|asked| !asked.headers.contains_key("authorization"))
         );
     }
 

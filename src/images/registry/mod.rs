@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Nothing is believed before its digest is checked. Credentials go to the host they are for, and to the token server that
-//! this host names; never along a redirect to another origin. 408, 429, 5xx and broken connections are repeated with growing,
-//! partly random waits, or after the time that the server asks for; a refused connection is not.
+//! this host itself names; never along a redirect to another origin, nor to whom an answer from there names. 408, 429, 5xx and broken
+//! connections are repeated with growing, partly random waits, or after the time that the server asks for; so is a connection that
+//! cannot be made, but to a host that has not answered yet.
 //!
 //! Files: `config` and `hosts` (where to ask), `auth` and `helper` (as whom), `docker_config` and `login` (who we are from now
 //! on), `transport` (HTTP), `client` (requests), `token` (authorization), `fetch` and `upload` (what they are for).

@@ -3,19 +3,16 @@
 //! A host's challenge is remembered, so that only its first request goes without. Tokens are fetched once for many requests, kept
 //! until shortly before they expire, and fetched again where the host does not take them any more.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
 use serde::Deserialize;
 
 use super::auth::{Challenge, CredentialsError, Secret};
-use super::client::{Client, Place, Wanted, passing, read_all, refusal, retry_after, tls_for};
+use super::client::{Client, Place, Wanted, passing, read_all, refusal, retry_after, shown};
 use super::config::Endpoint;
 use super::error::{RegistryError, chain};
-use super::transport::{
-    Method, Request, RequestBody, Response, TransportError, encode_form, host_of,
-};
+use super::transport::{Method, RequestBody, Response, TransportError, encode_form, host_of};
 
 /// Of a token server's answer.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
@@ -140,7 +137,7 @@ impl Client<'_> {
         {
             return Ok(header);
         }
-        let secret = self.secret(&endpoint.host).await?;
+        let secret = self.secret(endpoint).await?;
         let scopes = match challenge {
             Challenge::Bearer {
                 scope: Some(asked), ..
@@ -167,14 +164,17 @@ impl Client<'_> {
         Ok(header)
     }
 
-    /// Returns our secret for a host. A helper that cannot be asked is no reason not to try without.
-    async fn secret(&self, host: &str) -> Result<Option<Secret>, RegistryError> {
-        if let Some(secret) = self.known.borrow().secrets.get(host) {
+    /// Returns our secret for a repository. A helper that cannot be asked is no reason not to try without.
+    async fn secret(&self, endpoint: &Endpoint) -> Result<Option<Secret>, RegistryError> {
+        let key = (endpoint.host.clone(), endpoint.repository.clone());
+        if let Some(secret) = self.known.borrow().secrets.get(&key) {
             return Ok(secret.clone());
         }
-        let (credentials, name) = (self.credentials.clone(), host.to_owned());
+        let (credentials, (host, repository)) = (self.credentials.clone(), key.clone());
         // A helper is a program that may take its time.
-        let asked = tokio::task::spawn_blocking(move || credentials.of_host(&name)).await;
+        let asked =
+            tokio::task::spawn_blocking(move || credentials.of_repository(&host, &repository))
+                .await;
         let secret = match asked {
             Ok(Ok(secret)) => secret,
             Ok(Err(CredentialsError::Helper(error))) => {
@@ -188,7 +188,7 @@ impl Client<'_> {
             }
         };
         let mut known = self.known.borrow_mut();
-        known.secrets.insert(host.to_owned(), secret.clone());
+        known.secrets.insert(key, secret.clone());
         Ok(secret)
     }
 
@@ -221,14 +221,19 @@ impl Client<'_> {
             host: endpoint.host.clone(),
             reason,
         };
-        let mut url = Url::parse(realm)
-            .map_err(|_| unsupported(format!("`{realm}` is not the URL of a token server")))?;
+        let mut url = Url::parse(realm).map_err(|_| {
+            unsupported(format!(
+                "`{}` is not the URL of a token server",
+                shown(realm)
+            ))
+        })?;
         match url.scheme() {
             "https" => {}
             "http" if plain => {}
             _ => {
                 return Err(unsupported(format!(
-                    "the token server `{realm}` is not encrypted"
+                    "the token server `{}` is not encrypted",
+                    shown(realm)
                 )));
             }
         }
@@ -237,18 +242,18 @@ impl Client<'_> {
         let secret = secret.filter(|_| url.scheme() == "https" || same_host);
         let service = service.iter().map(|service| ("service", service.clone()));
         let mut parameters: Vec<_> = service.collect();
-        let mut headers = Vec::new();
-        let mut method = Method::Get;
-        let mut body = RequestBody::Empty;
+        let mut wanted = Wanted::get(String::new(), "a token".to_owned());
+        let mut authorization = None;
         if let Some(Secret::Identity(token)) = secret {
             parameters.push(("scope", scopes.join(" ")));
             parameters.push(("grant_type", "refresh_token".to_owned()));
             parameters.push(("client_id", CLIENT_ID.to_owned()));
             parameters.push(("refresh_token", token.clone()));
             let form = "application/x-www-form-urlencoded".to_owned();
-            headers.push((Cow::Borrowed("content-type"), form));
-            method = Method::Post;
-            body = RequestBody::Bytes(encode_form(&parameters));
+            wanted = wanted.header("content-type", form);
+            wanted.method = Method::Post;
+            wanted.body = RequestBody::Bytes(encode_form(&parameters));
+            wanted.confidential = true;
         } else {
             parameters.extend(scopes.iter().map(|scope| ("scope", scope.clone())));
             if let Some(Secret::Password { user, .. }) = secret.filter(|_| offline) {
@@ -256,27 +261,22 @@ impl Client<'_> {
                 parameters.push(("client_id", CLIENT_ID.to_owned()));
                 parameters.push(("offline_token", "true".to_owned()));
             }
-            let basic = secret.and_then(Secret::basic);
-            headers.extend(basic.map(|value| (Cow::Borrowed("authorization"), value)));
+            authorization = secret.and_then(Secret::basic);
             url.query_pairs_mut().extend_pairs(&parameters);
         }
-        let request = Request {
-            method,
-            tls: tls_for(endpoint, &url),
-            url,
-            headers,
-            body,
-        };
-        self.fetch(endpoint, &request).await
+        wanted.place = Place::At(url.clone());
+        self.fetch(endpoint, (&wanted, &url), authorization).await
     }
 
     async fn fetch(
         &self,
         endpoint: &Endpoint,
-        request: &Request,
+        (wanted, url): (&Wanted, &Url),
+        authorization: Option<String>,
     ) -> Result<Granted, RegistryError> {
-        let host = host_of(&request.url);
-        let mut response = self.patiently(endpoint, request).await?;
+        let host = host_of(url);
+        let asking = self.patiently(endpoint, (wanted, url), authorization);
+        let mut response = asking.await?;
         let bytes = read_all(&mut *response.body, MAX_ANSWER_BYTES).await?;
         let answer: Option<Answer> = serde_json::from_slice(&bytes.unwrap_or_default()).ok();
         let life = answer.as_ref().and_then(|answer| answer.expires_in);
@@ -307,24 +307,22 @@ impl Client<'_> {
     async fn patiently(
         &self,
         endpoint: &Endpoint,
-        request: &Request,
+        (wanted, url): (&Wanted, &Url),
+        authorization: Option<String>,
     ) -> Result<Response, RegistryError> {
         let at = Endpoint {
-            host: host_of(&request.url),
+            host: host_of(url),
             ..endpoint.clone()
-        };
-        let wanted = Wanted {
-            place: Place::At(request.url.clone()),
-            ..Wanted::get(String::new(), "a token".to_owned())
         };
         let mut number = 0;
         loop {
             number += 1;
-            let (error, asked) = match self.transport.send(request.clone()).await {
-                Ok(response) if (200..300).contains(&response.status) => return Ok(response),
-                Ok(response) => {
+            let sent = self.redirected(endpoint, wanted, url, authorization.clone());
+            let (error, asked) = match sent.await {
+                Ok((response, _)) if (200..300).contains(&response.status) => return Ok(response),
+                Ok((response, _)) => {
                     let (status, asked) = (response.status, retry_after(&response));
-                    let error = refusal(&at, &wanted, response, asked).await;
+                    let error = refusal(&at, wanted, response, asked).await;
                     if let RegistryError::Denied { message, .. } = error {
                         let message = message.trim_matches([' ', '(', ')']).to_owned();
                         let message = Some(message).filter(|message| !message.is_empty());
@@ -335,8 +333,13 @@ impl Client<'_> {
                     }
                     (error, asked)
                 }
-                Err(error @ TransportError::Broken { .. }) => (error.into(), None),
-                Err(error) => return Err(error.into()),
+                // Its registry was there a moment ago.
+                Err(
+                    error @ RegistryError::Transport(
+                        TransportError::Broken { .. } | TransportError::Connect { .. },
+                    ),
+                ) => (error, None),
+                Err(error) => return Err(error),
             };
             if !self.retry.pause(number, asked).await {
                 return Err(error);

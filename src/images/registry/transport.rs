@@ -111,6 +111,14 @@ pub enum TransportError {
         /// What the system says.
         reason: String,
     },
+    /// Somebody is there, whose certificate does not hold.
+    #[error("cannot connect to {host}: {reason}")]
+    Untrusted {
+        /// `host[:port]`.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It broke off.
     #[error("the connection to {host} broke: {reason}")]
     Broken {
@@ -248,7 +256,7 @@ fn build(kind: &Kind, host: &str, stall: Duration) -> Result<reqwest::Client, Tr
     };
     // Without a bundle of certificates on the machine that fails, but plain HTTP needs none.
     let made = made.or_else(|_| builder().tls_certs_only(authorities).build());
-    made.map_err(|error| failure(host, &error, stall))
+    made.map_err(|error| failure(host, &error.without_url(), stall))
 }
 
 impl Transport for Http {
@@ -283,7 +291,7 @@ impl Transport for Http {
             };
             let stall = self.stall;
             let response = builder.send().await;
-            let response = response.map_err(|error| failure(&host, &error, stall))?;
+            let response = response.map_err(|error| failure(&host, &error.without_url(), stall))?;
             let headers = response.headers().iter().map(|(name, value)| {
                 let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
                 (name.as_str().to_owned(), value)
@@ -337,7 +345,8 @@ impl Body for HttpBody {
     fn chunk(&mut self) -> Local<'_, Result<Option<Vec<u8>>, TransportError>> {
         Box::pin(async move {
             let chunk = self.response.chunk().await;
-            let chunk = chunk.map_err(|error| failure(&self.host, &error, self.stall))?;
+            let chunk =
+                chunk.map_err(|error| failure(&self.host, &error.without_url(), self.stall))?;
             Ok(chunk.map(|bytes| bytes.to_vec()))
         })
     }
@@ -372,6 +381,23 @@ fn innermost(error: &reqwest::Error) -> String {
     reason.to_string()
 }
 
+/// Whether the other side's certificate was refused: asking again changes nothing.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        // A system's error hides what it was made of.
+        let within = error.downcast_ref::<std::io::Error>();
+        let within = within.and_then(std::io::Error::get_ref);
+        let tls = within.and_then(|within| within.downcast_ref::<rustls::Error>());
+        let tls = tls.or_else(|| error.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn failure(host: &str, error: &reqwest::Error, stall: Duration) -> TransportError {
     let host = host.to_owned();
     let reason = if error.is_timeout() && !error.is_connect() {
@@ -379,7 +405,9 @@ fn failure(host: &str, error: &reqwest::Error, stall: Duration) -> TransportErro
     } else {
         innermost(error)
     };
-    if error.is_connect() || error.is_builder() {
+    if is_untrusted(error) {
+        TransportError::Untrusted { host, reason }
+    } else if error.is_connect() || error.is_builder() {
         TransportError::Connect { host, reason }
     } else {
         TransportError::Broken { host, reason }

@@ -217,7 +217,7 @@ impl Client<'_> {
         let location = response.header("location").unwrap_or_default();
         let refused = |reason| RegistryError::Redirect {
             host: endpoint.host.clone(),
-            location: location.to_owned(),
+            location: super::client::shown(location),
             reason,
         };
         let plain = match endpoint.security {

@@ -71,6 +71,14 @@ impl Store {
         // What is looked at must not be collected meanwhile.
         let _hold = self.hold()?;
         let mut checked = Checked::default();
+        for (path, error) in self.sweep()? {
+            let problem = format!(
+                "is left of a command that was ended, and cannot be removed: {}",
+                crate::images::registry::error::chain(&error)
+            );
+            let subject = format!("directory {}", path.display());
+            checked.tell(subject, &problem, "remove it by hand", false);
+        }
         self.check_blobs(repair, &mut checked)?;
         if !self.check_index(repair, &mut checked)? {
             return Ok(checked);
@@ -191,7 +199,7 @@ impl Store {
     }
 
     /// Returns the layers and the diff ids that a manifest and its configuration name.
-    fn documents(&self, manifest: &Digest) -> Result<Option<Documents>, StoreError> {
+    pub(super) fn documents(&self, manifest: &Digest) -> Result<Option<Documents>, StoreError> {
         let invalid = |source| StoreError::Document {
             image: manifest.clone(),
             source,
@@ -255,8 +263,10 @@ impl Store {
         }
         // Others write tars in other ways: what comes of theirs decides.
         for blob in &record.blobs {
-            if let Some((staging, _)) = self.unpack_blob(&record.diff_id, blob)? {
-                return Ok(Measured::of(&staging.diff())? == found);
+            if let Some((staging, again)) = self.unpack_blob(&record.diff_id, blob)? {
+                // No archive says how old markers and implied directories are, and earlier unpackers gave them the time of day.
+                let found = Measured::settled(&diff, &again.implied)?;
+                return Ok(Measured::settled(&staging.diff(), &again.implied)? == found);
             }
         }
         let missing = record.blobs.first().map(|blob| blob.digest.clone());
@@ -441,7 +451,11 @@ impl Store {
     /// Moves something damaged to `damaged/`, and the trees by chain id that were made of a layer with it.
     fn set_aside(&self, path: &std::path::Path, name: &str) -> Result<(), StoreError> {
         let directory = self.path("damaged");
-        fs_err::create_dir_all(&directory).map_err(StoreError::io("make", &directory))?;
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+        builder
+            .create(&directory)
+            .map_err(StoreError::io("make", &directory))?;
         let _locked = self.lock()?;
         let stamp = jiff::Timestamp::now().as_nanosecond();
         let to = directory.join(format!("{name}.{stamp}"));

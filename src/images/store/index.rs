@@ -181,6 +181,29 @@ impl Store {
         })
     }
 
+    /// Notes that `image` is `source` in the registry, where the name `reference` still is its own: an upload takes minutes, and
+    /// somebody may have given the name to another image meanwhile.
+    pub(crate) fn note_source(
+        &self,
+        image: &Image,
+        reference: &Reference,
+        source: &Digest,
+    ) -> Result<(), StoreError> {
+        // A manifest that was written for the push is on disk before it is named.
+        self.sync()?;
+        let name = reference_name(reference);
+        self.change_index(|index| {
+            let mine = |e: &&mut Descriptor| {
+                e.digest == image.manifest && e.annotations.get(NAME) == Some(&name)
+            };
+            for entry in index.manifests.iter_mut().filter(mine) {
+                let annotations = &mut entry.annotations;
+                annotations.insert(SOURCE.to_owned(), source.to_string());
+                annotations.insert(SOURCE_REPOSITORY.to_owned(), reference.repository());
+            }
+        })
+    }
+
     /// Takes `names` and `digests` (`repository@digest`) from the image `id`, where they are still its own. Without a name it
     /// stays, unless `forget`: then it is removed from the index, if nobody has given it another name meanwhile. What it alone
     /// used is left to [`Store::collect`].
@@ -220,11 +243,6 @@ impl Store {
             }
             changed => changed,
         }
-    }
-
-    /// Removes an image with all its names from the index; what it alone used is left to [`Store::collect`].
-    pub fn forget(&self, image: &Image) -> Result<(), StoreError> {
-        self.change_index(|index| index.manifests.retain(|e| e.digest != image.manifest))
     }
 
     pub(super) fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), StoreError> {

@@ -2,22 +2,18 @@
 //!
 //! Two things of a layer depend on the layers below it: directories that it has files in without an entry for them, which
 //! take their owner and mode from below, and hard links to files below. Where that makes a difference, [`Store::stand`]
-//! makes a second tree, of hard links, under the chain id (OCI image-spec, `config.md#layer-chainid`).
+//! makes a second tree, of hard links, under the chain id (OCI image-spec, `config.md#layer-chainid`): see [`super::standing`].
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::manifest::{Descriptor, OCI_LAYER};
 use super::super::reference::Digest;
 use super::super::unpack::UnpackError;
-use super::super::unpack::extract::{OPAQUE_XATTR, Report};
-use super::super::unpack::writer::write_layer;
+use super::super::unpack::extract::Report;
+use super::super::unpack::writer::{write_layer, write_settled};
 use super::hashing::Hashing;
 use super::{Packed, Staging, Store, StoreError, document_bytes};
 use crate::sys::atomic::{Durability, sync_directory};
@@ -121,17 +117,15 @@ impl Store {
     /// ([`Store::layer_blob`] writes it where somebody wants it). Not synced before [`Store::put_image`].
     pub fn commit_layer(&self, staging: Staging) -> Result<LayerRecord, StoreError> {
         let measured = Measured::of(&staging.diff())?;
-        self.commit_measured(staging, measured)
+        let record = self.commit_measured(&staging, measured);
+        drop(staging);
+        record
     }
 
-    /// As [`Store::commit_layer`], with the tree's measures taken before.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a staging directory is used up by this"
-    )]
+    /// As [`Store::commit_layer`], with the tree's measures taken before; the staging directory is good for nothing after it.
     pub(crate) fn commit_measured(
         &self,
-        staging: Staging,
+        staging: &Staging,
         measured: Measured,
     ) -> Result<LayerRecord, StoreError> {
         let record = LayerRecord {
@@ -144,7 +138,7 @@ impl Store {
             lower_links: Vec::new(),
             boot: None,
         };
-        self.place_layer(&staging, None, record)
+        self.place_layer(staging, None, record)
     }
 
     /// Returns the blob of a layer that is here, as a manifest names it: one that came with the layer, or the tar of one that was
@@ -214,7 +208,12 @@ impl Store {
     }
 
     /// Moves a directory with `diff` to `layers/<id>`; the lock is held.
-    fn place_tree(&self, tree: &Path, id: &Digest, record: &LayerRecord) -> Result<(), StoreError> {
+    pub(super) fn place_tree(
+        &self,
+        tree: &Path,
+        id: &Digest,
+        record: &LayerRecord,
+    ) -> Result<(), StoreError> {
         self.replace(&tree.join("layer.json"), &document_bytes("layer", record)?)?;
         let path = self.layer_path(id);
         if path.exists() {
@@ -253,13 +252,19 @@ impl Store {
     pub(super) fn seal(&self, diff_ids: &[Digest]) -> Result<(), StoreError> {
         self.sync()?;
         let _locked = self.lock()?;
+        let mut sealed = false;
         for id in diff_ids.iter().chain(&chain_ids(diff_ids)) {
             if let Some(mut record) = self.layer(id)?
                 && record.boot.take().is_some()
             {
                 let path = self.layer_path(id).join("layer.json");
                 self.replace(&path, &document_bytes("layer", &record)?)?;
+                sealed = true;
             }
+        }
+        if sealed {
+            // Before an index names them: a record that a crash leaves empty is a layer that does not count.
+            self.sync()?;
         }
         Ok(())
     }
@@ -284,220 +289,6 @@ impl Store {
         }
         directories
     }
-
-    /// Makes trees by chain id for those of `layers` that cannot stand alone above these layers.
-    pub(super) fn stand(&self, layers: &[Digest]) -> Result<(), StoreError> {
-        for (position, chain) in chain_ids(layers).iter().enumerate() {
-            let Some(diff_id) = layers.get(position) else {
-                continue;
-            };
-            let record = self.layer(diff_id)?.ok_or_else(|| StoreError::NoLayer {
-                diff_id: diff_id.clone(),
-            })?;
-            let alone = record.implied.is_empty() && record.lower_links.is_empty();
-            // The first chain id is the layer's own.
-            if alone || (position > 0 && self.layer(chain)?.is_some()) {
-                continue;
-            }
-            let below = self.layer_directories(layers.get(..position).unwrap_or_default());
-            let fixes = Fixes::find(&record, &below)?;
-            if !fixes.is_empty() {
-                self.make_standing(&record, chain, &fixes)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn make_standing(
-        &self,
-        record: &LayerRecord,
-        chain: &Digest,
-        fixes: &Fixes,
-    ) -> Result<(), StoreError> {
-        let staging = self.staging()?;
-        let tree = staging.directory().join("layer");
-        let diff = tree.join("diff");
-        fs_err::create_dir(&tree).map_err(StoreError::io("make", &tree))?;
-        link_tree(&self.layer_path(&record.diff_id).join("diff"), &diff)?;
-        for (from, link) in &fixes.links {
-            copy_file(from, &diff.join(link))?;
-        }
-        for (path, from) in &fixes.directories {
-            // Whether a layer hides what is below is its own matter.
-            copy_attributes(from, &diff.join(path), |name| {
-                !name.starts_with(b"trusted.overlay.")
-            })?;
-        }
-        let mut standing = record.clone();
-        standing.boot = Some(self.boot.clone());
-        let _locked = self.lock()?;
-        match self.layer(chain)? {
-            Some(_) => Ok(()),
-            None => self.place_tree(&tree, chain, &standing),
-        }
-    }
-}
-
-/// What a layer takes from those below.
-#[derive(Debug, Default)]
-struct Fixes {
-    /// Directory of the layer, and the one below that it looks like.
-    directories: Vec<(PathBuf, PathBuf)>,
-    /// File below, and its new name in the layer.
-    links: Vec<(PathBuf, PathBuf)>,
-}
-
-impl Fixes {
-    fn is_empty(&self) -> bool {
-        self.directories.is_empty() && self.links.is_empty()
-    }
-
-    /// Looks through the directories `below`, top-most first.
-    fn find(record: &LayerRecord, below: &[PathBuf]) -> Result<Self, StoreError> {
-        let mut fixes = Self::default();
-        for path in &record.implied {
-            if let Some(found) = find_below(below, path)? {
-                let stat =
-                    fs_err::symlink_metadata(&found).map_err(StoreError::io("look at", &found))?;
-                let plain = (stat.mode() & 0o7777, stat.uid(), stat.gid()) == (0o755, 0, 0)
-                    && list_xattrs(&found)?
-                        .iter()
-                        .all(|name| name == OPAQUE_XATTR.as_bytes());
-                if stat.is_dir() && !plain {
-                    fixes.directories.push((path.clone(), found));
-                }
-            }
-        }
-        for (link, target) in &record.lower_links {
-            let found = find_below(below, target)?.ok_or_else(|| StoreError::LowerLink {
-                layer: record.diff_id.clone(),
-                link: link.clone(),
-                target: target.clone(),
-            })?;
-            fixes.links.push((found, link.clone()));
-        }
-        Ok(fixes)
-    }
-}
-
-/// Finds what an overlay of `below` shows at `path`, without following links.
-fn find_below(below: &[PathBuf], path: &Path) -> Result<Option<PathBuf>, StoreError> {
-    for layer in below {
-        let mut at = layer.clone();
-        let mut hides = false;
-        let mut found = true;
-        for component in path.components() {
-            hides |= is_opaque(&at)?;
-            at.push(component);
-            let stat = match fs_err::symlink_metadata(&at) {
-                Ok(stat) => stat,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    found = false;
-                    break;
-                }
-                Err(error) => return Err(StoreError::io("look at", &at)(error)),
-            };
-            let whiteout = is_whiteout(&stat);
-            let last = at.strip_prefix(layer).is_ok_and(|below| below == path);
-            if whiteout || (!stat.is_dir() && !last) {
-                return Ok(None);
-            }
-        }
-        if found {
-            return Ok(Some(at));
-        }
-        if hides {
-            return Ok(None);
-        }
-    }
-    Ok(None)
-}
-
-fn is_whiteout(stat: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    stat.file_type().is_char_device() && stat.rdev() == 0
-}
-
-fn is_opaque(path: &Path) -> Result<bool, StoreError> {
-    Ok(list_xattrs(path)?
-        .iter()
-        .any(|name| name == OPAQUE_XATTR.as_bytes()))
-}
-
-fn list_xattrs(path: &Path) -> Result<Vec<Vec<u8>>, StoreError> {
-    let mut names = vec![0; 65536]; // XATTR_LIST_MAX
-    let length = match rustix::fs::llistxattr(path, &mut names) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP) => 0,
-        Err(errno) => return Err(StoreError::io("list the attributes of", path)(errno)),
-    };
-    let names = names.get(..length).unwrap_or_default().split(|&b| b == 0);
-    Ok(names
-        .filter(|n| !n.is_empty())
-        .map(<[u8]>::to_vec)
-        .collect())
-}
-
-/// Makes `to` a copy of the directory `from` whose files are the same files.
-fn link_tree(from: &Path, to: &Path) -> Result<(), StoreError> {
-    fs_err::create_dir(to).map_err(StoreError::io("make", to))?;
-    let entries = fs_err::read_dir(from).map_err(StoreError::io("list", from))?;
-    for entry in entries {
-        let entry = entry.map_err(StoreError::io("list", from))?;
-        let target = to.join(entry.file_name());
-        let kind = entry
-            .file_type()
-            .map_err(StoreError::io("look at", &target))?;
-        if kind.is_dir() {
-            link_tree(&entry.path(), &target)?;
-        } else {
-            fs_err::hard_link(entry.path(), &target).map_err(StoreError::io("link", &target))?;
-        }
-    }
-    copy_attributes(from, to, |_| true)
-}
-
-/// Copies one file (or link, or device) that a lower layer has.
-fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let stat = fs_err::symlink_metadata(from).map_err(StoreError::io("look at", from))?;
-    if !stat.is_file() {
-        // These have no content that a later write could change in the layer below.
-        return fs_err::hard_link(from, to).map_err(StoreError::io("link", to));
-    }
-    fs_err::copy(from, to).map_err(StoreError::io("copy", from))?;
-    copy_attributes(from, to, |_| true)
-}
-
-/// Gives `to` the owner, mode, times and `kept` extended attributes of `from`, both no links.
-fn copy_attributes(from: &Path, to: &Path, kept: impl Fn(&[u8]) -> bool) -> Result<(), StoreError> {
-    let stat = fs_err::symlink_metadata(from).map_err(StoreError::io("look at", from))?;
-    let (uid, gid) = (Uid::from_raw(stat.uid()), Gid::from_raw(stat.gid()));
-    rustix::fs::chownat(CWD, to, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(StoreError::io("set the owner of", to))?;
-    rustix::fs::chmod(to, Mode::from_raw_mode(stat.mode() & 0o7777))
-        .map_err(StoreError::io("set the mode of", to))?;
-    let mut values: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-    for name in list_xattrs(from)?.into_iter().filter(|name| kept(name)) {
-        let mut value = vec![0; 65536]; // XATTR_SIZE_MAX
-        let length = rustix::fs::lgetxattr(from, name.as_slice(), &mut value)
-            .map_err(StoreError::io("read an attribute of", from))?;
-        value.truncate(length);
-        values.insert(name, value);
-    }
-    for (name, value) in values {
-        rustix::fs::lsetxattr(to, name.as_slice(), &value, XattrFlags::empty())
-            .map_err(StoreError::io("set an attribute of", to))?;
-    }
-    let time = Timespec {
-        tv_sec: stat.mtime(),
-        tv_nsec: stat.mtime_nsec(),
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(StoreError::io("set the time of", to))
 }
 
 /// What a tree is as a layer.
@@ -522,6 +313,11 @@ impl Measured {
         Self::writing(diff, io::sink())
     }
 
+    /// Hashes what a layer's archive says of its tree, see [`write_settled`]: to compare two trees of one layer.
+    pub(crate) fn settled(diff: &Path, implied: &[PathBuf]) -> Result<Self, StoreError> {
+        Self::with(diff, io::sink(), |sink| write_settled(diff, implied, sink))
+    }
+
     /// The same, if the tar has no more than `limit` bytes.
     pub(crate) fn within(diff: &Path, limit: u64) -> Result<Option<Self>, StoreError> {
         let mut room = Room { left: limit };
@@ -533,12 +329,20 @@ impl Measured {
 
     /// The same, with the tar going to `sink`.
     fn writing(diff: &Path, sink: impl Write) -> Result<Self, StoreError> {
+        Self::with(diff, sink, |sink| write_layer(diff, sink))
+    }
+
+    fn with<W: Write>(
+        diff: &Path,
+        sink: W,
+        write: impl FnOnce(&mut Hashing<W>) -> Result<u64, UnpackError>,
+    ) -> Result<Self, StoreError> {
         let mut sink = Hashing::new(sink);
         let failed = |source| StoreError::Pack {
             path: diff.to_owned(),
             source,
         };
-        let size_bytes = write_layer(diff, &mut sink).map_err(failed)?;
+        let size_bytes = write(&mut sink).map_err(failed)?;
         let flushed = sink
             .flush()
             .map_err(UnpackError::io("pack", Path::new("/")));

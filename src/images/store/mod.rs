@@ -67,6 +67,7 @@ pub(crate) mod packed;
 pub(crate) mod partial;
 mod reserve;
 pub mod staging;
+mod standing;
 mod using;
 
 pub use check::{Checked, Finding};
@@ -148,7 +149,10 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => store.create()?,
             Err(error) => return Err(StoreError::io("read", &version)(error)),
         }
-        store.sweep()?;
+        // What an earlier command left hinders nobody; `check` tells of what cannot be removed.
+        match store.sweep() {
+            Ok(_) | Err(_) => {}
+        }
         Ok(store)
     }
 
@@ -231,10 +235,15 @@ impl Store {
         rustix::fs::syncfs(&directory).map_err(StoreError::io("sync", &path))
     }
 
-    /// Keeps bytes under their digest. Not synced before [`Store::put_image`].
+    /// Keeps bytes under their digest. Not synced before [`Store::put_image`]; what is here already is left as it is, for it may
+    /// be synced.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        self.replace(&self.blob_path(&digest), bytes)?;
+        let path = self.blob_path(&digest);
+        let is_here = matches!(self.read_blob(&digest), Ok(Some(_)));
+        if !is_here {
+            self.replace(&path, bytes)?;
+        }
         Ok(digest)
     }
 
@@ -330,13 +339,19 @@ impl Store {
     }
 
     /// Makes an image whose blobs and layers are all here known, synced and named. `source` is the digest that the
-    /// registry's name stood for.
+    /// registry's name stood for: the one digest that a name may have.
     pub(crate) fn adopt(
         &self,
         image: &Image,
         names: &[&Reference],
         source: Option<&Digest>,
     ) -> Result<(), StoreError> {
+        for name in names {
+            if source.is_none() || name.digest() != source {
+                check_tag(name)?;
+            }
+            check_repository(name)?;
+        }
         self.stand(&image.layers)?;
         self.seal(&image.layers)?;
         self.name(image, names, source)
@@ -355,9 +370,33 @@ impl Store {
         entry.map_or(Ok(None), |entry| self.load(&entry.digest))
     }
 
-    /// Finds the image of a name, a digest or the first digits of an id, in this order.
+    /// Finds the image of exactly this id; no name is ever taken for it.
+    pub(crate) fn image_of(&self, id: &Digest) -> Result<Option<Image>, StoreError> {
+        let index = self.read_index()?;
+        // Entries that other tools wrote do not name the id.
+        let (own, others): (Vec<_>, Vec<_>) = index
+            .manifests
+            .iter()
+            .filter(|entry| index::id_of(entry).is_none_or(|found| found == *id))
+            .partition(|entry| index::id_of(entry).is_some());
+        for entry in own.into_iter().chain(others) {
+            if let Some(image) = self.load(&entry.digest)?
+                && image.id == *id
+            {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Finds the image of a name, a digest or the first digits of an id, in this order. What reads like a digest, or the beginning
+    /// of one, is never a name (`ParseAnyReference` of distribution/reference), so that no name takes the place of an id.
     pub fn find(&self, text: &str) -> Result<Option<Image>, StoreError> {
-        if let Ok(reference) = Reference::parse(text)
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let whole = Digest::from_hex(digits).is_some();
+        if !whole
+            && !text.starts_with("sha256:")
+            && let Ok(reference) = Reference::parse(text)
             && let Some(image) = self.resolve(&reference)?
         {
             return Ok(Some(image));
@@ -454,11 +493,17 @@ impl Store {
     }
 }
 
-/// Refuses a digest as a name: it says what it is already.
-fn check_tag(name: &Reference) -> Result<(), StoreError> {
+/// Refuses a name that reads like an id.
+pub(super) fn check_repository(name: &Reference) -> Result<(), StoreError> {
     if name.familiar_repository() == "sha256" {
         return Err(StoreError::TagAlgorithm);
     }
+    Ok(())
+}
+
+/// Refuses a digest as a name: it says what it is already.
+pub(super) fn check_tag(name: &Reference) -> Result<(), StoreError> {
+    check_repository(name)?;
     match name.digest() {
         None => Ok(()),
         Some(_) => Err(StoreError::TagDigest {

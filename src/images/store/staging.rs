@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::{Hold, Store, StoreError};
 use crate::sys::lock::{self, Lock};
+use crate::sys::remove;
 
 /// A directory of a running pull, import or build, on the store's file system. Dropped, it is removed.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Drop for LayerLock {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        match fs_err::remove_dir_all(&self.directory) {
+        match remove::tree(&self.directory) {
             // What cannot be removed now stays unlocked, and the next command tries again.
             Ok(()) | Err(_) => {}
         }
@@ -120,31 +121,27 @@ impl Store {
         }
     }
 
-    /// Removes what killed commands left below `tmp/`.
-    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+    /// Removes what killed commands left below `tmp/`; returns what could not be, and why.
+    pub(super) fn sweep(&self) -> Result<Vec<(PathBuf, StoreError)>, StoreError> {
         let lock = self.path("tmp/lock");
         let looking = Lock::try_acquire(&lock, lock::Mode::Exclusive)
             .map_err(StoreError::io("lock", &lock))?;
         if looking.is_none() {
-            return Ok(()); // Somebody is at work; the next command will look.
+            return Ok(Vec::new()); // Somebody is at work; the next command will look.
         }
         let directory = self.path("tmp");
         let entries = fs_err::read_dir(&directory).map_err(StoreError::io("list", &directory))?;
+        let mut left = Vec::new();
         for entry in entries {
             let entry = entry.map_err(StoreError::io("list", &directory))?;
-            let path = entry.path();
             if entry.file_name() == "lock" {
                 continue;
             }
-            if path.is_dir() {
-                remove_if_dead(&path)?;
-            } else if let Some(_unused) = Lock::try_acquire(&path, lock::Mode::Exclusive)
-                .map_err(StoreError::io("lock", &path))?
-            {
-                remove_file(&path)?;
+            if let Err(error) = sweep_one(&entry.path()) {
+                left.push((entry.path(), error));
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Takes the lock of whoever downloads a layer, if it is free.
@@ -204,6 +201,24 @@ pub(super) fn lock_current(
     Lock::current(path, acquire).map_err(StoreError::io("lock", path))
 }
 
+/// Removes one thing below `tmp/` if nobody holds it.
+fn sweep_one(path: &Path) -> Result<(), StoreError> {
+    let stat = match fs_err::symlink_metadata(path) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io("look at", path)(error)),
+    };
+    if stat.is_dir() {
+        return remove_if_dead(path);
+    }
+    // Not one that its holder has replaced since: somebody else's.
+    let unused = lock_current(path, |path| Lock::try_acquire(path, lock::Mode::Exclusive))?;
+    match unused {
+        Some(_unused) => remove_file(path),
+        None => Ok(()),
+    }
+}
+
 fn remove_if_dead(path: &Path) -> Result<(), StoreError> {
     let directory = match open_directory(path) {
         Ok(directory) => directory,
@@ -214,12 +229,7 @@ fn remove_if_dead(path: &Path) -> Result<(), StoreError> {
         Err(error) => return Err(error),
     };
     match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => match fs_err::remove_dir_all(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(StoreError::io("remove", path)(error))
-            }
-            _ => Ok(()),
-        },
+        Ok(()) => remove::tree(path).map_err(StoreError::io("remove", path)),
         Err(Errno::WOULDBLOCK) => Ok(()),
         Err(errno) => Err(StoreError::io("lock", path)(errno)),
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::super::import::{Change, import};
 use super::super::manifest::Platform;
+use super::layers::chain_ids;
 use super::*;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -137,6 +138,16 @@ fn commits_layers_that_unpack_to_the_same_again() {
             0,
         )
         .unwrap();
+        let old = rustix::fs::Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        let old = rustix::fs::Timestamps {
+            last_access: old,
+            last_modification: old,
+        };
+        let itself = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, diff.join("etc/gone"), &old, itself).unwrap();
         fs_err::create_dir_all(diff.join(&long)).unwrap();
         fs_err::write(diff.join(&long).join("file"), "content").unwrap();
         fs_err::hard_link(diff.join(&long).join("file"), diff.join("second")).unwrap();
@@ -283,6 +294,151 @@ fn gives_layers_that_cannot_stand_alone_what_they_take_from_below() {
     assert!(!directories[0].starts_with(store.layer_path(&upper)));
 }
 
+/// Imports the layer (alone it cannot be, but it is kept), and returns its diff id.
+fn lonely(store: &Store, tar: &[u8]) -> Digest {
+    let diff_id = Digest::of(tar);
+    drop(import(store, tar, None, &[]));
+    assert!(store.layer(&diff_id).unwrap().is_some());
+    diff_id
+}
+
+#[test]
+fn markers_and_implied_directories_are_no_damage() {
+    let (_root, store) = store();
+    // A whiteout of 1970, and a directory without an entry.
+    let tar = tar_of(&[("etc/.wh.gone", ""), ("opt/", ""), ("opt/.wh..wh..opq", "")]);
+    let image = import(&store, tar.as_slice(), Some(&reference("a")), &[]).unwrap();
+    let diff = store.layer_path(&image.layers[0]).join("diff");
+    let mtime = |name: &str| fs_err::symlink_metadata(diff.join(name)).unwrap().mtime();
+    assert_eq!((mtime("etc/gone"), mtime("etc"), mtime("opt")), (1, 0, 1));
+    let told = |store: &Store| store.check(false).unwrap().findings;
+    assert_eq!(told(&store), []);
+    // As earlier unpackers left them: of the time of day.
+    let now = rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec {
+            tv_sec: 9,
+            tv_nsec: 9,
+        },
+        last_modification: rustix::fs::Timespec {
+            tv_sec: 9,
+            tv_nsec: 9,
+        },
+    };
+    let age = |name: &str| {
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, diff.join(name), &now, flags).unwrap();
+    };
+    age("etc/gone");
+    age("etc");
+    assert_eq!(told(&store), []);
+    // Another time than the archive says is damage.
+    age("opt");
+    assert_eq!(told(&store).len(), 1);
+}
+
+#[test]
+fn what_a_layer_takes_from_below_is_never_put_outside() {
+    for through in ["/{victim}", "../../../../../../../..{victim}", "{victim}"] {
+        let (_root, store) = store();
+        let victim = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(victim.path().join("sub")).unwrap();
+        fs_err::create_dir_all(victim.path().join("old")).unwrap();
+        let path = victim.path().to_str().unwrap();
+        let link = through.replace("{victim}", path);
+        let lower = layer(&store, |diff| {
+            fs_err::write(diff.join("payload"), "evil").unwrap();
+            fs_err::create_dir_all(diff.join("s/sub")).unwrap();
+            let within = diff.join(path.trim_start_matches('/'));
+            fs_err::create_dir_all(within.join("sub")).unwrap();
+            let uid = |uid| Some(rustix::fs::Uid::from_raw(uid));
+            rustix::fs::chown(diff.join("payload"), uid(1234), None).unwrap();
+            rustix::fs::chmod(diff.join("payload"), 0o4755.into()).unwrap();
+            for sub in [diff.join("s/sub"), within.join("sub")] {
+                rustix::fs::chown(&sub, uid(777), None).unwrap();
+                rustix::fs::chmod(&sub, 0o777.into()).unwrap();
+            }
+        });
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut put = |kind, name: &str, link: &str| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            header.set_mode(0o755);
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_link_name_literal(link).unwrap();
+            header.set_cksum();
+            builder.append(&header, std::io::empty()).unwrap();
+        };
+        put(tar::EntryType::Directory, &path[1..], "");
+        put(tar::EntryType::Symlink, "s", &link);
+        put(tar::EntryType::Link, "s/x", "payload");
+        put(tar::EntryType::Link, "s/x", "payload");
+        put(tar::EntryType::Link, "s/y", "s/x");
+        put(tar::EntryType::Regular, "s/sub/f", "");
+        put(tar::EntryType::Regular, "s/old/f", "");
+        let upper = lonely(&store, &builder.into_inner().unwrap());
+        // As unpackers before wrote it: paths as the archive has them.
+        for is_old in [false, true] {
+            if is_old {
+                let json = store.layer_path(&upper).join("layer.json");
+                let mut record = store.layer(&upper).unwrap().unwrap();
+                record.implied = vec!["s/sub".into(), "s/old".into()];
+                record.lower_links = vec![
+                    ("s/x".into(), "payload".into()),
+                    ("s/x".into(), "payload".into()),
+                ];
+                fs_err::write(json, document_bytes("layer", &record).unwrap()).unwrap();
+                let chain = &chain_ids(&[lower.diff_id.clone(), upper.clone()])[1];
+                fs_err::remove_dir_all(store.layer_path(chain)).unwrap();
+            }
+            let layers = [lower.diff_id.clone(), upper.clone()];
+            let config = ImageConfig::new(&Platform::host());
+            let image = store.put_image(config, &layers).unwrap();
+            let listed = |path: &Path| -> Vec<_> {
+                let entries = fs_err::read_dir(path).unwrap();
+                let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+                names.sort();
+                names
+            };
+            assert_eq!(listed(victim.path()), ["old", "sub"], "{link}");
+            let stat = fs_err::metadata(victim.path().join("sub")).unwrap();
+            assert_eq!((stat.uid(), stat.mode() & 0o777), (0, 0o755), "{link}");
+            // All of it is within, where the link leads in a container.
+            let within = store.layer_directories(&image.layers)[0].join(&path[1..]);
+            let stat = fs_err::metadata(within.join("x")).unwrap();
+            assert_eq!((stat.uid(), stat.mode() & 0o7777), (1234, 0o4755), "{link}");
+            let stat = fs_err::metadata(within.join("sub")).unwrap();
+            assert_eq!((stat.uid(), stat.mode() & 0o7777), (777, 0o777), "{link}");
+            assert_eq!(within.join("y").exists(), !is_old);
+        }
+    }
+}
+
+#[test]
+fn a_link_below_is_no_way_to_a_file() {
+    let (_root, store) = store();
+    let lower = layer(&store, |diff| {
+        symlink("/etc", diff.join("etc")).unwrap();
+        symlink("/etc/passwd", diff.join("file")).unwrap();
+    });
+    let linked = |target: &str| {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_size(0);
+        builder.append_link(&mut header, "x", target).unwrap();
+        let upper = lonely(&store, &builder.into_inner().unwrap());
+        let layers = [lower.diff_id.clone(), upper];
+        store.put_image(ImageConfig::new(&Platform::host()), &layers)
+    };
+    let error = linked("etc/passwd").unwrap_err().to_string();
+    assert!(error.contains("which no layer below has"), "{error}");
+    // The link itself is linked.
+    let image = linked("file").unwrap();
+    let made = store.layer_directories(&image.layers)[0].join("x");
+    assert_eq!(fs_err::read_link(made).unwrap(), Path::new("/etc/passwd"));
+}
+
 #[test]
 fn a_tag_moves_and_the_old_image_stays_without_name_until_collected() {
     let (_root, store) = store();
@@ -318,7 +474,7 @@ fn a_tag_moves_and_the_old_image_stays_without_name_until_collected() {
         ]
     );
     store.lease("c1", &first).unwrap();
-    store.forget(&first).unwrap();
+    store.unname(&first.id, &[], &[], true).unwrap();
     assert_eq!(
         store.collect(&BTreeSet::new()).unwrap(),
         Collected::Removed {
@@ -349,6 +505,39 @@ fn a_tag_moves_and_the_old_image_stays_without_name_until_collected() {
             .lease("../x", &first)
             .is_err_and(|e| e.to_string() == "invalid lease holder `../x`")
     );
+}
+
+#[test]
+fn what_is_whole_of_a_damaged_image_is_not_collected() {
+    let (_root, store) = store();
+    let layers = ["one", "two"].map(|text| {
+        let made = layer(&store, |diff| {
+            fs_err::write(diff.join("f"), text).unwrap();
+        });
+        made.diff_id
+    });
+    let named = [&reference("t")];
+    let image = store
+        .put_named(ImageConfig::default(), &layers, &named)
+        .unwrap();
+    let record = store.layer_path(&layers[1]).join("layer.json");
+    fs_err::write(&record, "").unwrap();
+    assert_eq!(store.load(&image.manifest).unwrap(), None);
+    let nothing = Collected::Removed {
+        layers: 0,
+        blobs: 0,
+        bytes: 0,
+    };
+    assert_eq!(store.collect(&BTreeSet::new()).unwrap(), nothing);
+    // Synced documents are not written again.
+    let written = |path: &Path| fs_err::metadata(path).unwrap().modified().unwrap();
+    let path = store.blob_path(&image.manifest);
+    let (before, bytes) = (written(&path), fs_err::read(&path).unwrap());
+    store.put_blob(&bytes).unwrap();
+    assert_eq!(written(&path), before);
+    fs_err::write(&path, "damaged").unwrap();
+    store.put_blob(&bytes).unwrap();
+    assert_eq!(fs_err::read(&path).unwrap(), bytes);
 }
 
 #[test]
@@ -459,6 +648,51 @@ fn removes_what_killed_commands_left_and_nothing_else() {
 }
 
 #[test]
+fn what_cannot_be_removed_keeps_no_command_from_its_work() {
+    let (root, store) = store();
+    drop(store);
+    // Deeper than there are descriptors, and than any path can say.
+    let dead = root.path().join("tmp/1.0");
+    fs_err::create_dir(&dead).unwrap();
+    let mut here =
+        rustix::fs::open(&dead, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    for _ in 0..3000 {
+        rustix::fs::mkdirat(&here, "d", rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::PATH;
+        here = rustix::fs::openat(&here, "d", flags, rustix::fs::Mode::empty()).unwrap();
+    }
+    drop(Store::open(root.path()).unwrap());
+    assert_eq!(tmp_names(root.path()), Vec::<String>::new());
+    // Nobody may remove this.
+    fs_err::create_dir_all(dead.join("kept")).unwrap();
+    let other = root.path().join("tmp/2.0");
+    fs_err::create_dir_all(other.join("x")).unwrap();
+    let immutable = |on: bool| {
+        let file = fs_err::File::open(dead.join("kept")).unwrap();
+        let mut flags = rustix::fs::ioctl_getflags(&file)?;
+        flags.set(rustix::fs::IFlags::IMMUTABLE, on);
+        rustix::fs::ioctl_setflags(&file, flags)
+    };
+    if let Err(errno) = immutable(true) {
+        // A file system without such flags, or no right to set them.
+        assert!(matches!(
+            errno,
+            rustix::io::Errno::NOTTY | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::PERM
+        ));
+        return;
+    }
+    let opened = Store::open(root.path()).map(drop);
+    let left = tmp_names(root.path());
+    let told = Store::open(root.path()).and_then(|store| store.check(true));
+    immutable(false).unwrap();
+    opened.unwrap();
+    assert_eq!(left, ["1.0"]);
+    let findings = told.unwrap().findings;
+    let subjects: Vec<_> = findings.iter().map(|found| &found.subject).collect();
+    assert_eq!(subjects, [&format!("directory {}", dead.display())]);
+}
+
+#[test]
 fn refuses_a_store_of_another_version() {
     let (root, store) = store();
     drop(store);
@@ -472,4 +706,35 @@ fn refuses_a_store_of_another_version() {
             images.display()
         )
     );
+}
+
+#[test]
+fn no_name_takes_the_place_of_an_id() {
+    let (root, store) = store();
+    let import_one = |text: &str, name: &str| {
+        let tar = tar_of(&[("f", text)]);
+        import(&store, tar.as_slice(), Some(&reference(name)), &[]).unwrap()
+    };
+    let real = import_one("real", "bb:1");
+    let forged = import_one("forged", "forged:1");
+    // As an earlier version may have written it.
+    let path = root.path().join("images/index.json");
+    let index = fs_err::read_to_string(&path).unwrap();
+    let name = format!("docker.io/library/{}", real.id);
+    let index = index.replace("docker.io/library/forged:1", &name);
+    fs_err::write(&path, index).unwrap();
+    for text in [real.id.to_string(), real.id.hex().to_owned()] {
+        assert_eq!(store.find(&text).unwrap(), Some(real.clone()));
+    }
+    assert_eq!(store.image_of(&real.id).unwrap(), Some(real.clone()));
+    // By its name alone it is there, to be removed.
+    assert_eq!(store.find(&name).unwrap(), Some(forged.clone()));
+    store
+        .unname(&real.id, &[reference("bb:1")], &[], true)
+        .unwrap();
+    assert_eq!(store.image_of(&real.id).unwrap(), None);
+    assert_eq!(store.find(&real.id.to_string()).unwrap(), None);
+    let other = reference(&format!("x@{}", forged.id));
+    let error = store.adopt(&forged, &[&other], None).unwrap_err();
+    assert!(matches!(error, StoreError::TagDigest { .. }), "{error}");
 }

@@ -193,16 +193,41 @@ fn every_form_of_a_name_is_read() {
     let (tree, _) = unpacked(&odd.end()).unwrap();
     assert_eq!(tree, ["a\nb\u{fffd} 644 5:6 file "]);
     // As long as the system takes, and longer.
-    let deep = "d/".repeat(2000) + "f";
+    let deep = "d/".repeat(511) + "f";
     let limits = Limits {
-        entries: 10,
-        bytes: 10,
+        entries: 512,
+        bytes: 4096 * 511,
+        apparent_bytes: 1 << 40,
     };
     let within = tempfile::tempdir().unwrap();
     let archive = Archive::default()
         .pax(&[("path", deep.as_bytes())])
         .file("x", "");
-    unpack(archive.end().as_slice(), within.path(), limits).unwrap();
+    let archive = archive.end();
+    unpack(archive.as_slice(), within.path(), limits).unwrap();
+    // Directories without entries take room as those that have one.
+    for (entries, bytes, unit) in [
+        (511, limits.bytes, "entries"),
+        (512, limits.bytes - 1, super::error::ROOM),
+    ] {
+        let within = tempfile::tempdir().unwrap();
+        let less = Limits {
+            entries,
+            bytes,
+            ..limits
+        };
+        match unpack(archive.as_slice(), within.path(), less) {
+            Err(UnpackError::Limit { unit: said, .. }) => assert_eq!(said, unit),
+            other => panic!("{other:?}"),
+        }
+    }
+    let archive = Archive::default()
+        .pax(&[("path", ("d/".to_owned() + &deep).as_bytes())])
+        .file("x", "");
+    assert_eq!(
+        said(archive),
+        "the layer exceeds the limit of 512 directories in each other"
+    );
     let too_deep = "d/".repeat(2048) + "f";
     let archive = Archive::default()
         .pax(&[("path", too_deep.as_bytes())])
@@ -262,6 +287,30 @@ fn every_form_of_a_number_is_read() {
             format!("the archive is malformed: {expected}")
         );
     }
+    // Before 1970, in two's complement.
+    let mut time = [0xff_u8; 12];
+    time[11] = 0xfe;
+    let within = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        entries: 9,
+        bytes: 9999,
+        apparent_bytes: 0,
+    };
+    let archive = patched(Archive::default().file("a", ""), 136, &time).file("d/b", "");
+    unpack(archive.end().as_slice(), within.path(), limits).unwrap();
+    let stat = fs_err::metadata(within.path().join("a")).unwrap();
+    assert_eq!(stat.mtime(), -2);
+    let stat = fs_err::metadata(within.path().join("d")).unwrap();
+    assert_eq!(stat.mtime(), 0);
+    // A directory that a slash marks, whatever is in it.
+    let old = Archive::default().file("old/", "content");
+    let old = old.file("after", "x");
+    check(old, &["after 644 5:6 file x", "old 644 5:6 dir"]);
+    let mut old = Archive::default().file("old/", "content");
+    old.0[156] = 0;
+    checksum(&mut old.0[..512]);
+    let old = old.file("after", "x");
+    check(old, &["after 644 5:6 file x", "old 644 5:6 dir"]);
     // More is announced than there is.
     let mut huge = [0_u8; 12];
     huge[0] = 0x80;
@@ -333,6 +382,7 @@ fn every_form_of_a_sparse_file_is_read() {
         let limits = Limits {
             entries: 1,
             bytes: 3,
+            apparent_bytes: 1 << 40,
         };
         let report = unpack(archive.end().as_slice(), directory.path(), limits).unwrap();
         assert_eq!(report.size_bytes, 3);
@@ -342,6 +392,28 @@ fn every_form_of_a_sparse_file_is_read() {
         let found = fs_err::read(directory.path().join("s")).unwrap();
         assert_eq!(found, expected);
     }
+    // Terabytes of nothing.
+    let hole = |size: &[u8], apparent_bytes| {
+        let archive = Archive::default()
+            .pax(&[("GNU.sparse.size", size), ("GNU.sparse.map", b"0,1")])
+            .file("s", "a");
+        let directory = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            entries: 1,
+            bytes: 1,
+            apparent_bytes,
+        };
+        unpack(archive.end().as_slice(), directory.path(), limits).map(|report| report.size_bytes)
+    };
+    assert!(matches!(hole(b"1000", 1000), Ok(1)));
+    assert!(matches!(
+        hole(b"1000", 999),
+        Err(UnpackError::Limit { limit: 999, .. })
+    ));
+    assert!(matches!(
+        hole(b"8796093022208", u64::MAX),
+        Err(UnpackError::Bomb { .. })
+    ));
     let endless = Archive::default().pax(&[
         ("GNU.sparse.major", b"1"),
         ("GNU.sparse.minor", b"0"),
@@ -367,7 +439,8 @@ fn setuid_capabilities_and_owners_stay_together() {
     let directory = tempfile::tempdir().unwrap();
     let limits = Limits {
         entries: 2,
-        bytes: 1,
+        bytes: 4097,
+        apparent_bytes: 1 << 40,
     };
     unpack(archive.end().as_slice(), directory.path(), limits).unwrap();
     let mut value = [0; 64];
@@ -417,6 +490,58 @@ fn only_what_was_in_a_replaced_directory_is_forgotten() {
     );
     let implied = ["x", "x/again", "x.a/implied"];
     assert_eq!(report.implied, implied.map(std::path::PathBuf::from));
+}
+
+#[test]
+fn what_waits_for_the_end_is_bounded() {
+    // Each line of the archive makes ten directories of long names, packed to next to nothing.
+    let long = "n".repeat(250);
+    let archive = (0..2000).fold(Archive::default(), |archive, number| {
+        let path = format!("{number}/{}f", format!("{long}/").repeat(10));
+        archive.pax(&[("path", path.as_bytes())]).file("x", "")
+    });
+    let within = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        entries: u64::MAX,
+        bytes: u64::MAX,
+        apparent_bytes: 0,
+    };
+    let said = unpack(archive.end().as_slice(), within.path(), limits).unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "the layer exceeds the limit of 16777216 bytes of paths that are left to the layers below"
+    );
+    let value = vec![b'v'; 600 << 10];
+    let twice = Archive::default()
+        .pax(&[("SCHILY.xattr.user.a", &value)])
+        .pax(&[("SCHILY.xattr.user.b", &value)])
+        .directory("d");
+    let said = unpacked(&twice.end()).unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "the layer exceeds the limit of 1048576 bytes in an extended header"
+    );
+}
+
+#[test]
+fn a_later_frame_of_zstd_takes_no_more_than_the_first() {
+    let frame = |window_log: u32, content: &[u8]| {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    };
+    let tar = Archive::default()
+        .raw(EntryType::Regular, "a", "", 0o644, &vec![1; 30 << 20])
+        .end();
+    let (start, rest) = tar.split_at(1 << 20);
+    for (second, fits) in [(21, true), (24, false)] {
+        let packed = [frame(20, start), frame(second, rest)].concat();
+        let diff = tempfile::tempdir().unwrap();
+        let source = ReaderChunks(packed.as_slice());
+        let outcome = run_above(source, &mut Vec::new(), diff.path(), u64::MAX, u64::MAX);
+        assert_eq!(outcome.unpacked.is_ok(), fits, "{:?}", outcome.unpacked);
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ const BOMB_FLOOR_BYTES: u64 = 4 << 30;
 const BOMB_RATIO: u64 = 500;
 /// Of zstd's window, as a power of two: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// Every stream may have as much, whatever its first frame says: the later ones may have more.
+const LEAST_WINDOW_BYTES: u64 = 4 << 20;
 /// Windows of zstd that are in memory at once; a larger one is alone there.
 const WINDOWS_BYTES: u64 = 16 << 20;
 
@@ -273,11 +275,13 @@ fn decode<S: Chunks, W: Write>(
         }
         Compression::Zstd => {
             packed.compression = "+zstd";
+            let window_bytes = window_bytes.clamp(LEAST_WINDOW_BYTES, 1 << ZSTD_WINDOW_LOG);
             let _room = WindowRoom::take(window_bytes);
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(packed).map_err(UnpackError::Read)?;
             decoder
-                .window_log_max(ZSTD_WINDOW_LOG)
+                // Later frames of the stream have no more than what was taken for the first.
+                .window_log_max(window_bytes.next_power_of_two().trailing_zeros())
                 .map_err(UnpackError::Read)?;
             to.all(&mut decoder, |decoder| decoder.get_ref().size_bytes)
         }

@@ -18,7 +18,7 @@ use tar::{EntryType, Header};
 use super::error::UnpackError;
 
 const BLOCK: u64 = 512;
-/// Of one PAX header, long name or sparse map.
+/// Of all that amends one entry: PAX headers and long names; of a sparse map, too.
 const MAX_SPECIAL_BYTES: u64 = 1 << 20;
 /// Special headers before one entry.
 const MAX_SPECIALS: u32 = 16;
@@ -61,7 +61,7 @@ pub struct Entry {
     pub size: u64,
     /// Where the stored bytes go, for a sparse file.
     pub sparse: Option<SparseMap>,
-    /// Extended attributes.
+    /// Extended attributes: security.capability, user.*, POSIX ACLs. Overlayfs's own and all else are dropped.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -121,6 +121,7 @@ impl<R: BufRead> TarReader<R> {
     pub fn next_entry(&mut self) -> Result<Option<Entry>, UnpackError> {
         self.skip_data()?;
         let mut specials = Specials::default();
+        let mut room = MAX_SPECIAL_BYTES;
         for _ in 0..MAX_SPECIALS {
             let Some(block) = self.header_block()? else {
                 return Ok(None);
@@ -128,17 +129,17 @@ impl<R: BufRead> TarReader<R> {
             let header = Header::from_byte_slice(&block);
             match header.entry_type() {
                 EntryType::XHeader => {
-                    let bytes = self.special(header)?;
+                    let bytes = self.special(header, &mut room)?;
                     specials.pax.extend(pax_records(&bytes)?);
                 }
                 EntryType::XGlobalHeader => {
-                    self.special(header)?;
+                    self.special(header, &mut room)?;
                 }
                 EntryType::GNULongName => {
-                    specials.long_name = Some(until_nul(self.special(header)?));
+                    specials.long_name = Some(until_nul(self.special(header, &mut room)?));
                 }
                 EntryType::GNULongLink => {
-                    specials.long_link = Some(until_nul(self.special(header)?));
+                    specials.long_link = Some(until_nul(self.special(header, &mut room)?));
                 }
                 _ => return self.entry(header, &specials).map(Some),
             }
@@ -246,15 +247,16 @@ impl<R: BufRead> TarReader<R> {
         Ok(block)
     }
 
-    /// Reads the whole content of a special header.
-    fn special(&mut self, header: &Header) -> Result<Vec<u8>, UnpackError> {
+    /// Reads the whole content of a special header, for which there is so much room left.
+    fn special(&mut self, header: &Header, room: &mut u64) -> Result<Vec<u8>, UnpackError> {
         let size = number(&header.as_old().size)?;
-        if size > MAX_SPECIAL_BYTES {
+        let Some(left) = room.checked_sub(size) else {
             return Err(UnpackError::Limit {
                 limit: MAX_SPECIAL_BYTES,
                 unit: "bytes in an extended header",
             });
-        }
+        };
+        *room = left;
         self.begin_data(size);
         let mut bytes = Vec::new();
         loop {
@@ -291,7 +293,8 @@ impl<R: BufRead> TarReader<R> {
             Some(size) => size,
             None => number(&header.as_old().size)?,
         };
-        let stored = if kind == Kind::File { stored } else { 0 };
+        // A directory that only its slash marks may have content, which is passed over.
+        let stored = if is_regular(header) { stored } else { 0 };
         self.begin_data(stored);
         let sparse = match kind {
             Kind::File => self.sparse(header, specials)?,
@@ -313,10 +316,7 @@ impl<R: BufRead> TarReader<R> {
             gid: identity(specials.pax_number("gid")?, &header.as_old().gid)?,
             mtime: match specials.pax("mtime") {
                 Some(text) => time(text)?,
-                None => (
-                    i64::try_from(number(&header.as_old().mtime)?).unwrap_or(0),
-                    0,
-                ),
+                None => (signed_number(&header.as_old().mtime)?, 0),
             },
             size,
             sparse,
@@ -415,7 +415,16 @@ fn sparse_pieces(pieces: &[tar::GnuSparseHeader]) -> Result<SparseMap, UnpackErr
         .collect()
 }
 
-/// Reads the type; old archives mark directories by a slash alone.
+fn is_regular(header: &Header) -> bool {
+    let regular = [
+        EntryType::Regular,
+        EntryType::Continuous,
+        EntryType::GNUSparse,
+    ];
+    regular.contains(&header.entry_type())
+}
+
+/// Reads the type; a file whose name ends in a slash is a directory.
 fn kind_of(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind, UnpackError> {
     let device = || -> Result<(u32, u32), UnpackError> {
         let block = header.as_bytes();
@@ -429,8 +438,7 @@ fn kind_of(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind, UnpackEr
     };
     Ok(match header.entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let old = header.as_bytes().get(156) == Some(&0);
-            if old && path.ends_with(b"/") {
+            if path.ends_with(b"/") {
                 Kind::Directory
             } else {
                 Kind::File
@@ -475,10 +483,17 @@ fn pax_records(mut bytes: &[u8]) -> Result<Vec<Record>, UnpackError> {
     Ok(records)
 }
 
-/// Takes the extended attribute out of a PAX record.
+/// Takes the extended attribute out of a PAX record, if an image may set it.
 fn xattr((key, value): &(Vec<u8>, Vec<u8>)) -> Option<(Vec<u8>, Vec<u8>)> {
     let name = key.strip_prefix(b"SCHILY.xattr.")?;
-    Some((name.to_vec(), value.clone()))
+    is_kept_xattr(name).then(|| (name.to_vec(), value.clone()))
+}
+
+/// Whether an image may set the attribute. `trusted.overlay.*` would let it redirect lookups on the host.
+fn is_kept_xattr(name: &[u8]) -> bool {
+    let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+    let acl = [&b"system.posix_acl_access"[..], b"system.posix_acl_default"];
+    user || acl.contains(&name) || name == b"security.capability"
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -513,6 +528,24 @@ fn number(field: &[u8]) -> Result<u64, UnpackError> {
         let shifted = value.checked_mul(8).ok_or_else(malformed)?;
         Ok(shifted + digit.ok_or_else(malformed)?)
     })
+}
+
+/// Reads a numeric field that may be negative in base 256: two's complement behind the first bit.
+fn signed_number(field: &[u8]) -> Result<i64, UnpackError> {
+    let malformed = || UnpackError::Malformed("a header's field is not a number");
+    let Some((&first, rest)) = field
+        .split_first()
+        .filter(|(first, _)| *first & 0xc0 == 0xc0)
+    else {
+        return i64::try_from(number(field)?).map_err(|_| malformed());
+    };
+    // The complement is the positive number one less.
+    let start = i64::from(!first & 0x3f);
+    let complement = rest.iter().try_fold(start, |value, &byte| {
+        let shifted = value.checked_mul(256).ok_or_else(malformed)?;
+        Ok(shifted | i64::from(!byte))
+    })?;
+    Ok(-complement - 1)
 }
 
 /// The permission bits; a file type that old archives put beside them is dropped.

@@ -138,6 +138,7 @@ pub(super) fn unpacked(archive: &[u8]) -> Result<(Vec<String>, Report), UnpackEr
     let limits = Limits {
         entries: 100,
         bytes: 1 << 20,
+        apparent_bytes: 1 << 40,
     };
     let result = unpack(archive, &root, limits);
     assert_eq!(list(&outside.path().join("canary")), before, "the canary");
@@ -397,6 +398,7 @@ fn reads_long_names_attributes_and_sparse_files() {
     let limits = Limits {
         entries: 9,
         bytes: 9999,
+        apparent_bytes: 1 << 40,
     };
     unpack(archive.end().as_slice(), directory.path(), limits).unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -560,6 +562,62 @@ fn a_full_disk_is_told_from_a_broken_source() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_file_with_holes_is_packed_as_it_reads() {
+    use std::os::unix::fs::FileExt;
+    let layer = tempfile::tempdir().unwrap();
+    let file = fs_err::File::create(layer.path().join("f")).unwrap();
+    let size = (3 << 20) + 100;
+    file.file().write_all_at(b"middle", 1 << 20).unwrap();
+    file.file().write_all_at(b"later", 2 << 20).unwrap();
+    file.set_len(size).unwrap();
+    let mut packed = Vec::new();
+    let written = super::writer::write_layer(layer.path(), &mut packed).unwrap();
+    let mut expected = fs_err::read(layer.path().join("f")).unwrap();
+    expected.resize(expected.len().next_multiple_of(512) + 1024, 0);
+    assert_eq!(written, size);
+    assert!(packed[512..] == expected);
+}
+
+#[test]
+fn a_directory_that_becomes_a_link_meanwhile_leads_nowhere() {
+    use super::writer::{Tree, write_tree};
+    use crate::sys::descent::Descent;
+    use std::ffi::{OsStr, OsString};
+    use std::io;
+    use std::os::fd::BorrowedFd;
+    struct Racing<'a>(Descent, &'a Path);
+    impl Tree for Racing<'_> {
+        fn enter(&mut self, name: &OsStr) -> io::Result<()> {
+            let path = self.1.join("layer").join(name);
+            fs_err::rename(&path, self.1.join("away"))?;
+            std::os::unix::fs::symlink(self.1.join("secret"), &path)?;
+            self.0.enter(name)
+        }
+        fn leave(&mut self) -> io::Result<()> {
+            self.0.leave()
+        }
+        fn names(&self) -> io::Result<Vec<OsString>> {
+            self.0.names()
+        }
+        fn directory_of(&self, _: &OsStr) -> io::Result<BorrowedFd<'_>> {
+            Ok(self.0.here())
+        }
+        fn is_layer(&self) -> bool {
+            true
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    fs_err::create_dir_all(root.path().join("layer/d")).unwrap();
+    fs_err::create_dir(root.path().join("secret")).unwrap();
+    fs_err::write(root.path().join("secret/f"), "of the host").unwrap();
+    let mut packed = Vec::new();
+    let top = Descent::new(&root.path().join("layer")).unwrap();
+    let said = write_tree(&mut Racing(top, root.path()), &mut packed).unwrap_err();
+    assert_eq!(said.to_string(), "open `d`");
+    assert!(!packed.windows(11).any(|part| part == b"of the host"));
 }
 
 #[test]

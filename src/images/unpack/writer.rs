@@ -11,50 +11,68 @@
 //! Entries come in the order of their names' bytes, directories before what is in them, so the same tree gives the same
 //! bytes. ustar headers; PAX records only where those cannot say it (long names, great numbers, extended attributes).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, fgetxattr, flistxattr, fstat, getxattr,
+    listxattr, openat, readlinkat, seek, statat,
+};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 
 use super::error::UnpackError;
 use super::extract::OPAQUE_XATTR;
+use crate::sys::descent::Descent;
 
 /// The greatest number that a ustar field of eight bytes holds.
 const MAX_USTAR_ID: u64 = 0o7_777_777;
 /// The same of twelve bytes.
 const MAX_USTAR_SIZE: u64 = 0o77_777_777_777;
 
-/// What is written: a directory, or several that show as one.
+/// What is written: a directory, or several that show as one. Whoever owns them may change them meanwhile, so they are gone
+/// through directory by directory, and nothing in them is reached by a path.
 pub(crate) trait Tree {
-    /// Returns what a directory of it has, in order.
-    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>>;
+    /// Goes into a directory of the one where it is.
+    fn enter(&mut self, name: &OsStr) -> io::Result<()>;
 
-    /// Returns where something of it lies.
-    fn find(&self, path: &Path) -> PathBuf;
+    /// Goes back.
+    fn leave(&mut self) -> io::Result<()>;
+
+    /// Returns what this directory has, in order.
+    fn names(&self) -> io::Result<Vec<OsString>>;
+
+    /// Returns the directory in which an entry of this one lies.
+    fn directory_of(&self, name: &OsStr) -> io::Result<BorrowedFd<'_>>;
 
     /// Whether markers for the layers below are written.
     fn is_layer(&self) -> bool;
 }
 
 /// An overlay upper directory.
-struct Upper<'a>(&'a Path);
+struct Upper(Descent);
 
-impl Tree for Upper<'_> {
-    fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        let entries = fs_err::read_dir(self.0.join(directory))?;
-        let names: io::Result<Vec<_>> = entries.map(|e| e.map(|e| e.file_name())).collect();
-        let mut names = names?;
+impl Tree for Upper {
+    fn enter(&mut self, name: &OsStr) -> io::Result<()> {
+        self.0.enter(name)
+    }
+
+    fn leave(&mut self) -> io::Result<()> {
+        self.0.leave()
+    }
+
+    fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = self.0.names()?;
         names.sort();
         Ok(names)
     }
 
-    fn find(&self, path: &Path) -> PathBuf {
-        self.0.join(path)
+    fn directory_of(&self, _: &OsStr) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.0.here())
     }
 
     fn is_layer(&self) -> bool {
@@ -64,18 +82,40 @@ impl Tree for Upper<'_> {
 
 /// Writes everything below `root` to `sink`, and returns the bytes of its regular files. An entry for `root` itself is not written.
 pub fn write_layer(root: &Path, sink: &mut impl Write) -> Result<u64, UnpackError> {
-    write_tree(&Upper(root), sink)
+    let top = Descent::new(root).map_err(UnpackError::io("open", root))?;
+    write_tree(&mut Upper(top), sink)
+}
+
+/// The same, where what no archive says of a layer is left out: how old its markers are, and the directories `implied`. Two
+/// unpackings of one archive give the same bytes, whichever version of the unpacker did them.
+pub(crate) fn write_settled(
+    root: &Path,
+    implied: &[PathBuf],
+    sink: &mut impl Write,
+) -> Result<u64, UnpackError> {
+    let top = Descent::new(root).map_err(UnpackError::io("open", root))?;
+    let implied = implied.iter().map(PathBuf::as_path).collect();
+    write_all(&mut Upper(top), Some(implied), sink)
 }
 
 /// As [`write_layer`], for any tree.
-pub(crate) fn write_tree(tree: &impl Tree, sink: &mut impl Write) -> Result<u64, UnpackError> {
+pub(crate) fn write_tree(tree: &mut impl Tree, sink: &mut impl Write) -> Result<u64, UnpackError> {
+    write_all(tree, None, sink)
+}
+
+fn write_all(
+    tree: &mut impl Tree,
+    settled: Option<BTreeSet<&Path>>,
+    sink: &mut impl Write,
+) -> Result<u64, UnpackError> {
     let mut writer = Writer {
         sink,
         links: BTreeMap::new(),
         buffer: vec![0; 256 << 10],
         size_bytes: 0,
+        settled,
     };
-    writer.directory(tree, Path::new(""))?;
+    writer.directory(tree)?;
     // The end: two zero blocks.
     writer.write(Path::new("/"), &[0; 1024])?;
     Ok(writer.size_bytes)
@@ -87,93 +127,133 @@ struct Writer<'a, W> {
     links: BTreeMap<(u64, u64), PathBuf>,
     buffer: Vec<u8>,
     size_bytes: u64,
+    /// Directories whose times do not count, as those of markers do not then.
+    settled: Option<BTreeSet<&'a Path>>,
+}
+
+/// An entry of a tree, as it was listed.
+struct Listed<'a> {
+    directory: BorrowedFd<'a>,
+    name: &'a OsStr,
+    /// In the tar.
+    path: &'a Path,
+    stat: Stat,
+}
+
+impl Listed<'_> {
+    /// Opens it, if it is still the same.
+    fn open(&self, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(self.directory, self.name, flags, Mode::empty())?;
+        let stat = fstat(&fd)?;
+        let is = |stat: &Stat| {
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            (stat.st_dev, stat.st_ino, kind)
+        };
+        if is(&stat) != is(&self.stat) {
+            return Err(io::Error::other(
+                "it was exchanged for something else meanwhile",
+            ));
+        }
+        Ok(fd)
+    }
 }
 
 impl<W: Write> Writer<'_, W> {
-    /// Writes what a directory has. A loop with a stack of its own: whoever made the tree chose how deep it is.
-    fn directory(&mut self, tree: &impl Tree, path: &Path) -> Result<(), UnpackError> {
-        let list = |path: PathBuf| match tree.names(&path) {
-            Ok(names) => Ok((path, names.into_iter())),
-            Err(error) => Err(UnpackError::io("list", &path)(error)),
+    /// Writes what a tree has. A loop with a stack of its own: whoever made the tree chose how deep it is.
+    fn directory(&mut self, tree: &mut impl Tree) -> Result<(), UnpackError> {
+        let mut path = PathBuf::new();
+        let names = |tree: &dyn Fn() -> io::Result<Vec<OsString>>, path: &Path| match tree() {
+            Ok(names) => Ok(names.into_iter()),
+            Err(error) => Err(UnpackError::io("list", path)(error)),
         };
-        let mut open = vec![list(path.to_owned())?];
-        while let Some((directory, names)) = open.last_mut() {
-            let Some(name) = names.next() else {
+        let mut open = vec![names(&|| tree.names(), &path)?];
+        while let Some(left) = open.last_mut() {
+            let Some(name) = left.next() else {
                 open.pop();
+                if !open.is_empty() {
+                    tree.leave().map_err(UnpackError::io("leave", &path))?;
+                    path.pop();
+                }
                 continue;
             };
-            let path = directory.join(name);
-            if self.entry(tree, &path)? {
-                open.push(list(path)?);
+            path.push(&name);
+            if self.entry(tree, &path, &name)? {
+                tree.enter(&name).map_err(UnpackError::io("open", &path))?;
+                open.push(names(&|| tree.names(), &path)?);
+            } else {
+                path.pop();
             }
         }
         Ok(())
     }
 
     /// Writes one entry; returns whether it is a directory, whose own entries are to follow.
-    fn entry(&mut self, tree: &impl Tree, path: &Path) -> Result<bool, UnpackError> {
-        let full = tree.find(path);
-        let stat = fs_err::symlink_metadata(&full).map_err(UnpackError::io("look at", path))?;
-        let kind = stat.file_type();
-        if kind.is_dir() {
-            self.directory_entry(tree, &full, path, &stat)?;
-            return Ok(true);
-        }
-        if !kind.is_socket() {
-            self.other_entry(&full, path, &stat)?;
+    fn entry(&mut self, tree: &impl Tree, path: &Path, name: &OsStr) -> Result<bool, UnpackError> {
+        let look = tree.directory_of(name).and_then(|directory| {
+            let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok(Listed {
+                directory,
+                name,
+                path,
+                stat,
+            })
+        });
+        let listed = look.map_err(UnpackError::io("look at", path))?;
+        match FileType::from_raw_mode(listed.stat.st_mode) {
+            FileType::Directory => {
+                self.directory_entry(&listed, tree.is_layer())?;
+                return Ok(true);
+            }
+            FileType::Socket => {}
+            kind => self.other_entry(&listed, kind)?,
         }
         Ok(false)
     }
 
     /// Writes what is no directory and no socket.
-    fn other_entry(
-        &mut self,
-        full: &Path,
-        path: &Path,
-        stat: &std::fs::Metadata,
-    ) -> Result<(), UnpackError> {
-        let kind = stat.file_type();
-        if kind.is_char_device() && stat.rdev() == 0 {
-            let name = path.file_name().unwrap_or_default();
+    fn other_entry(&mut self, listed: &Listed<'_>, kind: FileType) -> Result<(), UnpackError> {
+        let (path, stat) = (listed.path, &listed.stat);
+        if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             return self.marker(
                 path.parent().unwrap_or(Path::new("")),
-                &[b".wh.", name.as_bytes()].concat(),
+                &[b".wh.", listed.name.as_bytes()].concat(),
                 stat,
             );
         }
-        if stat.nlink() > 1 {
-            let inode = (stat.dev(), stat.ino());
+        if stat.st_nlink > 1 {
+            let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&inode).cloned() {
-                let mut header = header(EntryType::Link, stat);
-                header.set_size(0);
+                let header = header(EntryType::Link, stat);
                 return self.header(header, path, Some(&first), &[]);
             }
             self.links.insert(inode, path.to_owned());
         }
-        let xattrs = read_xattrs(full)
+        if kind == FileType::RegularFile {
+            return self.file(listed);
+        }
+        let attributes = listed
+            .open(OFlags::PATH)
+            .and_then(|fd| read_xattrs_of_path(&fd));
+        let xattrs = attributes
             .map_err(UnpackError::io("read the attributes of", path))?
             .0;
-        if kind.is_symlink() {
-            let target = fs_err::read_link(full).map_err(UnpackError::io("read", path))?;
-            return self.header(
-                header(EntryType::Symlink, stat),
-                path,
-                Some(&target),
-                &xattrs,
-            );
+        if kind == FileType::Symlink {
+            let target = readlinkat(listed.directory, listed.name, Vec::new())
+                .map_err(UnpackError::io("read", path))?;
+            let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+            let header = header(EntryType::Symlink, stat);
+            return self.header(header, path, Some(target), &xattrs);
         }
-        if kind.is_file() {
-            return self.file(full, path, stat, &xattrs);
-        }
-        let entry_type = match (kind.is_fifo(), kind.is_char_device()) {
-            (true, _) => EntryType::Fifo,
-            (_, true) => EntryType::Char,
+        let entry_type = match kind {
+            FileType::Fifo => EntryType::Fifo,
+            FileType::CharacterDevice => EntryType::Char,
             _ => EntryType::Block,
         };
         let mut header = header(entry_type, stat);
         let numbers = (
-            rustix::fs::major(stat.rdev()),
-            rustix::fs::minor(stat.rdev()),
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
         );
         header
             .set_device_major(numbers.0)
@@ -182,36 +262,28 @@ impl<W: Write> Writer<'_, W> {
         self.header(header, path, None, &xattrs)
     }
 
-    fn directory_entry(
-        &mut self,
-        tree: &impl Tree,
-        full: &Path,
-        path: &Path,
-        stat: &std::fs::Metadata,
-    ) -> Result<(), UnpackError> {
+    fn directory_entry(&mut self, listed: &Listed<'_>, is_layer: bool) -> Result<(), UnpackError> {
+        let path = listed.path;
+        let attributes = listed
+            .open(OFlags::RDONLY | OFlags::DIRECTORY)
+            .and_then(|fd| read_xattrs_of(&fd));
         let (xattrs, opaque) =
-            read_xattrs(full).map_err(UnpackError::io("read the attributes of", path))?;
+            attributes.map_err(UnpackError::io("read the attributes of", path))?;
         let mut name = path.as_os_str().to_owned();
         name.push("/");
-        self.header(
-            header(EntryType::Directory, stat),
-            Path::new(&name),
-            None,
-            &xattrs,
-        )?;
-        if opaque && tree.is_layer() {
-            self.marker(path, b".wh..wh..opq", stat)?;
+        let mut header = header(EntryType::Directory, &listed.stat);
+        if self.settled.as_ref().is_some_and(|s| s.contains(path)) {
+            header.set_mtime(0);
+        }
+        self.header(header, Path::new(&name), None, &xattrs)?;
+        if opaque && is_layer {
+            self.marker(path, b".wh..wh..opq", &listed.stat)?;
         }
         Ok(())
     }
 
     /// An empty file that says something about the layers below, as old as what it stands for.
-    fn marker(
-        &mut self,
-        parent: &Path,
-        name: &[u8],
-        stat: &std::fs::Metadata,
-    ) -> Result<(), UnpackError> {
+    fn marker(&mut self, parent: &Path, name: &[u8], stat: &Stat) -> Result<(), UnpackError> {
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::Regular);
         header.set_size(0);
@@ -219,28 +291,57 @@ impl<W: Write> Writer<'_, W> {
         header.set_gid(0);
         // As Docker's overlay driver writes them.
         header.set_mode(0o600);
-        header.set_mtime(u64::try_from(stat.mtime()).unwrap_or(0));
+        header.set_mtime(match self.settled {
+            Some(_) => 0,
+            None => u64::try_from(stat.st_mtime).unwrap_or(0),
+        });
         self.header(header, &parent.join(OsStr::from_bytes(name)), None, &[])
     }
 
-    fn file(
+    fn file(&mut self, listed: &Listed<'_>) -> Result<(), UnpackError> {
+        let (path, stat) = (listed.path, &listed.stat);
+        // What has taken its place may be a pipe that nobody writes to.
+        let file = listed
+            .open(OFlags::RDONLY | OFlags::NONBLOCK)
+            .map_err(UnpackError::io("open", path))?;
+        let xattrs = read_xattrs_of(&file)
+            .map_err(UnpackError::io("read the attributes of", path))?
+            .0;
+        let size = size_of(stat);
+        self.header(header(EntryType::Regular, stat), path, None, &xattrs)?;
+        let stored = u64::try_from(stat.st_blocks)
+            .unwrap_or(0)
+            .saturating_mul(512);
+        let mut at = 0;
+        while at < size {
+            let (data, hole) = if stored < size {
+                piece(&file, at, size).map_err(UnpackError::io("read", path))?
+            } else {
+                (at, size)
+            };
+            self.zeros(path, data - at)?;
+            self.data(path, &file, data, hole)?;
+            at = hole;
+        }
+        self.size_bytes += size;
+        let padding = usize::try_from((512 - size % 512) % 512).unwrap_or_default();
+        self.write(path, [0; 512].get(..padding).unwrap_or_default())
+    }
+
+    /// Writes what a file has from `at` to `end`.
+    fn data(
         &mut self,
-        full: &Path,
         path: &Path,
-        stat: &std::fs::Metadata,
-        xattrs: &[(Vec<u8>, Vec<u8>)],
+        file: &OwnedFd,
+        mut at: u64,
+        end: u64,
     ) -> Result<(), UnpackError> {
-        let mut file = fs_err::File::open(full).map_err(UnpackError::io("open", path))?;
-        let size = stat.size();
-        self.header(header(EntryType::Regular, stat), path, None, xattrs)?;
-        let mut left = size;
-        while left > 0 {
-            let want = self
-                .buffer
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX));
+        while at < end {
+            let want = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let want = self.buffer.len().min(want);
             let buffer = self.buffer.get_mut(..want).unwrap_or_default();
-            let length = file.read(buffer).map_err(UnpackError::io("read", path))?;
+            let length =
+                rustix::io::pread(file, buffer, at).map_err(UnpackError::io("read", path))?;
             if length == 0 {
                 return Err(UnpackError::io("read", path)(io::Error::from(
                     io::ErrorKind::UnexpectedEof,
@@ -250,11 +351,20 @@ impl<W: Write> Writer<'_, W> {
             self.sink
                 .write_all(bytes)
                 .map_err(UnpackError::io("pack", path))?;
-            left -= length as u64;
+            at += length as u64;
         }
-        self.size_bytes += size;
-        let padding = usize::try_from((512 - size % 512) % 512).unwrap_or_default();
-        self.write(path, [0; 512].get(..padding).unwrap_or_default())
+        Ok(())
+    }
+
+    fn zeros(&mut self, path: &Path, mut count: u64) -> Result<(), UnpackError> {
+        static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+        while count > 0 {
+            let length = usize::try_from(count).unwrap_or(usize::MAX);
+            let zeros = ZEROS.get(..length).unwrap_or(&ZEROS);
+            self.write(path, zeros)?;
+            count -= zeros.len() as u64;
+        }
+        Ok(())
     }
 
     /// Writes a header, with a PAX header before it where the plain one cannot say everything.
@@ -341,34 +451,79 @@ impl<W: Write> Writer<'_, W> {
     }
 }
 
-fn header(entry_type: EntryType, stat: &std::fs::Metadata) -> Header {
+/// Returns the next bytes of a file with holes, from `at`: where they begin and end, both `size` where there are none.
+fn piece(file: &OwnedFd, at: u64, size: u64) -> rustix::io::Result<(u64, u64)> {
+    let data = match seek(file, SeekFrom::Data(at)) {
+        Ok(data) => data.clamp(at, size),
+        Err(Errno::NXIO) => return Ok((size, size)),
+        // A file system that does not tell.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok((at, size)),
+        Err(errno) => return Err(errno),
+    };
+    if data == size {
+        return Ok((size, size));
+    }
+    let hole = seek(file, SeekFrom::Hole(data))?;
+    Ok((data, hole.clamp(data + 1, size)))
+}
+
+fn size_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+fn header(entry_type: EntryType, stat: &Stat) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(entry_type);
     header.set_size(if entry_type == EntryType::Regular {
-        stat.size()
+        size_of(stat)
     } else {
         0
     });
-    header.set_uid(stat.uid().into());
-    header.set_gid(stat.gid().into());
-    header.set_mode(stat.mode() & 0o7777);
-    header.set_mtime(u64::try_from(stat.mtime()).unwrap_or(0));
+    header.set_uid(stat.st_uid.into());
+    header.set_gid(stat.st_gid.into());
+    header.set_mode(stat.st_mode & 0o7777);
+    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
     header
 }
 
 /// Name and value.
 type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
+fn read_xattrs_of(fd: &OwnedFd) -> io::Result<(Xattrs, bool)> {
+    read_xattrs(
+        |names| flistxattr(fd, names),
+        |name, value| fgetxattr(fd, name, value),
+    )
+}
+
+/// The same of what is open as a path only.
+fn read_xattrs_of_path(fd: &OwnedFd) -> io::Result<(Xattrs, bool)> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    read_xattrs(
+        |names| listxattr(&path, names),
+        |name, value| getxattr(&path, name, value),
+    )
+}
+
 /// Reads the attributes that belong into a layer, sorted, and whether overlayfs calls the directory opaque.
-fn read_xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
+fn read_xattrs(
+    list: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>,
+    get: impl Fn(&OsStr, &mut Vec<u8>) -> rustix::io::Result<usize>,
+) -> io::Result<(Xattrs, bool)> {
     let mut names = vec![0; 4096];
     let length = loop {
-        match rustix::fs::llistxattr(path, &mut names) {
+        match list(&mut names) {
             Ok(length) => break length,
             Err(Errno::OPNOTSUPP) => return Ok((Vec::new(), false)),
             Err(Errno::RANGE) => names.resize(names.len() * 2, 0),
             Err(errno) => return Err(errno.into()),
         }
+    };
+    let read = |name: &[u8]| -> io::Result<Vec<u8>> {
+        let mut value = vec![0; 65536]; // XATTR_SIZE_MAX
+        let length = get(OsStr::from_bytes(name), &mut value)?;
+        value.truncate(length);
+        Ok(value)
     };
     let mut found = Vec::new();
     let mut opaque = false;
@@ -378,18 +533,11 @@ fn read_xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
         }
         let kept = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
         if name == OPAQUE_XATTR.as_bytes() {
-            opaque = read_xattr(path, name)? == b"y";
+            opaque = read(name)? == b"y";
         } else if kept || name == b"security.capability" || name.starts_with(b"system.posix_acl_") {
-            found.push((name.to_vec(), read_xattr(path, name)?));
+            found.push((name.to_vec(), read(name)?));
         }
     }
     found.sort();
     Ok((found, opaque))
-}
-
-fn read_xattr(path: &Path, name: &[u8]) -> io::Result<Vec<u8>> {
-    let mut value = vec![0; 65536]; // XATTR_SIZE_MAX
-    let length = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value)?;
-    value.truncate(length);
-    Ok(value)
 }

@@ -24,7 +24,7 @@ fn render_hosts(entries: &[(IpAddr, String)]) -> String {
     text
 }
 
-/// Writes `hosts`, `hostname` and `resolv.conf`; they mean nothing after a boot.
+/// Writes `hosts`, `hostname` and `resolv.conf`, as far as they are not what they are to be; they mean nothing after a boot.
 pub(crate) fn write(request: &SpawnRequest<'_>) -> Result<(), StartError> {
     let files = [
         ("hosts", render_hosts(&request.etc.hosts)),
@@ -33,6 +33,10 @@ pub(crate) fn write(request: &SpawnRequest<'_>) -> Result<(), StartError> {
     ];
     for (name, text) in files {
         let path = request.etc_directory.join(name);
+        // The steps of a build have the same ones, and to write over a file costs a file system more than to read it.
+        if fs_err::read(&path).is_ok_and(|known| known == text.as_bytes()) {
+            continue;
+        }
         atomic::write(&path, text.as_bytes(), 0o644, Durability::Cached).map_err(|source| {
             StartError::Step {
                 step: format!("write `{}`", path.display()),

@@ -13,7 +13,7 @@ use super::super::manifest::{
 };
 use super::super::progress::BlobState;
 use super::super::reference::{Digest, Reference};
-use super::super::store::{LayerRecord, Store, StoreError};
+use super::super::store::{LayerRecord, Store, StoreError, check_tag};
 use super::super::unpack::UnpackError;
 use super::super::unpack::pipeline::{ReaderChunks, run};
 use super::spool::{Spool, Spooled};
@@ -93,6 +93,15 @@ pub enum LoadError {
         #[source]
         source: super::super::reference::ReferenceError,
     },
+    /// A name that is more, or less, than a tag.
+    #[error("invalid tag \"{name}\"")]
+    Tag {
+        /// As written.
+        name: String,
+        /// Why not.
+        #[source]
+        source: Box<StoreError>,
+    },
     /// Not there, or several without one of that name.
     #[error("the OCI layout `{}` has no image `{image}`", path.display())]
     NoImage {
@@ -126,15 +135,28 @@ pub struct Loaded {
     pub replaced: Vec<(Reference, Digest)>,
 }
 
-/// What an archive says of one image.
+/// What an archive says of one image. Its documents stay in their files: many images may share a large one.
 struct Found {
     names: Vec<Reference>,
-    config: ImageConfig,
-    config_bytes: Vec<u8>,
+    config: Spooled,
+    /// Of the configuration, in the archive.
+    config_path: String,
     /// Its manifest where it has one.
-    manifest: Option<Vec<u8>>,
+    manifest: Option<Spooled>,
     /// Bottom first, with the file in the archive where there is one.
     layers: Vec<(Descriptor, Option<Spooled>)>,
+}
+
+impl Found {
+    /// Reads the configuration, as it is and as what it says.
+    fn config(&self) -> Result<(Vec<u8>, ImageConfig), LoadError> {
+        let bytes = self.config.bytes()?;
+        let config = parse_config(&bytes).map_err(|source| LoadError::Document {
+            path: self.config_path.clone(),
+            source,
+        })?;
+        Ok((bytes, config))
+    }
 }
 
 /// Loads every image of an archive that is for `platform`; without one, that is for this machine where there is a choice.
@@ -315,18 +337,18 @@ fn from_manifest(spool: &Spool, entry: &Descriptor) -> Result<Found, LoadError> 
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
     let missing = |digest: &Digest| LoadError::Missing { path: path(digest) };
     let file = spool.blob(&entry.digest)?;
-    let bytes = file.ok_or_else(|| missing(&entry.digest))?.bytes()?;
-    let document = parse_document(&bytes, Some(&entry.media_type));
+    let manifest = file.ok_or_else(|| missing(&entry.digest))?;
+    let document = parse_document(&manifest.bytes()?, Some(&entry.media_type));
     let invalid = |source| LoadError::Document {
         path: path(&entry.digest),
         source,
     };
-    let Document::Manifest(manifest) = document.map_err(invalid)? else {
+    let Document::Manifest(document) = document.map_err(invalid)? else {
         return Err(missing(&entry.digest));
     };
-    let Manifest { config, layers, .. } = *manifest;
+    let Manifest { config, layers, .. } = *document;
     let file = spool.blob(&config.digest)?;
-    let config_bytes = file.ok_or_else(|| missing(&config.digest))?.bytes()?;
+    let file = file.ok_or_else(|| missing(&config.digest))?;
     let mut found = Vec::new();
     for layer in layers {
         let file = spool.blob(&layer.digest)?.cloned();
@@ -334,12 +356,9 @@ fn from_manifest(spool: &Spool, entry: &Descriptor) -> Result<Found, LoadError> 
     }
     Ok(Found {
         names: Vec::new(),
-        config: parse_config(&config_bytes).map_err(|source| LoadError::Document {
-            path: path(&config.digest),
-            source,
-        })?,
-        config_bytes,
-        manifest: Some(bytes),
+        config: file.clone(),
+        config_path: path(&config.digest),
+        manifest: Some(manifest.clone()),
         layers: found,
     })
 }
@@ -362,11 +381,7 @@ fn from_list(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>, L
                 path: path.to_owned(),
             })
         };
-        let config_bytes = file(&entry.config)?.bytes()?;
-        let config = parse_config(&config_bytes).map_err(|source| LoadError::Document {
-            path: entry.config.clone(),
-            source,
-        })?;
+        let config = file(&entry.config)?.clone();
         let mut layers = Vec::new();
         for path in entry.layers.unwrap_or_default() {
             let file = file(&path)?;
@@ -384,19 +399,25 @@ fn from_list(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>, L
         images.push(Found {
             names: names.collect::<Result<_, _>>()?,
             config,
-            config_bytes,
+            config_path: entry.config,
             manifest: None,
             layers,
         });
     }
-    if let Some(platform) = platform {
-        images.retain(|image| image.config.platform() == *platform);
-        if images.is_empty() {
-            let platform = platform.clone();
-            return Err(LoadError::Platform { platform });
+    let Some(platform) = platform else {
+        return Ok(images);
+    };
+    let mut fitting = Vec::new();
+    for image in images {
+        if image.config()?.1.platform() == *platform {
+            fitting.push(image);
         }
     }
-    Ok(images)
+    if fitting.is_empty() {
+        let platform = platform.clone();
+        return Err(LoadError::Platform { platform });
+    }
+    Ok(fitting)
 }
 
 fn json<T: serde::de::DeserializeOwned>(spool: &Spool, path: &str) -> Result<T, LoadError> {
@@ -413,31 +434,39 @@ fn json<T: serde::de::DeserializeOwned>(spool: &Spool, path: &str) -> Result<T, 
 
 /// Checks what needs no unpacking.
 fn check(image: &Found) -> Result<(), LoadError> {
-    let (layers, diff_ids) = (image.layers.len(), image.config.rootfs.diff_ids.len());
+    for name in &image.names {
+        // Nobody has checked a digest that it claims, and no name may read like an id.
+        check_tag(name).map_err(|source| LoadError::Tag {
+            name: name.familiar(),
+            source: Box::new(source),
+        })?;
+    }
+    let diff_ids = image.config()?.1.rootfs.diff_ids.len();
+    let layers = image.layers.len();
     if layers == diff_ids {
         return Ok(());
     }
     Err(LoadError::Document {
-        path: format!("configuration {}", Digest::of(&image.config_bytes)),
+        path: format!("configuration {}", image.config.digest),
         source: ManifestError::LayerCount { layers, diff_ids },
     })
 }
 
 /// Puts an image into the store, under its names.
 fn keep(store: &Store, image: Found, told: Told<'_>) -> Result<Loaded, LoadError> {
+    let (config_bytes, config) = image.config()?;
     let Found {
         names,
-        config,
-        config_bytes,
         manifest,
         mut layers,
+        config: Spooled { digest: id, .. },
+        ..
     } = image;
-    let id = Digest::of(&config_bytes);
     let shown = names.first().map(Reference::familiar);
     let shown = shown.unwrap_or_else(|| id.short().to_owned());
     let told = |layer: &Digest, state| told(&shown, layer, state);
     let known = match &manifest {
-        Some(manifest) => store.load(&Digest::of(manifest))?,
+        Some(manifest) => store.load(&manifest.digest)?,
         None => store.known_of(&id)?.map(|known| known.image),
     };
     let image = if let Some(image) = known {
@@ -448,6 +477,7 @@ fn keep(store: &Store, image: Found, told: Told<'_>) -> Result<Loaded, LoadError
     } else {
         unpack(store, &config.rootfs.diff_ids, &mut layers, &told)?;
         let layers = layers.into_iter().map(|(descriptor, _)| descriptor);
+        let manifest = manifest.map(|manifest| manifest.bytes()).transpose()?;
         store.put_documents(&config_bytes, config, manifest.as_deref(), layers.collect())?
     };
     let mut replaced = Vec::new();

@@ -264,6 +264,39 @@ fn believes_nothing() {
 }
 
 /// An index that names the same document `times` over.
+#[test]
+fn a_name_that_reads_like_an_id_or_claims_a_digest_is_refused() {
+    let (_root, store) = store();
+    let (tar, diff_id) = layer("victim");
+    let victim = import(&store, tar.as_slice(), Some(&"bb:1".parse().unwrap()), &[]).unwrap();
+    let config = config_of(&[&diff_id]);
+    let ambiguous = "refusing to create an ambiguous tag using digest algorithm as name";
+    let digest = Digest::of(b"nobody has checked it");
+    for (name, expected) in [
+        (victim.id.to_string(), ambiguous),
+        ("sha256:latest".to_owned(), ambiguous),
+        (
+            format!("alpine@{digest}"),
+            "refusing to create a tag with a digest reference",
+        ),
+    ] {
+        let list = format!(r#"[{{"Config":"c.json","RepoTags":["{name}"],"Layers":["l.tar"]}}]"#);
+        let archive = tar_of(&[
+            ("l.tar", &tar),
+            ("c.json", &config),
+            ("manifest.json", list.as_bytes()),
+        ]);
+        let error = load_bytes(&store, archive).unwrap_err();
+        assert!(
+            error.starts_with(&format!("invalid tag \"{name}\": ")),
+            "{error}"
+        );
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(store.known().unwrap().len(), 1);
+        assert_eq!(store.known_of(&Digest::of(&config)).unwrap(), None);
+    }
+}
+
 fn index_of(digest: &Digest, times: usize) -> Vec<u8> {
     let entry = serde_json::json!({"mediaType": OCI_INDEX, "digest": digest, "size": 1});
     let index = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": vec![entry; times]});

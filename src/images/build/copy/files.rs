@@ -52,7 +52,11 @@ pub(super) fn copy_content(
         .open(to)?;
     let mut expected = seen.clone();
     for attempt in 0..ATTEMPTS {
-        copy_bytes(&mut source, &mut target, expected.len()).map_err(|error| at(from, &error))?;
+        copy_bytes(&mut source, &mut target, expected.len()).map_err(|error| {
+            // Either end may be the one that fails: a full disk is that of the layer.
+            let text = format!("copy `{}` to the layer: {}", from.display(), reason(&error));
+            io::Error::new(error.kind(), text)
+        })?;
         let found = source.metadata()?;
         if !context::changed(&expected, &found) {
             return Ok((target, attempt > 0));
@@ -179,6 +183,15 @@ pub(super) fn set_attribute(to: &Path, name: &OsStr, value: &[u8]) -> io::Result
     match rustix::fs::lsetxattr(to, name, value, flags) {
         Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => Ok(()),
         Err(errno) => named(to, Err(errno)),
+    }
+}
+
+/// Returns the system's words for an error, without the path that `fs_err` puts before them.
+fn reason(error: &io::Error) -> String {
+    let words = error.to_string();
+    match words.rsplit_once("`: ") {
+        Some((_, reason)) => reason.to_owned(),
+        None => words,
     }
 }
 

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::RemoteError;
 use super::parse::{GitSource, ModifiedTimes};
+use super::{RemoteError, credentials};
 use crate::sys::child::Running;
 use crate::sys::git;
 
@@ -39,7 +39,8 @@ impl GitSource {
         }
         let name = self.reference.as_deref().unwrap_or("HEAD");
         let deref = format!("{name}^{{}}");
-        let arguments = ["ls-remote", "--", &self.remote, name, &deref];
+        let address = credentials::part(&self.remote).address;
+        let arguments = ["ls-remote", "--", &address, name, &deref];
         let said = self.git("ask", Path::new("/"), &arguments).await?;
         let refs: BTreeMap<&str, &str> = said
             .lines()
@@ -88,7 +89,8 @@ impl GitSource {
         let top = directory.join("checkout");
         fs_err::create_dir(&top).map_err(RemoteError::file("make", &top))?;
         self.git("make", &top, &["init", "-q"]).await?;
-        let add = ["remote", "add", "origin", "--", &self.remote];
+        let address = credentials::part(&self.remote).address;
+        let add = ["remote", "add", "origin", "--", &address];
         self.git("make", &top, &add).await?;
         self.fetch(commit, &top).await?;
         self.git("check out", &top, &["checkout", "-q", "--detach", commit])
@@ -112,6 +114,9 @@ impl GitSource {
                 said.trim().parse().ok()
             }
         };
+        if keep_git_dir {
+            forget_fetches(&top.join(".git"))?;
+        }
         settle(&top, time, keep_git_dir)?;
         Ok(Checkout {
             directory: top,
@@ -163,6 +168,7 @@ impl GitSource {
     ) -> Result<String, RemoteError> {
         let mut command = Command::new("git");
         git::confine(&mut command, &PROTOCOLS);
+        credentials::authorize(&mut command, &credentials::part(&self.remote));
         command
             .args(["-c", "advice.detachedHead=false"])
             .args(arguments.iter().map(OsStr::new))
@@ -189,6 +195,24 @@ impl GitSource {
     }
 }
 
+/// Takes away what git notes of when and whence it fetched, as BuildKit does: the same commit is to be the same layer.
+fn forget_fetches(directory: &Path) -> Result<(), RemoteError> {
+    let path = directory.join("FETCH_HEAD");
+    let logs = directory.join("logs");
+    for (path, removed) in [
+        (&path, fs_err::remove_file(&path)),
+        (&logs, fs_err::remove_dir_all(&logs)),
+    ] {
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RemoteError::file("remove", path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Whether a name is that of a commit: SHA-1 or SHA-256.
 fn is_commit(name: &str) -> bool {
     let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
@@ -207,7 +231,7 @@ fn settle(directory: &Path, time: Option<i64>, keep_git_dir: bool) -> Result<(),
         if path.file_name() == Some(OsStr::new(".git")) {
             if !keep_git_dir {
                 let removed = if metadata.is_dir() {
-                    fs_err::remove_dir_all(&path)
+                    crate::sys::remove::tree(&path)
                 } else {
                     fs_err::remove_file(&path)
                 };
