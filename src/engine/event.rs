@@ -25,6 +25,8 @@ pub enum Subject {
     Volume(String),
     /// By reference; pulled or removed.
     Image(String),
+    /// Images in a file that are being loaded: its name.
+    Archive(String),
     /// One layer of an image being pulled: reference and short digest.
     Layer(String, String),
     /// The image of this reference being built.
@@ -119,6 +121,7 @@ impl fmt::Display for Subject {
             Self::Network(name) => write!(f, "Network {name}"),
             Self::Volume(name) => write!(f, "Volume {name}"),
             Self::Image(name) | Self::Build(name) => write!(f, "Image {name}"),
+            Self::Archive(name) => write!(f, "Archive {name}"),
             Self::Layer(image, digest) => write!(f, "Image {image} layer {digest}"),
             Self::Container(name) => write!(f, "Container {name}"),
             Self::Project(name) => write!(f, "Project {name}"),

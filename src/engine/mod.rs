@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`load`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -34,6 +34,7 @@ pub mod host;
 pub mod inspect;
 pub mod instance;
 mod linux;
+pub mod load;
 pub mod logs;
 pub mod lower;
 mod observe;

@@ -102,6 +102,13 @@ impl Progress for PullEvents<'_> {
             self.events,
         );
     }
+
+    fn warning(&self, text: &str) {
+        self.events.emit(Event {
+            subject: Subject::Image(self.reference.to_owned()),
+            kind: EventKind::Warning(format!("image {}: {text}", self.reference)),
+        });
+    }
 }
 
 /// Tells where a layer stands, if that is news.
@@ -146,6 +153,15 @@ pub(crate) fn tell_layer(
         BlobState::Pushed => EventKind::Finished("Pushed"),
         BlobState::Mounted => EventKind::Finished("Mounted"),
         BlobState::Skipped => EventKind::Unchanged("Skipped"),
+        BlobState::Loading {
+            done_bytes,
+            total_bytes,
+        } => EventKind::Progress {
+            verb: "Loading",
+            done: done_bytes,
+            total: Some(total_bytes),
+        },
+        BlobState::Loaded => EventKind::Finished("Loaded"),
     };
     events.emit(Event {
         subject: Subject::Layer(image.to_owned(), short),

@@ -50,7 +50,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn load_bytes(store: &Store, bytes: Vec<u8>) -> Result<Vec<Loaded>, String> {
-    let loaded = load(store, std::io::Cursor::new(bytes), None);
+    let loaded = load(store, std::io::Cursor::new(bytes), None, &|_, _, _| {});
     loaded.map_err(|error| crate::images::registry::error::chain(&error))
 }
 
@@ -177,13 +177,13 @@ fn chooses_the_platform_within_nested_indexes() {
     assert_eq!(architecture(&store), Platform::host().architecture);
     let arm = Platform::parse("linux/arm64").unwrap();
     let source = std::io::Cursor::new(layout(&["s390x", "amd64", "arm64"], |_| {}));
-    load(&store, source, Some(&arm)).unwrap();
+    load(&store, source, Some(&arm), &|_, _, _| {}).unwrap();
     assert_eq!(architecture(&store), "arm64");
     // What is alone is taken as it is, unless another was asked for.
     load_bytes(&store, layout(&["s390x"], |_| {})).unwrap();
     assert_eq!(architecture(&store), "s390x");
     let source = std::io::Cursor::new(layout(&["s390x"], |_| {}));
-    let error = load(&store, source, Some(&arm)).unwrap_err();
+    let error = load(&store, source, Some(&arm), &|_, _, _| {}).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the archive has no image for the platform linux/arm64"
