@@ -93,6 +93,7 @@ impl<'a> RuntimeSteps<'a> {
             cgroup: None,
             netns: None,
             names: None,
+            gateway: None,
         };
         // First: it says what there is to be taken apart.
         fs_err::create_dir_all(&scene.directory)?;
