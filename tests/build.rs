@@ -83,6 +83,21 @@ fn an_image_is_built_named_and_built_again_from_the_cache() {
     );
     assert!(id.starts_with("sha256:"), "{id}");
     assert_eq!(machine.ok("c", &options), id);
+    // It may go down a pipe; and a build that fails leaves none of an earlier one.
+    let devices = [
+        &options[..7],
+        &["--label", "a=b", "--iidfile", "/dev/stdout"],
+        &["--metadata-file", "link", "."],
+    ]
+    .concat();
+    machine.sh("ln -s m.json c/link");
+    assert_eq!(machine.ok("c", &devices), format!("{}{id}", id.trim()));
+    let kinds = machine.sh("cd c; stat -c %F link m.json; stat -L -c %F /dev/stdout");
+    assert_eq!(kinds, "symbolic link\nregular file\nfifo\n");
+    machine.write("c/bad", "FROM busybox\nRUN false\n");
+    let failed = ["image", "build", "-f", "bad", "--iidfile", "id", "."];
+    assert_eq!(machine.run("c", &failed).code, 1);
+    assert!(!machine.path().join("c/id").exists());
     let listed = machine.ok(".", &["image", "ls"]);
     for name in ["one", "two"] {
         assert!(listed.contains(name), "{listed}");

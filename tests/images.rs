@@ -137,6 +137,15 @@ fn an_archive_that_cannot_be_written_is_not_begun() {
         machine.sh("cat old.tar; ls -a | grep -c tmp$ || true"),
         "kept0\n"
     );
+    // A new archive is its owner's alone, and one that was there keeps its mode.
+    let binary = env!("CARGO_BIN_EXE_stack");
+    let root = machine.root();
+    let seen = machine.sh(&format!(
+        "chmod 644 old.tar; \
+         for to in new.tar old.tar; do {binary} --root {} image save -o $to busybox; done; stat -c %a new.tar old.tar",
+        root.display()
+    ));
+    assert_eq!(seen, "600\n644\n");
 }
 
 #[test]
@@ -472,7 +481,7 @@ fn a_tar_that_lies_elsewhere_is_imported() {
         .args(["httpd", "-f", "-p", "127.0.0.1:8098"])
         .spawn();
     let mut server = server.unwrap();
-    machine.sh("until nc -z 127.0.0.1 8098 2>/dev/null || busybox nc 127.0.0.1 8098 </dev/null; do :; done");
+    machine.sh("timeout 60 sh -c 'until busybox nc 127.0.0.1 8098 </dev/null; do :; done'");
     let url = "http://me:secret@127.0.0.1:8098/root.tgz";
     let id = machine.ok(".", &["image", "import", url, "far:1"]);
     let change = [
@@ -498,7 +507,7 @@ fn a_tar_that_lies_elsewhere_is_imported() {
     };
     let far = of("far:1");
     assert_eq!(far["Id"], id.trim());
-    let from = "Imported from http://me:xxxxx@127.0.0.1:8098/root.tgz";
+    let from = "Imported from http://xxxxx:xxxxx@127.0.0.1:8098/root.tgz";
     assert_eq!(far["Comment"], from);
     let near = of("near:1");
     assert_eq!(near["RootFS"], far["RootFS"]);

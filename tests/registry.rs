@@ -384,7 +384,8 @@ fn a_projects_images_are_pushed() {
     site.machine.write(
         "p/compose.yaml",
         &format!(
-            "name: demo\nservices:\n  web:\n    image: {host}/demo/web:1\n    build: {{dockerfile_inline: \"FROM busybox\\nRUN echo web > /web\\n\"}}\n    depends_on: [db]\n\
+            "name: demo\nservices:\n  web:\n    image: {host}/demo/web:1\n    build: {{dockerfile_inline: \"FROM busybox\\nRUN echo web > /web\\n\", additional_contexts: {{db: \"service:db\"}}}}\n    depends_on: [db]\n\
+             \x20   env_file: absent.env\n\
              \x20 db:\n    image: {host}/demo/db:1\n    build: {{dockerfile_inline: \"FROM busybox\\nRUN echo db > /db\\n\"}}\n\
              \x20 plain: {{image: busybox}}\n  nameless: {{build: {{dockerfile_inline: \"FROM busybox\"}}}}\n"
         ),
@@ -395,7 +396,8 @@ fn a_projects_images_are_pushed() {
         let text = site.machine.sh(&format!("curl -s {url}"));
         serde_json::from_str::<Value>(&text).unwrap()["tags"].clone()
     };
-    site.machine.ok("p", &["push", "-q", "web"]);
+    // A pattern is a name; and no env file need be there.
+    site.machine.ok("p", &["push", "-q", "w*"]);
     assert_eq!(
         (tags("web"), tags("db")),
         (serde_json::json!(["1"]), Value::Null)

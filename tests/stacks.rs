@@ -169,7 +169,7 @@ fn a_port_in_use_is_said_with_its_holder_before_anything_starts() {
         .args(["httpd", "-f", "-p", "8099"])
         .spawn()
         .unwrap();
-    machine.sh("until grep -q ':1FA3' /proc/net/tcp /proc/net/tcp6; do :; done");
+    machine.sh("timeout 60 sh -c 'until grep -q :1FA3 /proc/net/tcp /proc/net/tcp6; do :; done'");
     machine.write("p/compose.yaml", &sleeper("ports: ['8099:80']"));
     let ran = machine.run("p", &["up", "-d"]);
     holder.kill().unwrap();

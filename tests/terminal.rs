@@ -2,7 +2,7 @@
 //!
 //! `script` gives the command a pseudo-terminal of its own; what the test writes is typed there.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers")]
 
 mod support;
 
@@ -25,13 +25,19 @@ impl Session {
     /// Starts `stack ARGS` in `cwd` at a terminal of 90 columns and 20 rows.
     fn start(machine: &Machine, cwd: &str, args: &str) -> Self {
         let binary = env!("CARGO_BIN_EXE_stack");
+        let root = machine.root();
         let line = format!(
             "stty cols 90 rows 20; exec {binary} --root {} {args}",
-            machine.root().display()
+            root.display()
         );
+        Self::run(machine, cwd, &line)
+    }
+
+    /// Starts a line of shell in `cwd` at a terminal.
+    fn run(machine: &Machine, cwd: &str, line: &str) -> Self {
         let mut child = machine
             .command(cwd, "script")
-            .args(["-qefc", &line, "/dev/null"])
+            .args(["-qefc", line, "/dev/null"])
             .env("TERM", "xterm")
             .env("SHELL", "/bin/sh")
             .stdin(Stdio::piped())
@@ -57,37 +63,39 @@ impl Session {
     fn until(&mut self, text: &str) {
         let deadline = Instant::now() + Duration::from_mins(1);
         while !self.shown().contains(text) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "never shown: {text:?}\n{}", self.shown());
-            let timeout = Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            };
-            if poll(
-                &mut [PollFd::new(&self.screen, PollFlags::IN)],
-                Some(&timeout),
-            )
-            .unwrap()
-                == 0
-            {
-                continue;
-            }
-            let mut buffer = [0; 4096];
-            let count = self.screen.read(&mut buffer).unwrap();
             assert!(
-                count > 0,
+                self.read_until(deadline) > 0,
                 "ended before it showed {text:?}\n{}",
                 self.shown()
             );
-            self.seen.extend_from_slice(&buffer[..count]);
         }
     }
 
     /// Reads to the end; returns the exit code and everything shown.
     fn end(mut self) -> (i32, String) {
-        self.screen.read_to_end(&mut self.seen).unwrap();
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while self.read_until(deadline) > 0 {}
         let code = self.child.wait().unwrap().code().unwrap();
         (code, self.shown())
+    }
+
+    /// Reads what is there, or comes before `deadline`; returns the count of bytes, 0 at the end.
+    fn read_until(&mut self, deadline: Instant) -> usize {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap();
+        let ready = poll(
+            &mut [PollFd::new(&self.screen, PollFlags::IN)],
+            Some(&timeout),
+        );
+        if ready.unwrap() == 0 {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+            panic!("nothing more is shown\n{}", self.shown());
+        }
+        let mut buffer = [0; 4096];
+        let count = self.screen.read(&mut buffer).unwrap();
+        self.seen.extend_from_slice(&buffer[..count]);
+        count
     }
 
     fn shown(&self) -> String {
@@ -133,6 +141,43 @@ fn an_interrupt_stops_gracefully() {
 }
 
 #[test]
+fn an_interrupt_at_a_question_leaves_the_terminal_as_it_was() {
+    let machine = Machine::new();
+    for (arguments, question) in [
+        ("login -u me 127.0.0.1:1", "Password: "),
+        ("login 127.0.0.1:1", "Username: "),
+    ] {
+        // The shell goes on where this program ends.
+        let binary = env!("CARGO_BIN_EXE_stack");
+        let line = format!("trap : INT; {binary} {arguments}; echo code=$?; stty -a");
+        let mut session = Session::run(&machine, ".", &line);
+        session.until(question);
+        session.type_in("\u{3}");
+        let (code, shown) = session.end();
+        assert_eq!(code, 0, "{shown}");
+        assert!(shown.contains("code=130\n"), "{shown}");
+        let modes: Vec<&str> = shown.split([' ', '\n']).collect();
+        for mode in ["echo", "icanon", "isig"] {
+            assert!(modes.contains(&mode), "{mode}: {shown}");
+        }
+        for key in ["quit = ^\\", "susp = ^Z"] {
+            assert!(shown.contains(key), "{key}: {shown}");
+        }
+    }
+    // What is typed is not shown, and is the password: the registry is asked, and is not there.
+    let binary = env!("CARGO_BIN_EXE_stack");
+    let line = format!("{binary} login 127.0.0.1:1; stty -a");
+    let mut session = Session::run(&machine, ".", &line);
+    session.until("Username: ");
+    session.type_in("me\r");
+    session.until("Password: ");
+    session.type_in("hidden\u{1c}\r");
+    let (_, shown) = session.end();
+    assert!(shown.contains("127.0.0.1:1"), "{shown}");
+    assert!(!shown.contains("hidden"), "{shown}");
+}
+
+#[test]
 fn a_second_interrupt_kills() {
     let machine = machine(&service("echo not yet"));
     let mut session = Session::start(&machine, "p", "up -t 600");
@@ -157,7 +202,8 @@ fn a_command_gets_the_terminal_its_size_and_its_keys_and_gives_its_exit_code() {
     session.until("/dev/pts/0\n");
     session.until("typed-42\n");
     // The interrupt is the command's, not this program's.
-    session.type_in("echo asleep-$((1 + 1)); sleep 1000\r");
+    // It is the command in the foreground that says so: a shell that is interrupted just before it starts one waits for it.
+    session.type_in("sh -c 'echo asleep-$((1 + 1)); exec sleep 1000'\r");
     session.until("asleep-2\n");
     session.type_in("\u{3}");
     session.type_in("echo awake-$((1 + 2)); exit 5\r");

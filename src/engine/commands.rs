@@ -11,6 +11,7 @@ use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::LinuxHost;
 use crate::engine::store::platform_option;
+use crate::engine::using::Wanted;
 use crate::engine::{BuildChoices, Engine, chain, readable};
 use crate::images::{ImportOptions, Reference};
 use crate::plan::action::{Action, Resource};
@@ -155,27 +156,13 @@ impl Engine {
         let lock = self.lock_project(&stack.name).await?;
         self.recover(&stack.name, events).await?;
         let options = with_digests(stack, &self.environment, options)?;
-        let references = plan::images::references(stack);
-        let mut observed = self.observe(&stack.name, &references)?;
-        let images = plan::images::images(stack, &observed, &options)?;
-        if !images.is_empty() {
-            self.run(
-                &images,
-                &LinuxHost::new(self, Some(stack), events, &lock),
-                events,
-                cancel,
-            )
+        let Wanted {
+            observed,
+            containers,
+            used,
+        } = self
+            .plan_with_images(stack, &options, &lock, events, cancel)
             .await?;
-            let before = std::mem::take(&mut observed.images);
-            observed = self.observe(&stack.name, &references)?;
-            let after = observed.images.iter();
-            let changed = after.filter(|(reference, id)| before.get(*reference) != Some(*id));
-            events.images(&changed.map(|(reference, _)| reference.clone()).collect());
-        }
-        let mut containers = plan::containers::containers(stack, &observed, &options)?;
-        if options.prune_networks {
-            plan::prune::networks(&mut containers, stack, &observed);
-        }
         warn(&stack.name, &containers, events);
         events.begins(&containers);
         for container in left_alone(&containers, &observed) {
@@ -193,7 +180,8 @@ impl Engine {
                 )
                 .await;
         }
-        LinuxHost::new(self, Some(stack), events, &lock).check(&containers)?;
+        let host = LinuxHost::new(self, Some(stack), events, &lock).using(used);
+        host.check(&containers)?;
         let reserved = self.reserve_ports(stack, &containers, &observed)?;
         self.record_up(stack)?;
         // After a boot, or where somebody took a bridge away, there is a record and no link.
@@ -204,7 +192,7 @@ impl Engine {
             }
         }
         self.repair_network(events)?;
-        let host = LinuxHost::new(self, Some(stack), events, &lock).with_reserved(reserved);
+        let host = host.with_reserved(reserved);
         let starting = self.lock_instance(Mode::Shared)?;
         let applied = self.run(&containers, &host, events, cancel).await;
         drop(starting);

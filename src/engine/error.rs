@@ -138,6 +138,9 @@ pub enum EngineError {
     /// Images.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// Images that go as fast as they come.
+    #[error("the images of the project are removed by other commands as soon as they are here")]
+    ImagesGone,
     /// A build.
     #[error(transparent)]
     Build(Box<crate::images::build::BuildError>),

@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`], [`inspect`] and [`system`] (images and disk), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -29,6 +29,7 @@ pub mod event;
 pub mod exec;
 #[cfg(test)]
 mod fake;
+mod freeze;
 pub mod host;
 pub mod inspect;
 pub mod instance;
@@ -38,6 +39,7 @@ pub mod lower;
 mod observe;
 mod ports;
 mod project;
+pub mod prune;
 mod recover;
 pub mod registry;
 pub mod roots;
@@ -46,6 +48,7 @@ pub mod source;
 mod step;
 pub mod store;
 pub mod system;
+mod using;
 pub mod view;
 mod views;
 pub mod watch;
@@ -54,6 +57,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use build::blame::in_dockerfile;
 pub use build::describe::{Call, Described};
@@ -87,7 +91,8 @@ const INSTANCE_LOCK: &str = "locks/.instance";
 pub struct Engine {
     roots: Roots,
     instance: InstanceId,
-    images: Images,
+    /// Shared with threads that do what blocks.
+    images: Arc<Images>,
     net: Net,
     runtime: Rc<Runtime>,
     environment: BTreeMap<String, String>,
@@ -131,9 +136,10 @@ impl Engine {
         check_kernel()?;
         let instance = instance::open(roots)?;
         let client = digests::client_environment(environment);
+        freeze::thaw_abandoned(roots, &instance)?;
         let sealed = sealed_executable(roots)?;
         Ok(Self {
-            images: Images::open(&roots.root, &roots.run, client)?,
+            images: Arc::new(Images::open(&roots.root, &roots.run, client)?),
             net: Net::open(&roots.root, &roots.run, instance.as_str()),
             runtime: Rc::new(Runtime::open(RuntimeRoots {
                 root: roots.root.clone(),

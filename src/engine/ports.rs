@@ -28,6 +28,7 @@ impl Engine {
             engine: self,
             stopped: BTreeSet::new(),
             reserved: BTreeMap::new(),
+            services: BTreeMap::new(),
             conflicts: Vec::new(),
         };
         let mut created = BTreeMap::new();
@@ -116,6 +117,7 @@ impl Engine {
             engine: self,
             stopped: BTreeSet::new(),
             reserved: BTreeMap::new(),
+            services: BTreeMap::new(),
             conflicts: Vec::new(),
         };
         reserving.take(container, service, ports)?;
@@ -148,6 +150,8 @@ struct Reserving<'a> {
     stopped: BTreeSet<String>,
     /// By container.
     reserved: BTreeMap<String, Vec<Reserved>>,
+    /// The services of those.
+    services: BTreeMap<String, String>,
     conflicts: Vec<PortConflict>,
 }
 
@@ -201,6 +205,8 @@ impl Reserving<'_> {
         // All or none: with one port to come free first, all are reserved at the start.
         if !held.is_empty() && !is_awaited {
             self.reserved.insert(container.to_owned(), held);
+            let service = service.to_owned();
+            self.services.insert(container.to_owned(), service);
         }
         Ok(())
     }
@@ -220,7 +226,7 @@ impl Reserving<'_> {
             Some((container, _)) => {
                 let holder = PortHolder::Planned {
                     container: container.clone(),
-                    same_service: container.contains(&format!("-{service}-")),
+                    same_service: self.services.get(container).is_some_and(|of| of == service),
                 };
                 Ok(Some((String::new(), holder)))
             }

@@ -9,6 +9,7 @@ use crate::engine::digests::client_environment;
 use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::linux::PullEvents;
+use crate::engine::store::platform_option;
 use crate::engine::{Engine, chain};
 use crate::images::registry::login::{self, Kept};
 use crate::images::{ImageError, Packing, Platform, Reference};
@@ -105,10 +106,7 @@ impl Engine {
     ) -> Result<PulledImage, EngineError> {
         let parsed: Reference = reference.parse()?;
         let platform = match platform {
-            Some(text) => Platform::parse(text).map_err(|error| EngineError::System {
-                attempted: "read --platform".to_owned(),
-                source: std::io::Error::other(error),
-            })?,
+            Some(text) => platform_option(text)?,
             None => Platform::host(),
         };
         let progress = PullEvents::new(reference, events);

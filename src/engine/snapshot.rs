@@ -2,14 +2,15 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
 use crate::engine::{Engine, chain};
 use crate::images::flatten::write_flat;
 use crate::images::manifest::{Healthcheck, RunConfig};
-use crate::images::{Change, CommitOptions, ImageError};
+use crate::images::{Change, Changes, CommitOptions, ImageError, Stop};
 use crate::runtime::RuntimeError;
-use crate::runtime::cgroup::{Cgroups, Frozen};
 use crate::runtime::status::{Container, Status};
 
 /// `commit`.
@@ -29,7 +30,12 @@ pub struct CommitRequest {
 
 impl Engine {
     /// Makes an image of a container (a name or the beginning of an id); returns its id.
-    pub fn commit(&self, key: &str, request: &CommitRequest) -> Result<String, EngineError> {
+    pub async fn commit(
+        &self,
+        key: &str,
+        request: &CommitRequest,
+        cancel: &Cancel,
+    ) -> Result<String, EngineError> {
         let container = self.container(key)?;
         let changes = read_changes(&request.changes)?;
         let name = request.name.as_deref().map(str::parse).transpose()?;
@@ -46,15 +52,53 @@ impl Engine {
             config: run_config(&container),
             command: config.process.args.join(" "),
         };
-        let _frozen = if request.pause {
-            self.freeze(&container)?
-        } else {
-            None
-        };
-        let image = self
-            .images
-            .commit(&base, &self.upper(&container), &options)?;
+        let changes = self.changes(&container, request.pause, cancel).await?;
+        // What was removed meanwhile was perhaps not copied whole.
+        let now = self.container(container.id().as_str())?;
+        if now.status == Status::Removing || now.record.generation != container.record.generation {
+            return Err(EngineError::NoSuchContainer {
+                key: key.to_owned(),
+            });
+        }
+        let image = self.images.commit(&base, &changes, &options)?;
         Ok(image.id.to_string())
+    }
+
+    /// Copies what a container changed, while it stands still where that is asked for.
+    async fn changes(
+        &self,
+        container: &Container,
+        pause: bool,
+        cancel: &Cancel,
+    ) -> Result<Changes, EngineError> {
+        let still = async {
+            if pause {
+                self.freeze(container).await
+            } else {
+                Ok(None)
+            }
+        };
+        let _still = tokio::select! {
+            still = still => still?,
+            () = cancel.cancelled() => return Err(EngineError::Interrupted),
+        };
+        let (images, upper) = (Arc::clone(&self.images), self.upper(container));
+        let stop = Stop::default();
+        let until = stop.clone();
+        let mut copying = tokio::task::spawn_blocking(move || images.changes(&upper, &until));
+        let done = tokio::select! {
+            done = &mut copying => done,
+            () = cancel.cancelled() => {
+                stop.stop();
+                let _stopped = copying.await;
+                return Err(EngineError::Interrupted);
+            }
+        };
+        let done = done.map_err(|error| EngineError::System {
+            attempted: format!("copy the changes of container {}", container.config().name),
+            source: std::io::Error::other(error),
+        })?;
+        Ok(done?)
     }
 
     /// Writes a container's files as one tar, without what is mounted in it.
@@ -86,18 +130,6 @@ impl Engine {
         let layout = self.runtime.layout();
         let generation = layout.generation(container.id(), container.record.generation);
         generation.join("upper")
-    }
-
-    fn freeze(&self, container: &Container) -> Result<Option<Frozen>, EngineError> {
-        if !matches!(container.status, Status::Running { .. }) {
-            return Ok(None);
-        }
-        let cgroups = Cgroups::detect(self.instance.as_str());
-        let frozen = cgroups.and_then(|cgroups| cgroups.existing(container.id().as_str()).freeze());
-        frozen.map(Some).map_err(|error| EngineError::System {
-            attempted: format!("pause container {}", container.config().name),
-            source: std::io::Error::other(chain(&error)),
-        })
     }
 }
 

@@ -2,14 +2,18 @@
 
 use std::io::Write;
 
-use crate::engine::Engine;
 use crate::engine::error::EngineError;
 use crate::engine::view::{HistoryView, StoredImageView};
+use crate::engine::{Engine, chain};
 pub use crate::images::filter::{Filter, FilterError};
 use crate::images::{
-    Collected, Digest, ImageError, ImageUser, Known, Platform, Reference, Removal, remove,
+    Collected, Digest, ImageError, ImageUser, Known, Platform, Reference, Removal, RemoveConflict,
+    Removing, remove,
 };
 use crate::runtime::status::{Container, Status};
+
+/// Images that are looked at together when unused ones are removed: each has an open file meanwhile.
+const PRUNED_AT_ONCE: usize = 64;
 
 /// What removing an image did, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct Pruned {
     pub bytes: u64,
     /// A pull, import or build was running, so that no bytes are: a later command frees them.
     pub busy: bool,
+    /// What could not be removed, and why.
+    pub failures: Vec<String>,
 }
 
 /// How images are removed.
@@ -107,8 +113,46 @@ impl Engine {
             filters.push(Filter::Dangling(true));
         }
         let mut pruned = Pruned::default();
-        for known in self.images.select(&filters)? {
-            if !self.users_of(&known)?.is_empty() {
+        self.images.make_room()?;
+        let removing = self.images.removing()?;
+        for some in self.images.select(&filters)?.chunks(PRUNED_AT_ONCE) {
+            if let Err(error) = self.prune_some(&removing, some, &mut pruned) {
+                pruned.failures.push(chain(&error));
+            }
+        }
+        match self.images.collect() {
+            Ok(Collected::Busy) => pruned.busy = true,
+            Ok(Collected::Removed { bytes, .. }) => pruned.bytes += bytes,
+            Err(error) => pruned.failures.push(chain(&error)),
+        }
+        if !pruned.busy {
+            match self.images.remove_partials() {
+                Ok(bytes) => pruned.bytes += bytes,
+                Err(error) => pruned.failures.push(chain(&error)),
+            }
+        }
+        if let Err(error) = self.images.fill_reserve() {
+            pruned.failures.push(chain(&error));
+        }
+        Ok(pruned)
+    }
+
+    /// Removes those of `images` that no container was made of, or is about to be.
+    fn prune_some(
+        &self,
+        removing: &Removing,
+        images: &[Known],
+        pruned: &mut Pruned,
+    ) -> Result<(), EngineError> {
+        let mut reserved = Vec::new();
+        for known in images {
+            let alone = self.images.try_reserve(removing, &known.image.id)?;
+            reserved.extend(alone.map(|alone| (known, alone)));
+        }
+        // Not before: a container may have come meanwhile.
+        let containers = self.runtime.list()?;
+        for (known, _alone) in &reserved {
+            if !users_among(&containers, known).is_empty() {
                 continue;
             }
             let removal = Removal {
@@ -116,16 +160,12 @@ impl Engine {
                 digests: known.digests.clone(),
                 forget: true,
             };
-            let freed = self.images.remove(&known, &removal, false)?;
-            pruned.removed.extend(said(&known, &removal, &freed));
-        }
-        match self.images.collect()? {
-            Collected::Busy => pruned.busy = true,
-            Collected::Removed { bytes, .. } => {
-                pruned.bytes = bytes + self.images.remove_partials()?;
+            match self.images.remove(known, &removal, false) {
+                Ok(freed) => pruned.removed.extend(said(known, &removal, &freed)),
+                Err(error) => pruned.failures.push(chain(&error)),
             }
         }
-        Ok(pruned)
+        Ok(())
     }
 
     /// Loads the images of an archive.
@@ -155,27 +195,45 @@ impl Engine {
         asked: &str,
         options: RemoveOptions,
     ) -> Result<Vec<Removed>, EngineError> {
+        self.images.make_room()?;
+        let removed = self.remove_named(asked, options);
+        removed.and_then(|removed| {
+            self.images.fill_reserve()?;
+            Ok(removed)
+        })
+    }
+
+    fn remove_named(
+        &self,
+        asked: &str,
+        options: RemoveOptions,
+    ) -> Result<Vec<Removed>, EngineError> {
+        let removing = self.images.removing()?;
         let known = self.images.find_known(asked)?;
-        let users = self.users_of(&known)?;
+        let alone = self.images.try_reserve(&removing, &known.image.id)?;
+        let users = users_among(&self.runtime.list()?, &known);
         let mut removal =
             remove::decide(&known, asked, options.force, &users).map_err(ImageError::from)?;
         removal.forget &= !options.no_prune;
+        if removal.forget && alone.is_none() {
+            let image = known.image.id.short().to_owned();
+            return Err(ImageError::from(RemoveConflict::Wanted { image }).into());
+        }
         let freed = self.images.remove(&known, &removal, true)?;
         Ok(said(&known, &removal, &freed))
     }
+}
 
-    /// Returns the containers that were made of an image, those that run first.
-    fn users_of(&self, known: &Known) -> Result<Vec<ImageUser>, EngineError> {
-        let id = known.image.id.to_string();
-        let containers = self.runtime.list()?;
-        let mut users: Vec<ImageUser> = containers
-            .iter()
-            .filter(|container| container.config().image.id == id)
-            .map(user)
-            .collect();
-        users.sort_by_key(|user| !user.running);
-        Ok(users)
-    }
+/// Returns those of `containers` that were made of an image, those that run first.
+fn users_among(containers: &[Container], known: &Known) -> Vec<ImageUser> {
+    let id = known.image.id.to_string();
+    let mut users: Vec<ImageUser> = containers
+        .iter()
+        .filter(|container| container.config().image.id == id)
+        .map(user)
+        .collect();
+    users.sort_by_key(|user| !user.running);
+    users
 }
 
 /// Says what removing an image did.

@@ -1,4 +1,4 @@
-//! What the instance takes on disk, and what of it nothing needs.
+//! What the instance takes on disk, and what of it is damaged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -6,23 +6,11 @@ use std::path::Path;
 
 use crate::engine::annotations::Annotations;
 use crate::engine::error::EngineError;
-use crate::engine::event::EventSink;
-use crate::engine::host::Host;
-use crate::engine::linux::LinuxHost;
-use crate::engine::store::{Pruned, rows};
+use crate::engine::store::rows;
 use crate::engine::view::{ContainerView, StoredImageView};
-use crate::engine::{Engine, chain, volume_error};
-use crate::images::filter::Filter;
+use crate::engine::{Engine, volume_error};
 pub use crate::images::{Checked, Finding};
-use crate::plan::action::AnonymousVolumes;
-use crate::plan::naming;
-use crate::plan::observed::ContainerId;
 use crate::runtime::status::{Container, Status};
-use crate::spec::names::ProjectName;
-use crate::sys::atomic::Durability;
-
-/// Label of a volume that nobody named, as Docker's.
-const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// One kind of thing on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,32 +68,6 @@ pub struct DiskUsage {
     pub volume_list: Vec<VolumeUsage>,
 }
 
-/// What a `system prune` is to remove beside stopped containers, unused networks and the build cache.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct PruneOptions {
-    /// All images that no container was made of, not only those without a name.
-    pub all: bool,
-    /// Anonymous volumes that no container mounts.
-    pub volumes: bool,
-    /// Of containers and images only what fits.
-    pub filters: Vec<Filter>,
-}
-
-/// What a `system prune` removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SystemPruned {
-    /// Ids.
-    pub containers: Vec<String>,
-    /// Names.
-    pub networks: Vec<String>,
-    /// Names.
-    pub volumes: Vec<String>,
-    /// Images, and the bytes of all.
-    pub images: Pruned,
-    /// What could not be removed, and why.
-    pub failures: Vec<String>,
-}
-
 impl Engine {
     /// Looks for damage in the image store; with `repair` mends what can be mended from what is here.
     pub fn check_images(&self, repair: bool) -> Result<Checked, EngineError> {
@@ -130,7 +92,7 @@ impl Engine {
         for volume in volumes.list().map_err(|error| volume_error(&error))? {
             let users = containers
                 .iter()
-                .filter(|container| volumes_of(container).contains(&volume.name));
+                .filter(|container| mounts(container, &volume.name));
             let links = users.count() as u64;
             let size_bytes = tree_bytes(&volumes.data(&volume.name));
             usage.volumes.add(size_bytes, links > 0);
@@ -199,118 +161,6 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Removes what nothing needs: containers that do not run, networks without containers, images, the build cache, and with
-    /// `volumes` anonymous volumes. Goes on past what cannot be removed and tells it.
-    pub async fn prune(
-        &self,
-        options: &PruneOptions,
-        events: &dyn EventSink,
-    ) -> Result<SystemPruned, EngineError> {
-        let mut pruned = SystemPruned::default();
-        let mut bytes = 0;
-        for project in self.projects_there()? {
-            bytes += self
-                .prune_project(&project, options, events, &mut pruned)
-                .await?;
-        }
-        if options.volumes {
-            bytes += self.prune_volumes(&mut pruned)?;
-        }
-        self.images.clear_cache()?;
-        let filters: Vec<Filter> = options.filters.clone();
-        pruned.images = self.prune_images(options.all, &filters)?;
-        pruned.images.bytes += bytes;
-        self.clean_up().await?;
-        self.runtime.sync()?;
-        Ok(pruned)
-    }
-
-    /// Returns the projects that have containers or networks.
-    fn projects_there(&self) -> Result<BTreeSet<ProjectName>, EngineError> {
-        let containers = self.runtime.list()?;
-        let networks = self.net.networks()?;
-        let of_containers = containers
-            .iter()
-            .map(|container| &container.config().labels);
-        let of_networks = networks.iter().map(|network| &network.config.labels);
-        let names = of_containers
-            .chain(of_networks)
-            .filter_map(|labels| labels.get(naming::PROJECT));
-        Ok(names
-            .filter_map(|name| ProjectName::new(name).ok())
-            .collect())
-    }
-
-    async fn prune_project(
-        &self,
-        project: &ProjectName,
-        options: &PruneOptions,
-        events: &dyn EventSink,
-        pruned: &mut SystemPruned,
-    ) -> Result<u64, EngineError> {
-        let lock = self.lock_project(project).await?;
-        let host = LinuxHost::new(self, None, events, &lock);
-        let mut bytes = 0;
-        let containers = self.of_project(project)?;
-        let idle = containers
-            .iter()
-            .filter(|c| !runs(c) && fits(c, &options.filters));
-        for container in idle {
-            let size = tree_bytes(&self.upper(container));
-            let id = ContainerId::new(container.id().as_str());
-            match host.remove_container(&id, AnonymousVolumes::Keep).await {
-                Ok(()) => {
-                    bytes += size;
-                    pruned.containers.push(id.as_str().to_owned());
-                }
-                Err(error) => pruned.failures.push(chain(&*error)),
-            }
-        }
-        let left = self.of_project(project)?;
-        let used: BTreeSet<String> = left
-            .iter()
-            .filter_map(|container| Annotations::of(container.config()))
-            .flat_map(|annotations| annotations.endpoints)
-            .map(|endpoint| endpoint.network)
-            .collect();
-        for network in self.net.networks()? {
-            let is_ours = network
-                .config
-                .labels
-                .get(naming::PROJECT)
-                .is_some_and(|name| name == project.as_str());
-            if !is_ours || used.contains(&network.config.name) || !options.filters.is_empty() {
-                continue;
-            }
-            match host.remove_network(&network.config.name).await {
-                Ok(()) => pruned.networks.push(network.config.name),
-                Err(error) => pruned.failures.push(chain(&*error)),
-            }
-        }
-        Ok(bytes)
-    }
-
-    fn prune_volumes(&self, pruned: &mut SystemPruned) -> Result<u64, EngineError> {
-        let containers = self.runtime.list()?;
-        let used: BTreeSet<String> = containers.iter().flat_map(volumes_of).collect();
-        let volumes = self.runtime.volumes();
-        let mut bytes = 0;
-        for volume in volumes.list().map_err(|error| volume_error(&error))? {
-            if used.contains(&volume.name) || !volume.labels.contains_key(ANONYMOUS) {
-                continue;
-            }
-            let size = tree_bytes(&volumes.data(&volume.name));
-            match volumes.remove(&volume.name, Durability::Cached) {
-                Ok(()) => {
-                    bytes += size;
-                    pruned.volumes.push(volume.name);
-                }
-                Err(error) => pruned.failures.push(chain(&error)),
-            }
-        }
-        Ok(bytes)
-    }
 }
 
 impl Usage {
@@ -325,29 +175,21 @@ impl Usage {
     }
 }
 
-fn runs(container: &Container) -> bool {
+/// Whether a container has processes, or is about to.
+pub(super) fn runs(container: &Container) -> bool {
     matches!(
         container.status,
         Status::Running { .. } | Status::Restarting { .. }
     )
 }
 
-/// Whether a container fits the filters that are about containers.
-fn fits(container: &Container, filters: &[Filter]) -> bool {
-    filters.iter().all(|filter| match filter {
-        Filter::Until(limit) => i128::from(container.record.created.0) < *limit,
-        Filter::Label { key, value, not } => {
-            let found = container.config().labels.get(key);
-            let has = found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found));
-            has != *not
-        }
-        Filter::Dangling(_) | Filter::Before(_) | Filter::Since(_) | Filter::Reference(_) => true,
-    })
+fn mounts(container: &Container, volume: &str) -> bool {
+    let annotations = Annotations::of(container.config());
+    annotations.is_some_and(|annotations| volumes_of(annotations).contains(volume))
 }
 
 /// Returns the names of the volumes that a container mounts.
-fn volumes_of(container: &Container) -> BTreeSet<String> {
-    let annotations = Annotations::of(container.config()).unwrap_or_default();
+pub(super) fn volumes_of(annotations: Annotations) -> BTreeSet<String> {
     let anonymous = annotations.anonymous_volumes.into_values();
     annotations
         .named_volumes
@@ -357,7 +199,7 @@ fn volumes_of(container: &Container) -> BTreeSet<String> {
 }
 
 /// Adds up the regular files below a directory, each once however many names it has. What is gone meanwhile counts nothing.
-fn tree_bytes(directory: &Path) -> u64 {
+pub(super) fn tree_bytes(directory: &Path) -> u64 {
     let mut seen = BTreeSet::new();
     let mut bytes = 0;
     let mut waiting = vec![directory.to_owned()];

@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::ImageError;
 use super::import::Change;
 use super::manifest::{History, Platform, RunConfig};
 use super::reference::{Digest, Reference};
-use super::store::{Image, LayerRecord, Store, StoreError};
+use super::store::{Hold, Image, LayerRecord, Store, StoreError};
 use super::unpack::pipeline::{ReaderChunks, run};
 use super::unpack::writer::write_layer;
 
@@ -28,15 +30,44 @@ pub struct CommitOptions {
     pub command: String,
 }
 
-/// Makes an image of `base` and of what the overlay upper directory `upper`, which must hold still, has above it.
+/// Asks a long work to end; for any thread.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a container changed, as a layer that no image has yet and nobody collects.
+#[derive(Debug)]
+pub struct Changes {
+    layer: Option<Digest>,
+    #[expect(dead_code, reason = "held, not read")]
+    hold: Hold,
+}
+
+/// Copies what the overlay upper directory `upper`, which must hold still, has.
+pub(super) fn changes(store: &Store, upper: &Path, stop: &Stop) -> Result<Changes, ImageError> {
+    let hold = store.hold()?;
+    let layer = layer_of(store, upper, stop)?;
+    Ok(Changes { layer, hold })
+}
+
+/// Makes an image of `base` and of what was changed above it.
 pub(super) fn commit(
     store: &Store,
     base: &Image,
-    upper: &Path,
+    changes: &Changes,
     options: &CommitOptions,
 ) -> Result<Image, ImageError> {
-    let _hold = store.hold()?;
-    let layer = layer_of(store, upper)?;
+    let layer = changes.layer.clone();
     let now = jiff::Timestamp::now().to_string();
     let mut config = base.config.clone();
     config.config = merged(&base.config.config, &options.config);
@@ -65,7 +96,7 @@ pub(super) fn commit(
 }
 
 /// Copies the changes into a layer; `None` where there are none.
-fn layer_of(store: &Store, upper: &Path) -> Result<Option<Digest>, ImageError> {
+fn layer_of(store: &Store, upper: &Path, stop: &Stop) -> Result<Option<Digest>, ImageError> {
     let failed = |attempted| StoreError::io(attempted, upper);
     let is_empty = fs_err::read_dir(upper).map(|mut entries| entries.next().is_none());
     if is_empty.map_err(failed("list"))? {
@@ -82,7 +113,11 @@ fn layer_of(store: &Store, upper: &Path) -> Result<Option<Digest>, ImageError> {
             drop(flushed);
             written
         });
-        let source: Box<dyn Read + Send> = Box::new(reader);
+        let source = Stoppable {
+            source: reader,
+            stop: stop.clone(),
+        };
+        let source: Box<dyn Read + Send> = Box::new(source);
         let outcome = run(
             ReaderChunks(source),
             &mut std::io::sink(),
@@ -122,6 +157,21 @@ fn layer_of(store: &Store, upper: &Path) -> Result<Option<Digest>, ImageError> {
         boot: None,
     };
     Ok(Some(store.place_layer(&staging, None, record)?.diff_id))
+}
+
+/// Fails where the work is to end.
+struct Stoppable<R> {
+    source: R,
+    stop: Stop,
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.stop.is_asked() {
+            return Err(std::io::Error::other("interrupted"));
+        }
+        self.source.read(buffer)
+    }
 }
 
 /// Puts what a container ran over what its image says: its own values win, sets are united.

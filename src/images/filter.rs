@@ -1,5 +1,7 @@
 //! Which images a list or a removal is about: `--filter key=value`, as `docker images` and `docker image prune` take it. Pure.
 
+use std::collections::BTreeMap;
+
 use super::build::pattern::{Depth, Pattern};
 use super::reference::Reference;
 use super::store::Known;
@@ -123,8 +125,9 @@ pub fn select<E>(
             }
             Filter::Until(limit) => images.retain(|known| created_of(known) < *limit),
             Filter::Dangling(wanted) => images.retain(|known| known.names.is_empty() == *wanted),
-            Filter::Label { key, value, not } => {
-                images.retain(|known| has_label(known, key, value.as_deref()) != *not);
+            Filter::Label { .. } => {
+                let fits = |known: &Known| label_fits(&known.image.config.config.labels, filter);
+                images.retain(|known| fits(known).unwrap_or(true));
             }
             Filter::Reference(_) => {}
         }
@@ -147,9 +150,14 @@ fn is_like(name: &Reference, pattern: &Pattern) -> bool {
     pattern.matches(whole.as_ref()) || pattern.matches(repository.as_ref())
 }
 
-fn has_label(known: &Known, key: &str, value: Option<&str>) -> bool {
-    let found = known.image.config.config.labels.get(key);
-    found.is_some_and(|found| value.is_none_or(|value| value == found))
+/// Whether what has these labels fits a filter; `None` for a filter that is not about labels.
+pub fn label_fits(labels: &BTreeMap<String, String>, filter: &Filter) -> Option<bool> {
+    let Filter::Label { key, value, not } = filter else {
+        return None;
+    };
+    let found = labels.get(key);
+    let has = found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found));
+    Some(has != *not)
 }
 
 /// Returns when an image was made, nanoseconds since 1970; 0 where nobody knows.

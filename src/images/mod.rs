@@ -33,7 +33,7 @@ pub mod unpack;
 pub use archive::load::Loaded;
 use build::cache::Cache;
 use build::remote::{Fetched, shown};
-pub use commit::CommitOptions;
+pub use commit::{Changes, CommitOptions, Stop};
 pub use error::ImageError;
 pub use import::{Change, ImportOptions};
 pub use manifest::{ImageConfig, Platform};
@@ -46,7 +46,8 @@ pub use registry::ClientEnvironment;
 use registry::transport::Http;
 pub use remove::{ImageUser, Removal, RemoveConflict};
 pub use store::{
-    Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Store, StoreError,
+    BegunUse, Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Removing, Reserved,
+    Store, StoreError,
 };
 
 /// What the store takes.
@@ -199,14 +200,19 @@ impl Images {
         import::import_from(&self.store, file, &shown(url), reference, options)
     }
 
-    /// Makes an image of `base` and what the overlay upper directory `upper`, which must hold still, changes of it.
+    /// Copies what the overlay upper directory `upper`, which must hold still, has, unless it is stopped.
+    pub fn changes(&self, upper: &Path, stop: &Stop) -> Result<Changes, ImageError> {
+        commit::changes(&self.store, upper, stop)
+    }
+
+    /// Makes an image of `base` and what was changed of it.
     pub fn commit(
         &self,
         base: &Image,
-        upper: &Path,
+        changes: &Changes,
         options: &CommitOptions,
     ) -> Result<Image, ImageError> {
-        commit::commit(&self.store, base, upper, options)
+        commit::commit(&self.store, base, changes, options)
     }
 
     /// Looks for damage; with `repair` mends what can be mended from what is here.
@@ -236,10 +242,10 @@ impl Images {
         Ok(sizes)
     }
 
-    /// Forgets what build steps made; [`Images::collect`] frees the space.
-    pub fn clear_cache(&self) -> Result<(), ImageError> {
+    /// Forgets what build steps made before a time, nanoseconds since 1970; [`Images::collect`] frees the space.
+    pub fn clear_cache(&self, before_ns: i128) -> Result<(), ImageError> {
         let path = self.store.root().join("cache");
-        let cleared = Cache::below(self.store.root()).clear();
+        let cleared = Cache::below(self.store.root()).clear(before_ns);
         Ok(cleared.map_err(StoreError::io("remove", &path))?)
     }
 
@@ -325,12 +331,14 @@ impl Images {
             digests,
             forget,
         } = removal;
+        // What cannot be read is told before anything is gone.
+        let cached = self.cached()?;
         self.store
             .unname(&known.image.id, names, digests, *forget)?;
         if !forget {
             return Ok(Vec::new());
         }
-        let freed = self.store.freed(&known.image, &self.cached()?)?;
+        let freed = self.store.freed(&known.image, &cached)?;
         if collect {
             self.collect()?;
         }
@@ -358,6 +366,35 @@ impl Images {
     /// Returns the overlay lower directories, top-most first.
     pub fn layer_directories(&self, image: &Image) -> Vec<PathBuf> {
         self.store.layer_directories(&image.layers)
+    }
+
+    /// Makes room for what a removal has to write, where the disk is full; [`Images::fill_reserve`] is to follow.
+    pub fn make_room(&self) -> Result<(), ImageError> {
+        Ok(self.store.make_room()?)
+    }
+
+    /// Puts something by again for the next time that the disk is full, where there is room for it.
+    pub fn fill_reserve(&self) -> Result<(), ImageError> {
+        Ok(self.store.fill_reserve()?)
+    }
+
+    /// Keeps other removals of images away, which are to be told of what this one leaves.
+    pub fn removing(&self) -> Result<Removing, ImageError> {
+        Ok(self.store.removing()?)
+    }
+
+    /// Makes sure that nobody begins to use the image `id` while it is removed; `None` where somebody has begun.
+    pub fn try_reserve(
+        &self,
+        removing: &Removing,
+        id: &Digest,
+    ) -> Result<Option<Reserved>, ImageError> {
+        Ok(self.store.try_reserve(removing, id)?)
+    }
+
+    /// Keeps the image `id` from removal until there is a container of it; waits for a removal that is going on.
+    pub fn begin_use(&self, id: &Digest) -> Result<BegunUse, ImageError> {
+        Ok(self.store.begin_use(id)?)
     }
 
     /// Keeps `image` from garbage collection for `holder` (`[A-Za-z0-9._-]+`), replacing what it held.

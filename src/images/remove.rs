@@ -58,6 +58,14 @@ pub enum RemoveConflict {
         /// Who.
         container: String,
     },
+    /// A container of it is about to be made.
+    #[error(
+        "conflict: unable to delete {image} (cannot be forced) - a container is being made of the image"
+    )]
+    Wanted {
+        /// 12 digits.
+        image: String,
+    },
     /// An id of an image that several repositories name.
     #[error(
         "conflict: unable to delete {image} (must be forced) - image is referenced in multiple repositories"

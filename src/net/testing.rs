@@ -24,7 +24,7 @@ pub(crate) const REACHABLE_WITHIN: Duration = Duration::from_secs(5);
 /// The host of a test.
 pub(crate) struct TestHost {
     pub(crate) net: Net,
-    pub(crate) directory: tempfile::TempDir,
+    pub(crate) directory: Arc<tempfile::TempDir>,
     pub(crate) netns: OwnedFd,
 }
 
@@ -52,11 +52,12 @@ fn run_on<F: Future<Output = ()>>(
             .unwrap();
         runtime.block_on(async {
             change_link("lo", LinkMessageBuilder::up).await;
-            let directory = tempfile::tempdir().unwrap();
+            // Held here too: an async block that names only the other fields drops this one before it is polled.
+            let directory = Arc::new(tempfile::tempdir().unwrap());
             test(TestHost {
                 net: open(&directory, "1a2b3c4d"),
                 netns: netns::current().unwrap(),
-                directory,
+                directory: Arc::clone(&directory),
             })
             .await;
         });

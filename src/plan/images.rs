@@ -102,7 +102,7 @@ pub fn images(stack: &Stack, observed: &Observed, options: &UpOptions) -> Result
     };
     let selection = Selection::new(stack, &options.services, dependencies)?;
     let mut draft = Draft::default();
-    let all = wanted(stack, &selection, options.pull);
+    let all = wanted(stack, &selection, options.pull, Contexts::Follow);
     for (reference, wanted) in &all {
         let here = Here::of(observed, reference, wanted);
         decide(&mut draft, reference, wanted, here, options.build)?;
@@ -115,7 +115,7 @@ pub fn images(stack: &Stack, observed: &Observed, options: &UpOptions) -> Result
 pub fn pull(stack: &Stack, observed: &Observed, options: &ImageOptions) -> Result<Plan, PlanError> {
     let selection = select(stack, options)?;
     let mut draft = Draft::default();
-    for (reference, wanted) in wanted(stack, &selection, None) {
+    for (reference, wanted) in wanted(stack, &selection, None, Contexts::Leave) {
         let here = Here::of(observed, &reference, &wanted);
         let buildable = options.ignore_buildable && wanted.build.is_some();
         let refused = matches!(wanted.policy, Some(PullPolicy::Never | PullPolicy::Build));
@@ -145,7 +145,7 @@ pub struct Pushes {
 pub fn pushes(stack: &Stack, options: &ImageOptions) -> Result<Pushes, PlanError> {
     let selection = select(stack, options)?;
     let mut pushes = Pushes::default();
-    for (reference, wanted) in wanted(stack, &selection, None) {
+    for (reference, wanted) in wanted(stack, &selection, None, Contexts::Leave) {
         let chosen = if wanted.has_name && wanted.build.is_some() {
             &mut pushes.pushed
         } else {
@@ -160,7 +160,7 @@ pub fn pushes(stack: &Stack, options: &ImageOptions) -> Result<Pushes, PlanError
 pub fn build(stack: &Stack, options: &ImageOptions) -> Result<Plan, PlanError> {
     let selection = select(stack, options)?;
     let mut draft = Draft::default();
-    for (reference, wanted) in wanted(stack, &selection, None) {
+    for (reference, wanted) in wanted(stack, &selection, None, Contexts::Follow) {
         if let Some(action) = build_action(&reference, &wanted) {
             draft.add(action, Cause::Command("build"), &[]);
         }
@@ -179,23 +179,34 @@ fn select<'a>(stack: &'a Stack, options: &ImageOptions) -> Result<Selection<'a>,
     Selection::new(stack, &options.services, dependencies)
 }
 
+/// Whether the images count that builds take from (`additional_contexts: x: service:y`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contexts {
+    /// For what builds: it needs them first.
+    Follow,
+    /// For what moves the images of the selected services alone, as Docker Compose's `pull` and `push` do.
+    Leave,
+}
+
 /// Gathers the images of the selected services; `pull` stands instead of every policy.
 fn wanted<'a>(
     stack: &'a Stack,
     selection: &Selection<'a>,
     pull: Option<PullPolicy>,
+    contexts: Contexts,
 ) -> BTreeMap<String, Wanted<'a>> {
     let mut all: BTreeMap<String, Wanted<'a>> = BTreeMap::new();
     let mut ahead: VecDeque<(&ServiceName, &Service)> =
         selection.services.iter().copied().collect();
     let mut seen = BTreeSet::new();
-    // What a build takes from another service's image needs that first.
     while let Some((name, service)) = ahead.pop_front() {
         if !seen.insert(name) {
             continue;
         }
-        let contexts = service.build.iter().flat_map(Build::services);
-        ahead.extend(contexts.filter_map(|name| stack.services.get_key_value(name)));
+        if contexts == Contexts::Follow {
+            let named = service.build.iter().flat_map(Build::services);
+            ahead.extend(named.filter_map(|name| stack.services.get_key_value(name)));
+        }
         let reference = naming::image_reference(stack, name, service);
         let policy = pull.or(service.pull_policy);
         let entry = all.entry(reference).or_insert(Wanted {

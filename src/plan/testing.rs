@@ -24,7 +24,7 @@ pub(crate) const PROJECT: &str = "demo";
 ///
 /// ```text
 /// web image=app scale=2 env:LEVEL=debug depends:db=healthy?!  net=front  vol=data:/data  anon=/cache
-///     share=db  name=fixed  check  ends=0  profile=debug  build
+///     share=db  name=fixed  check  ends=0  profile=debug  build  context=db
 /// ```
 ///
 /// `depends:db` takes `started` (default), `healthy`, `completed`; `!` restarts with it, `?` does without it. Without `net`
@@ -99,6 +99,11 @@ fn service<'a>(stack: &mut Stack, words: impl Iterator<Item = &'a str>) -> Servi
                     target: None,
                     more: Box::default(),
                 });
+            }
+            ("context", _) => {
+                let build = service.build.as_mut().unwrap();
+                let contexts = &mut build.more.additional_contexts;
+                contexts.insert(value.to_owned(), format!("service:{value}"));
             }
             ("scale", _) => service.scale = Some(value.parse().unwrap()),
             ("platform", _) => service.platform = Some(value.to_owned()),

@@ -1,5 +1,6 @@
 //! Stack and observed state in, printed plan out.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::containers::containers;
@@ -707,6 +708,37 @@ fn images_of_up() {
         "[] -> #1 build image demo-c: build
          [] -> #2 build image two: build",
     );
+}
+
+#[test]
+fn what_a_build_takes_from_another_service_is_built_with_it_and_not_moved_with_it() {
+    let all = stack("base image=base build=base\nweb image=web build=web context=base");
+    let observed = Observed::default();
+    let web = ImageOptions {
+        services: vec!["web".to_owned()],
+        ..ImageOptions::default()
+    };
+    check(
+        images::build(&all, &web),
+        "[] -> #1 build image base: build
+         [1] -> #2 build image web: build",
+    );
+    check(
+        images::images(&all, &observed, &named(&["web"])),
+        "[] -> #1 pull image base: does not exist yet
+         [!1] -> #2 build image base: if it cannot be pulled
+         [] -> #3 pull image web: does not exist yet
+         [~1,~2,!3] -> #4 build image web: if it cannot be pulled",
+    );
+    check(
+        images::pull(&all, &observed, &web),
+        "[] -> #1 pull image web: does not exist yet",
+    );
+    let pushes = images::Pushes {
+        pushed: BTreeSet::from(["web".to_owned()]),
+        skipped: BTreeSet::new(),
+    };
+    assert_eq!(images::pushes(&all, &web).unwrap(), pushes);
 }
 
 #[test]

@@ -62,6 +62,27 @@ impl Lock {
         }
     }
 
+    /// Locks the file that is at `path` now, where the last holder removes or moves it: a lock on one that is elsewhere keeps
+    /// nobody out. `None` where `acquire` says so.
+    pub fn current(
+        path: &Path,
+        acquire: impl Fn(&Path) -> io::Result<Option<Self>>,
+    ) -> io::Result<Option<Self>> {
+        use std::os::unix::fs::MetadataExt;
+        loop {
+            let Some(lock) = acquire(path)? else {
+                return Ok(None);
+            };
+            let held = lock.file.metadata()?;
+            match fs_err::metadata(path) {
+                Ok(now) if now.ino() == held.ino() => return Ok(Some(lock)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Returns the locked file's path.
     pub fn path(&self) -> &Path {
         &self.path

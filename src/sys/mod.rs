@@ -8,6 +8,7 @@ pub mod clone;
 pub mod daemon;
 pub mod ending;
 pub mod fds;
+pub mod git;
 pub mod inotify;
 pub mod inside;
 pub mod lock;

@@ -876,6 +876,52 @@ fn files_come_from_pipes_too() {
 }
 
 #[test]
+fn an_output_file_may_be_a_device_a_pipe_or_a_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut shell = stack(directory.path(), &[]);
+    let stack = shell.get_program().to_owned();
+    shell = crate::command::program("bash", directory.path());
+    // Each line of the output is what one of them wrote first, and what it is afterwards.
+    shell.arg("-c").arg(
+        "set -e
+         umask 027
+         printf 'name: p\\nservices: {a: {image: x}}' >compose.yaml
+         config() { \"$0\" config -o \"$1\"; }
+         first() { head -n 1 \"$1\"; stat -c '%F %a' \"$1\"; }
+         echo new; config new; first new
+         echo kept; touch kept; chmod 640 kept; chown 1:2 kept; config kept; first kept; stat -c %u:%g kept
+         echo link; echo old >there; ln -s there link; config link; first there; stat -c %F link
+         echo dangling; mkdir d; ln -s d/none dangling; config dangling; first d/none; stat -c %F dangling
+         echo fifo; mkfifo fifo; head -n 1 <fifo & config fifo; wait; stat -c %F fifo
+         echo pipe; config /dev/stdout | head -n 1
+         echo error; config /dev/stderr 2>&1 >/dev/null | head -n 1
+         echo file; { echo before; config /dev/stdout; echo after; } >file; sed -n '1,2p;$p' file
+         echo other; config /dev/fd/3 3>other; first other
+         echo substitution; config >(head -n 1 >seen); timeout 60 sh -c 'until [ -s seen ]; do :; done'; cat seen
+         echo null; config /dev/null; stat -c %F /dev/null
+         echo loop; ln -s loop loop; config loop 2>&1 || true
+         echo remains; for n in 0 1 2; do ln -s /dev/null .new.$$.$n.tmp; done; exec 4<new
+         config new; first new; ls -A | grep -c 'tmp$'",
+    );
+    shell.arg(stack);
+    let expected = "exit 0\n--- stdout\n\
+         new\nname: p\nregular file 640\n\
+         kept\nname: p\nregular file 640\n1:2\n\
+         link\nname: p\nregular file 640\nsymbolic link\n\
+         dangling\nname: p\nregular file 640\nsymbolic link\n\
+         fifo\nname: p\nfifo\n\
+         pipe\nname: p\n\
+         error\nname: p\n\
+         file\nbefore\nname: p\nafter\n\
+         other\nname: p\nregular file 640\n\
+         substitution\nname: p\n\
+         null\ncharacter special file\n\
+         loop\nerror: write `loop`: Too many levels of symbolic links\n\
+         remains\nname: p\nregular file 640\n3\n";
+    assert_eq!(shown(&mut shell), expected);
+}
+
+#[test]
 fn a_linked_directory_keeps_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let (real, link) = (directory.path().join("real"), directory.path().join("link"));

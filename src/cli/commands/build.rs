@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
     let build_args = build_args(&args.build_arg, &loaded.environment);
     let attestations = [("provenance", args.provenance), ("sbom", args.sbom)];
     let options = BuildOptions {
-        services,
+        services: services.clone(),
         no_cache: args.no_cache,
         explain: args.explain,
         pull: args.pull,
@@ -73,7 +73,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         return Ok(());
     }
     let options = PushOptions {
-        services: args.services,
+        services,
         include_deps: args.with_dependencies,
         ..PushOptions::default()
     };

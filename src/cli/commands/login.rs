@@ -6,6 +6,7 @@ use crate::cli::args::{LoginArgs, LogoutArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::prompt::{ask, ask_hidden};
+use crate::cli::signals::Interrupts;
 use crate::engine::registry;
 
 /// No password is longer.
@@ -15,8 +16,13 @@ const MAX_PASSWORD_BYTES: u64 = 1 << 20;
 pub(super) async fn login(context: &Context, args: LoginArgs) -> Result<(), CliError> {
     context.refuse_dry_run("login")?;
     let server = registry::server(args.server.as_deref());
-    let (user, password) = secret(context, &args, &server)?;
-    let kept = registry::login(&context.environment, &server, &user, &password).await?;
+    let (user, password) = secret(context, &args, &server).await?;
+    let mut interrupts = Interrupts::listen()?;
+    let kept = tokio::select! {
+        biased;
+        _ = interrupts.next() => return Err(CliError::Ended(130)),
+        kept = registry::login(&context.environment, &server, &user, &password) => kept?,
+    };
     if let Some(path) = kept.readable_in {
         context.printer.err(format!(
             "WARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this warning. See\n\
@@ -40,7 +46,11 @@ pub(super) fn logout(context: &Context, args: &LogoutArgs) -> Result<(), CliErro
 }
 
 /// Takes name and password from the arguments, from standard input, or asks.
-fn secret(context: &Context, args: &LoginArgs, server: &str) -> Result<(String, String), CliError> {
+async fn secret(
+    context: &Context,
+    args: &LoginArgs,
+    server: &str,
+) -> Result<(String, String), CliError> {
     if args.password_stdin {
         if args.password.is_some() {
             let message = "--password and --password-stdin are mutually exclusive";
@@ -62,6 +72,8 @@ fn secret(context: &Context, args: &LoginArgs, server: &str) -> Result<(String, 
             "Cannot perform an interactive login from a non TTY device",
         ));
     }
+    // Not before: what is read from standard input above ends by the signal itself.
+    let mut interrupts = Interrupts::listen()?;
     let failed = |source| CliError::System {
         attempted: "ask at the terminal",
         source,
@@ -72,7 +84,8 @@ fn secret(context: &Context, args: &LoginArgs, server: &str) -> Result<(String, 
         let known = registry::known_user(&context.environment, server);
         let shown = known.as_ref().map(|user| format!(" ({user})"));
         let prompt = format!("Username{}: ", shown.unwrap_or_default());
-        let typed = ask(&context.printer, &prompt).map_err(failed)?;
+        let typed = ask(&context.printer, &prompt, interrupts.next()).await;
+        let typed = typed.map_err(failed)?.ok_or(CliError::Ended(130))?;
         if typed.is_empty() {
             known.unwrap_or_default()
         } else {
@@ -82,9 +95,11 @@ fn secret(context: &Context, args: &LoginArgs, server: &str) -> Result<(String, 
     if user.is_empty() {
         return Err(CliError::usage("Non-null Username Required"));
     }
-    let password = match &args.password {
-        Some(password) => password.clone(),
-        None => ask_hidden(&context.printer, "Password: ").map_err(failed)?,
+    let password = if let Some(password) = &args.password {
+        password.clone()
+    } else {
+        let typed = ask_hidden(&context.printer, "Password: ", interrupts.next()).await;
+        typed.map_err(failed)?.ok_or(CliError::Ended(130))?
     };
     if password.is_empty() {
         return Err(CliError::usage("Password Required"));

@@ -46,7 +46,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Config(args) => config::run(context, &args),
         Command::Build(args) => block_on(build::run(context, args)),
         Command::Pull(args) => block_on(pull::run(context, args)),
-        Command::Commit(args) => snapshot::commit(context, args),
+        Command::Commit(args) => block_on(snapshot::commit(context, args)),
         Command::Inspect(args) => inspect::run(context, &args),
         Command::Export(args) => snapshot::export(context, &args),
         Command::Images(args) => images::run(context, &args),
@@ -84,7 +84,10 @@ fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliE
             attempted: "start the event loop",
             source,
         })?;
-    runtime.block_on(work)
+    let done = runtime.block_on(work);
+    // Who was interrupted while a thread waits for another command's lock does not wait for that thread.
+    runtime.shutdown_background();
+    done
 }
 
 /// Reads `-t SECONDS`; a negative number is no limit (Docker).

@@ -11,10 +11,10 @@ use crate::engine::registry::PushOptions;
 pub(super) async fn run(context: &Context, args: PushArgs) -> Result<(), CliError> {
     context.refuse_dry_run("push")?;
     let packing = super::image::transfer::packing(args.packing)?;
-    let loaded = context.load_with(&args.services)?;
-    super::check_services(&loaded.stack, &args.services)?;
+    let loaded = context.load_without_environment(&args.services)?;
+    let services = super::named_services(&loaded.stack, &args.services)?;
     let options = PushOptions {
-        services: args.services,
+        services,
         include_deps: args.include_deps,
         ignore_failures: args.ignore_push_failures,
         packing,

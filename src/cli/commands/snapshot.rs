@@ -2,15 +2,17 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::output::{Output, refuse_terminal};
+use super::output::{Access, Output, refuse_terminal};
 use crate::cli::args::{CommitArgs, ExportArgs};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
+use crate::cli::signals::{Interrupts, drive};
+use crate::engine::cancel::Cancel;
 use crate::engine::snapshot::CommitRequest;
 use crate::engine::{Engine, EngineError};
 
 /// Makes an image of a container and prints its ID.
-pub(super) fn commit(context: &Context, args: CommitArgs) -> Result<(), CliError> {
+pub(super) async fn commit(context: &Context, args: CommitArgs) -> Result<(), CliError> {
     context.refuse_dry_run("commit")?;
     let request = CommitRequest {
         name: args.reference,
@@ -21,7 +23,11 @@ pub(super) fn commit(context: &Context, args: CommitArgs) -> Result<(), CliError
     };
     let engine = context.engine()?;
     let container = find(context, &engine, &args.container, args.index)?;
-    let id = engine.commit(&container, &request)?;
+    let mut interrupts = Interrupts::listen()?;
+    let cancel = Cancel::default();
+    let progress = context.show_pull(true);
+    let work = engine.commit(&container, &request, &cancel);
+    let id = drive(work, &progress, &mut interrupts, &cancel).await?;
     context.out(format!("{id}\n"))
 }
 
@@ -38,7 +44,7 @@ pub(super) fn export(context: &Context, args: &ExportArgs) -> Result<(), CliErro
     };
     let engine = context.engine()?;
     let container = find(context, &engine, &args.container, args.index)?;
-    let mut output = Output::create(context, path)?;
+    let mut output = Output::create(context, path, Access::Owner)?;
     engine.export(&container, output.writer())?;
     output.finish()
 }

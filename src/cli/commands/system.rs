@@ -5,7 +5,8 @@ use crate::cli::args::{SystemCheckArgs, SystemDfArgs, SystemPruneArgs};
 use crate::cli::context::{Context, now};
 use crate::cli::failure::CliError;
 use crate::cli::render::system::{render_checked, render_each, render_kinds, render_pruned};
-use crate::engine::system::PruneOptions;
+use crate::engine::prune::PruneOptions;
+use crate::engine::store::Filter;
 
 /// Says what is damaged; fails where something still is.
 pub(super) fn check(context: &Context, args: &SystemCheckArgs) -> Result<(), CliError> {
@@ -32,6 +33,11 @@ pub(super) fn df(context: &Context, args: &SystemDfArgs) -> Result<(), CliError>
 pub(super) async fn prune(context: &Context, args: SystemPruneArgs) -> Result<(), CliError> {
     context.refuse_dry_run("system prune")?;
     let asked = filters::parse(&args.filter, &["label", "label!", "until"])?;
+    if args.volumes && asked.iter().any(|f| matches!(f, Filter::Until(_))) {
+        return Err(CliError::usage(
+            "the \"until\" filter is not supported with `--volumes`",
+        ));
+    }
     let mut warning = "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n".to_owned();
     if args.volumes {
         warning.push_str("  - all anonymous volumes not used by at least one container\n");
@@ -55,7 +61,7 @@ pub(super) async fn prune(context: &Context, args: SystemPruneArgs) -> Result<()
     };
     let engine = context.engine()?;
     let progress = context.show_pull(true);
-    let pruned = engine.prune(&options, &progress).await?;
+    let pruned = engine.prune(&options, &progress).await;
     if pruned.images.busy {
         context.warn("a pull, import or build is running: the space of images is freed by the next `stack system prune`");
     }

@@ -1,30 +1,57 @@
 //! Questions at the terminal.
 
 use std::io::{self, BufRead};
+use std::os::fd::AsFd;
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 
 use super::Printer;
+use crate::sys::ready::readable;
 
-/// Asks for a line.
-pub(crate) fn ask(printer: &Printer, prompt: &str) -> io::Result<String> {
+/// No character is this key (`_POSIX_VDISABLE`).
+const DISABLED: u8 = 0;
+
+/// Asks for a line; `None` where `interrupted` comes before it.
+pub(crate) async fn ask(
+    printer: &Printer,
+    prompt: &str,
+    interrupted: impl Future,
+) -> io::Result<Option<String>> {
     printer.err(prompt);
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    Ok(line.trim().to_owned())
+    let line = line(interrupted).await?;
+    Ok(line.map(|line| line.trim().to_owned()))
 }
 
-/// Asks for a line that is not shown while it is typed.
-pub(crate) fn ask_hidden(printer: &Printer, prompt: &str) -> io::Result<String> {
+/// Asks for a line that is not shown while it is typed; the terminal shows again what is typed however this ends.
+pub(crate) async fn ask_hidden(
+    printer: &Printer,
+    prompt: &str,
+    interrupted: impl Future,
+) -> io::Result<Option<String>> {
     let hidden = Hidden::enter()?;
     printer.err(prompt);
-    let mut line = String::new();
-    let read = io::stdin().lock().read_line(&mut line);
+    let line = line(interrupted).await;
     drop(hidden);
     printer.err("\n");
-    read?;
-    let line = line.strip_suffix('\n').unwrap_or(&line);
-    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    Ok(line?.map(|line| {
+        let line = line.strip_suffix('\n').unwrap_or(&line);
+        line.strip_suffix('\r').unwrap_or(line).to_owned()
+    }))
+}
+
+/// Reads a line: a terminal can be read when it has a whole one.
+async fn line(interrupted: impl Future) -> io::Result<Option<String>> {
+    let stdin = io::stdin();
+    tokio::select! {
+        biased;
+        _ = interrupted => return Ok(None),
+        ready = readable(stdin.as_fd()) => ready?,
+    }
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line)?;
+    Ok(Some(line))
 }
 
 /// A terminal that does not show what is typed; dropped, it does again.
@@ -38,6 +65,10 @@ impl Hidden {
         let before = tcgetattr(&stdin)?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
+        // What would end or stop this program before it could undo this is a character like any other.
+        for key in [SpecialCodeIndex::VQUIT, SpecialCodeIndex::VSUSP] {
+            hidden.special_codes[key] = DISABLED;
+        }
         tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
         Ok(Self { before })
     }

@@ -6,7 +6,8 @@ use super::template::TemplateError;
 use super::text::lines;
 use super::{listing, table};
 use crate::cli::time::{render_age, render_precise_size, render_size};
-use crate::engine::system::{Checked, DiskUsage, SystemPruned, Usage};
+use crate::engine::prune::SystemPruned;
+use crate::engine::system::{Checked, DiskUsage, Usage};
 
 /// Renders what a check found.
 pub(crate) fn render_checked(checked: &Checked) -> String {

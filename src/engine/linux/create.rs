@@ -101,7 +101,7 @@ impl LinuxHost<'_> {
         let service = stack.services.get(&spec.service);
         let service =
             service.ok_or_else(|| format!("service `{}` is not in the file", spec.service))?;
-        let image = self.engine.images.find(&spec.image_id)?;
+        let image = self.used.get(&spec.image_id).cloned();
         let image =
             image.ok_or_else(|| format!("image `{}` ({}) is gone", spec.image, spec.image_id))?;
         Ok((stack, service, image))

@@ -25,6 +25,7 @@ use crate::engine::host::{Host, HostError, HostResult};
 use crate::engine::lower;
 use crate::engine::project::ProjectLock;
 use crate::engine::readable;
+use crate::engine::using::UsedImages;
 use crate::engine::{Engine, chain};
 use crate::images::build::Session;
 use crate::net::config::{NetworkConfig, SandboxConfig, SubnetConfig};
@@ -55,6 +56,8 @@ pub(crate) struct LinuxHost<'a> {
     build: crate::engine::BuildChoices,
     /// What the builds of this command share.
     session: Session,
+    /// The images of the containers that are to be made.
+    used: UsedImages,
 }
 
 impl<'a> LinuxHost<'a> {
@@ -75,7 +78,14 @@ impl<'a> LinuxHost<'a> {
             deferred: None,
             build: crate::engine::BuildChoices::default(),
             session: Session::default(),
+            used: UsedImages::default(),
         }
+    }
+
+    /// Makes containers of these images.
+    pub(crate) fn using(mut self, used: UsedImages) -> Self {
+        self.used = used;
+        self
     }
 
     /// Gives the network's things of all removed containers back together (`down`): [`LinuxHost::settle`] must follow.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::SourceError;
 use super::parse::{GitUrl, PROTOCOLS};
 use crate::sys::child::Running;
+use crate::sys::git;
 
 /// Most of an output that is read; the rest is let go.
 const OUTPUT_BYTES: u64 = 1 << 20;
@@ -26,35 +26,11 @@ pub(super) const FETCH: Duration = Duration::from_mins(15);
 /// Work on the disk alone.
 pub(super) const LOCAL: Duration = Duration::from_mins(5);
 
-/// Settings of every call. Hooks, the file system monitor and helpers would be programs; background collection would outlive us.
-const SETTINGS: [&str; 12] = [
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.askPass=",
+/// Settings of every call, beside those of any git.
+const SETTINGS: [&str; 3] = [
     "core.attributesFile=/dev/null",
-    "protocol.ext.allow=never",
     "submodule.recurse=false",
     "fetch.recurseSubmodules=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "init.defaultBranch=main",
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=60",
-];
-
-/// Variables that would lead git to another repository than ours, such as those that hooks are run with.
-const ELSEWHERE: [&str; 11] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-    "GIT_NAMESPACE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_QUARANTINE_PATH",
-    "GIT_EXTERNAL_DIFF",
-    "SSH_ASKPASS",
 ];
 
 /// Git for one repository.
@@ -154,14 +130,8 @@ impl Git<'_> {
                 "PATH",
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             )
-            .envs(self.environment)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS.join(":"))
-            .env("GIT_NO_REPLACE_OBJECTS", "1")
-            .env("LC_ALL", "C");
-        for name in ELSEWHERE {
-            command.env_remove(name);
-        }
+            .envs(self.environment);
+        git::confine(&mut command, &PROTOCOLS);
         if !call.remote {
             command
                 .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -173,14 +143,7 @@ impl Git<'_> {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
-        command
-            .args(arguments)
-            .current_dir(call.directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // An interrupt from the terminal is ours to act on; and all that it starts can be killed with it.
-            .process_group(0);
+        command.args(arguments).current_dir(call.directory);
         command
     }
 

@@ -183,10 +183,16 @@ impl Cache {
         Ok(layers)
     }
 
-    /// Forgets what steps made.
-    pub fn clear(&self) -> io::Result<()> {
+    /// Forgets what steps made before a time, nanoseconds since 1970; also what cannot be read.
+    pub fn clear(&self, before_ns: i128) -> io::Result<()> {
         for entry in self.entries()? {
-            match fs_err::remove_file(entry?.path()) {
+            let entry = entry?;
+            let made = self.get(&entry.file_name().to_string_lossy())?;
+            let made = made.and_then(|made| made.created.parse::<jiff::Timestamp>().ok());
+            if made.is_some_and(|made| made.as_nanosecond() >= before_ns) {
+                continue;
+            }
+            match fs_err::remove_file(entry.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -241,6 +247,31 @@ mod tests {
             atomic::write(&cache.entry(&key), damaged, 0o600, Durability::Cached).unwrap();
             assert_eq!(cache.get(&key).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn what_is_cleared_was_made_before() {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = Cache::below(temp.path());
+        for year in ["2024", "2025", "2026"] {
+            let made = Made {
+                layer: Digest::of(year.as_bytes()),
+                created: format!("{year}-01-02T03:04:05Z"),
+            };
+            cache.put(year, &made).unwrap();
+        }
+        let left = || {
+            let entries = cache.entries().unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        };
+        let limit: jiff::Timestamp = "2025-01-02T03:04:05Z".parse().unwrap();
+        cache.clear(limit.as_nanosecond()).unwrap();
+        assert_eq!(left(), ["2025", "2026"]);
+        cache.clear(i128::MAX).unwrap();
+        assert_eq!(left(), [""; 0]);
     }
 
     #[test]

@@ -161,7 +161,7 @@ mod tests {
             ),
             ("git@h:a/b.git#r:d", "git@h:a/b.git ref r in d"),
             ("https://h/x.git", "https://h/x.git"),
-            ("https://me:pass@h/x.tar", "https://me:xxxxx@h/x.tar"),
+            ("https://me:pass@h/x.tar", "https://xxxxx:xxxxx@h/x.tar"),
             ("http://h/Dockerfile", "http://h/Dockerfile"),
             (
                 "ftp://h/x",

@@ -187,7 +187,7 @@ impl Store {
     }
 
     /// Returns the layers and the diff ids that a manifest and its configuration name.
-    fn documents(&self, manifest: &Digest) -> Result<Option<Documents>, StoreError> {
+    pub(super) fn documents(&self, manifest: &Digest) -> Result<Option<Documents>, StoreError> {
         let invalid = |source| StoreError::Document {
             image: manifest.clone(),
             source,

@@ -191,7 +191,7 @@ impl Store {
         digests: &[Reference],
         forget: bool,
     ) -> Result<(), StoreError> {
-        self.change_index(|index| {
+        let change = |index: &mut Index| {
             for name in names.iter().chain(digests).map(reference_name) {
                 let named = |e: &&Descriptor| {
                     e.annotations.get(NAME) == Some(&name) && id_of(e).as_ref() == Some(id)
@@ -213,7 +213,13 @@ impl Store {
             if forget && !index.manifests.iter().any(is_named) {
                 index.manifests.retain(|e| !mine(e));
             }
-        })
+        };
+        match self.change_index(change) {
+            Err(error) if error.is_lack_of_room() && self.spend_reserve()? => {
+                self.change_index(change)
+            }
+            changed => changed,
+        }
     }
 
     /// Removes an image with all its names from the index; what it alone used is left to [`Store::collect`].

@@ -253,13 +253,19 @@ impl Store {
     pub(super) fn seal(&self, diff_ids: &[Digest]) -> Result<(), StoreError> {
         self.sync()?;
         let _locked = self.lock()?;
+        let mut sealed = false;
         for id in diff_ids.iter().chain(&chain_ids(diff_ids)) {
             if let Some(mut record) = self.layer(id)?
                 && record.boot.take().is_some()
             {
                 let path = self.layer_path(id).join("layer.json");
                 self.replace(&path, &document_bytes("layer", &record)?)?;
+                sealed = true;
             }
+        }
+        if sealed {
+            // Before an index names them: a record that a crash leaves empty is a layer that does not count.
+            self.sync()?;
         }
         Ok(())
     }

@@ -212,9 +212,11 @@ impl Store {
                 blobs.insert(document.config.digest.hex().to_owned());
                 blobs.extend(document.layers.iter().map(|l| l.digest.hex().to_owned()));
             }
-            if let Some(image) = self.load(&manifest)? {
-                hold_layers(&image.layers);
-                for diff_id in &image.layers {
+            // What the configuration names is kept, whether or not all of it can be read: a layer that is whole is not to go
+            // because another one of its image is damaged.
+            if let Some((_, diff_ids)) = self.documents(&manifest)? {
+                hold_layers(&diff_ids);
+                for diff_id in &diff_ids {
                     let record = self.layer(diff_id)?;
                     let kept = record.into_iter().flat_map(LayerRecord::into_blobs);
                     blobs.extend(kept.map(|blob| blob.digest.hex().to_owned()));

@@ -5,6 +5,7 @@
 //!        ├─ VERSION         `1`; another number is refused
 //!        ├─ lock            flock: held while index.json, a layer's record or a lease changes; never across a download
 //!        ├─ oci-layout      {"imageLayoutVersion":"1.0.0"}
+//!        ├─ reserve         zeros that a removal takes away where there is no room for what it has to write
 //!        ├─ index.json      one entry a name (and one for each image without a name), pointing to a platform's manifest:
 //!        │                  org.opencontainers.image.ref.name  docker.io/library/busybox:latest
 //!        │                  stack.image.id                     the digest of the configuration
@@ -18,6 +19,8 @@
 //!        └─ layer.json      LayerRecord: its size, its blobs, what it lacks to stand alone, and the boot that it is not synced since
 //! <root>/layers/<chain hex>/     the same tree (hard links) for a layer that cannot stand alone, above one chain of lower layers
 //! <root>/leases/<holder>.json    which image a container holds (for garbage collection)
+//! <root>/leases/<id hex>.using   flock: shared by who makes containers of that image, alone by who removes it
+//! <root>/leases/removing    flock: who removes images, one at a time
 //! <root>/leases/working     flock, shared: held by whoever makes layers that no image names yet; garbage collection needs it alone
 //! <root>/damaged/<hex>.<ns>       what a check set aside
 //! <root>/tmp/<pid>.<n>/     flocked directory of a running pull, import or build; unlocked ones are removed by the next command
@@ -37,8 +40,8 @@
 //!
 //! Everything is written below `tmp/` and renamed, so a killed command leaves nothing but an unlocked directory there.
 //!
-//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `partial`
-//! (downloads that go on), `packed` (layers as they are pushed), `check`.
+//! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `reserve`,
+//! `using`, `partial` (downloads that go on), `packed` (layers as they are pushed), `check`.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -62,7 +65,9 @@ pub mod layers;
 mod leases;
 pub(crate) mod packed;
 pub(crate) mod partial;
+mod reserve;
 pub mod staging;
+mod using;
 
 pub use check::{Checked, Finding};
 pub use error::StoreError;
@@ -73,6 +78,7 @@ pub use packed::{Packed, Packing};
 pub(crate) use partial::Partial;
 pub(crate) use staging::LayerLock;
 pub use staging::Staging;
+pub use using::{BegunUse, Removing, Reserved};
 
 /// The format that this program writes.
 pub const VERSION: &str = "1";
@@ -174,6 +180,7 @@ impl Store {
         }
         let _locked = self.lock()?;
         self.begin_index()?;
+        self.fill_reserve()?;
         let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
         self.replace(&self.path("images/oci-layout"), layout)?;
         self.replace(
@@ -224,10 +231,15 @@ impl Store {
         rustix::fs::syncfs(&directory).map_err(StoreError::io("sync", &path))
     }
 
-    /// Keeps bytes under their digest. Not synced before [`Store::put_image`].
+    /// Keeps bytes under their digest. Not synced before [`Store::put_image`]; what is here already is left as it is, for it may
+    /// be synced.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        self.replace(&self.blob_path(&digest), bytes)?;
+        let path = self.blob_path(&digest);
+        let is_here = matches!(self.read_blob(&digest), Ok(Some(_)));
+        if !is_here {
+            self.replace(&path, bytes)?;
+        }
         Ok(digest)
     }
 

@@ -196,28 +196,12 @@ impl Store {
     }
 }
 
-/// Locks the file that is at `path` now: its last holder may have moved or removed the one that was locked, and a lock on that
-/// keeps nobody out.
+/// Locks the file that is at `path` now: its last holder may have moved or removed the one that was locked.
 pub(super) fn lock_current(
     path: &Path,
     acquire: impl Fn(&Path) -> std::io::Result<Option<Lock>>,
 ) -> Result<Option<Lock>, StoreError> {
-    use std::os::unix::fs::MetadataExt;
-    loop {
-        let Some(lock) = acquire(path).map_err(StoreError::io("lock", path))? else {
-            return Ok(None);
-        };
-        let held = lock
-            .file()
-            .metadata()
-            .map_err(StoreError::io("look at", path))?;
-        match fs_err::metadata(path) {
-            Ok(now) if now.ino() == held.ino() => return Ok(Some(lock)),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(StoreError::io("look at", path)(error)),
-        }
-    }
+    Lock::current(path, acquire).map_err(StoreError::io("lock", path))
 }
 
 fn remove_if_dead(path: &Path) -> Result<(), StoreError> {

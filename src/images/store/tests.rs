@@ -352,6 +352,39 @@ fn a_tag_moves_and_the_old_image_stays_without_name_until_collected() {
 }
 
 #[test]
+fn what_is_whole_of_a_damaged_image_is_not_collected() {
+    let (_root, store) = store();
+    let layers = ["one", "two"].map(|text| {
+        let made = layer(&store, |diff| {
+            fs_err::write(diff.join("f"), text).unwrap();
+        });
+        made.diff_id
+    });
+    let named = [&reference("t")];
+    let image = store
+        .put_named(ImageConfig::default(), &layers, &named)
+        .unwrap();
+    let record = store.layer_path(&layers[1]).join("layer.json");
+    fs_err::write(&record, "").unwrap();
+    assert_eq!(store.load(&image.manifest).unwrap(), None);
+    let nothing = Collected::Removed {
+        layers: 0,
+        blobs: 0,
+        bytes: 0,
+    };
+    assert_eq!(store.collect(&BTreeSet::new()).unwrap(), nothing);
+    // Synced documents are not written again.
+    let written = |path: &Path| fs_err::metadata(path).unwrap().modified().unwrap();
+    let path = store.blob_path(&image.manifest);
+    let (before, bytes) = (written(&path), fs_err::read(&path).unwrap());
+    store.put_blob(&bytes).unwrap();
+    assert_eq!(written(&path), before);
+    fs_err::write(&path, "damaged").unwrap();
+    store.put_blob(&bytes).unwrap();
+    assert_eq!(fs_err::read(&path).unwrap(), bytes);
+}
+
+#[test]
 fn layers_of_another_boot_that_were_not_synced_do_not_count() {
     let (_root, store) = store();
     let committed = layer(&store, |diff| fs_err::write(diff.join("f"), "x").unwrap());

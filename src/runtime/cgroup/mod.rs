@@ -289,15 +289,26 @@ impl Cgroup {
         self.placed.iter().map(|placed| &placed.hierarchy)
     }
 
+    /// Returns the file that freezes it, and what says so there and what says the opposite.
+    fn freezer(&self) -> Result<(PathBuf, &'static str, &'static str), CgroupError> {
+        if let Some(placed) = self.unified() {
+            Ok((placed.directory.join("cgroup.freeze"), "1", "0"))
+        } else if let Some(placed) = self.of("freezer") {
+            Ok((placed.directory.join("freezer.state"), "FROZEN", "THAWED"))
+        } else {
+            Err(CgroupError::NotMounted)
+        }
+    }
+
+    /// Lets every process in it go on; one that is not there, or is not frozen, is fine.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        let (path, _, thawed) = self.freezer()?;
+        absent_is_fine(write(&path, thawed))
+    }
+
     /// Holds every process in it still, until [`Frozen`] is dropped; one that is not there is fine.
     pub fn freeze(&self) -> Result<Frozen, CgroupError> {
-        let (path, frozen, thawed) = if let Some(placed) = self.unified() {
-            (placed.directory.join("cgroup.freeze"), "1", "0")
-        } else if let Some(placed) = self.of("freezer") {
-            (placed.directory.join("freezer.state"), "FROZEN", "THAWED")
-        } else {
-            return Err(CgroupError::NotMounted);
-        };
+        let (path, frozen, thawed) = self.freezer()?;
         // Thawed again whatever comes of it.
         let state = Frozen { path, thawed };
         absent_is_fine(write(&state.path, frozen))?;

@@ -10,6 +10,7 @@ mod document;
 mod lists;
 
 use crate::cli::args::{ConfigArgs, ConfigFormat};
+use crate::cli::commands::output::{self, Access};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::plan::graph::{Dependencies, Selection};
@@ -125,13 +126,8 @@ fn json_text(value: &serde_json::Value) -> Result<String, CliError> {
 
 /// Writes to `-o`, else to standard output.
 fn write(context: &Context, args: &ConfigArgs, text: &str) -> Result<(), CliError> {
-    let Some(path) = &args.output else {
-        return context.out(text);
-    };
-    let written = fs_err::write(context.directory.join(path), text);
-    written.map_err(|source| CliError::File {
-        attempted: "write",
-        path: path.clone(),
-        source,
-    })
+    match &args.output {
+        Some(path) => output::write(context, path, text, Access::Umask),
+        None => context.out(text),
+    }
 }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::cli::args::ImageBuildArgs;
+use crate::cli::commands::output::{self, Access};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::described::{render, render_json};
@@ -13,7 +14,6 @@ use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
 use crate::engine::{BuiltImage, Call, Described, ImageBuild};
-use crate::sys::atomic::{self, Durability};
 
 /// Builds an image; with `-q` its ID is all that is printed.
 pub(in crate::cli::commands) async fn run(
@@ -66,6 +66,9 @@ pub(in crate::cli::commands) async fn run(
         platform: args.platform,
     };
     let engine = context.engine()?;
+    if let Some(path) = &args.iidfile {
+        output::remove_stale(context, path)?;
+    }
     let mut interrupts = Interrupts::listen()?;
     let cancel = Cancel::default();
     let shown = Shown {
@@ -84,10 +87,11 @@ pub(in crate::cli::commands) async fn run(
     let work = engine.build_image(&build, streams, &progress, &cancel);
     let built = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
     if let Some(path) = &args.iidfile {
-        write(context, path, &built.id)?;
+        output::write(context, path, &built.id, Access::Umask)?;
     }
     if let Some(path) = &args.metadata_file {
-        write(context, path, &metadata(&built, &build.tags))?;
+        let text = metadata(&built, &build.tags);
+        output::write(context, path, &text, Access::Umask)?;
     }
     if args.quiet {
         context.out(format!("{}\n", built.id))?;
@@ -165,16 +169,4 @@ fn metadata(built: &BuiltImage, names: &[String]) -> String {
         "image.name": names.join(","),
     });
     format!("{object:#}\n")
-}
-
-/// Writes a file that was asked for, whole or not at all.
-fn write(context: &Context, path: &Path, text: &str) -> Result<(), CliError> {
-    let whole = context.directory.join(path);
-    atomic::write(&whole, text.as_bytes(), 0o644, Durability::Cached).map_err(|source| {
-        CliError::File {
-            attempted: "write",
-            path: path.to_owned(),
-            source,
-        }
-    })
 }

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use crate::cli::args::SaveArgs;
-use crate::cli::commands::output::{Output, refuse_terminal};
+use crate::cli::commands::output::{Access, Output, refuse_terminal};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 
@@ -19,7 +19,7 @@ pub(in crate::cli) fn run(context: &Context, args: &SaveArgs) -> Result<(), CliE
         return sink.flush().map_err(CliError::Output);
     };
     let engine = context.engine()?;
-    let mut output = Output::create(context, path)?;
+    let mut output = Output::create(context, path, Access::Owner)?;
     engine.save_images(&args.images, platform, output.writer())?;
     output.finish()
 }

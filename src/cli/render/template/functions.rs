@@ -99,7 +99,7 @@ fn index(value: &Value, key: &Value) -> Result<Value, String> {
                 .and_then(|position| list.get(position));
             found
                 .cloned()
-                .ok_or_else(|| format!("error calling index: index out of range: {position}"))
+                .ok_or_else(|| format!("index out of range: {position}"))
         }
         (Value::Text(text), Value::Int(position)) => {
             let byte = usize::try_from(*position)

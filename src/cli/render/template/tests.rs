@@ -160,7 +160,7 @@ fn says_what_is_wrong_and_where() {
         ("{{template \"x\"}}", "1:2: `template` is not supported"),
         (
             "{{index .Config.Env 7}}",
-            "1:2: executing \"\" at <index>: error calling index: error calling index: index out of range: 7",
+            "1:2: executing \"\" at <index>: error calling index: index out of range: 7",
         ),
         (
             "{{eq 1 \"a\"}}",

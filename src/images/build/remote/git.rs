@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::RemoteError;
 use super::parse::{GitSource, ModifiedTimes};
+use super::{RemoteError, credentials};
 use crate::sys::child::Running;
+use crate::sys::git;
 
 /// Most of an output that is read.
 const OUTPUT_BYTES: u64 = 16 << 20;
@@ -19,32 +19,8 @@ const OUTPUT_BYTES: u64 = 16 << 20;
 /// Most of git's complaint that is shown, in characters.
 const COMPLAINT: usize = 600;
 
-/// Settings of every call: hooks and helpers would be programs of the repository.
-const SETTINGS: [&str; 10] = [
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.askPass=",
-    "protocol.ext.allow=never",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "init.defaultBranch=main",
-    "advice.detachedHead=false",
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=60",
-];
-
-/// Variables that would lead git to another repository.
-const ELSEWHERE: [&str; 9] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-    "GIT_NAMESPACE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_EXTERNAL_DIFF",
-];
+/// What a source may be fetched by.
+const PROTOCOLS: [&str; 4] = ["https", "http", "ssh", "git"];
 
 /// A repository at a commit, on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +39,8 @@ impl GitSource {
         }
         let name = self.reference.as_deref().unwrap_or("HEAD");
         let deref = format!("{name}^{{}}");
-        let arguments = ["ls-remote", "--", &self.remote, name, &deref];
+        let address = credentials::part(&self.remote).address;
+        let arguments = ["ls-remote", "--", &address, name, &deref];
         let said = self.git("ask", Path::new("/"), &arguments).await?;
         let refs: BTreeMap<&str, &str> = said
             .lines()
@@ -112,7 +89,8 @@ impl GitSource {
         let top = directory.join("checkout");
         fs_err::create_dir(&top).map_err(RemoteError::file("make", &top))?;
         self.git("make", &top, &["init", "-q"]).await?;
-        let add = ["remote", "add", "origin", "--", &self.remote];
+        let address = credentials::part(&self.remote).address;
+        let add = ["remote", "add", "origin", "--", &address];
         self.git("make", &top, &add).await?;
         self.fetch(commit, &top).await?;
         self.git("check out", &top, &["checkout", "-q", "--detach", commit])
@@ -136,6 +114,9 @@ impl GitSource {
                 said.trim().parse().ok()
             }
         };
+        if keep_git_dir {
+            forget_fetches(&top.join(".git"))?;
+        }
         settle(&top, time, keep_git_dir)?;
         Ok(Checkout {
             directory: top,
@@ -186,24 +167,12 @@ impl GitSource {
         arguments: &[&str],
     ) -> Result<String, RemoteError> {
         let mut command = Command::new("git");
-        for name in ELSEWHERE {
-            command.env_remove(name);
-        }
-        for setting in SETTINGS {
-            command.args(["-c", setting]);
-        }
+        git::confine(&mut command, &PROTOCOLS);
+        credentials::authorize(&mut command, &credentials::part(&self.remote));
         command
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_ALLOW_PROTOCOL", "https:http:ssh:git")
-            .env("GIT_NO_REPLACE_OBJECTS", "1")
-            .env("LC_ALL", "C")
+            .args(["-c", "advice.detachedHead=false"])
             .args(arguments.iter().map(OsStr::new))
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // An interrupt from the terminal is ours to act on; and all that it starts can be killed with it.
-            .process_group(0);
+            .current_dir(directory);
         let spawned = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => RemoteError::NoGit(self.shown()),
             _ => RemoteError::Process(error),
@@ -224,6 +193,24 @@ impl GitSource {
             message: clean.chars().take(COMPLAINT).collect(),
         })
     }
+}
+
+/// Takes away what git notes of when and whence it fetched, as BuildKit does: the same commit is to be the same layer.
+fn forget_fetches(directory: &Path) -> Result<(), RemoteError> {
+    let path = directory.join("FETCH_HEAD");
+    let logs = directory.join("logs");
+    for (path, removed) in [
+        (&path, fs_err::remove_file(&path)),
+        (&logs, fs_err::remove_dir_all(&logs)),
+    ] {
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RemoteError::file("remove", path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether a name is that of a commit: SHA-1 or SHA-256.

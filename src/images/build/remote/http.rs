@@ -11,7 +11,7 @@ use super::super::super::registry::transport::{
     Method, Request, RequestBody, Response, Tls, Transport,
 };
 use super::RemoteError;
-use super::parse::shown;
+use super::credentials::shown;
 use crate::images::build::context::hex;
 
 /// How many times a server may point elsewhere.

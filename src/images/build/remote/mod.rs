@@ -11,15 +11,16 @@ use std::path::{Path, PathBuf};
 
 use super::super::registry::transport::TransportError;
 
+mod credentials;
 mod git;
 mod http;
 mod parse;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::images) use credentials::shown;
 pub use git::Checkout;
 pub use http::{Fetched, Known};
-pub(in crate::images) use parse::shown;
 pub use parse::{GitSource, ModifiedTimes, Remote};
 
 /// A remote source that cannot be had.

@@ -1,6 +1,7 @@
 //! Which sources are remote, and what they say.
 
 use super::RemoteError;
+use super::credentials::shown;
 
 /// A source that is not in the context.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,21 +155,10 @@ impl GitSource {
         }
     }
 
-    /// Returns the address without its password, for people.
+    /// Returns the address for people: without what logs in there.
     pub fn shown(&self) -> String {
         shown(&self.remote)
     }
-}
-
-/// Returns an address without its password.
-pub(in crate::images) fn shown(address: &str) -> String {
-    let hidden = address.split_once("://").and_then(|(scheme, rest)| {
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, host) = authority.rsplit_once('@')?;
-        let (user, _) = user.split_once(':')?;
-        Some(format!("{scheme}://{user}:xxxxx@{host}/{path}"))
-    });
-    hidden.unwrap_or_else(|| address.to_owned())
 }
 
 /// Takes a value that says something.

@@ -126,7 +126,7 @@ fn sources_are_told_apart() {
         remote: "https://me:pass@h/x.git".to_owned(),
         ..GitSource::default()
     };
-    assert_eq!(secret.shown(), "https://me:xxxxx@h/x.git");
+    assert_eq!(secret.shown(), "https://xxxxx:xxxxx@h/x.git");
 }
 
 #[test]
@@ -191,6 +191,9 @@ fn serve(root: &Path, mut stream: TcpStream, bodies: &AtomicUsize) -> std::io::R
     let known = lines
         .iter()
         .any(|line| line.eq_ignore_ascii_case("if-none-match: \"v1\""));
+    let logged_in = lines
+        .iter()
+        .any(|line| line.eq_ignore_ascii_case("authorization: Basic bWU6czNjcjN0"));
     let answer = |head: &str, body: &[u8]| {
         let head = format!(
             "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -202,6 +205,7 @@ fn serve(root: &Path, mut stream: TcpStream, bodies: &AtomicUsize) -> std::io::R
         "/moved" => answer("302 Found\r\nLocation: /file", b""),
         "/loop" => answer("301 Moved\r\nLocation: /loop", b""),
         "/away" => answer("307 Moved\r\nLocation: file:///etc/passwd", b""),
+        path if path.starts_with("/locked/") && !logged_in => answer("401 Unauthorized", b""),
         "/etag" if known => answer("304 Not Modified", b""),
         "/etag" => {
             bodies.fetch_add(1, Ordering::SeqCst);
@@ -341,6 +345,9 @@ fn repositories_are_checked_out() {
     let served = temp.path().join("served");
     fs_err::create_dir(&served).unwrap();
     fs_err::rename(work.join(".git"), served.join("repo.git")).unwrap();
+    fs_err::create_dir(served.join("locked")).unwrap();
+    let link = served.join("locked/repo.git");
+    std::os::unix::fs::symlink("../repo.git", link).unwrap();
     let server = Server::of(&served);
     let source = |rest: &str| {
         let text = format!("{}/repo.git{rest}", server.address);
@@ -397,5 +404,27 @@ fn repositories_are_checked_out() {
             keep,
             "the time of the commit only where asked for"
         );
+    }
+    // The password goes to the server, and neither into the checkout nor to people.
+    let host = server.address.trim_start_matches("http://");
+    let locked = |login: &str| {
+        let remote = format!("http://{login}{host}/locked/repo.git");
+        GitSource {
+            remote,
+            ..GitSource::default()
+        }
+    };
+    let refused = block_on(locked("ghp_x@").resolve())
+        .unwrap_err()
+        .to_string();
+    assert!(!refused.contains("ghp_x"), "{refused}");
+    let directory = tempfile::tempdir().unwrap();
+    let source = locked("me:s3cr3t@");
+    let top = block_on(source.checkout(&two, directory.path(), true)).unwrap();
+    let kept = top.directory.join(".git");
+    let config = fs_err::read_to_string(kept.join("config")).unwrap();
+    assert!(config.contains("/locked/repo.git") && !config.contains("s3cr3t"));
+    for gone in ["FETCH_HEAD", "logs"] {
+        assert!(!kept.join(gone).exists(), "{gone}");
     }
 }
