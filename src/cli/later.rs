@@ -22,16 +22,6 @@ const OPTIONS: &[(&str, &[LaterOption])] = &[
     ("up", &[("menu", None, false)]),
     ("down", &[("rmi", None, true)]),
     ("logs", &[("index", None, true)]),
-    (
-        "build",
-        &[
-            ("builder", None, true),
-            ("print", None, false),
-            ("check", None, false),
-            ("provenance", None, true),
-            ("sbom", None, true),
-        ],
-    ),
     ("watch", &[("prune", None, true)]),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::plan::action::Resource;
 use crate::plan::observed::ContainerId;
@@ -72,6 +73,37 @@ pub enum EventKind {
     Failed(String),
     /// Something the user should know.
     Warning(String),
+    /// As that, of a place in a file.
+    Remark(Box<Remark>),
+}
+
+/// Something that is not wise in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The rule that says so: `JSONArgsRecommended`.
+    pub rule: &'static str,
+    /// What, one sentence.
+    pub message: String,
+    /// The file, as it is shown.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// First byte and one past the last of what it is about, all of whose lines are drawn.
+    pub range: (usize, usize),
+}
+
+impl Remark {
+    /// Returns the line, from 1, on which that begins.
+    pub fn line(&self) -> usize {
+        let before = self.text.get(..self.range.0).unwrap_or_default();
+        before.matches('\n').count() + 1
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.message)
+    }
 }
 
 /// Where events go. Called on the thread that applies; must return at once.

@@ -61,6 +61,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use build::blame::in_dockerfile;
+pub use build::describe::{Call, Described};
 pub use build::{BuiltImage, ImageBuild};
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, ImportAsked, ImportSource, Planned, PullOptions};
@@ -70,6 +71,7 @@ pub use logs::{Gate, LogStream};
 
 use crate::images::Images;
 pub use crate::images::Packing;
+pub use crate::images::build::describe::{Outline, Target};
 use crate::net::Net;
 use crate::runtime::seal::{self, Sealed};
 use crate::runtime::{Runtime, RuntimeRoots};
@@ -115,6 +117,8 @@ pub(crate) struct BuildChoices {
     pub ssh: Vec<String>,
     /// Bytes of memory that a step may use.
     pub memory_bytes: Option<u64>,
+    /// Attestations over the file's.
+    pub attestations: BTreeMap<&'static str, String>,
     /// Build arguments over the file's.
     pub args: BTreeMap<String, Option<String>>,
 }

@@ -1,6 +1,7 @@
 //! Builds: from what was asked for to the builder's request, and its progress as events.
 
 pub(crate) mod blame;
+pub(crate) mod describe;
 mod events;
 pub(crate) mod options;
 mod output;
@@ -112,17 +113,9 @@ impl Engine {
             None => build.context.clone(),
         };
         let name = name.unwrap_or_else(shown);
-        let spooled = match (&remote, build.context.as_str()) {
-            (Some(remote), _) => {
-                let args = self.arguments(&build.build_args);
-                tokio::select! {
-                    fetched = self.fetch_context(remote, &args, (&name, events)) => Some(fetched?),
-                    () = cancel.cancelled() => return Err(EngineError::Interrupted),
-                }
-            }
-            (None, "-") => Some(self.images.spool_context(streams.0)?),
-            (None, _) => None,
-        };
+        let spooled = self
+            .spool(build, remote.as_ref(), streams.0, events, cancel)
+            .await?;
         let mut request = self.image_request(build, spooled.as_ref())?;
         let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
         let mut warnings = add_caches(&mut request, caches, &build.directory)?;
@@ -166,6 +159,30 @@ impl Engine {
         Ok(BuiltImage {
             id: image.id.to_string(),
             digest: image.manifest.to_string(),
+        })
+    }
+
+    /// Brings here a context that is elsewhere or comes from a stream.
+    async fn spool(
+        &self,
+        build: &ImageBuild,
+        remote: Option<&RemoteContext>,
+        stream: &mut dyn std::io::Read,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<Option<Spooled>, EngineError> {
+        Ok(match (remote, build.context.as_str()) {
+            (Some(remote), _) => {
+                let args = self.arguments(&build.build_args);
+                let shown = remote.shown();
+                let name = build.tags.first().unwrap_or(&shown);
+                tokio::select! {
+                    fetched = self.fetch_context(remote, &args, (name, events)) => Some(fetched?),
+                    () = cancel.cancelled() => return Err(EngineError::Interrupted),
+                }
+            }
+            (None, "-") => Some(self.images.spool_context(stream)?),
+            (None, _) => None,
         })
     }
 
@@ -213,6 +230,7 @@ impl Engine {
         let network = options::network(&build.network);
         Ok(BuildRequest {
             is_local: spooled.is_none(),
+            shown_from: build.directory.clone(),
             args: self.arguments(&build.build_args),
             target: build.target.clone(),
             tags,

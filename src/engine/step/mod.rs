@@ -100,6 +100,7 @@ impl<'a> RuntimeSteps<'a> {
             netns: None,
             names: None,
             owner: None,
+            gateway: None,
         };
         // First: it says what there is to be taken apart.
         scene.owner = Some(own(&scene.directory)?);

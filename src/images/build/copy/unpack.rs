@@ -72,17 +72,14 @@ impl Filling {
             mode: None,
         };
         if kind.is_dir() {
-            let target = self.merged.resolve(&wanted, Last::Follow)?;
-            if target.node.is_some_and(|node| !node.metadata.is_dir()) {
-                return Err(not_a_directory(&wanted));
-            }
-            self.directory(&target.path, &implied)?;
-            let host = self.diff.join(&target.path);
+            let target = self.directory_target(&wanted, top, &implied)?;
+            self.directory(&target, &implied)?;
+            let host = self.diff.join(&target);
             set_owner_and_mode(&host, owner, Some(mode))?;
             for (name, value) in &attributes {
                 set_attribute(&host, name, value)?;
             }
-            self.times.insert(target.path, times);
+            self.times.insert(target, times);
             return Ok(());
         }
         let (Some(parent), Some(file_name)) = (wanted.parent(), wanted.file_name()) else {
@@ -90,7 +87,7 @@ impl Filling {
         };
         let parent = self.merged.resolve(parent, Last::Follow)?.path;
         self.directory(&parent, &implied)?;
-        let host = self.clear(&parent.join(file_name))?;
+        let host = self.make_way(&parent.join(file_name))?;
         if kind.is_hard_link() {
             return self.link_member(member, top, &host);
         }
@@ -128,6 +125,45 @@ impl Filling {
             &host,
             rustix::fs::utimensat(CWD, &host, &times, AtFlags::SYMLINK_NOFOLLOW),
         )
+    }
+
+    /// Returns the resolved place of a directory of an archive. As an archive is unpacked anywhere: what is there and no directory, a link to
+    /// one included, gives way (moby `pkg/archive`).
+    fn directory_target(
+        &mut self,
+        wanted: &Path,
+        top: &Path,
+        implied: &Style,
+    ) -> io::Result<PathBuf> {
+        if wanted == top {
+            return Ok(top.to_owned());
+        }
+        let target = self.merged.resolve(wanted, Last::Keep)?;
+        if target.node.is_some_and(|node| !node.metadata.is_dir()) {
+            let parent = target.path.parent().unwrap_or(top);
+            self.directory(parent, implied)?;
+            let host = self.make_way(&target.path)?;
+            fs_err::create_dir(&host)?;
+            self.staged.insert(target.path.clone());
+            self.fresh.insert(target.path.clone());
+        }
+        Ok(target.path)
+    }
+
+    /// Takes away what is at a resolved path, a directory with all that is in it; returns where it was.
+    fn make_way(&mut self, target: &Path) -> io::Result<PathBuf> {
+        if self.existing(target)? != Some(true) {
+            return self.clear(target);
+        }
+        let host = self.diff.join(target);
+        match fs_err::remove_dir_all(&host) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.staged.retain(|path| !path.starts_with(target));
+        self.fresh.retain(|path| !path.starts_with(target));
+        self.times.retain(|path, _| !path.starts_with(target));
+        Ok(host)
     }
 
     /// Makes a hard link to an earlier member, or a copy of a file of the layers below.

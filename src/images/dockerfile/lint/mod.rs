@@ -33,6 +33,8 @@ pub struct Warning {
     pub rule: &'static str,
     /// What it says.
     pub message: String,
+    /// The instruction.
+    pub span: Span,
 }
 
 impl std::fmt::Display for Warning {
@@ -169,6 +171,7 @@ impl<'a> Collector<'a> {
             line,
             rule,
             message,
+            span,
         });
     }
 
@@ -197,7 +200,7 @@ fn is_skipped(written: &Written, rule: &str) -> bool {
 }
 
 /// Returns the line, from 1, of a byte.
-fn line_of(text: &str, offset: usize) -> usize {
+pub fn line_of(text: &str, offset: usize) -> usize {
     let before = text.get(..offset).unwrap_or(text);
     before.matches('\n').count() + 1
 }
