@@ -25,7 +25,7 @@ fn pull(
         stall,
         ..environment.retry
     };
-    let images = Images::open(root.path(), root.path(), environment).unwrap();
+    let images = Images::open(root.path(), environment).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
