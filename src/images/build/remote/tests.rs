@@ -345,9 +345,6 @@ fn repositories_are_checked_out() {
     let served = temp.path().join("served");
     fs_err::create_dir(&served).unwrap();
     fs_err::rename(work.join(".git"), served.join("repo.git")).unwrap();
-    fs_err::create_dir(served.join("locked")).unwrap();
-    let link = served.join("locked/repo.git");
-    std::os::unix::fs::symlink("../repo.git", link).unwrap();
     let server = Server::of(&served);
     let source = |rest: &str| {
         let text = format!("{}/repo.git{rest}", server.address);
@@ -405,11 +402,14 @@ fn repositories_are_checked_out() {
             "the time of the commit only where asked for"
         );
     }
-    a_password_goes_to_the_server_alone(&server, &two);
+    a_password_goes_to_the_server_alone(&served, &server, &two);
 }
 
 /// Checks out what needs a login: what logs in comes neither into the checkout nor to people.
-fn a_password_goes_to_the_server_alone(server: &Server, commit: &str) {
+fn a_password_goes_to_the_server_alone(served: &Path, server: &Server, commit: &str) {
+    fs_err::create_dir(served.join("locked")).unwrap();
+    let link = served.join("locked/repo.git");
+    std::os::unix::fs::symlink("../repo.git", link).unwrap();
     let host = server.address.trim_start_matches("http://");
     let locked = |login: &str| {
         let remote = format!("http://{login}{host}/locked/repo.git");
