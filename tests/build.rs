@@ -151,7 +151,7 @@ RUN --mount=type=secret,id=s,env=TOKEN echo "got $TOKEN"
 RUN --mount=type=secret,id=absent ls /run/secrets 2>/dev/null || echo none
 RUN --mount=from=named,target=/named cat /named/n
 RUN --network=none ls /sys/class/net | tr '\n' ' '; echo .
-RUN grep far /etc/hosts; hostname; ulimit -n
+RUN grep far /etc/hosts; hostname; ulimit -n; grep machine /etc/hosts
 COPY --from=named n /copied
 RUN <<-END
 	#!/bin/awk -f
@@ -166,6 +166,8 @@ RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
         "named=../named",
         "--add-host",
         "far:192.0.2.1",
+        "--add-host",
+        "machine=host-gateway",
         "--ulimit",
         "nofile=90:100",
     ];
@@ -192,16 +194,14 @@ RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
             " 192.0.2.1\tfar",
             " buildkitsandbox",
             " 90",
+            "\tmachine",
             " awk",
         ],
     );
     let last = progress.lines().rfind(|line| line.ends_with(" .")).unwrap();
     let words: Vec<&str> = last.split(' ').collect();
-    for gone in [
-        "ro", "rw", "o", "cache", "t", "named", "secrets", "f", "buildkit",
-    ] {
-        assert!(!words.contains(&gone), "{last}");
-    }
+    let gone = "ro rw o cache t named secrets f buildkit";
+    assert!(!gone.split(' ').any(|gone| words.contains(&gone)), "{last}");
     // The cache survives; the secret is in no key.
     machine.write("c/secret", "changed\n");
     let again = built(&machine, text, &options);
@@ -244,6 +244,38 @@ fn what_a_step_must_have_or_may_not_do_is_said() {
         &built(&machine, text, &["--allow", "security.insecure"]),
         &[" mounted"],
     );
+    machine.assert_clean();
+}
+
+#[test]
+fn a_linked_copy_stays_cached_whatever_is_below_it() {
+    let machine = machine();
+    machine.write("c/file", "text\n");
+    let text = |below: &str| {
+        format!(
+            "FROM busybox AS st\nRUN echo st > /st\nFROM busybox\nRUN mkdir /have && echo {below} > /below\n\
+             COPY --link file /have/new/file\nCOPY --link --from=st /st /have/\nCOPY file /last\nRUN cat /below /have/new/file /have/st /last\n"
+        )
+    };
+    built(&machine, &text("one"), &[]);
+    let again = built(&machine, &text("two"), &[]);
+    let cached: Vec<bool> = ["COPY --link file", "COPY --link --from", "COPY file /last"]
+        .iter()
+        .map(|step| {
+            let line = again.lines().find(|line| line.contains(step)).unwrap();
+            let number = line
+                .split_whitespace()
+                .find(|word| word.starts_with('#'))
+                .unwrap();
+            again.contains(&format!("{number} CACHED"))
+        })
+        .collect();
+    assert_eq!(cached, [true, true, false], "{again}");
+    wrote(&again, &[" two", " text", " st", " text"]);
+    // The directory that it goes into is not as it was: the layer would bring the old one back.
+    let other = text("two").replace("mkdir /have", "mkdir -m 700 /have");
+    let third = built(&machine, &format!("{other}RUN stat -c %a /have\n"), &[]);
+    wrote(&third, &[" 700"]);
     machine.assert_clean();
 }
 
@@ -503,10 +535,12 @@ fn hostile_steps_end_and_leave_nothing() {
         &["--memory", "64m", "--ulimit", "fsize=1000000"],
     );
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    // Killed while a step runs.
+    // Killed while a step runs. What it does goes on until the next build, which has the cache for itself.
+    let mount = "RUN --mount=type=cache,id=c,target=/c,sharing=locked";
+    let endless = "echo begun; while :; do echo more >>/c/x; done";
     machine.write(
         "c/Dockerfile",
-        "FROM busybox\nRUN echo begun; sleep 100000\n",
+        &format!("FROM busybox\n{mount} {endless}\n"),
     );
     let mut command = machine.stack("c", &["image", "build", "--progress", "plain", "."]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -514,7 +548,8 @@ fn hostile_steps_end_and_leave_nothing() {
     assert!(lines.any(|line| line.unwrap().ends_with(" begun")));
     child.kill().unwrap();
     child.wait().unwrap();
-    built(&machine, "FROM busybox\nRUN true\n", &[]);
+    let twice = "wc -c /c/x >/before; usleep 200000; wc -c /c/x | cmp - /before";
+    built(&machine, &format!("FROM busybox\n{mount} {twice}\n"), &[]);
     machine.assert_clean();
     let left = machine.sh(&format!(
         "ls {}/lib/tmp {}/run/steps 2>/dev/null | grep -v : || true",
@@ -617,32 +652,37 @@ fn what_is_wrong_in_a_dockerfile_is_shown_in_it() {
     assert_eq!(
         fault(&machine, text, &[]),
         "error: unknown instruction: RNU
- --> c/Dockerfile:2:1
-  |
-2 | RNU true
-  | ^^^
-  |
-  = help: did you mean RUN?
+Dockerfile:2
+--------------------
+   1 |     FROM busybox
+   2 | >>> RNU true
+     |     ^^^
+   3 |     COPY --form=a /a /b
+--------------------
+help: did you mean RUN?
 
 error: unknown flag: form
- --> c/Dockerfile:3:6
-  |
-3 | COPY --form=a /a /b
-  |      ^^^^^^^^
-  |
-  = help: did you mean from?
+Dockerfile:3
+--------------------
+   1 |     FROM busybox
+   2 |     RNU true
+   3 | >>> COPY --form=a /a /b
+     |          ^^^^^^^^
+--------------------
+help: did you mean from?
 "
     );
     let text = "FROM busybox AS build\nFROM busybox AS two\nRUN true\n";
     assert_eq!(
         fault(&machine, text, &["--target", "biuld"]),
         "error: target stage `biuld` could not be found
- --> c/Dockerfile:2:1
-  |
-2 | FROM busybox AS two
-  | ^^^^^^^^^^^^^^^^^^^
-  |
-  = help: did you mean `build`?
+Dockerfile:2
+--------------------
+   1 |     FROM busybox AS build
+   2 | >>> FROM busybox AS two
+   3 |     RUN true
+--------------------
+help: did you mean `build`?
 "
     );
     let text = "FROM busybox AS build\nFROM busybox\nCOPY --from=biuld /bin/sh /sh2\n";
@@ -651,12 +691,13 @@ error: unknown flag: form
     assert!(
         shown.ends_with(
             "
- --> c/Dockerfile:3:1
-  |
-3 | COPY --from=biuld /bin/sh /sh2
-  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  |
-  = help: did you mean the stage `build`?
+Dockerfile:3
+--------------------
+   1 |     FROM busybox AS build
+   2 |     FROM busybox
+   3 | >>> COPY --from=biuld /bin/sh /sh2
+--------------------
+help: did you mean the stage `build`?
 "
         ),
         "{shown}"
@@ -665,12 +706,98 @@ error: unknown flag: form
     assert_eq!(
         fault(&machine, text, &[]),
         "error: \"/absent\": not found in the build context
- --> c/Dockerfile:2:1
-  |
-2 | COPY absent /
-  | ^^^^^^^^^^^^^
+Dockerfile:2
+--------------------
+   1 |     FROM busybox
+   2 | >>> COPY absent /
+--------------------
 "
     );
+    machine.assert_clean();
+}
+
+#[test]
+fn every_line_of_what_failed_is_shown_under_the_name_that_was_typed() {
+    let machine = machine();
+    machine.write(
+        "c/sub/other",
+        "FROM busybox\nRUN true \\\n  # why\n  && false\nUSER a\n",
+    );
+    let ran = machine.run(".", &["image", "build", "-f", "c/sub/other", "c"]);
+    assert_eq!(
+        said(&machine, &ran.stderr),
+        "error: process \"/bin/sh -c true   && false\" did not complete successfully: exit code: 1
+c/sub/other:2
+--------------------
+   1 |     FROM busybox
+   2 | >>> RUN true \\
+   3 | >>>   # why
+   4 | >>>   && false
+   5 |     USER a
+--------------------
+"
+    );
+    machine.assert_clean();
+}
+
+#[test]
+fn what_is_not_wise_is_told_once_and_can_be_asked_for() {
+    let machine = machine();
+    let text =
+        "# one which busybox\nFROM busybox AS One\nRUN --mount=type=secret,id=s true\nCMD echo x\n";
+    let progress = built(&machine, text, &[]);
+    let casing = "warning: StageNameCasing: Stage name 'One' should be lowercase
+Dockerfile:2
+--------------------
+   1 |     # one which busybox
+   2 | >>> FROM busybox AS One
+   3 |     RUN --mount=type=secret,id=s true
+   4 |     CMD echo x
+--------------------
+";
+    assert_eq!(progress.matches(casing).count(), 1, "{progress}");
+    assert_eq!(progress.matches("warning: ").count(), 2, "{progress}");
+    for option in ["--check", "--call=check", "--print=lint"] {
+        let ran = build(&machine, text, &[option]);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(
+            ran.stdout.starts_with("Check complete, 2 warnings have been found!\n\nWARNING: StageNameCasing - https://docs.docker.com/go/dockerfile/rule/stage-name-casing/\nStage name 'One' should be lowercase\nDockerfile:2\n"),
+            "{}",
+            ran.stdout
+        );
+    }
+    let asked = |option: &str| {
+        let ran = build(&machine, text, &[option]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stdout
+    };
+    assert_eq!(
+        asked("--call=targets"),
+        "TARGET          DESCRIPTION\none (default)   which busybox\n"
+    );
+    assert_eq!(
+        asked("--call=outline"),
+        "TARGET:      one\nDESCRIPTION: which busybox\n\nSECRET   REQUIRED\ns\n"
+    );
+    let json: Value = serde_json::from_str(&asked("--call=targets,format=json")).unwrap();
+    assert_eq!(json["targets"][0]["base"], "busybox");
+    assert_eq!(build(&machine, text, &["--call=x"]).code, 2);
+    // Services that are built from one file have its warnings once.
+    machine.write("p/Dockerfile", text);
+    machine.write(
+        "p/compose.yaml",
+        "name: demo\nservices:\n  a: {build: .}\n  b: {build: {context: ., args: {A: b}}}\n",
+    );
+    let ran = machine.run("p", &["build"]);
+    assert_eq!(ran.stderr.matches(casing).count(), 1, "{}", ran.stderr);
+    let ran = machine.run("p", &["build", "--check"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stdout.contains(", 2 warnings"), "{}", ran.stdout);
+    let bake: Value = serde_json::from_str(&machine.ok("p", &["build", "--print", "b"])).unwrap();
+    assert_eq!(bake["group"]["default"]["targets"][0], "b");
+    assert_eq!(bake["target"]["b"]["args"]["A"], "b");
+    assert_eq!(bake["target"]["b"]["tags"][0], "demo-b");
+    machine.assert_clean();
 }
 
 #[test]
@@ -678,22 +805,21 @@ fn a_step_that_fails_is_shown_with_the_end_of_its_output() {
     let machine = machine();
     let text = "FROM busybox\nRUN true\nRUN seq 1 50; echo last words >&2; exit 7\n";
     let drawn = |before: &str, path: &str| {
-        let last: String = (32..=50)
-            .map(|number| format!("          {number}\n"))
-            .collect();
+        let last: String = (32..=50).map(|number| format!("{number}\n")).collect();
         format!(
             "error: {before}process \"/bin/sh -c seq 1 50; echo last words >&2; exit 7\" did not complete successfully: exit code: 7
- --> {path}:3:1
-  |
-3 | RUN seq 1 50; echo last words >&2; exit 7
-  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  |
-  = note: its output ends with
-{last}          last words
+{path}:3
+--------------------
+   1 |     FROM busybox
+   2 |     RUN true
+   3 | >>> RUN seq 1 50; echo last words >&2; exit 7
+--------------------
+its output ends with:
+{last}last words
 "
         )
     };
-    assert_eq!(fault(&machine, text, &[]), drawn("", "c/Dockerfile"));
+    assert_eq!(fault(&machine, text, &[]), drawn("", "Dockerfile"));
     machine.write("p/w/Dockerfile", text);
     machine.write(
         "p/compose.yaml",
@@ -704,7 +830,7 @@ fn a_step_that_fails_is_shown_with_the_end_of_its_output() {
         assert_eq!(ran.code, 1, "{}", ran.stderr);
         assert_eq!(
             said(&machine, &ran.stderr),
-            drawn("build image demo-web: ", "p/w/Dockerfile"),
+            drawn("build image demo-web: ", "w/Dockerfile"),
             "{command}"
         );
     }
@@ -716,12 +842,13 @@ fn a_step_that_fails_is_shown_with_the_end_of_its_output() {
     assert_eq!(
         said(&machine, &ran.stderr),
         "error: build image demo-web: unknown instruction: RUNN
- --> dockerfile_inline:2:1
-  |
-2 | RUNN x
-  | ^^^^
-  |
-  = help: did you mean RUN?
+dockerfile_inline:2
+--------------------
+   1 |     FROM busybox
+   2 | >>> RUNN x
+     |     ^^^^
+--------------------
+help: did you mean RUN?
 "
     );
     machine.assert_clean();

@@ -448,7 +448,7 @@ fn a_build_is_cached_and_its_change_recreates() {
     let failed = machine.run("p", &["build"]);
     assert_eq!(failed.code, 1, "{failed:?}");
     assert!(
-        failed.stderr.contains("Dockerfile:2:1")
+        failed.stderr.contains("Dockerfile:2\n")
             && failed.stderr.contains("why")
             && failed.stderr.contains('9'),
         "{}",

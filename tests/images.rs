@@ -278,7 +278,7 @@ fn what_was_saved_loads_elsewhere_with_its_names() {
     );
     assert_eq!(said, moved + loaded);
     machine.write("garbage", &"not a tar ".repeat(200));
-    let ran = machine.run(".", &["image", "load", "-i", "garbage"]);
+    let ran = machine.run(".", &["image", "load", "-q", "-i", "garbage"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
         (
@@ -534,4 +534,69 @@ fn a_tar_that_lies_elsewhere_is_imported() {
         &["image", "import", "--platform", "a/b/c/d/e", "w/plain.tar"],
     );
     assert_eq!(wrong.code, 1, "{}", wrong.stderr);
+}
+
+#[test]
+fn a_load_tells_how_far_it_is_unless_it_is_to_be_quiet() {
+    let machine = built();
+    machine.ok("p", &["image", "save", "-o", "all.tar", "busybox"]);
+    machine.ok("p", &["image", "prune", "-af"]);
+    let load = |args: &[&str]| {
+        machine.run(
+            "p",
+            &[&["image", "load", "-i", "all.tar"][..], args].concat(),
+        )
+    };
+    let ran = load(&["-q"]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+        (0, "Loaded image: busybox:latest\n", "")
+    );
+    machine.ok("p", &["image", "prune", "-af"]);
+    let ran = load(&[]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "Loaded image: busybox:latest\n")
+    );
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert!(
+        matches!(lines.as_slice(), [" Archive all.tar  Loading", layer, " Archive all.tar  Loaded"]
+            if layer.starts_with(" Image busybox:latest layer ") && layer.ends_with("  Loaded")),
+        "{lines:?}"
+    );
+    let ran = machine.run(
+        "p",
+        &["--progress", "json", "image", "load", "-i", "all.tar"],
+    );
+    let events = ran.stderr.lines();
+    let events: Vec<Value> = events
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let read = events.iter().filter(|event| event["text"] == "Reading");
+    let read = read.filter_map(|event| event["current"].as_u64()).max();
+    let size = fs_err::metadata(machine.path().join("p/all.tar"))
+        .unwrap()
+        .len();
+    // The end of a tar is more zeros than need be read.
+    let is_near = read.is_some_and(|read| read <= size && size - read < 1 << 20);
+    assert!(is_near, "{read:?} of {size}: {}", ran.stderr);
+    assert!(ran.stderr.contains("Already exists"), "{}", ran.stderr);
+}
+
+#[test]
+fn commands_of_projects_name_their_likes_for_images() {
+    let machine = Machine::new();
+    machine.sh("mkdir empty");
+    for (command, hint) in [
+        ("pull", "stack image pull NAME"),
+        ("push", "stack image push NAME"),
+        ("images", "stack image ls"),
+    ] {
+        let ran = machine.run("empty", &[command]);
+        assert!(
+            ran.code != 0 && ran.stderr.contains(hint),
+            "{command}: {}",
+            ran.stderr
+        );
+    }
 }

@@ -115,3 +115,47 @@ fn a_commit_that_is_killed_freezes_nothing_for_long() {
     machine.ok("p", &["down", "-t", "0"]);
     machine.assert_clean();
 }
+
+/// How much a process has written to a file of `p` that has no name yet.
+fn written(pid: u32) -> u64 {
+    let Ok(entries) = fs_err::read_dir(format!("/proc/{pid}/fd")) else {
+        return 0;
+    };
+    let of_output = entries.flatten().filter(|entry| {
+        let target = fs_err::read_link(entry.path()).unwrap_or_default();
+        target.to_string_lossy().contains("/p/#")
+    });
+    let sizes = of_output.filter_map(|entry| Some(fs_err::metadata(entry.path()).ok()?.len()));
+    sizes.max().unwrap_or(0)
+}
+
+#[test]
+fn a_save_that_is_killed_leaves_the_old_file_and_nothing_in_the_store() {
+    let machine = with_much();
+    machine.ok("p", &["commit", "web", "much"]);
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.write("p/out.tar", "the old one");
+    let bytes_before = machine.sh("ls stack/lib/images/blobs/sha256 | wc -l");
+    for moment in 0..8 {
+        let save = start(&machine, &["image", "save", "-o", "out.tar", "much"]);
+        let size = || written(save.id());
+        // From before it has a file to when most of that is written.
+        let wanted = moment * 30_000_000;
+        if moment > 0 {
+            wait_until("so much is written", || size() >= wanted);
+        }
+        end(&save, Signal::KILL);
+        assert_eq!(Ran::of(&save.wait_with_output().unwrap()).code, 128 + 9);
+        let old = fs_err::read_to_string(machine.path().join("p/out.tar")).unwrap();
+        assert_eq!(old, "the old one");
+        machine.ok("p", &["image", "prune", "-f"]);
+        assert_eq!(remains(&machine), "");
+    }
+    let checked = machine.ok("p", &["system", "check"]);
+    assert!(checked.ends_with("nothing is damaged\n"), "{checked}");
+    machine.ok("p", &["image", "save", "-o", "out.tar", "much"]);
+    // The killed ones left nothing beside it.
+    assert_eq!(machine.sh("ls -A p | grep tmp || true"), "");
+    assert!(bytes_before.trim().parse::<u32>().unwrap() > 0);
+    machine.sh("tar tf p/out.tar > /dev/null");
+}

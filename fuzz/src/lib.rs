@@ -3,17 +3,11 @@
 #[path = "../../src/images/dockerfile/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 pub mod dockerfile;
-/// What the unpacker needs of it.
-#[allow(dead_code, unreachable_pub)]
-mod sys {
-    #[path = "../../../src/sys/beneath.rs"]
-    pub mod beneath;
-    #[path = "../../../src/sys/remove.rs"]
-    pub mod remove;
-}
 #[path = "../../src/spec/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 pub mod spec;
+#[allow(dead_code, unreachable_pub)]
+mod sys;
 #[allow(dead_code, unreachable_pub)]
 mod unpack;
 
@@ -28,7 +22,7 @@ use std::time::Duration;
 
 use dockerfile::{Span, expand, parser};
 use spec::canonical::{mounts, ports};
-use spec::dotenv::{self, Format};
+use spec::dotenv::{self, Format, Outside};
 use spec::template::{self, Variables};
 use spec::{LoadOptions, ReadError, ReadFile, load, render, units, words};
 use unpack::extract::{self, Limits};
@@ -151,7 +145,7 @@ pub fn dotenv(data: &[u8]) {
     };
     let environment = |name: &str| (name == "A").then_some("a value");
     for format in [Format::Dotenv, Format::Raw] {
-        match dotenv::parse(text, format, &environment, 1 << 20) {
+        match dotenv::parse(text, format, Outside::environment(&environment), 1 << 20) {
             Ok(variables) => {
                 for (key, variable) in variables {
                     assert!(text[variable.at..].starts_with(&key), "{key}");

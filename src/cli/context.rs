@@ -250,6 +250,11 @@ impl Context {
         self.show_transfer("Pushing", quiet)
     }
 
+    /// The same of a load.
+    pub(crate) fn show_load(&self, quiet: bool) -> Progress<'_> {
+        self.show_transfer("Loading", quiet)
+    }
+
     fn show_transfer(&self, title: &'static str, quiet: bool) -> Progress<'_> {
         let shown = Shown {
             title,
@@ -338,6 +343,19 @@ impl Context {
 
     fn variable(&self, name: &str) -> Option<&String> {
         self.settings.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// Adds `hint` to the failure of a load where there is no project at all.
+    pub(crate) fn outside(&self, error: CliError, hint: &str) -> CliError {
+        match error {
+            CliError::Load(mut failure) if !self.has_file() => {
+                if let Some(first) = failure.diagnostics.first_mut() {
+                    first.hints.push(hint.to_owned());
+                }
+                CliError::Load(failure)
+            }
+            error => error,
+        }
     }
 
     fn named_project(&self) -> Option<String> {

@@ -40,8 +40,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return show_usage(&early, &error),
     };
-    if let Some(what) = later::find(&matches) {
-        return end(&early, ProgressMode::Plain, CliError::NotSupported(what));
+    if let Some(error) = later::find(&matches) {
+        return end(&early, ProgressMode::Plain, error);
     }
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,

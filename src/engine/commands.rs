@@ -43,6 +43,8 @@ pub struct BuildOptions {
     pub ssh: Vec<String>,
     /// Memory that a step may use, as typed.
     pub memory: Option<String>,
+    /// Attestations over the file's: `provenance`, `sbom`, and what is said of each.
+    pub attestations: BTreeMap<&'static str, String>,
 }
 
 /// `pull`.
@@ -374,6 +376,7 @@ impl Engine {
             explain: options.explain,
             pull: options.pull,
             ssh: options.ssh.clone(),
+            attestations: options.attestations.clone(),
             memory_bytes: options
                 .memory
                 .as_deref()

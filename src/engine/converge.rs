@@ -245,6 +245,7 @@ impl EventSink for Heard {
             }
             EventKind::Failed(text) => format!("failed: {text}"),
             EventKind::Warning(text) => format!("warning: {text}"),
+            EventKind::Remark(remark) => format!("warning: {remark}"),
             other => format!("{other:?}"),
         };
         let subject = event.subject;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::plan::action::Resource;
 use crate::plan::observed::ContainerId;
@@ -25,6 +26,8 @@ pub enum Subject {
     Volume(String),
     /// By reference; pulled or removed.
     Image(String),
+    /// Images in a file that are being loaded: its name.
+    Archive(String),
     /// One layer of an image being pulled: reference and short digest.
     Layer(String, String),
     /// The image of this reference being built.
@@ -70,6 +73,37 @@ pub enum EventKind {
     Failed(String),
     /// Something the user should know.
     Warning(String),
+    /// As that, of a place in a file.
+    Remark(Box<Remark>),
+}
+
+/// Something that is not wise in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The rule that says so: `JSONArgsRecommended`.
+    pub rule: &'static str,
+    /// What, one sentence.
+    pub message: String,
+    /// The file, as it is shown.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// First byte and one past the last of what it is about, all of whose lines are drawn.
+    pub range: (usize, usize),
+}
+
+impl Remark {
+    /// Returns the line, from 1, on which that begins.
+    pub fn line(&self) -> usize {
+        let before = self.text.get(..self.range.0).unwrap_or_default();
+        before.matches('\n').count() + 1
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.message)
+    }
 }
 
 /// Where events go. Called on the thread that applies; must return at once.
@@ -119,6 +153,7 @@ impl fmt::Display for Subject {
             Self::Network(name) => write!(f, "Network {name}"),
             Self::Volume(name) => write!(f, "Volume {name}"),
             Self::Image(name) | Self::Build(name) => write!(f, "Image {name}"),
+            Self::Archive(name) => write!(f, "Archive {name}"),
             Self::Layer(image, digest) => write!(f, "Image {image} layer {digest}"),
             Self::Container(name) => write!(f, "Container {name}"),
             Self::Project(name) => write!(f, "Project {name}"),

@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`load`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -34,6 +34,7 @@ pub mod host;
 pub mod inspect;
 pub mod instance;
 mod linux;
+pub mod load;
 pub mod logs;
 pub mod lower;
 mod observe;
@@ -60,6 +61,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use build::blame::in_dockerfile;
+pub use build::describe::{Call, Described};
 pub use build::{BuiltImage, ImageBuild};
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, ImportAsked, ImportSource, Planned, PullOptions};
@@ -69,6 +71,7 @@ pub use logs::{Gate, LogStream};
 
 use crate::images::Images;
 pub use crate::images::Packing;
+pub use crate::images::build::describe::{Outline, Target};
 use crate::net::Net;
 use crate::runtime::seal::{self, Sealed};
 use crate::runtime::{Runtime, RuntimeRoots};
@@ -114,6 +117,8 @@ pub(crate) struct BuildChoices {
     pub ssh: Vec<String>,
     /// Bytes of memory that a step may use.
     pub memory_bytes: Option<u64>,
+    /// Attestations over the file's.
+    pub attestations: BTreeMap<&'static str, String>,
     /// Build arguments over the file's.
     pub args: BTreeMap<String, Option<String>>,
 }

@@ -24,17 +24,6 @@ pub enum Removed {
     Deleted(String),
 }
 
-/// An image that was loaded, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadedImage {
-    /// `sha256:…`
-    pub id: String,
-    /// Its names, as people write them.
-    pub names: Vec<String>,
-    /// Names that another image had until now, and its id.
-    pub replaced: Vec<(String, String)>,
-}
-
 /// What a removal of everything unused did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -166,26 +155,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Loads the images of an archive.
-    pub fn load_images(
-        &self,
-        source: impl std::io::Read + Send + 'static,
-        platform: Option<&str>,
-    ) -> Result<Vec<LoadedImage>, EngineError> {
-        let platform = platform.map(platform_option).transpose()?;
-        let loaded = self.images.load(source, platform.as_ref())?;
-        let words = |image: crate::images::Loaded| LoadedImage {
-            id: image.id.to_string(),
-            names: image.names.iter().map(Reference::familiar).collect(),
-            replaced: image
-                .replaced
-                .iter()
-                .map(|(name, id)| (name.familiar(), id.to_string()))
-                .collect(),
-        };
-        Ok(loaded.into_iter().map(words).collect())
     }
 
     /// Removes the image that `asked` names, or only that name of it. What nothing needs any more is removed with it, unless a pull,

@@ -112,7 +112,7 @@ impl Engine {
             if let Ok(digest) = Digest::parse(id) {
                 used.kept.push(self.images.begin_use(&digest)?);
             }
-            let Some(image) = self.images.find(id)? else {
+            let Some(image) = self.images.find_id(id)? else {
                 return Ok(None);
             };
             used.images.insert(id.to_owned(), image);

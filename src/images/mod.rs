@@ -74,8 +74,8 @@ impl Images {
     pub fn open(root: &Path, environment: ClientEnvironment) -> Result<Self, ImageError> {
         Ok(Self {
             store: Store::open(root)?,
+            http: Http::new(environment.retry.stall),
             environment,
-            http: Http::default(),
         })
     }
 
@@ -125,14 +125,16 @@ impl Images {
             reference: reference.familiar(),
             source: Box::new(source),
         })?;
-        Box::pin(pull::pull(
+        let pulled = Box::pin(pull::pull(
             &self.store,
             &client,
             reference,
             platform,
             progress,
         ))
-        .await
+        .await;
+        tell_warnings(&client, progress);
+        pulled
     }
 
     /// Returns a client of registries.
@@ -162,14 +164,16 @@ impl Images {
             reference: reference.familiar(),
             source: Box::new(source),
         })?;
-        Box::pin(push::push(
+        let pushed = Box::pin(push::push(
             &self.store,
             &client,
             reference,
             packing,
             progress,
         ))
-        .await
+        .await;
+        tell_warnings(&client, progress);
+        pushed
     }
 
     /// Lists the tags that a reference's repository has here; fails where there are none.
@@ -308,8 +312,9 @@ impl Images {
         &self,
         source: impl std::io::Read + Send + 'static,
         platform: Option<&Platform>,
+        told: archive::load::Told<'_>,
     ) -> Result<Vec<Loaded>, ImageError> {
-        Ok(archive::load::load(&self.store, source, platform)?)
+        Ok(archive::load::load(&self.store, source, platform, told)?)
     }
 
     /// Takes an image of an OCI layout in a directory, of those for several machines the one for `platform`; it gets no name.
@@ -413,5 +418,12 @@ impl Images {
     /// Ends a lease, if there is one.
     pub fn release(&self, holder: &str) -> Result<(), ImageError> {
         Ok(self.store.release(holder)?)
+    }
+}
+
+/// Tells what registries warned of (distribution-spec: `Warning` headers are for people).
+fn tell_warnings(client: &Client<'_>, progress: &dyn Progress) {
+    for warning in client.warnings() {
+        progress.warning(&warning);
     }
 }

@@ -35,12 +35,24 @@ pub enum BlobState {
     Mounted,
     /// It is no layer that may be sent.
     Skipped,
+    /// It comes out of an archive.
+    Loading {
+        /// Bytes so far.
+        done_bytes: u64,
+        /// Bytes of the whole.
+        total_bytes: u64,
+    },
+    /// Loaded by this command.
+    Loaded,
 }
 
 /// Listens to a pull or push; called on the thread that runs it, often.
 pub trait Progress {
     /// `blob`, a layer of the image, is in `state` now.
     fn blob(&self, blob: &Digest, state: BlobState);
+
+    /// A registry says something that people should know.
+    fn warning(&self, _text: &str) {}
 }
 
 /// Listens to nothing.

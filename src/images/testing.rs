@@ -285,6 +285,7 @@ pub(crate) fn environment(directory: &Path) -> ClientEnvironment {
         docker_auth_config: None,
         containers_auth: None,
         retry: Retry {
+            stall: Duration::from_mins(1),
             attempts: 4,
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(5),

@@ -18,6 +18,7 @@
 //! This room must never touch a file, the clock, the environment, a process or a thread, print, or ask.
 
 pub mod action;
+pub mod bake;
 pub mod boot;
 pub mod cause;
 pub mod containers;

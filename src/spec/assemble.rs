@@ -14,12 +14,12 @@ use super::canonical::Canonicalizer;
 use super::canonical::paths::{PathBase, is_remote};
 use super::diagnostic::Diagnostic;
 use super::discover::{absolute, add_missing, default_env_file};
-use super::dotenv::Format;
+use super::dotenv::{Format, Outside};
 use super::interpolate::Interpolator;
 use super::merge;
 use super::normalize;
 use super::origin::{Dotenv, LinkKind, Places};
-use super::session::{Environment, Parsed, Session};
+use super::session::{Environment, Parsed, Provided, Session};
 use super::source::Span;
 use super::tree::{Entry, Mapping, Node, Value};
 
@@ -285,13 +285,14 @@ impl<'s, 'a> Assembler<'s, 'a> {
                 default_env_file(self.session, &directory, &mut environment, &mut places);
             }
             Some(env_files) => {
+                let mut read = Provided::new();
                 for (text, span) in env_files {
                     let path = resolve(text);
-                    if path == Path::new("/dev/null") {
-                        continue;
+                    if path != Path::new("/dev/null") {
+                        self.env_file(&path, span, &environment, &mut read);
                     }
-                    self.env_file(&path, span, &mut environment, &mut places);
                 }
+                add_missing(&mut environment, &mut places, read);
             }
         }
         let setting = Setting {
@@ -355,20 +356,24 @@ impl<'s, 'a> Assembler<'s, 'a> {
         self.session.parse(path, id)
     }
 
+    /// Reads an env file of an include above those that were `read` before.
     fn env_file(
         &mut self,
         path: &Path,
         span: Span,
-        environment: &mut Environment,
-        places: &mut Places,
+        environment: &Environment,
+        read: &mut Provided,
     ) {
         let Some(id) = self.session.open(path, Some(span), "env file") else {
             return;
         };
-        let lookup = |name: &str| environment.get(name).map(String::as_str);
+        let outside = Outside {
+            environment: &|name| environment.get(name).map(String::as_str),
+            earlier: &|name| read.get(name).map(|variable| variable.value.as_str()),
+        };
         self.session.trace.dotenv(id, Dotenv::Found);
-        if let Some(variables) = self.session.dotenv(path, id, Format::Dotenv, &lookup) {
-            add_missing(environment, places, variables);
+        if let Some(variables) = self.session.dotenv(path, id, Format::Dotenv, outside) {
+            read.extend(variables);
         }
     }
 

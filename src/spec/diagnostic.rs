@@ -29,6 +29,8 @@ pub struct Diagnostic {
     pub hints: Vec<String>,
     /// The last lines that a program wrote before it failed.
     pub output: Vec<String>,
+    /// Whether every line that `span` touches is drawn and marked, with those around it, as BuildKit draws instructions.
+    pub whole_lines: bool,
 }
 
 impl Diagnostic {
@@ -42,6 +44,7 @@ impl Diagnostic {
             notes: Vec::new(),
             hints: Vec::new(),
             output: Vec::new(),
+            whole_lines: false,
         }
     }
 

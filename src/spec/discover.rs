@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::canonical::paths::{clean, is_remote};
 use super::diagnostic::Diagnostic;
-use super::dotenv::Format;
+use super::dotenv::{Format, Outside};
 use super::origin::{Dotenv, Places};
 use super::session::{Environment, Provided, Session};
 use super::units;
@@ -165,11 +165,11 @@ fn read_env_files(
         };
         session.trace.dotenv(id, Dotenv::Given);
         let own = |name: &str| read.get(name).map(|variable| &variable.value);
-        let lookup = |name: &str| {
-            let value = environment.get(name).or_else(|| own(name));
-            value.map(String::as_str)
+        let outside = Outside {
+            environment: &|name| environment.get(name).map(String::as_str),
+            earlier: &|name| own(name).map(String::as_str),
         };
-        if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
+        if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, outside) {
             read.extend(variables);
         }
     }
@@ -203,7 +203,8 @@ pub(crate) fn default_env_file(
     };
     session.trace.dotenv(id, Dotenv::Found);
     let lookup = |name: &str| environment.get(name).map(String::as_str);
-    if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, &lookup) {
+    let outside = Outside::environment(&lookup);
+    if let Some(variables) = session.dotenv(&path, id, Format::Dotenv, outside) {
         add_missing(environment, places, variables);
     }
 }

@@ -42,23 +42,42 @@ pub(crate) struct DotenvError {
     pub(crate) message: String,
 }
 
-/// Looks a variable of the environment up; it stands above what the file says.
+/// Looks a variable up.
 pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+
+/// What values may name beside the variables of their own file.
+#[derive(Clone, Copy)]
+pub(crate) struct Outside<'e> {
+    /// The environment, which stands above what the file says.
+    pub(crate) environment: &'e Lookup<'e>,
+    /// Files that were read before, which stand beneath it.
+    pub(crate) earlier: &'e Lookup<'e>,
+}
+
+impl<'e> Outside<'e> {
+    /// The environment alone.
+    pub(crate) fn environment(environment: &'e Lookup<'e>) -> Self {
+        Self {
+            environment,
+            earlier: &|_| None,
+        }
+    }
+}
 
 /// The most variables that a file may set.
 const MAX_VARIABLES: usize = 100_000;
 
 /// Reads a file, the values of which may have `room` bytes in all. Where a key repeats, the last one counts.
-pub(crate) fn parse<'e>(
+pub(crate) fn parse(
     text: &str,
     format: Format,
-    environment: &'e Lookup<'e>,
+    outside: Outside<'_>,
     room: usize,
 ) -> Result<BTreeMap<String, Variable>, DotenvError> {
     let mut parser = Parser {
         text,
         at: 0,
-        environment,
+        outside,
         room,
         variables: BTreeMap::new(),
     };
@@ -72,7 +91,7 @@ pub(crate) fn parse<'e>(
 struct Parser<'a, 'e> {
     text: &'a str,
     at: usize,
-    environment: &'e Lookup<'e>,
+    outside: Outside<'e>,
     /// Bytes that further values may have.
     room: usize,
     variables: BTreeMap<String, Variable>,
@@ -125,7 +144,7 @@ impl<'a> Parser<'a, '_> {
         let inherited = !self.text[separator..].starts_with(['=', ':']);
         self.at = (separator + 1).min(self.text.len());
         let value = if inherited {
-            (self.environment)(key).map(str::to_owned)
+            (self.outside.environment)(key).map(str::to_owned)
         } else {
             Some(self.value()?)
         };
@@ -229,7 +248,7 @@ impl<'a> Parser<'a, '_> {
 
     fn expand(&mut self, text: &str, at: Range<usize>) -> Result<String, DotenvError> {
         let mut known = Known {
-            environment: self.environment,
+            outside: self.outside,
             variables: &self.variables,
         };
         match template::substitute(text, &mut known, self.room).map(Cow::into_owned) {
@@ -264,7 +283,7 @@ impl<'a> Parser<'a, '_> {
                 Some((key, value)) => (key, Some(value)),
                 None => (
                     statement.trim_end(),
-                    (self.environment)(statement.trim_end()),
+                    (self.outside.environment)(statement.trim_end()),
                 ),
             };
             if key.is_empty() || key.contains(char::is_whitespace) {
@@ -283,9 +302,9 @@ impl<'a> Parser<'a, '_> {
 
 const TOO_LONG: &str = "the values of the file are too long, with what they name filled in";
 
-/// The variables that a value may name: the environment first, then the file so far.
+/// The variables that a value may name: the environment first, then the file so far, then earlier files.
 struct Known<'e, 'v> {
-    environment: &'e Lookup<'e>,
+    outside: Outside<'e>,
     variables: &'v BTreeMap<String, Variable>,
 }
 
@@ -296,7 +315,9 @@ impl Variables for Known<'_, '_> {
                 .get(name)
                 .map(|variable| variable.value.as_str())
         };
-        (self.environment)(name).or_else(own)
+        (self.outside.environment)(name)
+            .or_else(own)
+            .or_else(|| (self.outside.earlier)(name))
     }
 
     fn unset(&mut self, _name: &str, _at: Range<usize>) {}
@@ -358,7 +379,7 @@ mod tests {
     }
 
     fn read(text: &str, format: Format) -> String {
-        match parse(text, format, &environment, 1000) {
+        match parse(text, format, Outside::environment(&environment), 1000) {
             Ok(variables) => {
                 let pairs = variables
                     .iter()

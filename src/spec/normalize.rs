@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::assemble::Setting;
 use super::budget::Resource;
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::dotenv::Format;
+use super::dotenv::{Format, Outside};
 use super::names;
 use super::origin::Dotenv;
 use super::schema::{self, Attribute, Shape};
@@ -409,7 +409,11 @@ fn implied_dependencies(service: &Mapping) -> Vec<(String, Span, bool)> {
     };
     let mut implied = Vec::new();
     for (link, span) in texts("links") {
-        let name = link.split_once(':').map_or(link, |(name, _)| name);
+        // With more than one colon it is a name as it stands, which nothing has (Docker Compose).
+        let name = match link.split_once(':') {
+            Some((name, alias)) if !alias.contains(':') => name,
+            _ => link,
+        };
         implied.push((name.to_owned(), span, true));
     }
     for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
@@ -569,7 +573,7 @@ fn resolve_labels(session: &mut Session<'_>, service: &mut Entry, setting: &Sett
         session.trace.dotenv(id, Dotenv::Service);
         let lookup = |name: &str| all.get(name).map(|(_, value)| value.as_str());
         let read = session
-            .dotenv(path, id, Format::Dotenv, &lookup)
+            .dotenv(path, id, Format::Dotenv, Outside::environment(&lookup))
             .unwrap_or_default();
         if !is_granted(&read, file.span, &mut session.diagnostics) {
             continue;
@@ -634,18 +638,16 @@ fn env_file(
             return Provided::new();
         }
     };
-    let lookup = |name: &str| {
-        let own = || own.get(name).and_then(Node::as_str);
-        let earlier = || earlier.get(name).and_then(|(_, value)| value.as_str());
-        setting
-            .environment
-            .get(name)
-            .map(String::as_str)
-            .or_else(own)
-            .or_else(earlier)
+    let outside = Outside {
+        environment: &|name| {
+            let own = || own.get(name).and_then(Node::as_str);
+            let outer = setting.environment.get(name).map(String::as_str);
+            outer.or_else(own)
+        },
+        earlier: &|name| earlier.get(name).and_then(|(_, value)| value.as_str()),
     };
     session
-        .dotenv(path_text, id, format, &lookup)
+        .dotenv(path_text, id, format, outside)
         .unwrap_or_default()
 }
 
@@ -706,39 +708,48 @@ pub(crate) fn check_complete(project: &mut Arc<Node>, diagnostics: &mut Diagnost
     }
 }
 
-struct Completeness<'n, 'd> {
-    way: Vec<&'n str>,
+struct Completeness<'d> {
+    way: Vec<String>,
     /// Whether a null was refused.
     nulls: bool,
     diagnostics: &'d mut Diagnostics,
 }
 
-impl<'n> Completeness<'n, '_> {
-    fn node(&mut self, node: &'n Node, shape: &'static Shape) {
-        match (&node.value, shape) {
-            (Value::Sequence(items), Shape::List(Shape::Object(attributes), _)) => {
+impl Completeness<'_> {
+    fn node(&mut self, node: &Node, shape: &'static Shape) {
+        match &node.value {
+            Value::Sequence(items) => {
+                let Some(each) = shape.item() else {
+                    return;
+                };
                 for (index, item) in items.iter().enumerate() {
-                    self.require(item, attributes, &format!("{}.{index}", self.way.join(".")));
+                    self.way.push(index.to_string());
+                    self.member(item, item.span, each);
+                    self.way.pop();
                 }
             }
-            (Value::Mapping(mapping), _) => {
+            Value::Mapping(mapping) => {
                 for entry in mapping.entries() {
                     let Some(child) = child(shape, &entry.key) else {
                         continue;
                     };
-                    self.way.push(&entry.key);
-                    match child.null_refused() {
-                        Some(what) if entry.value.is_null() => self.refuse(entry.key_span, what),
-                        _ if child.is_nested() => self.node(&entry.value, child),
-                        _ => {}
-                    }
-                    if let Shape::Object(attributes) | Shape::NullOrObject(attributes) = child {
-                        self.require(&entry.value, attributes, &self.way.join("."));
-                    }
+                    self.way.push(entry.key.to_string());
+                    self.member(&entry.value, entry.key_span, child);
                     self.way.pop();
                 }
             }
             _ => {}
+        }
+    }
+
+    fn member(&mut self, value: &Node, span: Span, shape: &'static Shape) {
+        match shape.null_refused() {
+            Some(what) if value.is_null() => self.refuse(span, what),
+            _ if shape.is_nested() => self.node(value, shape),
+            _ => {}
+        }
+        if let Shape::Object(attributes) | Shape::NullOrObject(attributes) = shape {
+            self.require(value, attributes, &self.way.join("."));
         }
     }
 
@@ -767,17 +778,29 @@ impl<'n> Completeness<'n, '_> {
 
 /// Makes the nulls that were refused invalid.
 fn invalidate_nulls(node: &mut Arc<Node>, shape: &'static Shape) {
-    let Value::Mapping(mapping) = &mut Arc::make_mut(node).value else {
-        return;
-    };
-    for entry in mapping.entries_mut() {
-        match child(shape, &entry.key) {
-            Some(child) if entry.value.is_null() && child.null_refused().is_some() => {
-                entry.value = Arc::new(Node::new(entry.value.span, Value::Invalid));
-            }
-            Some(child) if child.is_nested() => invalidate_nulls(&mut entry.value, child),
-            _ => {}
+    let member = |value: &mut Arc<Node>, shape: &'static Shape| {
+        if value.is_null() && shape.null_refused().is_some() {
+            *value = Arc::new(Node::new(value.span, Value::Invalid));
+        } else if shape.is_nested() {
+            invalidate_nulls(value, shape);
         }
+    };
+    match &mut Arc::make_mut(node).value {
+        Value::Sequence(items) => {
+            if let Some(each) = shape.item() {
+                for item in items {
+                    member(item, each);
+                }
+            }
+        }
+        Value::Mapping(mapping) => {
+            for entry in mapping.entries_mut() {
+                if let Some(child) = child(shape, &entry.key) {
+                    member(&mut entry.value, child);
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -842,6 +865,18 @@ impl Shape {
         })
     }
 
+    /// Returns what each item of a list is.
+    fn item(&self) -> Option<&'static Self> {
+        match self {
+            Self::List(each, _) => Some(each),
+            Self::OneOrMany(_) | Self::Paths | Self::Command | Self::HealthTest => {
+                Some(&Self::Text)
+            }
+            Self::Gpus => Some(&Self::Object(&[])),
+            _ => None,
+        }
+    }
+
     /// Whether something may be missing in it.
     fn is_nested(&self) -> bool {
         matches!(
@@ -854,7 +889,6 @@ impl Shape {
                 | Self::ServiceNetworks
                 | Self::ServiceModels
                 | Self::Logging
-                | Self::List(Self::Object(_), _)
-        )
+        ) || self.item().is_some()
     }
 }

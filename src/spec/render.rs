@@ -109,7 +109,8 @@ pub fn without_absences(mut project: Json) -> Json {
 /// Renders the project as JSON, equal in value to what `docker compose config --format json` prints.
 ///
 /// That prints its own structures, which differ from what files say in a few places: the limits of `blkio_config` have
-/// capitals, a zero in `ulimits` is left out, and so are the options of an `ipam`.
+/// capitals, a zero in `ulimits` is left out, and so are the options of an `ipam` and every extension (`x-…`) but those of the
+/// top level.
 pub fn render_json(stack: &Stack) -> Json {
     render(stack, Form::Json)
 }
@@ -185,6 +186,9 @@ fn object(mapping: Option<&Mapping>, attributes: &'static [Attribute], form: For
     let mut out = Map::new();
     for entry in mapping.into_iter().flat_map(Mapping::entries) {
         let attribute = schema::find(attributes, &entry.key);
+        if form == Form::Json && attribute.is_none() && !is(schema::PROJECT) {
+            continue;
+        }
         let value = match attribute {
             Some(attribute) => shaped(&entry.value, &attribute.shape, form),
             None => plain(&entry.value),
@@ -249,7 +253,7 @@ fn is_zero(value: &Json, shape: &Shape) -> bool {
             map.is_empty()
                 && !matches!(
                     shape,
-                    Shape::Object(_) | Shape::NullOrObject(_) | Shape::Build
+                    Shape::Object(_) | Shape::NullOrObject(_) | Shape::Build | Shape::Logging
                 )
         }
     }
@@ -261,6 +265,7 @@ fn shaped(node: &Node, shape: &'static Shape, form: Form) -> Json {
             object(Some(mapping), attributes, form)
         }
         (Value::Mapping(mapping), Shape::Build) => object(Some(mapping), schema::BUILD, form),
+        (Value::Mapping(mapping), Shape::Logging) => object(Some(mapping), schema::LOGGING, form),
         (Value::Mapping(mapping), Shape::Map(values)) => {
             map(mapping, |value| shaped(value, values, form))
         }

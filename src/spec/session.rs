@@ -164,19 +164,19 @@ impl<'a> Session<'a> {
     }
 
     /// Reads a dotenv file's variables; errors in it are reported.
-    pub(crate) fn dotenv<'l>(
+    pub(crate) fn dotenv(
         &mut self,
         path: &Path,
         id: SourceId,
         format: Format,
-        lookup: &'l dotenv::Lookup<'l>,
+        outside: dotenv::Outside<'_>,
     ) -> Option<Provided> {
         let text = &self.sources.get(id)?.text;
         if !self.diagnostics.take(Resource::Parsed, text.len(), None) {
             return None;
         }
         let room = self.diagnostics.left(Resource::Filled);
-        match dotenv::parse(text, format, lookup, room) {
+        match dotenv::parse(text, format, outside, room) {
             Ok(variables) => {
                 let pairs = variables.into_iter().map(|(key, variable)| {
                     let start = u32::try_from(variable.at).unwrap_or(u32::MAX);

@@ -75,13 +75,14 @@ fn options_that_contradict_each_other_are_refused() {
 
 #[test]
 fn what_docker_compose_has_beyond_is_not_supported_yet() {
-    let rows: [&[&str]; 7] = [
+    let rows: [&[&str]; 8] = [
         &["--compatibility", "ps"],
         &["up", "--menu"],
         &["down", "--rmi", "local"],
         &["build", "--print"],
         &["run", "--rm", "web", "sh"],
         &["cp", "web:/x", "."],
+        &["rmi", "-f", "x"],
         &["ps", "--format", "{{.Name}}"],
     ];
     let shown: String = rows
@@ -104,9 +105,15 @@ fn what_docker_compose_has_beyond_is_not_supported_yet() {
     run --rm web sh: exit 2
     --- stderr
     error: command `run`: not supported yet
+    help: `stack exec SERVICE COMMAND` runs one in a container that runs
     cp web:/x .: exit 2
     --- stderr
     error: command `cp`: not supported yet
+    help: `stack export SERVICE` writes its files as a tar archive
+    rmi -f x: exit 2
+    --- stderr
+    error: there is no command `rmi`
+    help: `stack image rm`
     ps --format {{.Name}}: exit 2
     --- stderr
     error: format `{{.Name}}` of `ps`: not supported yet

@@ -121,7 +121,6 @@ fn each_kind_of_attribute_merges_by_its_rule() {
             "deploy: {resources: {limits: {cpus: '1'}}}",
             r#"{"deploy":{"placement":{},"replicas":2,"resources":{"limits":{"cpus":1}}}}"#,
         ),
-        ("x-a: {b: [1]}", "x-a: {c: 2}", r#"{"x-a":{"b":[1],"c":2}}"#),
         (
             "logging: {driver: json-file, options: {a: b}}",
             "logging: {options: {c: 1}}",

@@ -105,22 +105,145 @@ fn extensions_never_contradict() {
     let files = Files::new([
         (
             "compose.yaml",
-            "x-a: [1]\nservices:\n  w: {image: x, x-a: {b: [1]}, deploy: {x-d: text}}\n",
+            "x-a: [1]\nservices:\n  w: {image: x, x-a: {b: [1]}, x-e: {b: [1]}, deploy: {x-d: text}}\n",
         ),
         (
             "compose.override.yaml",
-            "x-a: {b: c}\nservices:\n  w: {x-a: {b: {c: d}}, deploy: {x-d: [1]}}\n",
+            "x-a: {b: c}\nservices:\n  w: {x-a: {b: {c: d}}, x-e: {c: 2}, deploy: {x-d: [1]}}\n",
         ),
     ]);
     let result = load(&options(), &files);
     assert_eq!(said(&result), "");
-    let project = render::render_json(&result.unwrap().stack);
-    let service = &project["services"]["w"];
-    let shown = [&project["x-a"], &service["x-a"], &service["deploy"]["x-d"]];
+    let stack = result.unwrap().stack;
+    let rows = [
+        (
+            render::Form::Model,
+            [
+                r#"{"b":"c"}"#,
+                r#"{"b":{"c":"d"}}"#,
+                r#"{"b":[1],"c":2}"#,
+                "[1]",
+            ],
+        ),
+        // The structures that Docker Compose prints as JSON have those of the top level alone.
+        (render::Form::Json, [r#"{"b":"c"}"#, "null", "null", "null"]),
+    ];
+    for (form, expected) in rows {
+        let project = render::render(&stack, form);
+        let service = &project["services"]["w"];
+        let shown = [
+            &project["x-a"],
+            &service["x-a"],
+            &service["x-e"],
+            &service["deploy"]["x-d"],
+        ];
+        assert_eq!(shown.map(ToString::to_string), expected, "{form:?}");
+    }
+}
+
+#[test]
+fn what_an_env_file_says_itself_stands_above_earlier_files() {
+    let first = "A=1\nB=first\n";
+    let second = "A=2\nC=${A}-${B}-${OWN}-${SHELL_ONE}\nOWN=file\nSHELL_ONE=file\n";
+    let files = Files::new([
+        (
+            "compose.yaml",
+            "services: {w: {image: x, env_file: [one.env, two.env], environment: {OWN: own}}}\n",
+        ),
+        ("one.env", first),
+        ("two.env", second),
+        (
+            "include.yaml",
+            "include: [{path: w.yaml, env_file: [one.env, two.env]}]\n",
+        ),
+        (
+            "w.yaml",
+            "services: {w: {image: 'x:$A-$B-$C', environment: [SHELL_ONE]}}\n",
+        ),
+        ("plain.yaml", "services: {w: {image: 'x:$A-$B-$C'}}\n"),
+    ]);
+    let of = |given: LoadOptions, key: &str| {
+        let stack = load(&given, &files).unwrap().stack;
+        render::render_json(&stack)["services"]["w"][key].to_string()
+    };
+    let with = |file: &str| {
+        let mut given = LoadOptions {
+            files: vec![file.into()],
+            ..options()
+        };
+        let shell = ("SHELL_ONE".to_owned(), "shell".to_owned());
+        given.environment.extend([shell]);
+        given
+    };
     assert_eq!(
-        shown.map(ToString::to_string),
-        [r#"{"b":"c"}"#, r#"{"b":{"c":"d"}}"#, "[1]"]
+        of(with("compose.yaml"), "environment"),
+        r#"{"A":"2","B":"first","C":"2-first-own-shell","OWN":"own","SHELL_ONE":"file"}"#
     );
+    // Of several env files of an include, and of the command line, the last one counts.
+    assert_eq!(
+        of(with("include.yaml"), "image"),
+        r#""x:2-first-2-first--shell""#
+    );
+    let given = LoadOptions {
+        env_files: vec!["one.env".into(), "two.env".into()],
+        ..with("plain.yaml")
+    };
+    assert_eq!(of(given, "image"), r#""x:2-first-2-first--shell""#);
+}
+
+#[test]
+fn nothing_is_no_item_of_a_list() {
+    let rows = [
+        ("cap_add: [ALL, null]", "cap_add.1 must be a string"),
+        ("command: [null]", "command.0 must be a string"),
+        ("entrypoint: [~]", "entrypoint.0 must be a string"),
+        ("dns: [null]", "dns.0 must be a string"),
+        (
+            "healthcheck: {test: [CMD, null]}",
+            "healthcheck.test.1 must be a string",
+        ),
+        ("expose: [null]", "expose.0 must be a string or a number"),
+        ("gpus: [null]", "gpus.0 must be a mapping"),
+        ("post_start: [null]", "post_start.0 must be a mapping"),
+        (
+            "develop: {watch: [{path: a, action: sync+exec, target: /b, exec: {}}]}",
+            "develop.watch.0.exec missing property 'command'",
+        ),
+        (
+            "deploy: {placement: {preferences: [{spread: null}]}}",
+            "deploy.placement.preferences.0.spread must be a string",
+        ),
+    ];
+    for (attribute, expected) in rows {
+        let said = refused(attribute);
+        let said = said.lines().next().unwrap_or_default();
+        let message = said.split("error: ").nth(1);
+        let expected = format!("services.w.{expected}");
+        assert_eq!(message, Some(&*expected), "{attribute}: {said}");
+    }
+}
+
+#[test]
+fn a_link_with_two_colons_names_nothing() {
+    let said = refused("links: ['w:x:y']");
+    assert!(
+        said.contains("service \"w\" depends on undefined service \"w:x:y\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_empty_logging_is_one() {
+    for (text, expected) in [
+        ("logging: {}", "{}"),
+        ("logging: {driver: '', options: {}}", "{}"),
+        ("logging: {driver: a}", r#"{"driver":"a"}"#),
+    ] {
+        let text = format!("services: {{w: {{image: x, {text}}}}}\n");
+        let project = render::render_json(&load_text(&text).unwrap().stack);
+        let shown = project["services"]["w"]["logging"].to_string();
+        assert_eq!(shown, expected, "{text}");
+    }
 }
 
 #[test]

@@ -35,6 +35,45 @@ pub(crate) struct BuildArgs {
     /// Build the services that the named ones depend on too
     #[arg(long)]
     pub(crate) with_dependencies: bool,
+    /// Look for what is not wise in the Dockerfiles in place of building; exit code 1 if anything is
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Print the builds as a file of `docker buildx bake` in place of building
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Taken for the sake of scripts: no attestation is made
+    #[arg(
+        long,
+        value_name = "ATTESTATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) provenance: Option<String>,
+    /// Taken for the sake of scripts: no attestation is made
+    #[arg(
+        long,
+        value_name = "ATTESTATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) sbom: Option<String>,
+    /// Taken for the sake of scripts: there is one builder
+    #[arg(long, value_name = "BUILDER", hide = true)]
+    pub(crate) builder: Option<String>,
+    /// Taken for the sake of scripts: builds always go on at once
+    #[arg(long, hide = true)]
+    pub(crate) parallel: bool,
+    /// Taken for the sake of scripts: the context is nowhere sent to
+    #[arg(long, hide = true)]
+    pub(crate) compress: bool,
+    /// Taken for the sake of scripts: containers of steps are always removed
+    #[arg(long, hide = true)]
+    pub(crate) force_rm: bool,
+    /// Taken for the sake of scripts: containers of steps are always removed
+    #[arg(long, hide = true)]
+    pub(crate) no_rm: bool,
 }
 
 /// `stack pull`.

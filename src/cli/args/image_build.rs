@@ -102,6 +102,30 @@ pub(crate) struct ImageBuildArgs {
     /// Push every name when it is built
     #[arg(long)]
     pub(crate) push: bool,
+    /// Ask in place of building: `check` what is not wise in the Dockerfile (exit code 1 if anything is; base images that are not
+    /// here are pulled), `outline` what its target takes, or which `targets` it has; with `,format=json` for programs
+    #[arg(
+        long,
+        value_name = "METHOD[,format=json]",
+        alias = "print",
+        default_value = "build"
+    )]
+    pub(crate) call: String,
+    /// The same as `--call=check`
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Attestation; none is made: `type=provenance|sbom,…`
+    #[arg(long, value_name = "ATTESTATION")]
+    pub(crate) attest: Vec<String>,
+    /// Control group of `RUN`: only that of this instance, so that this is refused
+    #[arg(long, value_name = "GROUP", hide = true, default_value = "")]
+    pub(crate) cgroup_parent: String,
+    /// Taken for the sake of scripts: there is one builder, and what it builds is in the store
+    #[arg(long, value_name = "BUILDER", hide = true)]
+    pub(crate) builder: Option<String>,
+    /// Taken for the sake of scripts: what is built is in the store
+    #[arg(long, hide = true)]
+    pub(crate) load: bool,
     /// Write the image's names and digests to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,

@@ -7,10 +7,12 @@ use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
-use crate::engine::BuildOptions;
 use crate::engine::cancel::Cancel;
 use crate::engine::registry::PushOptions;
+use crate::engine::{BuildOptions, Described};
 use crate::plan::graph::Dependencies;
+use crate::plan::options::ImageOptions;
+use crate::plan::{bake, images};
 use crate::spec::Phase;
 
 /// Builds the images of services.
@@ -25,7 +27,17 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         Dependencies::Leave
     };
     super::check_usable(context, &loaded, &services, dependencies, Phase::Build)?;
+    if args.print {
+        let chosen = ImageOptions {
+            services,
+            with_dependencies: args.with_dependencies,
+            ..ImageOptions::default()
+        };
+        let plan = images::build(&loaded.stack, &chosen)?;
+        return context.out(format!("{:#}\n", bake::file(&plan)));
+    }
     let build_args = build_args(&args.build_arg, &loaded.environment);
+    let attestations = [("provenance", args.provenance), ("sbom", args.sbom)];
     let options = BuildOptions {
         services: services.clone(),
         no_cache: args.no_cache,
@@ -35,6 +47,10 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         with_dependencies: args.with_dependencies,
         ssh: args.ssh,
         memory: args.memory,
+        attestations: attestations
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
     };
     let engine = context.engine()?;
     let mut interrupts = Interrupts::listen()?;
@@ -44,6 +60,12 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         builds: !args.quiet,
         pulls: true,
     });
+    if args.check {
+        let work = engine.check_stack(&loaded.stack, &options, &progress, &cancel);
+        let found = drive(work, &progress, &mut interrupts, &cancel).await;
+        let found = found.map_err(|error| error.at(&loaded))?;
+        return super::image::print_described(context, &Described::Check(found), false);
+    }
     let work = engine.build(&loaded.stack, &options, &progress, &cancel);
     let done = drive(work, &progress, &mut interrupts, &cancel).await;
     done.map_err(|error| error.at(&loaded))?;

@@ -10,7 +10,10 @@ use crate::cli::render::text::lines;
 
 /// Lists the images that the project's containers use.
 pub(super) fn run(context: &Context, args: &ImagesArgs) -> Result<(), CliError> {
-    let target = context.target()?;
+    let target = context.target().map_err(|error| {
+        let hint = "`stack image ls` lists all images, without a project";
+        context.outside(error, hint)
+    })?;
     let services = match &target.loaded {
         Some(loaded) => super::named_services(&loaded.stack, &args.services)?,
         None => args.services.clone(),

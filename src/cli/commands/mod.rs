@@ -53,7 +53,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Image(ImageCommand::Build(args)) => block_on(image::build(context, *args)),
         Command::Image(ImageCommand::Import(args)) => block_on(image::import(context, &args)),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect::run(context, &args),
-        Command::Image(ImageCommand::Load(args)) => image::load::run(context, &args),
+        Command::Image(ImageCommand::Load(args)) => block_on(image::load::run(context, &args)),
         Command::Image(ImageCommand::History(args)) => image::list::history(context, &args),
         Command::Image(ImageCommand::Ls(args)) => image::list::list(context, &args),
         Command::Image(ImageCommand::Prune(args)) => image::prune::run(context, &args),

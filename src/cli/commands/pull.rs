@@ -10,7 +10,11 @@ use crate::engine::cancel::Cancel;
 /// Pulls the images of services.
 pub(super) async fn run(context: &Context, args: PullArgs) -> Result<(), CliError> {
     context.refuse_dry_run("pull")?;
-    let loaded = context.load_without_environment(&args.services)?;
+    let loaded = context.load_without_environment(&args.services);
+    let loaded = loaded.map_err(|error| {
+        let hint = "`stack image pull NAME` pulls an image by its name, without a project";
+        context.outside(error, hint)
+    })?;
     let services = super::named_services(&loaded.stack, &args.services)?;
     let options = PullOptions {
         services,

@@ -11,7 +11,11 @@ use crate::engine::registry::PushOptions;
 pub(super) async fn run(context: &Context, args: PushArgs) -> Result<(), CliError> {
     context.refuse_dry_run("push")?;
     let packing = super::image::transfer::packing(args.packing)?;
-    let loaded = context.load_without_environment(&args.services)?;
+    let loaded = context.load_without_environment(&args.services);
+    let loaded = loaded.map_err(|error| {
+        let hint = "`stack image push NAME` pushes an image by its name, without a project";
+        context.outside(error, hint)
+    })?;
     let services = super::named_services(&loaded.stack, &args.services)?;
     let options = PushOptions {
         services,

@@ -266,7 +266,7 @@ impl Task {
                 self.state = TaskState::Failed { at: now };
                 self.verb = format!("Error {}", visible_line(&message));
             }
-            EventKind::Warning(_) => {}
+            EventKind::Warning(_) | EventKind::Remark(_) => {}
         }
     }
 

@@ -21,7 +21,8 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Render
 use anstyle::{AnsiColor, Style};
 
 use super::text::{visible, without_numbers};
-use super::{Printer, paint};
+use super::{Printer, excerpt, paint};
+use crate::engine::event::Remark;
 use crate::spec::source::{Source, SourceId, Sources, Span};
 use crate::spec::{Diagnostic, Severity};
 
@@ -132,12 +133,59 @@ pub(crate) fn render_hints(hints: &[String], colour: bool) -> String {
     text
 }
 
+/// Renders what is not wise in a file, with its lines, and an empty line after it.
+pub(crate) fn render_remark(remark: &Remark, drawing: Drawing) -> String {
+    let (source, span) = place_of(remark);
+    let sources = Sources {
+        files: vec![source],
+    };
+    let diagnostic = Diagnostic {
+        whole_lines: true,
+        ..Diagnostic::warning(span, remark.to_string())
+    };
+    format!("{}\n\n", render(&diagnostic, &sources, drawing))
+}
+
+/// Renders one finding of a check: rule, where that is explained, what it says, and the lines.
+pub(crate) fn render_finding(remark: &Remark, url: &str, drawing: Drawing) -> String {
+    let warning = paint(
+        drawing.colour,
+        Style::new().bold().fg_color(Some(AnsiColor::Yellow.into())),
+        "WARNING",
+    );
+    let (source, span) = place_of(remark);
+    let lines = excerpt::draw(&source, span, drawing.columns);
+    let message = visible(&remark.message);
+    format!("{warning}: {} - {url}\n{message}\n{lines}", remark.rule)
+}
+
+/// Returns the file of a remark, and the place in it.
+fn place_of(remark: &Remark) -> (Source, Span) {
+    let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    let span = Span {
+        start: place(remark.range.0),
+        end: place(remark.range.1),
+        ..Span::default()
+    };
+    (Source::new(remark.path.clone(), remark.text.clone()), span)
+}
+
 fn render(diagnostic: &Diagnostic, sources: &Sources, drawing: Drawing) -> String {
     let colour = drawing.colour;
     let (level, word) = match diagnostic.severity {
         Severity::Error => (Level::ERROR, "error"),
         Severity::Warning => (Level::WARNING, "warning"),
     };
+    if let (true, Some(span)) = (diagnostic.whole_lines, diagnostic.span)
+        && let Some(source) = sources.get(span.source)
+    {
+        return instruction(
+            diagnostic,
+            &excerpt::draw(source, span, drawing.columns),
+            word,
+            colour,
+        );
+    }
     let primary = diagnostic
         .span
         .and_then(|span| Mark::new(sources, span, diagnostic.label.as_deref(), true));
@@ -178,6 +226,22 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, drawing: Drawing) -> Strin
         Renderer::plain()
     };
     renderer.term_width(drawing.columns).render(&[group])
+}
+
+/// Renders what is said of a whole instruction, whose lines are drawn already.
+fn instruction(diagnostic: &Diagnostic, lines: &str, word: &str, colour: bool) -> String {
+    let mut text = render_message(word, &diagnostic.message, &[], colour);
+    text.push_str(lines);
+    if !diagnostic.output.is_empty() {
+        text.push_str(&paint(colour, Style::new().bold(), "its output ends with"));
+        text.push_str(":\n");
+        for line in &diagnostic.output {
+            // Writing to a string cannot fail.
+            let _infallible = writeln!(text, "{}", visible(line));
+        }
+    }
+    text.push_str(&render_hints(&diagnostic.hints, colour));
+    text.trim_end().to_owned()
 }
 
 /// One marked place: a part of one line.

@@ -6,7 +6,8 @@ use super::template::TemplateError;
 use super::text::lines;
 use super::{listing, table};
 use crate::cli::time::{render_age, render_date, render_precise_size, render_rfc3339, render_size};
-use crate::engine::store::{LoadedImage, Pruned, Removed};
+use crate::engine::load::LoadedImage;
+use crate::engine::store::{Pruned, Removed};
 use crate::engine::view::{HistoryView, ImageView, StoredImageView};
 
 /// Renders the images that a project's containers use, as `docker compose images` does.

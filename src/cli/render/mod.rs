@@ -23,8 +23,10 @@
 pub(crate) mod board;
 pub(crate) mod changes;
 pub(crate) mod containers;
+pub(crate) mod described;
 pub(crate) mod diagnostic;
 pub(crate) mod document;
+mod excerpt;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod logs;

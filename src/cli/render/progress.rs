@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::Printer;
 use super::board::Board;
-use super::diagnostic::render_message;
+use super::diagnostic::{Drawing, render_message, render_remark};
 use super::text::{lines, visible_line};
 use crate::engine::Planned;
 use crate::engine::event::{Event, EventKind, EventSink, Subject, subject};
@@ -191,6 +191,13 @@ impl EventSink for Progress<'_> {
             }
             return;
         }
+        if let EventKind::Remark(remark) = &event.kind {
+            match self.mode {
+                ProgressMode::Json => self.printer.status(render_json(&event)),
+                _ => self.above(&render_remark(remark, Drawing::on(self.printer))),
+            }
+            return;
+        }
         if !self.shown.pulls && matches!(event.subject, Subject::Layer(..)) {
             return;
         }
@@ -228,6 +235,12 @@ fn render_plain(event: &Event) -> String {
         // Why is said at the end, with its place.
         EventKind::Failed(_) => format!(" {subject}  Error\n"),
         EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),
+        EventKind::Remark(remark) => {
+            format!(
+                " {subject}  Warning: {}\n",
+                visible_line(&remark.to_string())
+            )
+        }
     }
 }
 
@@ -289,6 +302,12 @@ fn render_json(event: &Event) -> String {
             ("Error", "Error")
         }
         EventKind::Warning(text) => ("Warning", text.as_str()),
+        EventKind::Remark(remark) => {
+            let place = format!("{}:{}", remark.path.display(), remark.line());
+            object.insert("details".to_owned(), json!(place));
+            object.insert("rule".to_owned(), json!(remark.rule));
+            ("Warning", remark.message.as_str())
+        }
     };
     object.insert("status".to_owned(), json!(status));
     object.insert("text".to_owned(), json!(text));

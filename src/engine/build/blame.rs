@@ -37,7 +37,10 @@ fn of_faults(error: &DockerfileError, sources: &mut Sources) -> Vec<Diagnostic> 
     let faults = error.faults.iter();
     faults
         .map(|fault| {
-            let diagnostic = Diagnostic::error(span(id, fault.span), fault.message.as_str());
+            let diagnostic = whole(Diagnostic::error(
+                span(id, fault.span),
+                fault.message.as_str(),
+            ));
             match &fault.hint {
                 Some(hint) => diagnostic.hint(hint),
                 None => diagnostic,
@@ -48,7 +51,7 @@ fn of_faults(error: &DockerfileError, sources: &mut Sources) -> Vec<Diagnostic> 
 
 fn of_instruction(at: &Excerpt, source: &StepFailure, sources: &mut Sources) -> Diagnostic {
     let id = add(sources, &at.place.path, &at.text);
-    let diagnostic = Diagnostic::error(span(id, at.span), chain(source));
+    let diagnostic = whole(Diagnostic::error(span(id, at.span), chain(source)));
     match source {
         StepFailure::Exit { tail, .. } => Diagnostic {
             output: tail.clone(),
@@ -60,6 +63,14 @@ fn of_instruction(at: &Excerpt, source: &StepFailure, sources: &mut Sources) -> 
             None => diagnostic,
         },
         _ => diagnostic,
+    }
+}
+
+/// Draws instructions rather than a part of a line.
+fn whole(diagnostic: Diagnostic) -> Diagnostic {
+    Diagnostic {
+        whole_lines: true,
+        ..diagnostic
     }
 }
 

@@ -10,10 +10,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::engine::event::{Event, EventKind, EventSink, Subject};
+use crate::engine::event::{Event, EventKind, EventSink, Remark, Subject};
 use crate::engine::linux::tell_layer;
 use crate::images::BlobState;
 use crate::images::build::{BuildEvent, BuildProgress, StepLabel};
+use crate::images::dockerfile::instruction::Dockerfile;
+use crate::images::dockerfile::lint::Warning;
 
 /// Tells an [`EventSink`] what a build tells.
 pub(crate) struct BuildEvents<'a> {
@@ -63,6 +65,17 @@ impl<'a> BuildEvents<'a> {
     }
 }
 
+/// Returns what is told of a warning.
+pub(super) fn remark(warning: &Warning, file: &Dockerfile) -> Remark {
+    Remark {
+        rule: warning.rule,
+        message: warning.message.clone(),
+        path: file.path.clone(),
+        text: file.text.clone(),
+        range: (warning.span.start, warning.span.end),
+    }
+}
+
 impl BuildProgress for BuildEvents<'_> {
     fn event(&self, event: BuildEvent<'_>) {
         match event {
@@ -102,6 +115,10 @@ impl BuildProgress for BuildEvents<'_> {
             BuildEvent::Warning(text) => self.events.emit(Event {
                 subject: Subject::Build(self.image.to_owned()),
                 kind: EventKind::Warning(text.to_owned()),
+            }),
+            BuildEvent::Lint(warning, file) => self.events.emit(Event {
+                subject: Subject::Build(self.image.to_owned()),
+                kind: EventKind::Remark(Box::new(remark(warning, file))),
             }),
         }
     }

@@ -1,6 +1,7 @@
 //! Builds: from what was asked for to the builder's request, and its progress as events.
 
 pub(crate) mod blame;
+pub(crate) mod describe;
 mod events;
 pub(crate) mod options;
 mod output;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
-use crate::engine::step::RuntimeSteps;
+use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
 use crate::images::build::{
     BuildError, BuildRequest, DockerfileSource, Entitlement, RemoteContext, Requirements,
@@ -112,21 +113,14 @@ impl Engine {
             None => build.context.clone(),
         };
         let name = name.unwrap_or_else(shown);
-        let spooled = match (&remote, build.context.as_str()) {
-            (Some(remote), _) => {
-                let args = self.arguments(&build.build_args);
-                tokio::select! {
-                    fetched = self.fetch_context(remote, &args, (&name, events)) => Some(fetched?),
-                    () = cancel.cancelled() => return Err(EngineError::Interrupted),
-                }
-            }
-            (None, "-") => Some(self.images.spool_context(streams.0)?),
-            (None, _) => None,
-        };
+        let spooled = self
+            .spool(build, remote.as_ref(), streams.0, events, cancel)
+            .await?;
         let mut request = self.image_request(build, spooled.as_ref())?;
         let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
         let mut warnings = add_caches(&mut request, caches, &build.directory)?;
         warnings.extend(unmade(&build.attestations));
+        warnings.extend(step::sweep_dead(self));
         self.expect_builds(1);
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
@@ -165,6 +159,30 @@ impl Engine {
         Ok(BuiltImage {
             id: image.id.to_string(),
             digest: image.manifest.to_string(),
+        })
+    }
+
+    /// Brings here a context that is elsewhere or comes from a stream.
+    async fn spool(
+        &self,
+        build: &ImageBuild,
+        remote: Option<&RemoteContext>,
+        stream: &mut dyn std::io::Read,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<Option<Spooled>, EngineError> {
+        Ok(match (remote, build.context.as_str()) {
+            (Some(remote), _) => {
+                let args = self.arguments(&build.build_args);
+                let shown = remote.shown();
+                let name = build.tags.first().unwrap_or(&shown);
+                tokio::select! {
+                    fetched = self.fetch_context(remote, &args, (name, events)) => Some(fetched?),
+                    () = cancel.cancelled() => return Err(EngineError::Interrupted),
+                }
+            }
+            (None, "-") => Some(self.images.spool_context(stream)?),
+            (None, _) => None,
         })
     }
 
@@ -212,6 +230,7 @@ impl Engine {
         let network = options::network(&build.network);
         Ok(BuildRequest {
             is_local: spooled.is_none(),
+            shown_from: build.directory.clone(),
             args: self.arguments(&build.build_args),
             target: build.target.clone(),
             tags,

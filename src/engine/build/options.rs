@@ -124,8 +124,9 @@ pub(crate) fn ssh(
     }
 }
 
-/// Reads `--add-host NAME:ADDRESS`, or with `=`; an address of version 6 may stand in brackets.
-pub(crate) fn host(text: &str) -> Result<(IpAddr, String), OptionError> {
+/// Reads `--add-host NAME:ADDRESS`, or with `=`; an address of version 6 may stand in brackets, and `host-gateway`, which has none here, is
+/// the machine.
+pub(crate) fn host(text: &str) -> Result<(Option<IpAddr>, String), OptionError> {
     let option = "--add-host";
     let pair = text.split_once('=').or_else(|| text.split_once(':'));
     let (name, address) = pair.ok_or_else(|| wrong(option, text, "it must be name:address"))?;
@@ -136,8 +137,11 @@ pub(crate) fn host(text: &str) -> Result<(IpAddr, String), OptionError> {
     if name.is_empty() {
         return Err(wrong(option, text, "the name is empty"));
     }
+    if bare == "host-gateway" {
+        return Ok((None, name.to_owned()));
+    }
     match bare.parse() {
-        Ok(address) => Ok((address, name.to_owned())),
+        Ok(address) => Ok((Some(address), name.to_owned())),
         Err(_) => Err(wrong(option, text, format!("`{address}` is no address"))),
     }
 }
@@ -261,6 +265,10 @@ pub(crate) fn cache_to(
     let packing = Packing::new(algorithm.as_deref().unwrap_or("gzip"), level);
     let packing = packing.ok_or_else(|| wrong(option, text, "compression is `gzip` or `zstd`"))?;
     let may_fail = asked.take("ignore-error").as_deref() == Some("true");
+    let reset = asked.take("reset").as_deref() == Some("true");
+    if reset && !matches!(place, CachePlace::Local(..)) {
+        return Err(wrong(option, text, "reset is for `type=local`"));
+    }
     // These say how another builder writes what is always written so here.
     asked.end(&["oci-mediatypes", "image-manifest", "force-compression"])?;
     Ok(Ok(CacheExport {
@@ -268,6 +276,7 @@ pub(crate) fn cache_to(
         all,
         packing,
         may_fail,
+        reset,
     }))
 }
 
@@ -349,10 +358,16 @@ mod tests {
 
     #[test]
     fn options_read() {
-        let host_of = |text| host(text).map(|(address, name)| format!("{name} {address}"));
+        let host_of = |text| {
+            host(text).map(|(address, name)| match address {
+                Some(address) => format!("{name} {address}"),
+                None => format!("{name} machine"),
+            })
+        };
         let table = [
             ("a:1.2.3.4", Ok("a 1.2.3.4")),
             ("a=::1", Ok("a ::1")),
+            ("a=host-gateway", Ok("a machine")),
             ("a:[::1]", Ok("a ::1")),
             ("a", Err("it must be name:address")),
             (":1.2.3.4", Err("the name is empty")),
@@ -389,8 +404,10 @@ mod tests {
                     all,
                     packing,
                     may_fail,
+                    reset,
                 } = export;
-                format!("{place} {all} {packing:?} {may_fail}")
+                let reset = if reset { " reset" } else { "" };
+                format!("{place} {all} {packing:?} {may_fail}{reset}")
             }
         };
         let table = [
@@ -409,7 +426,11 @@ mod tests {
             ("type=local,dest=c,mode=x", "mode is `min` or `max`"),
             (
                 "type=local,dest=c,reset=true",
-                "not supported yet: key `reset`",
+                "/w/c false Gzip(6) false reset",
+            ),
+            (
+                "type=registry,ref=a,reset=true",
+                "reset is for `type=local`",
             ),
             ("type=x", "type is `local` or `registry`"),
             (

@@ -43,6 +43,8 @@ impl Engine {
             .map(|text| options::ssh(text, nowhere, &self.environment));
         let tags = more.tags.iter().map(|tag| tag.parse());
         let mut request = BuildRequest {
+            // Paths that cannot be shortened are shown whole.
+            shown_from: std::env::current_dir().unwrap_or_default(),
             args: self.arguments(&args),
             target: asked.target.clone(),
             labels: more.labels.clone(),
@@ -78,7 +80,10 @@ impl Engine {
         let caches = (more.cache_from.as_slice(), more.cache_to.as_slice());
         let mut warnings = super::add_caches(&mut request, caches, &stack.directory)?;
         let attestations = [("provenance", &more.provenance), ("sbom", &more.sbom)];
-        let attestations = attestations.map(|(name, value)| (name, value.clone()));
+        let attestations = attestations.map(|(name, value)| {
+            let chosen = choices.attestations.get(name);
+            (name, chosen.unwrap_or(value).clone())
+        });
         warnings.extend(super::unmade(&attestations));
         warnings.extend(unbuilt(&more.platforms, &request.platform));
         Ok((request, warnings))

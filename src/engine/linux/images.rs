@@ -8,9 +8,11 @@ use crate::engine::build::BuildEvents;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::host::HostResult;
 use crate::engine::step::RuntimeSteps;
-use crate::images::build::{DockerfileSource, RemoteContext};
+use crate::engine::{BuildChoices, Engine};
+use crate::images::build::{BuildRequest, DockerfileSource, RemoteContext, Spooled};
 use crate::images::{BlobState, Digest, ImageError, Platform, Progress, Reference};
 use crate::plan::action::{BuildImage, PullImage};
+use crate::spec::model::Stack;
 
 impl LinuxHost<'_> {
     /// Fetches an image.
@@ -33,32 +35,9 @@ impl LinuxHost<'_> {
     /// Builds an image.
     pub(super) async fn build(&self, build: &BuildImage) -> HostResult<()> {
         let asked = &build.build;
-        let dockerfile = match &asked.dockerfile_inline {
-            Some(text) => DockerfileSource::Inline(text.clone()),
-            None => DockerfileSource::Path(asked.dockerfile.clone()),
-        };
         let choices = &self.build;
-        let (mut request, warnings) =
-            self.engine
-                .service_request(self.stack()?, build, choices, dockerfile)?;
-        for warning in warnings {
-            self.events.emit(Event {
-                subject: Subject::Build(build.image.clone()),
-                kind: EventKind::Warning(warning),
-            });
-        }
-        let remote = RemoteContext::parse(&asked.context.to_string_lossy())?;
-        let fetched = match &remote {
-            Some(remote) => {
-                let shown = (build.image.as_str(), self.events);
-                let fetch = self.engine.fetch_context(remote, &request.args, shown);
-                Some(fetch.await?)
-            }
-            None => None,
-        };
-        if let Some(fetched) = &fetched {
-            request.take_from(fetched);
-        }
+        let read = read_request(self.engine, self.stack()?, build, choices, self.events);
+        let (mut request, _fetched) = read.await?;
         request.tags.insert(0, build.image.parse()?);
         request.no_cache = choices.no_cache || asked.more.no_cache;
         request.explain = choices.explain;
@@ -101,6 +80,13 @@ impl Progress for PullEvents<'_> {
             &mut self.told.borrow_mut(),
             self.events,
         );
+    }
+
+    fn warning(&self, text: &str) {
+        self.events.emit(Event {
+            subject: Subject::Image(self.reference.to_owned()),
+            kind: EventKind::Warning(format!("image {}: {text}", self.reference)),
+        });
     }
 }
 
@@ -146,9 +132,53 @@ pub(crate) fn tell_layer(
         BlobState::Pushed => EventKind::Finished("Pushed"),
         BlobState::Mounted => EventKind::Finished("Mounted"),
         BlobState::Skipped => EventKind::Unchanged("Skipped"),
+        BlobState::Loading {
+            done_bytes,
+            total_bytes,
+        } => EventKind::Progress {
+            verb: "Loading",
+            done: done_bytes,
+            total: Some(total_bytes),
+        },
+        BlobState::Loaded => EventKind::Finished("Loaded"),
     };
     events.emit(Event {
         subject: Subject::Layer(image.to_owned(), short),
         kind,
     });
+}
+
+/// Returns what the build of a service asks for, and its context where that was fetched, which must stay as long.
+pub(crate) async fn read_request(
+    engine: &Engine,
+    stack: &Stack,
+    build: &BuildImage,
+    choices: &BuildChoices,
+    events: &dyn EventSink,
+) -> HostResult<(BuildRequest, Option<Spooled>)> {
+    let asked = &build.build;
+    let dockerfile = match &asked.dockerfile_inline {
+        Some(text) => DockerfileSource::Inline(text.clone()),
+        None => DockerfileSource::Path(asked.dockerfile.clone()),
+    };
+    let (mut request, warnings) = engine.service_request(stack, build, choices, dockerfile)?;
+    for warning in warnings {
+        events.emit(Event {
+            subject: Subject::Build(build.image.clone()),
+            kind: EventKind::Warning(warning),
+        });
+    }
+    let remote = RemoteContext::parse(&asked.context.to_string_lossy())?;
+    let fetched = match &remote {
+        Some(remote) => {
+            let shown = (build.image.as_str(), events);
+            let fetch = engine.fetch_context(remote, &request.args, shown);
+            Some(fetch.await?)
+        }
+        None => None,
+    };
+    if let Some(fetched) = &fetched {
+        request.take_from(fetched);
+    }
+    Ok((request, fetched))
 }

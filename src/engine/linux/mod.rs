@@ -11,7 +11,7 @@ mod create;
 mod images;
 mod start;
 
-pub(crate) use images::{PullEvents, tell_layer};
+pub(crate) use images::{PullEvents, read_request, tell_layer};
 pub(crate) use start::read_host_resolver;
 
 use std::cell::RefCell;

@@ -30,6 +30,8 @@ const BUILD_NETWORK: &str = "stack_build";
 pub(crate) const NETWORKS: [&str; 2] = [STEP_NETWORK, BUILD_NETWORK];
 /// The directory of running steps beneath the run directory: one directory each, named by its id.
 const STEPS: &str = "steps";
+/// In it, locked while the build lives that the step is of.
+const OWNER: &str = "owner";
 /// Where systemd-resolved lists the servers behind its own.
 const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
@@ -97,9 +99,11 @@ impl<'a> RuntimeSteps<'a> {
             cgroup: None,
             netns: None,
             names: None,
+            owner: None,
+            gateway: None,
         };
         // First: it says what there is to be taken apart.
-        fs_err::create_dir_all(&scene.directory)?;
+        scene.owner = Some(own(&scene.directory)?);
         let limits = config::limits(step);
         let devices = if step.insecure {
             DeviceAccess::All
@@ -140,12 +144,40 @@ impl StepRunner for RuntimeSteps<'_> {
 
 /// Takes apart the steps of builds that were killed; returns what could not be. No build may be running.
 pub(crate) fn sweep(engine: &Engine) -> Vec<String> {
-    sweep_directories(&engine.roots.run.join(STEPS), |id| take_apart(engine, id))
+    let steps = engine.roots.run.join(STEPS);
+    sweep_directories(&steps, |_| true, |id| take_apart(engine, id))
 }
 
-/// Removes each directory of `top` whose step `take_apart` has nothing to say about any more; returns what it said else, and
-/// why directories could not be removed.
-fn sweep_directories(top: &Path, mut take_apart: impl FnMut(&str) -> Vec<String>) -> Vec<String> {
+/// Takes apart those steps of builds that were killed that can be told from the steps of builds that run: what they go on writing,
+/// the next build may read.
+pub(crate) fn sweep_dead(engine: &Engine) -> Vec<String> {
+    let steps = engine.roots.run.join(STEPS);
+    sweep_directories(&steps, is_dead, |id| take_apart(engine, id))
+}
+
+/// Whether nobody owns the step of that directory any more.
+fn is_dead(directory: &Path) -> bool {
+    let owner = directory.join(OWNER);
+    // One that is not there is not there yet, or the step is being removed.
+    owner.exists() && matches!(Lock::try_acquire(&owner, Mode::Exclusive), Ok(Some(_)))
+}
+
+/// Makes the directory of a step, and the lock that says that somebody owns it: never there unlocked.
+fn own(directory: &Path) -> std::io::Result<Lock> {
+    fs_err::create_dir_all(directory)?;
+    let made = directory.join("owner.new");
+    let lock = Lock::acquire(&made, Mode::Exclusive)?;
+    fs_err::rename(&made, directory.join(OWNER))?;
+    Ok(lock)
+}
+
+/// Removes each directory of `top` that `goes` and whose step `take_apart` has nothing to say about any more; returns what it said
+/// else, and why directories could not be removed.
+fn sweep_directories(
+    top: &Path,
+    goes: impl Fn(&Path) -> bool,
+    mut take_apart: impl FnMut(&str) -> Vec<String>,
+) -> Vec<String> {
     let entries = match fs_err::read_dir(top) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
@@ -160,6 +192,9 @@ fn sweep_directories(top: &Path, mut take_apart: impl FnMut(&str) -> Vec<String>
                 continue;
             }
         };
+        if !goes(&path) {
+            continue;
+        }
         let id = path.file_name().unwrap_or_default().to_string_lossy();
         let left = take_apart(&id);
         // Last: while anything is left of a step, its directory says so.
@@ -198,23 +233,43 @@ mod tests {
             fs_err::create_dir_all(top.path().join(id).join("etc")).unwrap();
         }
         let mut asked = Vec::new();
-        let messages = sweep_directories(top.path(), |id| {
-            asked.push(id.to_owned());
-            // Whichever comes first is the one that stays.
-            let is_first = asked.len() == 1;
-            is_first
-                .then(|| format!("{id} is busy"))
-                .into_iter()
-                .collect()
-        });
+        let messages = sweep_directories(
+            top.path(),
+            |_| true,
+            |id| {
+                asked.push(id.to_owned());
+                // Whichever comes first is the one that stays.
+                let is_first = asked.len() == 1;
+                is_first
+                    .then(|| format!("{id} is busy"))
+                    .into_iter()
+                    .collect()
+            },
+        );
         let left = fs_err::read_dir(top.path()).unwrap();
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(asked.len(), 4);
         assert_eq!(left, [asked[0].as_str()]);
         assert_eq!(messages, [format!("{} is busy", asked[0])]);
         assert_eq!(
-            sweep_directories(&top.path().join("none"), |_| unreachable!()),
+            sweep_directories(&top.path().join("none"), |_| true, |_| unreachable!()),
             Vec::<String>::new()
         );
+    }
+    #[test]
+    fn a_step_is_dead_when_nobody_owns_it() {
+        let top = tempfile::tempdir().unwrap();
+        let directory = |name: &str| top.path().join(name);
+        let _owned = own(&directory("alive")).unwrap();
+        drop(own(&directory("dead")).unwrap());
+        fs_err::create_dir(directory("begun")).unwrap();
+        let mut asked = Vec::new();
+        let messages = sweep_directories(top.path(), is_dead, |id| {
+            asked.push(id.to_owned());
+            Vec::new()
+        });
+        assert_eq!((asked, messages), (vec!["dead".to_owned()], Vec::new()));
+        let left = ["alive", "dead", "begun"].map(|name| directory(name).exists());
+        assert_eq!(left, [true, false, true]);
     }
 }

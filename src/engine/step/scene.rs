@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use crate::runtime::cgroup::Cgroup;
 use crate::runtime::config::{ContainerId, EtcFiles};
 use crate::runtime::init::{self, RootFs, SpawnRequest, Stdio};
 use crate::sys::clone::{self, Forked};
+use crate::sys::lock::Lock;
 use crate::sys::{netns, pidfd, process};
 
 /// What a scene was made for: another step of the same kind can have it.
@@ -49,6 +51,10 @@ pub(super) struct Scene<'a> {
     pub(super) netns: Option<OwnedFd>,
     /// The name server, where it has one.
     pub(super) names: Option<OwnedFd>,
+    /// Says that this build lives.
+    pub(super) owner: Option<Lock>,
+    /// The machine as its network reaches it.
+    pub(super) gateway: Option<IpAddr>,
 }
 
 impl Scene<'_> {
@@ -56,7 +62,11 @@ impl Scene<'_> {
     pub(super) async fn attach(&mut self, serves_names: bool) -> HostResult<()> {
         let net = &self.engine.net;
         let (attachment, serves_names) = match &self.kind.network {
-            StepNetwork::None | StepNetwork::Host => return Ok(()),
+            StepNetwork::None => return Ok(()),
+            StepNetwork::Host => {
+                self.gateway = Some(Ipv4Addr::LOCALHOST.into());
+                return Ok(());
+            }
             StepNetwork::Named(name) => {
                 let networks = net.networks()?;
                 let known = networks.into_iter().find(|n| n.config.name == *name);
@@ -74,6 +84,8 @@ impl Scene<'_> {
                 (attachment, serves_names)
             }
         };
+        let mut gateways = attachment.endpoints.iter().flat_map(|e| &e.gateways);
+        self.gateway = gateways.next().copied();
         if serves_names && let Some(netns) = &self.netns {
             let config = net.sidecar(&attachment, &[], &[]);
             self.names = Some(serve_names(&config, netns.as_fd())?);
@@ -134,7 +146,7 @@ impl Scene<'_> {
     ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
         let cgroup = self.cgroup.as_ref().ok_or("the step has no cgroup")?;
         let etc = EtcFiles {
-            hosts: hosts(step),
+            hosts: hosts(step, self.gateway)?,
             resolv_conf,
         };
         let agents = self.agents(step)?;
@@ -192,11 +204,15 @@ fn network(name: &str) -> NetworkConfig {
 }
 
 /// Returns the lines of `/etc/hosts` beyond the usual ones.
-fn hosts(step: &RunStep) -> Vec<(std::net::IpAddr, String)> {
-    let own = (std::net::Ipv4Addr::LOCALHOST.into(), step.hostname.clone());
-    std::iter::once(own)
-        .chain(step.requirements.hosts.iter().cloned())
-        .collect()
+fn hosts(step: &RunStep, gateway: Option<IpAddr>) -> Result<Vec<(IpAddr, String)>, String> {
+    let mut lines = vec![(Ipv4Addr::LOCALHOST.into(), step.hostname.clone())];
+    for (address, name) in &step.requirements.hosts {
+        let address = address
+            .or(gateway)
+            .ok_or_else(|| format!("`{name}: host-gateway` needs a network with a gateway"))?;
+        lines.push((address, name.clone()));
+    }
+    Ok(lines)
 }
 
 /// Starts the child that answers names in `netns`; returns when it does, or has ended.

@@ -10,7 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -30,7 +30,9 @@ use super::discard::Discarded;
 use super::error::{BuildError, Excerpt, StepFailure};
 use super::exchange::Foreign;
 use super::explain::{self, StepPlace};
-use super::inputs::{canonical_context, dockerfile_error, given, read_dockerfile, read_ignore};
+use super::inputs::{
+    self, canonical_context, dockerfile_error, given, read_dockerfile, read_ignore,
+};
 use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
 use super::plan::{self, Base, Inputs, Plan, PlannedStage};
@@ -49,51 +51,10 @@ impl Images {
         runner: &dyn StepRunner,
         progress: &dyn BuildProgress,
     ) -> Result<Built, BuildError> {
-        let (path, text) = read_dockerfile(request)?;
-        let frontend = request
-            .args
-            .get("BUILDKIT_SYNTAX")
-            .and_then(Option::as_deref);
-        let file = parser::parse_for(&path, &text, frontend)?;
-        let given = given(&file, request)?;
+        let opened = Opened::read(request)?;
         // Nothing that the cache names may vanish while the build goes on.
         let hold = self.store().hold()?;
-        let ignore = if request.is_local {
-            read_ignore(request, &path)?
-        } else {
-            IgnoreRules::default()
-        };
-        let cache = Cache::below(self.store().root());
-        let context = canonical_context(request)?;
-        let build = Build {
-            images: self,
-            request,
-            session,
-            runner,
-            progress,
-            context: Local::open(
-                request.is_local.then_some(&cache),
-                &context,
-                ignore,
-                "the build context",
-            )?,
-            locals: RefCell::default(),
-            fetches: RefCell::default(),
-            copies: RefCell::default(),
-            uses_caches: Cell::new(false),
-            context_names: request.contexts.keys().cloned().collect(),
-            cache,
-            epoch: epoch_of(&given)?,
-            given,
-            bases: RefCell::default(),
-            foreign: OnceCell::new(),
-            used: RefCell::default(),
-            discarded: Discarded::default(),
-            started: Instant::now(),
-            cached: Cell::new(0),
-            ran: Cell::new(0),
-            file: &file,
-        };
+        let build = Build::new(self, &opened, session, (runner, progress))?;
         let plan = build.plan().await?;
         build.check(&plan)?;
         build.foreign.get_or_init(|| build.read_foreign()).await;
@@ -117,6 +78,31 @@ impl Images {
     }
 }
 
+/// What a build begins with.
+pub(super) struct Opened<'a> {
+    request: &'a BuildRequest,
+    /// Where the Dockerfile is.
+    path: PathBuf,
+    pub(super) file: Dockerfile,
+    pub(super) given: Given,
+}
+
+impl<'a> Opened<'a> {
+    /// Reads and parses the Dockerfile.
+    pub(super) fn read(request: &'a BuildRequest) -> Result<Self, BuildError> {
+        let (path, text) = read_dockerfile(request)?;
+        let frontend = request.args.get("BUILDKIT_SYNTAX");
+        let frontend = frontend.and_then(Option::as_deref);
+        let file = parser::parse_for(&inputs::shown(request, &path), &text, frontend)?;
+        Ok(Self {
+            given: given(&file, request)?,
+            request,
+            path,
+            file,
+        })
+    }
+}
+
 /// A build under way.
 pub(super) struct Build<'a> {
     pub(super) images: &'a Images,
@@ -125,6 +111,8 @@ pub(super) struct Build<'a> {
     pub(super) runner: &'a dyn StepRunner,
     pub(super) progress: &'a dyn BuildProgress,
     pub(super) file: &'a Dockerfile,
+    /// Where it is.
+    dockerfile: &'a Path,
     pub(super) given: Given,
     /// Nothing in the image is younger (`SOURCE_DATE_EPOCH`).
     pub(super) epoch: Option<jiff::Timestamp>,
@@ -156,9 +144,63 @@ pub(super) struct Build<'a> {
 /// The name of an image and the platform asked for, as written.
 type BaseName = (String, Option<String>);
 
+impl<'a> Build<'a> {
+    /// Opens the context.
+    pub(super) fn new(
+        images: &'a Images,
+        opened: &'a Opened<'a>,
+        session: &'a Session,
+        (runner, progress): (&'a dyn StepRunner, &'a dyn BuildProgress),
+    ) -> Result<Self, BuildError> {
+        let Opened {
+            request,
+            path,
+            file,
+            given,
+        } = opened;
+        let ignore = if request.is_local {
+            read_ignore(request, path)?
+        } else {
+            IgnoreRules::default()
+        };
+        let cache = Cache::below(images.store().root());
+        let context = canonical_context(request)?;
+        Ok(Self {
+            images,
+            request,
+            session,
+            runner,
+            progress,
+            context: Local::open(
+                request.is_local.then_some(&cache),
+                &context,
+                ignore,
+                "the build context",
+            )?,
+            locals: RefCell::default(),
+            fetches: RefCell::default(),
+            copies: RefCell::default(),
+            uses_caches: Cell::new(false),
+            context_names: request.contexts.keys().cloned().collect(),
+            cache,
+            epoch: epoch_of(given)?,
+            given: given.clone(),
+            bases: RefCell::default(),
+            foreign: OnceCell::new(),
+            used: RefCell::default(),
+            discarded: Discarded::default(),
+            started: Instant::now(),
+            cached: Cell::new(0),
+            ran: Cell::new(0),
+            file,
+            dockerfile: path,
+        })
+    }
+}
+
 impl Build<'_> {
     /// Plans; as long as that names base images that are not known yet, gets them and plans again with their triggers.
-    async fn plan(&self) -> Result<Plan, BuildError> {
+    pub(super) async fn plan(&self) -> Result<Plan, BuildError> {
         loop {
             let (mut triggers, mut known) = (BTreeMap::new(), Vec::new());
             for (base, image) in &*self.bases.borrow() {
@@ -354,7 +396,7 @@ impl Build<'_> {
     fn place<'p>(&'p self, (stage, number): (&'p PlannedStage, usize)) -> StepPlace<'p> {
         StepPlace {
             context: &self.request.context,
-            dockerfile: &self.file.path,
+            dockerfile: self.dockerfile,
             stage: &stage.name,
             number,
         }

@@ -144,11 +144,6 @@ pub enum StepFailure {
     /// `--chmod`.
     #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
     Mode(String),
-    /// Several files, one file name.
-    #[error(
-        "when more than one file is copied, the destination must be a directory and end with a /: `{0}`"
-    )]
-    Destination(String),
     /// A source of `ADD` that lies elsewhere.
     #[error(transparent)]
     Remote(#[from] RemoteError),

@@ -66,6 +66,8 @@ pub struct CacheExport {
     pub packing: Packing,
     /// A failure is a warning.
     pub may_fail: bool,
+    /// Whatever else is in the layout goes.
+    pub reset: bool,
 }
 
 /// A cache that cannot be read or written.
@@ -344,7 +346,11 @@ impl Build<'_> {
         };
         match &export.place {
             CachePlace::Local(directory, tag) => {
-                write_layout(directory, tag, &manifest, &config, &blobs)
+                write_layout(directory, tag, &manifest, &config, &blobs)?;
+                if export.reset {
+                    keep_only(directory, tag)?;
+                }
+                Ok(())
             }
             CachePlace::Registry(reference) => {
                 self.send(reference, &manifest, config, &blobs).await
@@ -513,6 +519,37 @@ fn read_blob(directory: &Path, descriptor: &Descriptor) -> Result<Vec<u8>, Cache
             path.display()
         )))
     }
+}
+
+/// Takes everything out of a layout but the cache of that name.
+fn keep_only(directory: &Path, tag: &str) -> Result<(), CacheError> {
+    let mut index = read_index(directory)?.unwrap_or_else(empty_index);
+    index.manifests.retain(|entry| is_named(entry, tag));
+    let path = directory.join("index.json");
+    let written = atomic::write(&path, &json(&index)?, 0o644, Durability::Cached);
+    written.map_err(CacheError::file("write", &path))?;
+    let mut kept = BTreeSet::new();
+    for entry in &index.manifests {
+        kept.insert(entry.digest.hex().to_owned());
+        let manifest = cache_manifest(&read_blob(directory, entry)?)?;
+        kept.insert(manifest.config.digest.hex().to_owned());
+        kept.extend(
+            manifest
+                .layers
+                .iter()
+                .map(|blob| blob.digest.hex().to_owned()),
+        );
+    }
+    let below = directory.join("blobs/sha256");
+    let entries = fs_err::read_dir(&below).map_err(CacheError::file("read", &below))?;
+    for entry in entries {
+        let path = entry.map_err(CacheError::file("read", &below))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !kept.contains(&*name) {
+            fs_err::remove_file(&path).map_err(CacheError::file("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a cache into a layout, which keeps what it has by other names.

@@ -34,7 +34,23 @@ pub(super) fn canonical_directory(directory: &Path) -> Result<PathBuf, BuildErro
     Ok(path)
 }
 
-/// Reads the Dockerfile; returns its path as messages show it, and its text.
+/// Returns the path of a Dockerfile as messages show it: without what needs no saying.
+pub(super) fn shown(request: &BuildRequest, path: &Path) -> PathBuf {
+    let from = if request.is_local {
+        &request.shown_from
+    } else {
+        // Where it was fetched to is nobody's business.
+        &request.context
+    };
+    let clean = |path: &Path| path.components().collect::<PathBuf>();
+    let path = clean(path);
+    match path.strip_prefix(clean(from)) {
+        Ok(relative) if !relative.as_os_str().is_empty() => relative.to_owned(),
+        _ => path,
+    }
+}
+
+/// Reads the Dockerfile; returns its path, and its text.
 pub(super) fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String), BuildError> {
     let path = match &request.dockerfile {
         DockerfileSource::Inline(text) => {
@@ -256,6 +272,58 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn a_dockerfile_is_shown_as_who_builds_would_name_it() {
+        let request = |is_local, context: &str| BuildRequest {
+            is_local,
+            shown_from: PathBuf::from("/home/me"),
+            ..BuildRequest::new(
+                PathBuf::from(context),
+                DockerfileSource::Path("Dockerfile".into()),
+                jiff::Timestamp::UNIX_EPOCH,
+            )
+        };
+        let table = [
+            (
+                request(true, "/home/me/."),
+                "/home/me/./Dockerfile",
+                "Dockerfile",
+            ),
+            (
+                request(true, "/home/me/web"),
+                "/home/me/web/Dockerfile",
+                "web/Dockerfile",
+            ),
+            (
+                request(true, "/home/me"),
+                "/home/me/../you/Dockerfile",
+                "../you/Dockerfile",
+            ),
+            (
+                request(true, "/home/me"),
+                "/elsewhere/Dockerfile",
+                "/elsewhere/Dockerfile",
+            ),
+            (
+                request(true, "/home/me"),
+                "dockerfile_inline",
+                "dockerfile_inline",
+            ),
+            (
+                request(false, "/spool/x"),
+                "/spool/x/sub/Dockerfile",
+                "sub/Dockerfile",
+            ),
+        ];
+        for (request, path, expected) in table {
+            assert_eq!(
+                shown(&request, Path::new(path)),
+                Path::new(expected),
+                "{path}"
+            );
+        }
+    }
 
     #[test]
     fn a_pipe_is_read_and_a_fifo_that_nobody_writes_to_is_refused() {

@@ -18,6 +18,7 @@ mod caches;
 pub mod context;
 mod contexts;
 pub mod copy;
+pub mod describe;
 mod discard;
 mod elsewhere;
 pub mod error;
@@ -47,6 +48,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::dockerfile::instruction::Dockerfile;
+use super::dockerfile::lint;
 use super::manifest::Platform;
 use super::progress::BlobState;
 use super::reference::{Digest, Reference};
@@ -98,6 +101,8 @@ pub enum BuildEvent<'a> {
     Note(&'a str),
     /// Something that does not stop the build but that its author should know.
     Warning(&'a str),
+    /// As that, of an instruction of the Dockerfile.
+    Lint(&'a lint::Warning, &'a Dockerfile),
 }
 
 /// How many last lines of a failed step's output are kept.
@@ -157,6 +162,8 @@ pub struct BuildRequest {
     pub is_local: bool,
     /// The Dockerfile.
     pub dockerfile: DockerfileSource,
+    /// Messages show a Dockerfile beneath this directory relative to it: where whoever builds is.
+    pub shown_from: PathBuf,
     /// Build arguments; one without a value is as good as not given.
     pub args: BTreeMap<String, Option<String>>,
     /// The stage to build: a name or a number from 0; the last where absent.
@@ -227,6 +234,7 @@ impl BuildRequest {
             context,
             is_local: true,
             dockerfile,
+            shown_from: PathBuf::new(),
             args: BTreeMap::new(),
             target: None,
             tags: Vec::new(),

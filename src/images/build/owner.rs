@@ -19,7 +19,7 @@ pub enum OwnerError {
         /// Where it was looked for.
         file: &'static str,
     },
-    /// Nothing, or nothing before or after the colon.
+    /// Nothing, or a colon alone.
     #[error("invalid owner `{0}`: it must be user or user:group")]
     Format(String),
     /// A file of the image that cannot be read.
@@ -36,10 +36,14 @@ pub fn find(text: &str, tree: &Tree) -> Result<Owner, OwnerError> {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    if user.is_empty() || group == Some("") {
+    if text.is_empty() || text == ":" {
         return Err(OwnerError::Format(text.to_owned()));
     }
-    let (uid, own_gid) = if let Some(uid) = number(user) {
+    // Half an owner is one for BuildKit: root where there is no user, the user's own group where there is none.
+    let group = group.filter(|group| !group.is_empty());
+    let (uid, own_gid) = if user.is_empty() {
+        (0, 0)
+    } else if let Some(uid) = number(user) {
         (uid, uid)
     } else {
         let fields = line_of(tree, "user", "/etc/passwd", user)?;
@@ -138,7 +142,9 @@ mod tests {
                 "5:wheel",
                 "unable to find group `wheel` in `/etc/group` of the image",
             ),
-            (":5", "invalid owner `:5`: it must be user or user:group"),
+            (":5", "0:5"),
+            ("5:", "5:5"),
+            (":", "invalid owner `:`: it must be user or user:group"),
             ("", "invalid owner ``: it must be user or user:group"),
         ];
         for (text, expected) in table {

@@ -36,7 +36,15 @@ pub fn make_mount_points(
     more: &[(PathBuf, bool)],
 ) -> io::Result<bool> {
     let mut directories = Filling::new(upper, layers);
-    for path in DIRECTORIES {
+    let has_mounts = |path: &Path| {
+        more.iter()
+            .any(|(mount, _)| mount != path && mount.starts_with(path))
+    };
+    // What BuildKit takes away with a mount's own place is not in its layer: there the runtime makes it.
+    let kept = DIRECTORIES
+        .iter()
+        .filter(|path| !has_mounts(Path::new(path)));
+    for path in kept {
         match directories.make_directory(Path::new(path), Owner::ROOT) {
             Ok(_) => {}
             // The runtime will say what is wrong with an image whose /proc is a file.
@@ -47,6 +55,8 @@ pub fn make_mount_points(
     directories.finish()?;
     let tree = Tree::layers(layers.to_vec());
     let mut missing = Vec::new();
+    let gone = DIRECTORIES.iter().map(|path| (Path::new(path), true));
+    let gone = gone.filter(|(path, _)| has_mounts(path));
     let files = FILES.iter().map(|path| (Path::new(path), false));
     let own = more.iter().enumerate();
     let own = own.filter(|(at, (path, _))| {
@@ -56,7 +66,7 @@ pub fn make_mount_points(
             && !DIRECTORIES.iter().any(|other| is_below(Path::new(other)))
     });
     let own = own.map(|(_, (path, is_directory))| (path.as_path(), *is_directory));
-    for (path, is_directory) in files.chain(own) {
+    for (path, is_directory) in files.chain(gone).chain(own) {
         // Through links, as the runtime goes: Debian's /etc/resolv.conf may lead to a file below /run.
         match tree.resolve(path, Last::Follow) {
             Ok(resolved) if resolved.node.is_none() => missing.push((resolved.path, is_directory)),
@@ -292,8 +302,9 @@ mod tests {
                 .filter(|name| root.join(name).symlink_metadata().is_ok());
             found.collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(names(&points), "etc etc/hostname mnt/cache run/dns");
-        assert_eq!(names(&upper), "dev sys");
+        // `/dev` is made for the sake of a mount below it, and goes with that.
+        assert_eq!(names(&points), "dev etc etc/hostname mnt/cache run/dns");
+        assert_eq!(names(&upper), "sys");
         let facts = |path: &Path| {
             let metadata = fs_err::metadata(path).unwrap();
             (metadata.mode(), metadata.mtime(), metadata.mtime_nsec())

@@ -105,6 +105,8 @@ impl StageState {
         let mut state = earlier;
         state.config.config.on_build.clear();
         state.has_cmd = false;
+        // The history of a `RUN` lists the arguments of its own stage.
+        state.arguments.clear();
         state
     }
 

@@ -56,8 +56,8 @@ pub struct RunStep {
 /// What every `RUN` of a build is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requirements {
-    /// Lines of `/etc/hosts`: address and name.
-    pub hosts: Vec<(IpAddr, String)>,
+    /// Lines of `/etc/hosts`: address and name. Without an address (`host-gateway`): the machine, as the step reaches it.
+    pub hosts: Vec<(Option<IpAddr>, String)>,
     /// Bytes of `/dev/shm`; 64 MiB where unset.
     pub shm_bytes: Option<u64>,
     /// Limits of its processes.

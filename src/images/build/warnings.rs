@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::dockerfile::expand::Variables;
 use super::super::dockerfile::instruction::Kind;
-use super::super::dockerfile::lint::{self, Known, Options, Reached};
+use super::super::dockerfile::lint::{self, Known, Options, Reached, Warning};
 use super::super::dockerfile::{Fault, Span};
 use super::super::manifest::Platform;
 use super::super::reference::Reference;
@@ -22,6 +22,24 @@ const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 impl Build<'_> {
     /// Tells the warnings; fails where the Dockerfile wants them to be errors.
     pub(super) fn check(&self, plan: &Plan) -> Result<(), BuildError> {
+        let (options, found) = self.warnings(plan)?;
+        for warning in &found {
+            // Services that are built from one file have its warnings once.
+            let what = format!("lint {} {warning}", self.file.path.display());
+            if self.session.add_new(&what) {
+                self.progress.event(BuildEvent::Lint(warning, self.file));
+            }
+        }
+        self.check_arguments();
+        lint::verdict(&options, &found).map_err(|message| {
+            let first = found.first();
+            let span = first.map_or_else(Span::default, |warning| warning.span);
+            self.faults(vec![Fault::new(span, message)])
+        })
+    }
+
+    /// Returns the warnings, in the order of their lines, and which count.
+    pub(super) fn warnings(&self, plan: &Plan) -> Result<(Options, Vec<Warning>), BuildError> {
         let given = self.given.arguments.get(CHECK).map(String::as_str);
         let options = Options::of(self.file, given).map_err(|fault| self.faults(vec![fault]))?;
         let automatic = automatic_variables(self.request);
@@ -51,18 +69,7 @@ impl Build<'_> {
         }
         found.sort();
         found.dedup();
-        for warning in &found {
-            self.progress
-                .event(BuildEvent::Warning(&warning.to_string()));
-        }
-        self.check_arguments();
-        lint::verdict(&options, &found).map_err(|message| {
-            let line = found.first().map_or(1, |warning| warning.line);
-            let start = self.file.text.split_inclusive('\n').take(line - 1);
-            let start = start.map(str::len).sum();
-            let span = Span { start, end: start };
-            self.faults(vec![Fault::new(span, message)])
-        })
+        Ok((options, found))
     }
 
     /// Returns what a stage starts with that goes on from no other.
@@ -82,7 +89,7 @@ impl Build<'_> {
     }
 
     /// `InvalidBaseImagePlatform`
-    fn platform_of(&self, stage: &PlannedStage, options: &Options) -> Option<lint::Warning> {
+    fn platform_of(&self, stage: &PlannedStage, options: &Options) -> Option<Warning> {
         let (image, own) = (self.base_image(stage)?, self.file.stages.get(stage.index)?);
         let expected = match &stage.platform {
             Some(platform) => Platform::parse(platform).ok()?,

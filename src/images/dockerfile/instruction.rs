@@ -133,7 +133,7 @@ pub struct Transfer {
     pub chown: Option<String>,
     /// `--chmod`, unexpanded.
     pub chmod: Option<String>,
-    /// `--link`: a promise that the layers below do not matter, which needs nothing here: a layer never holds what is below it.
+    /// `--link`: a promise that the layers below do not matter, so that the step is cached whatever they are.
     pub link: bool,
     /// `--exclude` patterns, never expanded.
     pub exclude: Vec<String>,

@@ -692,3 +692,6 @@ impl Chunks for ChannelChunks {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod odd_answers;

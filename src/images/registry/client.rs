@@ -19,6 +19,9 @@ use super::{ClientEnvironment, Retry};
 use crate::images::reference::{Digest, Reference};
 
 const MAX_REDIRECTS: u32 = 5;
+/// What a registry warns of: so many texts, so long each.
+const MAX_WARNINGS: usize = 16;
+const MAX_WARNING_BYTES: usize = 1024;
 /// Of answers that are errors.
 const MAX_MESSAGE_BYTES: u64 = 64 << 10;
 
@@ -46,6 +49,8 @@ pub(super) struct Known {
     pub(super) secrets: BTreeMap<(String, String), Option<Secret>>,
     /// Hosts that have answered.
     pub(super) reached: BTreeSet<String>,
+    /// What registries warn of, each once.
+    pub(super) warnings: BTreeSet<String>,
     /// Why a credential helper could not be asked.
     pub(super) helper_problem: Option<String>,
 }
@@ -168,6 +173,7 @@ impl<'a> Client<'a> {
             }
             Err(error) => return Err(error),
         };
+        self.note_warnings(endpoint, &response);
         if (200..300).contains(&response.status) {
             return Ok(Attempt::Good(response));
         }
@@ -296,7 +302,14 @@ impl<'a> Client<'a> {
             if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok((response, url));
             }
-            let location = response.header("location").unwrap_or_default().to_owned();
+            let location = response.header("location").map(str::trim);
+            let Some(location) = location.filter(|location| !location.is_empty()) else {
+                return Err(RegistryError::NoLocation {
+                    host: host_of(&url),
+                    status: response.status,
+                });
+            };
+            let location = location.to_owned();
             let next = next_hop(&url, &location, wanted.method, response.status)?;
             // Read to its end, so that the connection can be used again; what it says does not matter.
             let _said = read_all(&mut *response.body, MAX_MESSAGE_BYTES).await;
@@ -321,6 +334,24 @@ impl<'a> Client<'a> {
             location: shown(url.as_str()),
             reason: "there were too many redirects before it",
         })
+    }
+
+    /// Keeps what an answer warns of.
+    fn note_warnings(&self, endpoint: &Endpoint, response: &Response) {
+        let warnings = &mut self.known.borrow_mut().warnings;
+        let headers = response.headers.iter();
+        for (_, value) in headers.filter(|(name, _)| name == "warning") {
+            if warnings.len() < MAX_WARNINGS
+                && let Some(text) = warning_of(value)
+            {
+                warnings.insert(format!("{} says: {text}", endpoint.host));
+            }
+        }
+    }
+
+    /// Returns what registries warned of so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.known.borrow().warnings.iter().cloned().collect()
     }
 
     pub(super) fn denied(&self, endpoint: &Endpoint, message: Option<String>) -> RegistryError {
@@ -375,6 +406,26 @@ fn next_hop(url: &Url, location: &str, method: Method, status: u16) -> Result<Ur
         ("https", "http") => Err(refused("it is not encrypted any more")),
         _ => Err(refused("it is neither http nor https")),
     }
+}
+
+/// Reads a `Warning` header as the distribution-spec has it: `299 - "text"`.
+fn warning_of(value: &str) -> Option<String> {
+    let quoted = value.trim().strip_prefix("299 ")?.split_once('"')?.1;
+    let mut text = String::new();
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => break,
+            '\\' => text.extend(characters.next().filter(|next| !next.is_control())),
+            // A stranger's words go to a terminal.
+            character if character.is_control() => text.push(' '),
+            character => text.push(character),
+        }
+        if text.len() >= MAX_WARNING_BYTES {
+            break;
+        }
+    }
+    Some(text).filter(|text| !text.trim().is_empty())
 }
 
 /// Shows where a URL leads, without its query and whatever else may let somebody in: that is for no log.

@@ -144,6 +144,16 @@ pub enum RegistryError {
         /// The bound.
         limit: u64,
     },
+    /// A redirect to nowhere.
+    #[error(
+        "{host} answered {status}, a redirect that does not say where to (no `Location` header)"
+    )]
+    NoLocation {
+        /// `host[:port]`.
+        host: String,
+        /// HTTP's number.
+        status: u16,
+    },
     /// A way we do not go.
     #[error("{host} redirects to `{location}`, which is refused: {reason}")]
     Redirect {

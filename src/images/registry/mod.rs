@@ -64,8 +64,21 @@ pub struct Retry {
     pub attempts: u32,
     /// Before the first repetition; doubled each time.
     pub first_wait: Duration,
+    /// How long nothing may come before the connection is given up.
+    pub stall: Duration,
     /// The longest wait, also of those that a server asks for: who asks for more is told of at once.
     pub longest_wait: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_mins(1),
+            attempts: 5,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Retry {
@@ -114,11 +127,7 @@ impl ClientEnvironment {
                 "/etc/docker/certs.d".into(),
             ],
             certs_directories: certs,
-            retry: Retry {
-                attempts: 5,
-                first_wait: Duration::from_secs(1),
-                longest_wait: Duration::from_secs(30),
-            },
+            retry: Retry::default(),
         }
     }
 }
@@ -130,6 +139,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_a_bound_and_servers_are_heard() {
         let retry = Retry {
+            stall: Duration::from_mins(1),
             attempts: 5,
             first_wait: Duration::from_secs(8),
             longest_wait: Duration::from_secs(30),

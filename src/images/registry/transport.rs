@@ -156,12 +156,28 @@ struct Kind {
 }
 
 /// The real one. Its clients are made when first needed, as reading the machine's certificates takes milliseconds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Http {
     clients: Mutex<BTreeMap<Kind, reqwest::Client>>,
+    /// How long nothing may come.
+    stall: Duration,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self::new(super::Retry::default().stall)
+    }
 }
 
 impl Http {
+    /// Makes one that gives a connection up where nothing comes for so long.
+    pub fn new(stall: Duration) -> Self {
+        Self {
+            clients: Mutex::default(),
+            stall,
+        }
+    }
+
     fn client(&self, request: &Request, host: &str) -> Result<reqwest::Client, TransportError> {
         let local = is_local(host);
         let mut tls = request.tls.clone();
@@ -177,7 +193,7 @@ impl Http {
         {
             return Ok(client.clone());
         }
-        let client = build(&kind, host)?;
+        let client = build(&kind, host, self.stall)?;
         if let Ok(mut clients) = self.clients.lock() {
             clients.insert(kind, client.clone());
         }
@@ -185,7 +201,7 @@ impl Http {
     }
 }
 
-fn build(kind: &Kind, host: &str) -> Result<reqwest::Client, TransportError> {
+fn build(kind: &Kind, host: &str, stall: Duration) -> Result<reqwest::Client, TransportError> {
     // A second call finds the provider set, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let read = |path: &Path| {
@@ -221,7 +237,7 @@ fn build(kind: &Kind, host: &str) -> Result<reqwest::Client, TransportError> {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(15));
         if !kind.upload {
-            builder = builder.read_timeout(Duration::from_mins(1));
+            builder = builder.read_timeout(stall);
         }
         if let Some(identity) = identity.clone() {
             builder = builder.identity(identity);
@@ -240,7 +256,7 @@ fn build(kind: &Kind, host: &str) -> Result<reqwest::Client, TransportError> {
     };
     // Without a bundle of certificates on the machine that fails, but plain HTTP needs none.
     let made = made.or_else(|_| builder().tls_certs_only(authorities).build());
-    made.map_err(|error| failure(host, &error.without_url()))
+    made.map_err(|error| failure(host, &error.without_url(), stall))
 }
 
 impl Transport for Http {
@@ -273,8 +289,9 @@ impl Transport for Http {
                     .header("content-length", size_bytes.to_string())
                     .body(stream_file(&path, sent_bytes)),
             };
+            let stall = self.stall;
             let response = builder.send().await;
-            let response = response.map_err(|error| failure(&host, &error.without_url()))?;
+            let response = response.map_err(|error| failure(&host, &error.without_url(), stall))?;
             let headers = response.headers().iter().map(|(name, value)| {
                 let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
                 (name.as_str().to_owned(), value)
@@ -282,7 +299,11 @@ impl Transport for Http {
             Ok(Response {
                 status: response.status().as_u16(),
                 headers: headers.collect(),
-                body: Box::new(HttpBody { host, response }),
+                body: Box::new(HttpBody {
+                    host,
+                    response,
+                    stall,
+                }),
             })
         })
     }
@@ -317,13 +338,15 @@ fn stream_file(path: &Path, sent_bytes: Arc<AtomicU64>) -> reqwest::Body {
 struct HttpBody {
     host: String,
     response: reqwest::Response,
+    stall: Duration,
 }
 
 impl Body for HttpBody {
     fn chunk(&mut self) -> Local<'_, Result<Option<Vec<u8>>, TransportError>> {
         Box::pin(async move {
             let chunk = self.response.chunk().await;
-            let chunk = chunk.map_err(|error| failure(&self.host, &error.without_url()))?;
+            let chunk =
+                chunk.map_err(|error| failure(&self.host, &error.without_url(), self.stall))?;
             Ok(chunk.map(|bytes| bytes.to_vec()))
         })
     }
@@ -375,9 +398,13 @@ fn is_untrusted(error: &reqwest::Error) -> bool {
     false
 }
 
-fn failure(host: &str, error: &reqwest::Error) -> TransportError {
+fn failure(host: &str, error: &reqwest::Error, stall: Duration) -> TransportError {
     let host = host.to_owned();
-    let reason = innermost(error);
+    let reason = if error.is_timeout() && !error.is_connect() {
+        format!("nothing came for {} s", stall.as_secs_f32())
+    } else {
+        innermost(error)
+    };
     if is_untrusted(error) {
         TransportError::Untrusted { host, reason }
     } else if error.is_connect() || error.is_builder() {

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! With repair, what is damaged is set aside below `damaged/` (never deleted: a container may still use it, and somebody may want to
-//! look), layers are made again of their blobs, and what cannot be is named, to be pulled again.
+//! look), layers are made again of their blobs, and what cannot be is named, to be pulled again. An image without its documents is
+//! nothing more than a name: it goes out of the index, which is kept there too.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -84,7 +85,10 @@ impl Store {
         }
         let blobs = self.blobs_of_layers()?;
         self.check_layers(repair, &blobs, &mut checked)?;
-        self.check_images(repair, &blobs, &mut checked)?;
+        let lost = self.check_images(repair, &blobs, &mut checked)?;
+        if repair && !lost.is_empty() {
+            self.give_up(&lost)?;
+        }
         Ok(checked)
     }
 
@@ -363,42 +367,74 @@ impl Store {
         repair: bool,
         blobs: &BTreeMap<Digest, Vec<Descriptor>>,
         checked: &mut Checked,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Digest>, StoreError> {
+        let mut lost = Vec::new();
         for entry in &self.read_index()?.manifests {
             checked.images += 1;
             let name = index::reference_of(entry).map(|name| name.familiar());
             let subject = format!("image {}", name.unwrap_or_else(|| entry.digest.to_string()));
-            let diff_ids = match self.documents(&entry.digest) {
-                Ok(Some((_, diff_ids))) => diff_ids,
-                Ok(None) => {
-                    checked.tell(
-                        subject,
-                        "lacks its manifest or configuration",
-                        "pull, load or build it again",
-                        false,
-                    );
+            let problem = match self.documents(&entry.digest) {
+                Ok(Some((_, diff_ids))) => {
+                    self.check_image(&diff_ids, repair, blobs, checked)?;
                     continue;
                 }
-                Err(error) => {
-                    checked.tell(
-                        subject,
-                        &crate::images::registry::error::chain(&error),
-                        "pull, load or build it again",
-                        false,
-                    );
-                    continue;
-                }
+                Ok(None) if self.is_index(&entry.digest)? => continue,
+                Ok(None) => "lacks its manifest or configuration".to_owned(),
+                // A disk that cannot be read says nothing of the image.
+                Err(error @ StoreError::Io { .. }) => return Err(error),
+                Err(error) => crate::images::registry::error::chain(&error),
             };
-            for diff_id in &diff_ids {
-                if self.layer(diff_id)?.is_none() && !self.layer_path(diff_id).exists() {
-                    self.mend_layer(diff_id, "is not here", repair, blobs, checked)?;
-                }
-            }
-            if repair {
-                self.stand_again(&diff_ids)?;
+            let advice = if repair {
+                "it was taken out of the index: pull, load or build it again"
+            } else {
+                "run `stack system check --repair`, then pull, load or build it again"
+            };
+            checked.tell(subject, &problem, advice, false);
+            lost.push(entry.digest.clone());
+        }
+        Ok(lost)
+    }
+
+    /// Makes again what an image lacks of its layers.
+    fn check_image(
+        &self,
+        diff_ids: &[Digest],
+        repair: bool,
+        blobs: &BTreeMap<Digest, Vec<Descriptor>>,
+        checked: &mut Checked,
+    ) -> Result<(), StoreError> {
+        for diff_id in diff_ids {
+            if self.layer(diff_id)?.is_none() && !self.layer_path(diff_id).exists() {
+                self.mend_layer(diff_id, "is not here", repair, blobs, checked)?;
             }
         }
+        if repair {
+            self.stand_again(diff_ids)?;
+        }
         Ok(())
+    }
+
+    /// Keeps the index as it was and takes images out of it that nothing can be made of any more.
+    fn give_up(&self, manifests: &[Digest]) -> Result<(), StoreError> {
+        let path = self.path("images/index.json");
+        let before = fs_err::read(&path).map_err(StoreError::io("read", &path))?;
+        let directory = self.path("damaged");
+        fs_err::create_dir_all(&directory).map_err(StoreError::io("make", &directory))?;
+        let stamp = jiff::Timestamp::now().as_nanosecond();
+        self.replace(&directory.join(format!("index.json.{stamp}")), &before)?;
+        let is_here = |entry: &Descriptor| matches!(self.documents(&entry.digest), Ok(Some(_)));
+        self.change_index(|index| {
+            index
+                .manifests
+                .retain(|entry| !manifests.contains(&entry.digest) || is_here(entry));
+        })
+    }
+
+    /// Whether something is an index of images, which other tools may have put here: none of ours, and no damage.
+    fn is_index(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let bytes = self.read_blob(digest)?;
+        let document = bytes.map(|bytes| parse_document(&bytes, None));
+        Ok(matches!(document, Some(Ok(Document::Index(_)))))
     }
 
     /// Makes trees by chain id that are missing, where all layers are here.
@@ -493,5 +529,33 @@ mod tests {
             assert_eq!((&known.image, known.names.len()), (&image, 0));
         }
         assert_eq!(names(&store.path("damaged")).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_image_without_its_documents_is_given_up() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let tar = tar::Builder::new(Vec::new()).into_inner().unwrap();
+        let import = |name: &str, command: &str| {
+            let name = name.parse().unwrap();
+            let command = crate::images::import::Change::parse(command).unwrap();
+            import(&store, tar.as_slice(), Some(&name), &[command]).unwrap()
+        };
+        let whole = import("whole:1", "CMD a");
+        let (one, other) = (import("one:1", "CMD b"), import("other:1", "CMD c"));
+        fs_err::remove_file(store.blob_path(&one.manifest)).unwrap();
+        fs_err::write(store.blob_path(&other.id), "{}").unwrap();
+        let told = |repair: bool| {
+            let checked = store.check(repair).unwrap();
+            let findings = checked.findings.into_iter();
+            let images = findings.filter(|f| f.subject.starts_with("image "));
+            images.map(|f| f.subject).collect::<Vec<_>>()
+        };
+        let both = ["image one:1", "image other:1"];
+        assert_eq!(told(false), both);
+        assert_eq!(told(true), both);
+        assert_eq!(store.check(false).unwrap().findings, []);
+        let known = store.known().unwrap();
+        assert_eq!(known.iter().map(|k| &k.image).collect::<Vec<_>>(), [&whole]);
     }
 }

@@ -245,7 +245,7 @@ impl Store {
         }
     }
 
-    fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), StoreError> {
+    pub(super) fn change_index(&self, change: impl FnOnce(&mut Index)) -> Result<(), StoreError> {
         let _locked = self.lock()?;
         let before = self.read_index()?;
         let mut after = before.clone();

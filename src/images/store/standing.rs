@@ -5,20 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, fchmod,
-    fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, linkat, mkdirat, openat, statat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid,
+    XattrFlags, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, ftruncate, futimens,
+    linkat, mkdirat, openat, seek, sendfile, statat,
 };
 use rustix::io::Errno;
 
 use super::super::reference::Digest;
 use super::super::unpack::extract::OPAQUE_XATTR;
+use super::super::unpack::writer::piece;
 use super::layers::{LayerRecord, chain_ids};
 use super::{Store, StoreError};
 use crate::sys::beneath::{in_root, plainly};
@@ -318,9 +319,27 @@ fn copy_file(
     let from = openat(source, from_name, flags, Mode::empty())?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let to = openat(target, to_name, flags, Mode::RUSR | Mode::WUSR)?;
-    let (mut from, mut to) = (File::from(from), File::from(to));
-    io::copy(&mut from, &mut to)?;
-    Ok(copy_attributes(&from.into(), &to.into(), |_| true)?)
+    copy_content(&from, &to)?;
+    Ok(copy_attributes(&from, &to, |_| true)?)
+}
+
+/// Copies what a file holds into an empty one; holes stay holes.
+fn copy_content(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    let size = u64::try_from(fstat(from)?.st_size).unwrap_or(0);
+    let mut at = 0;
+    while at < size {
+        let (data, hole) = piece(from, at, size)?;
+        seek(to, SeekFrom::Start(data))?;
+        let mut offset = data;
+        while offset < hole {
+            let count = usize::try_from(hole - offset).unwrap_or(usize::MAX);
+            if sendfile(to, from, Some(&mut offset), count)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        at = hole;
+    }
+    Ok(ftruncate(to, size)?)
 }
 
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {

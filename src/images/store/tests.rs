@@ -107,6 +107,7 @@ fn imports_tags_lists_and_finds() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a tree with one of everything")]
 fn commits_layers_that_unpack_to_the_same_again() {
     let (_root, store) = store();
     let base = layer(&store, |diff| {

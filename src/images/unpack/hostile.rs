@@ -149,6 +149,7 @@ fn hard_links_stay_within() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_form_of_a_name_is_read() {
     let long = "l".repeat(180);
     let terminated = format!("{long}\0");
@@ -244,6 +245,7 @@ fn every_form_of_a_name_is_read() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_form_of_a_number_is_read() {
     // Base 256: the first bit, then big-endian bytes.
     let mut size = [0_u8; 12];
@@ -334,6 +336,7 @@ fn every_form_of_a_number_is_read() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_form_of_a_sparse_file_is_read() {
     let mut forms = Vec::new();
     // PAX 0.0: a record for each number.

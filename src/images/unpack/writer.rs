@@ -453,7 +453,7 @@ impl<W: Write> Writer<'_, W> {
 }
 
 /// Returns the next bytes of a file with holes, from `at`: where they begin and end, both `size` where there are none.
-fn piece(file: &OwnedFd, at: u64, size: u64) -> rustix::io::Result<(u64, u64)> {
+pub(crate) fn piece(file: &OwnedFd, at: u64, size: u64) -> rustix::io::Result<(u64, u64)> {
     let data = match seek(file, SeekFrom::Data(at)) {
         Ok(data) => data.clamp(at, size),
         Err(Errno::NXIO) => return Ok((size, size)),

@@ -8,10 +8,12 @@ use crate::cli::args::ImageBuildArgs;
 use crate::cli::commands::output::{self, Access};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
+use crate::cli::render::described::{render, render_json};
+use crate::cli::render::diagnostic::Drawing;
 use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
-use crate::engine::{BuiltImage, ImageBuild};
+use crate::engine::{BuiltImage, Call, Described, ImageBuild};
 
 /// Builds an image; with `-q` its ID is all that is printed.
 pub(in crate::cli::commands) async fn run(
@@ -20,22 +22,17 @@ pub(in crate::cli::commands) async fn run(
 ) -> Result<(), CliError> {
     context.sealed()?;
     context.refuse_dry_run("image build")?;
+    refuse_cgroup(&args.cgroup_parent)?;
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (text.clone(), None),
     };
     let labels: BTreeMap<String, Option<String>> = args.label.iter().map(pair).collect();
-    let from_stream = args.file.as_deref() == Some(Path::new("-"));
-    if from_stream && args.context == "-" {
-        let message = "standard input cannot be both the build context and the Dockerfile";
-        return Err(CliError::usage(message));
-    }
-    let text = from_stream.then(|| std::io::read_to_string(std::io::stdin()));
-    let text = text.transpose().map_err(|source| CliError::System {
-        attempted: "read the Dockerfile from standard input",
-        source,
-    })?;
-    let dockerfile = args.file.filter(|_| !from_stream);
+    let text = dockerfile_of_stream(&args)?;
+    let dockerfile = args.file.filter(|_| text.is_none());
+    let (call, is_json) = parse_call(if args.check { "check" } else { &args.call })?;
+    let mut attestations = vec![("provenance", args.provenance), ("sbom", args.sbom)];
+    attestations.extend(args.attest.into_iter().map(|text| ("attest", text)));
     let build = ImageBuild {
         context: args.context,
         dockerfile,
@@ -50,7 +47,7 @@ pub(in crate::cli::commands) async fn run(
         no_cache: args.no_cache,
         cache_from: args.cache_from,
         cache_to: args.cache_to,
-        attestations: vec![("provenance", args.provenance), ("sbom", args.sbom)],
+        attestations,
         explain: args.explain,
         no_cache_filter: args.no_cache_filter,
         directory: context.directory.clone(),
@@ -81,6 +78,11 @@ pub(in crate::cli::commands) async fn run(
     };
     let progress = context.show_unless(args.quiet, shown);
     let (mut stream, mut out) = (std::io::stdin(), std::io::stdout());
+    if let Some(call) = call {
+        let work = engine.describe_image(&build, call, &mut stream, &progress, &cancel);
+        let described = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
+        return print(context, &described, is_json);
+    }
     let streams: (&mut dyn Read, &mut dyn Write) = (&mut stream, &mut out);
     let work = engine.build_image(&build, streams, &progress, &cancel);
     let built = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
@@ -95,6 +97,68 @@ pub(in crate::cli::commands) async fn run(
         context.out(format!("{}\n", built.id))?;
     }
     Ok(())
+}
+
+/// Says of `--cgroup-parent` that it is not done.
+fn refuse_cgroup(parent: &str) -> Result<(), CliError> {
+    if parent.is_empty() {
+        return Ok(());
+    }
+    let message = "`--cgroup-parent`: not supported: steps run in the control group of the instance, with `--memory` as their limit";
+    Err(CliError::Refused(message.to_owned()))
+}
+
+/// Reads the Dockerfile where it comes from standard input.
+fn dockerfile_of_stream(args: &ImageBuildArgs) -> Result<Option<String>, CliError> {
+    let from_stream = args.file.as_deref() == Some(Path::new("-"));
+    if from_stream && args.context == "-" {
+        let message = "standard input cannot be both the build context and the Dockerfile";
+        return Err(CliError::usage(message));
+    }
+    let text = from_stream.then(|| std::io::read_to_string(std::io::stdin()));
+    text.transpose().map_err(|source| CliError::System {
+        attempted: "read the Dockerfile from standard input",
+        source,
+    })
+}
+
+/// Reads `--call METHOD[,format=json|text]`; returns what is asked, `None` for a build, and whether JSON is wanted.
+fn parse_call(text: &str) -> Result<(Option<Call>, bool), CliError> {
+    let wrong = |why: &str| CliError::usage(format!("`{text}` of `--call`: {why}"));
+    let (mut method, mut is_json) = ("", false);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            None => method = field,
+            Some(("format", "json")) => is_json = true,
+            Some(("format", "text" | "")) => is_json = false,
+            Some(_) => return Err(wrong("unknown option: it may be `format=json`")),
+        }
+    }
+    let call = match method {
+        "build" | "" => None,
+        "check" | "lint" => Some(Call::Check),
+        "outline" => Some(Call::Outline),
+        "targets" => Some(Call::Targets),
+        _ => return Err(wrong("it must be check, outline, targets or build")),
+    };
+    Ok((call, is_json))
+}
+
+/// Prints what a Dockerfile says; a check that finds something does not succeed.
+pub(in crate::cli::commands) fn print(
+    context: &Context,
+    described: &Described,
+    is_json: bool,
+) -> Result<(), CliError> {
+    context.out(if is_json {
+        render_json(described)
+    } else {
+        render(described, Drawing::on(&context.printer))
+    })?;
+    match described {
+        Described::Check(found) if !found.is_empty() => Err(CliError::Ended(1)),
+        _ => Ok(()),
+    }
 }
 
 /// Renders what is known of an image, with the keys of docker/buildx.

@@ -16,7 +16,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 use crate::engine::{ImportAsked, ImportSource};
 
-pub(super) use build::run as build;
+pub(super) use build::{print as print_described, run as build};
 
 /// Makes an image of a root file system and prints its ID.
 pub(super) async fn import(context: &Context, args: &ImportArgs) -> Result<(), CliError> {

@@ -81,7 +81,7 @@ pub(in crate::images) fn load_layout(
     }
     let found = from_manifest(&taking.spool, manifest)?;
     check(&found)?;
-    keep(store, found)?;
+    keep(store, found, &|_, _, _| {})?;
     let image = store.load(&manifest.digest)?;
     image.ok_or_else(|| {
         LoadError::Store(StoreError::NoBlob {

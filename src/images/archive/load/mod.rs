@@ -11,12 +11,16 @@ use super::super::manifest::{
     Descriptor, Document, ImageConfig, Index, Manifest, ManifestError, OCI_LAYER, Platform,
     parse_config, parse_document,
 };
+use super::super::progress::BlobState;
 use super::super::reference::{Digest, Reference};
 use super::super::store::{LayerRecord, Store, StoreError, check_tag};
 use super::super::unpack::UnpackError;
 use super::super::unpack::pipeline::{ReaderChunks, run};
 use super::spool::{Spool, Spooled};
 use super::{ArchivedImage, FULL_NAME, REF_NAME};
+
+/// Hears, from any thread, where a layer of an image stands: the image as people write it, the layer's digest.
+pub type Told<'a> = &'a (dyn Fn(&str, &Digest, BlobState) + Sync);
 
 /// Layers that are unpacked at once.
 const LAYERS_AT_ONCE: usize = 4;
@@ -160,6 +164,7 @@ pub(in crate::images) fn load(
     store: &Store,
     source: impl Read + Send + 'static,
     platform: Option<&Platform>,
+    told: Told<'_>,
 ) -> Result<Vec<Loaded>, LoadError> {
     // From the first layer to the last name nothing of it is garbage.
     let staging = store.staging()?;
@@ -173,7 +178,8 @@ pub(in crate::images) fn load(
     };
     // All is known to be whole before anything is kept.
     found.iter().try_for_each(check)?;
-    found.into_iter().map(|image| keep(store, image)).collect()
+    let kept = found.into_iter().map(|image| keep(store, image, told));
+    kept.collect()
 }
 
 /// Reads `index.json`.
@@ -447,7 +453,7 @@ fn check(image: &Found) -> Result<(), LoadError> {
 }
 
 /// Puts an image into the store, under its names.
-fn keep(store: &Store, image: Found) -> Result<Loaded, LoadError> {
+fn keep(store: &Store, image: Found, told: Told<'_>) -> Result<Loaded, LoadError> {
     let (config_bytes, config) = image.config()?;
     let Found {
         names,
@@ -456,14 +462,20 @@ fn keep(store: &Store, image: Found) -> Result<Loaded, LoadError> {
         config: Spooled { digest: id, .. },
         ..
     } = image;
+    let shown = names.first().map(Reference::familiar);
+    let shown = shown.unwrap_or_else(|| id.short().to_owned());
+    let told = |layer: &Digest, state| told(&shown, layer, state);
     let known = match &manifest {
         Some(manifest) => store.load(&manifest.digest)?,
         None => store.known_of(&id)?.map(|known| known.image),
     };
     let image = if let Some(image) = known {
+        for (layer, _) in &layers {
+            told(&layer.digest, BlobState::Exists);
+        }
         image
     } else {
-        unpack(store, &config.rootfs.diff_ids, &mut layers)?;
+        unpack(store, &config.rootfs.diff_ids, &mut layers, &told)?;
         let layers = layers.into_iter().map(|(descriptor, _)| descriptor);
         let manifest = manifest.map(|manifest| manifest.bytes()).transpose()?;
         store.put_documents(&config_bytes, config, manifest.as_deref(), layers.collect())?
@@ -487,15 +499,20 @@ fn unpack(
     store: &Store,
     diff_ids: &[Digest],
     layers: &mut [(Descriptor, Option<Spooled>)],
+    told: &(dyn Fn(&Digest, BlobState) + Sync),
 ) -> Result<(), LoadError> {
     let mut work = Vec::new();
     let mut seen = BTreeSet::new();
     for (number, (diff_id, (descriptor, file))) in diff_ids.iter().zip(layers.iter()).enumerate() {
         let record = store.layer(diff_id)?;
         let is_here = record.is_some_and(|record| record.has_blob(&descriptor.digest));
+        if is_here {
+            told(&descriptor.digest, BlobState::Exists);
+        }
         if is_here || !seen.insert(&descriptor.digest) {
             continue;
         }
+        told(&descriptor.digest, BlobState::Waiting);
         let file = file.as_ref().ok_or_else(|| LoadError::Missing {
             path: format!("blobs/sha256/{}", descriptor.digest.hex()),
         })?;
@@ -506,7 +523,8 @@ fn unpack(
         while let Some(&(number, diff_id, descriptor, file)) =
             work.get(next.fetch_add(1, Ordering::Relaxed))
         {
-            unpack_one(store, number, diff_id, descriptor, file)?;
+            unpack_one(store, number, (diff_id, descriptor, file), told)?;
+            told(&descriptor.digest, BlobState::Loaded);
         }
         Ok(())
     };
@@ -541,12 +559,23 @@ fn unpack(
 fn unpack_one(
     store: &Store,
     number: usize,
-    diff_id: &Digest,
-    descriptor: &Descriptor,
-    file: &Spooled,
+    (diff_id, descriptor, file): (&Digest, &Descriptor, &Spooled),
+    told: &(dyn Fn(&Digest, BlobState) + Sync),
 ) -> Result<(), LoadError> {
     let staging = store.staging()?;
     let source = fs_err::File::open(&file.path).map_err(StoreError::io("open", &file.path))?;
+    let source = Watched {
+        source,
+        done_bytes: 0,
+        told: |done_bytes| {
+            let total_bytes = file.size;
+            let state = BlobState::Loading {
+                done_bytes,
+                total_bytes,
+            };
+            told(&descriptor.digest, state);
+        },
+    };
     let outcome = run(
         ReaderChunks(source),
         &mut std::io::sink(),
@@ -573,6 +602,22 @@ fn unpack_one(
     let record = LayerRecord::new(unpacked.diff_id, blob, unpacked.report);
     store.place_layer(&staging, Some(&file.path), record)?;
     Ok(())
+}
+
+/// Tells how far it is.
+struct Watched<R, F> {
+    source: R,
+    done_bytes: u64,
+    told: F,
+}
+
+impl<R: Read, F: Fn(u64)> Read for Watched<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.done_bytes += length as u64;
+        (self.told)(self.done_bytes);
+        Ok(length)
+    }
 }
 
 mod layout;

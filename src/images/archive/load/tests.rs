@@ -50,7 +50,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn load_bytes(store: &Store, bytes: Vec<u8>) -> Result<Vec<Loaded>, String> {
-    let loaded = load(store, std::io::Cursor::new(bytes), None);
+    let loaded = load(store, std::io::Cursor::new(bytes), None, &|_, _, _| {});
     loaded.map_err(|error| crate::images::registry::error::chain(&error))
 }
 
@@ -177,13 +177,13 @@ fn chooses_the_platform_within_nested_indexes() {
     assert_eq!(architecture(&store), Platform::host().architecture);
     let arm = Platform::parse("linux/arm64").unwrap();
     let source = std::io::Cursor::new(layout(&["s390x", "amd64", "arm64"], |_| {}));
-    load(&store, source, Some(&arm)).unwrap();
+    load(&store, source, Some(&arm), &|_, _, _| {}).unwrap();
     assert_eq!(architecture(&store), "arm64");
     // What is alone is taken as it is, unless another was asked for.
     load_bytes(&store, layout(&["s390x"], |_| {})).unwrap();
     assert_eq!(architecture(&store), "s390x");
     let source = std::io::Cursor::new(layout(&["s390x"], |_| {}));
-    let error = load(&store, source, Some(&arm)).unwrap_err();
+    let error = load(&store, source, Some(&arm), &|_, _, _| {}).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the archive has no image for the platform linux/arm64"
@@ -333,4 +333,62 @@ fn indexes_that_name_each_other_many_times_are_read_once() {
         error,
         format!("the archive has no image for the platform {host}")
     );
+}
+
+#[test]
+fn an_archive_is_read_to_the_end_of_its_stream() {
+    let (tar, diff_id) = layer("x");
+    let config = config_of(&[&diff_id]);
+    let list = br#"[{"Config":"config.json","RepoTags":["a/b:1"],"Layers":["layer.tar"]}]"#;
+    let mut archive = tar_of(&[
+        ("config.json", config.as_slice()),
+        ("layer.tar", tar.as_slice()),
+        ("manifest.json", list.as_slice()),
+    ]);
+    // What `tar` pads with, and more.
+    archive.resize(archive.len() + (2 << 20), 0);
+    let mut packed = gzip(&archive);
+    let (_root, store) = store();
+    assert_eq!(
+        names(&load_bytes(&store, packed.clone()).unwrap()),
+        ["a/b:1"]
+    );
+    let checksum = packed.len() - 8;
+    packed[checksum] ^= 1;
+    let said = load_bytes(&store, packed).unwrap_err();
+    assert!(
+        said.starts_with("read the archive: read the archive: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn names_take_no_memory_without_end() {
+    let (_root, store) = store();
+    let long = |length: usize, count: usize| {
+        let mut builder = tar::Builder::new(Vec::new());
+        for number in 0..count {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            let target = format!("{number}/{}", "t".repeat(length));
+            builder
+                .append_link(&mut header, number.to_string(), target)
+                .unwrap();
+        }
+        load_bytes(&store, builder.into_inner().unwrap()).unwrap_err()
+    };
+    assert_eq!(
+        long(4000, 1),
+        "invalid archive: does not contain a manifest.json"
+    );
+    for (length, count, limit) in [
+        (4096, 1, "4096 bytes in a name"),
+        (4000, 4300, "16777216 bytes of names"),
+    ] {
+        assert_eq!(
+            long(length, count),
+            format!("read the archive: the layer exceeds the limit of {limit}")
+        );
+    }
 }

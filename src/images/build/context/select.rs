@@ -55,9 +55,15 @@ impl Origin<'_> {
         };
         let mut selected = Vec::new();
         for path in self.candidates(&clean)? {
-            // A wildcard does not see through links to directories.
-            if is_wild && self.tree.resolve(&path, Last::Keep)?.path != path {
-                continue;
+            // A wildcard does not see through links to directories, nor are there any files below files.
+            if is_wild {
+                let resolved = match self.tree.resolve(&path, Last::Keep) {
+                    Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => continue,
+                    resolved => resolved?,
+                };
+                if resolved.path != path {
+                    continue;
+                }
             }
             let found = self.find(&path)?;
             let Some((resolved, node)) = found.filter(|_| !self.ignores_link(&path)) else {

@@ -244,6 +244,8 @@ impl Filling {
                 None => {
                     let owner = style.owner.unwrap_or(Owner::ROOT);
                     let mode = style.mode.as_ref().map_or(0o755, |m| m.apply(0o755, true));
+                    // BuildKit makes them with `mkdir`, which knows no such bits (fsutil `copy/mkdir.go`).
+                    let mode = mode & 0o777;
                     set_owner_and_mode(&host, owner, Some(mode))?;
                     self.fresh.insert(so_far.clone());
                 }

@@ -315,7 +315,7 @@ fn owners_modes_and_times() {
     assert_eq!(time("diff/n/m/f"), time("context/f"));
     let modes = [
         ("0644", "n 644 /; n/f 644 f"),
-        ("4700", "n 4700 /; n/f 4700 f"),
+        ("4700", "n 700 /; n/f 4700 f"),
         ("u=rwX,go=rX", "n 755 /; n/f 644 f"),
     ];
     for (mode, expected) in modes {
@@ -457,6 +457,34 @@ fn archives_stay_inside() {
         let error = filling.unpack(bytes.as_slice(), &to, None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+#[test]
+fn what_is_in_the_way_of_an_archive_goes() {
+    use tar::EntryType::{Directory, Regular};
+    let place = Place::new();
+    place.fill(
+        "image",
+        &["x/have/old", "x/file", "x/link -> /etc", "etc/keep"],
+    );
+    let bytes = packed(&[
+        ("have", Regular, "now a file"),
+        ("file/", Directory, ""),
+        ("file/in", Regular, "1"),
+        ("link/", Directory, ""),
+        ("link/in", Regular, "2"),
+        ("new/f", Regular, "3"),
+        ("new", Regular, "4"),
+    ]);
+    let mut filling = Filling::new(&place.path("diff"), &[place.path("image")]);
+    let to = Destination::parse("/x", "/");
+    filling.unpack(bytes.as_slice(), &to, None).unwrap();
+    filling.finish().unwrap();
+    assert_eq!(
+        place.shown(),
+        "x 755 /; x/file 640 7:8 /; x/file/in 640 7:8 1; x/have 640 7:8 now a file; x/link 640 7:8 /; \
+         x/link/in 640 7:8 2; x/new 640 7:8 4"
+    );
 }
 
 #[test]

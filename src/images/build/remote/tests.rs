@@ -345,9 +345,6 @@ fn repositories_are_checked_out() {
     let served = temp.path().join("served");
     fs_err::create_dir(&served).unwrap();
     fs_err::rename(work.join(".git"), served.join("repo.git")).unwrap();
-    fs_err::create_dir(served.join("locked")).unwrap();
-    let link = served.join("locked/repo.git");
-    std::os::unix::fs::symlink("../repo.git", link).unwrap();
     let server = Server::of(&served);
     let source = |rest: &str| {
         let text = format!("{}/repo.git{rest}", server.address);
@@ -405,7 +402,14 @@ fn repositories_are_checked_out() {
             "the time of the commit only where asked for"
         );
     }
-    // The password goes to the server, and neither into the checkout nor to people.
+    a_password_goes_to_the_server_alone(&served, &server, &two);
+}
+
+/// Checks out what needs a login: what logs in comes neither into the checkout nor to people.
+fn a_password_goes_to_the_server_alone(served: &Path, server: &Server, commit: &str) {
+    fs_err::create_dir(served.join("locked")).unwrap();
+    let link = served.join("locked/repo.git");
+    std::os::unix::fs::symlink("../repo.git", link).unwrap();
     let host = server.address.trim_start_matches("http://");
     let locked = |login: &str| {
         let remote = format!("http://{login}{host}/locked/repo.git");
@@ -420,7 +424,7 @@ fn repositories_are_checked_out() {
     assert!(!refused.contains("ghp_x"), "{refused}");
     let directory = tempfile::tempdir().unwrap();
     let source = locked("me:s3cr3t@");
-    let top = block_on(source.checkout(&two, directory.path(), true)).unwrap();
+    let top = block_on(source.checkout(commit, directory.path(), true)).unwrap();
     let kept = top.directory.join(".git");
     let config = fs_err::read_to_string(kept.join("config")).unwrap();
     assert!(config.contains("/locked/repo.git") && !config.contains("s3cr3t"));

@@ -1,5 +1,7 @@
 //! `COPY` and `ADD` steps of a build: what they say ([`expanded`]), where that is ([`sources`]), and the copy itself.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::super::dockerfile::instruction::Transfer;
@@ -12,9 +14,9 @@ use super::copy::{Destination, Filling, Owner};
 use super::error::StepFailure;
 use super::pattern::IgnoreRules;
 use super::plan::Base;
-use super::tree::{Last, Tree};
+use super::tree::{Last, Node, Tree};
 use super::work::{Cached, Found, StageWork};
-use super::{StepLabel, archive};
+use super::{BuildEvent, StepLabel, archive};
 use expanded::{Expanded, Keyword};
 use sources::Piece;
 
@@ -31,13 +33,13 @@ impl StageWork<'_, '_> {
     ) -> Result<Cached, StepFailure> {
         let expanded = self.expand(transfer, Keyword::Copy)?;
         let Some(from) = from else {
-            let key = expanded.add_to(self.key("copy"), transfer);
+            let key = self.key_of_transfer("copy", transfer, &expanded)?;
             return self.copy_context(&expanded, None, key, label).await;
         };
         if let Base::Context(name) = from
             && let Some(local) = self.build.directory_context(name).await?
         {
-            let key = expanded.add_to(self.key("copy"), transfer);
+            let key = self.key_of_transfer("copy", transfer, &expanded)?;
             return self.copy_context(&expanded, Some(local), key, label).await;
         }
         let layers = self.layers_of(from).await?;
@@ -51,8 +53,55 @@ impl StageWork<'_, '_> {
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
         let expanded = self.expand(transfer, Keyword::Add)?;
-        let key = expanded.add_to(self.key("add"), transfer);
+        let key = self.key_of_transfer("add", transfer, &expanded)?;
         self.copy_context(&expanded, None, key, label).await
+    }
+
+    /// Begins the key of a `COPY` or `ADD`: above the layers below; with `--link` above nothing, but for what the layer repeats of them,
+    /// the directories that lead to the destination.
+    fn key_of_transfer(
+        &self,
+        kind: &'static str,
+        transfer: &Transfer,
+        expanded: &Expanded,
+    ) -> Result<Key, StepFailure> {
+        // What `--parents` makes depends on every directory that is there.
+        let is_free = transfer.link && !transfer.parents;
+        let leading = if is_free {
+            self.leading_to(&expanded.destination)?
+        } else {
+            None
+        };
+        let key = match leading {
+            None => self.key(kind),
+            Some(leading) => self
+                .key_above(kind, &[])
+                .with_all("directories above the destination", &leading),
+        };
+        Ok(expanded.add_to(key, transfer))
+    }
+
+    /// Describes the directories that lead to a destination; `None` where something else is in the way.
+    fn leading_to(&self, destination: &Destination) -> Result<Option<Vec<String>>, StepFailure> {
+        let tree = Tree::layers(self.directories());
+        let resolved = match tree.resolve(&destination.path, Last::Follow) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+            resolved => resolved?,
+        };
+        let (mut so_far, mut leading) = (PathBuf::new(), Vec::new());
+        for part in &resolved.path {
+            so_far.push(part);
+            let facts = match tree.resolve(&so_far, Last::Keep)?.node {
+                None => "-".to_owned(),
+                Some(node) if !node.metadata.is_dir() => "file".to_owned(),
+                Some(Node { metadata, .. }) => {
+                    let mode = metadata.mode() & 0o7777;
+                    format!("{mode:o} {}:{}", metadata.uid(), metadata.gid())
+                }
+            };
+            leading.push(format!("{} {facts}", so_far.display()));
+        }
+        Ok(Some(leading))
     }
 
     /// Copies from the context.
@@ -99,8 +148,8 @@ impl StageWork<'_, '_> {
     ) -> Result<Cached, StepFailure> {
         let build = self.build;
         let from_hexes: Vec<&str> = from.iter().map(Digest::hex).collect();
-        let first = expanded
-            .add_to(self.key("copy layers"), transfer)
+        let first = self
+            .key_of_transfer("copy layers", transfer, expanded)?
             .with_all("layers copied from", &from_hexes)
             .finish();
         if self.take(&first.hex, &expanded.by).await? {
@@ -114,7 +163,7 @@ impl StageWork<'_, '_> {
             name: &name,
         };
         let found = sources::find(build, &origin, expanded).await?;
-        let second = expanded.add_to(self.key("copy content"), transfer);
+        let second = self.key_of_transfer("copy content", transfer, expanded)?;
         let second = second.with_hashed("files", |hash| {
             let mut unknown = FileIndex::none();
             sources::hash(hash, &found, Owners::Counted, &mut unknown)
@@ -142,7 +191,7 @@ impl StageWork<'_, '_> {
         let Expanded {
             destination, style, ..
         } = expanded;
-        // A name that several files would get one after the other is a mistake.
+        // A name that several files get one after the other is a mistake, and BuildKit makes it.
         let selected = pieces.iter().flat_map(|piece| &piece.selected);
         let files = selected.filter(|source| {
             let first = source.entries.first();
@@ -151,8 +200,11 @@ impl StageWork<'_, '_> {
         if files.count() + expanded.documents.len() > 1 && !destination.is_directory {
             let resolved = Tree::layers(layers.clone()).resolve(&destination.path, Last::Follow)?;
             if !resolved.node.is_some_and(|node| node.metadata.is_dir()) {
-                let path = destination.path.display().to_string();
-                return Err(StepFailure::Destination(path));
+                let text = format!(
+                    "several files are copied to `/{}`, of which the last stays: a directory's name ends with a /",
+                    destination.path.display()
+                );
+                self.build.progress.event(BuildEvent::Warning(&text));
             }
         }
         let mut filling = Filling::new(&staging.diff(), &layers);

@@ -51,6 +51,7 @@ impl Collector<'_> {
                 line,
                 rule: "NoEmptyContinuation",
                 message: message.clone(),
+                span: written.span,
             };
             self.found.remove(&at(start));
             self.found.insert(at(end));

@@ -34,6 +34,8 @@ pub struct Warning {
     pub rule: &'static str,
     /// What it says.
     pub message: String,
+    /// The instruction.
+    pub span: Span,
 }
 
 impl std::fmt::Display for Warning {
@@ -173,6 +175,7 @@ impl<'a> Collector<'a> {
             line,
             rule,
             message,
+            span,
         });
     }
 
@@ -217,6 +220,12 @@ fn is_skipped(written: &Written, rule: &str) -> bool {
         let options = said.and_then(|(_, value)| Options::parse(value).ok());
         options.is_some_and(|options| options.skipped.has(rule))
     })
+}
+
+/// Returns the line, from 1, of a byte.
+pub fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.get(..offset).unwrap_or(text);
+    before.matches('\n').count() + 1
 }
 
 /// Fails a build whose warnings are to be errors.

@@ -1,7 +1,7 @@
 //! What is remembered of entries until the archive ends, by true paths. All of it together is bounded: an archive of a few bytes
 //! can say a great deal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::super::error::UnpackError;
@@ -14,7 +14,7 @@ const EACH: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// Directories that no entry describes.
-    implied: BTreeMap<PathBuf, ()>,
+    implied: BTreeSet<PathBuf>,
     /// Hard links that the layers below have to give: link to target.
     links: BTreeMap<PathBuf, PathBuf>,
     /// Default ACLs of directories, which everything made in them would get, too.
@@ -26,7 +26,7 @@ impl Notes {
     /// A directory that an entry is in, and that none describes so far.
     pub(super) fn implied(&mut self, path: PathBuf) -> Result<(), UnpackError> {
         self.take(path.as_os_str().len())?;
-        self.implied.insert(path, ());
+        self.implied.insert(path);
         Ok(())
     }
 
@@ -67,9 +67,16 @@ impl Notes {
 
     /// The directory `path` is gone with all in it.
     pub(super) fn gone(&mut self, path: &Path) {
-        forget(&mut self.implied, path);
-        forget(&mut self.links, path);
-        forget(&mut self.acls, path);
+        let from = || path.to_owned()..;
+        for known in within(self.implied.range(from()), path) {
+            self.implied.remove(&known);
+        }
+        for known in within(self.links.range(from()).map(|(known, _)| known), path) {
+            self.links.remove(&known);
+        }
+        for known in within(self.acls.range(from()).map(|(known, _)| known), path) {
+            self.acls.remove(&known);
+        }
     }
 
     pub(super) fn acls(&self) -> impl Iterator<Item = (&PathBuf, &Vec<u8>)> {
@@ -79,7 +86,7 @@ impl Notes {
     /// Returns the implied directories and the links to below.
     pub(super) fn into_parts(self) -> (Vec<PathBuf>, Vec<(PathBuf, PathBuf)>) {
         (
-            self.implied.into_keys().collect(),
+            self.implied.into_iter().collect(),
             self.links.into_iter().collect(),
         )
     }
@@ -96,15 +103,9 @@ impl Notes {
     }
 }
 
-/// Forgets `path` and what is below. Such paths stand together, right behind it: an archive that makes and replaces directories
-/// without end must not have all notes gone through each time.
-fn forget<T>(notes: &mut BTreeMap<PathBuf, T>, path: &Path) {
-    let within = notes.range(path.to_owned()..).map(|(known, _)| known);
-    let within: Vec<PathBuf> = within
-        .take_while(|known| known.starts_with(path))
-        .cloned()
-        .collect();
-    for known in within {
-        notes.remove(&known);
-    }
+/// Returns `path` and what is below it, of the paths behind it. They stand together there: an archive that makes and replaces
+/// directories without end must not have all notes gone through each time.
+fn within<'a>(behind: impl Iterator<Item = &'a PathBuf>, path: &Path) -> Vec<PathBuf> {
+    let within = behind.take_while(|known| known.starts_with(path));
+    within.cloned().collect()
 }
