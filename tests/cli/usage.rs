@@ -75,11 +75,10 @@ fn options_that_contradict_each_other_are_refused() {
 
 #[test]
 fn what_docker_compose_has_beyond_is_not_supported_yet() {
-    let rows: [&[&str]; 8] = [
+    let rows: [&[&str]; 7] = [
         &["--compatibility", "ps"],
         &["up", "--menu"],
         &["down", "--rmi", "local"],
-        &["build", "--print"],
         &["run", "--rm", "web", "sh"],
         &["cp", "web:/x", "."],
         &["rmi", "-f", "x"],
@@ -99,9 +98,6 @@ fn what_docker_compose_has_beyond_is_not_supported_yet() {
     down --rmi local: exit 2
     --- stderr
     error: option `--rmi` of `down`: not supported yet
-    build --print: exit 2
-    --- stderr
-    error: option `--print` of `build`: not supported yet
     run --rm web sh: exit 2
     --- stderr
     error: command `run`: not supported yet

@@ -146,7 +146,7 @@ impl Scene<'_> {
     ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
         let cgroup = self.cgroup.as_ref().ok_or("the step has no cgroup")?;
         let etc = EtcFiles {
-            hosts: hosts(step, self.gateway)?,
+            hosts: hosts(step, self.gateway),
             resolv_conf,
         };
         let agents = self.agents(step)?;
@@ -204,15 +204,15 @@ fn network(name: &str) -> NetworkConfig {
 }
 
 /// Returns the lines of `/etc/hosts` beyond the usual ones.
-fn hosts(step: &RunStep, gateway: Option<IpAddr>) -> Result<Vec<(IpAddr, String)>, String> {
-    let mut lines = vec![(Ipv4Addr::LOCALHOST.into(), step.hostname.clone())];
-    for (address, name) in &step.requirements.hosts {
-        let address = address
-            .or(gateway)
-            .ok_or_else(|| format!("`{name}: host-gateway` needs a network with a gateway"))?;
-        lines.push((address, name.clone()));
-    }
-    Ok(lines)
+fn hosts(step: &RunStep, gateway: Option<IpAddr>) -> Vec<(IpAddr, String)> {
+    let own = (Ipv4Addr::LOCALHOST.into(), step.hostname.clone());
+    // A step without a network has no way to the machine, by whatever name.
+    let asked = step
+        .requirements
+        .hosts
+        .iter()
+        .filter_map(|(address, name)| Some((address.or(gateway)?, name.clone())));
+    std::iter::once(own).chain(asked).collect()
 }
 
 /// Starts the child that answers names in `netns`; returns when it does, or has ended.
