@@ -128,15 +128,8 @@ fn an_image_is_built_named_and_built_again_from_the_cache() {
     machine.assert_clean();
 }
 
-#[test]
-fn a_step_has_its_mounts_and_its_layer_has_none_of_them() {
-    let machine = machine();
-    machine.write("c/src/one", "one\n");
-    machine.write("c/src/left-out", "x\n");
-    machine.write("c/.dockerignore", "src/left-out\n");
-    machine.write("c/secret", "hidden\n");
-    machine.write("named/n", "named\n");
-    let text = r#"FROM busybox AS st
+/// A step for each kind of mount, and what is to be left of them.
+const MOUNTS: &str = r#"FROM busybox AS st
 RUN mkdir /out && echo from-stage > /out/f
 FROM busybox
 RUN --mount=type=bind,source=src,target=/ro --mount=type=bind,source=src,target=/rw,rw \
@@ -159,6 +152,15 @@ RUN <<-END
 END
 RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
 "#;
+
+#[test]
+fn a_step_has_its_mounts_and_its_layer_has_none_of_them() {
+    let machine = machine();
+    machine.write("c/src/one", "one\n");
+    machine.write("c/src/left-out", "x\n");
+    machine.write("c/.dockerignore", "src/left-out\n");
+    machine.write("c/secret", "hidden\n");
+    machine.write("named/n", "named\n");
     let options = [
         "--secret",
         "id=s,src=secret",
@@ -171,7 +173,7 @@ RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
         "--ulimit",
         "nofile=90:100",
     ];
-    let progress = built(&machine, text, &options);
+    let progress = built(&machine, MOUNTS, &options);
     wrote(
         &progress,
         &[
@@ -204,11 +206,11 @@ RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
     assert!(!gone.split(' ').any(|gone| words.contains(&gone)), "{last}");
     // The cache survives; the secret is in no key.
     machine.write("c/secret", "changed\n");
-    let again = built(&machine, text, &options);
+    let again = built(&machine, MOUNTS, &options);
     assert!(!again.contains(" hidden"), "{again}");
     let anew = built(
         &machine,
-        text,
+        MOUNTS,
         &[&options[..], &["--no-cache-filter", "stage-1"]].concat(),
     );
     wrote(&anew, &[" got changed"]);
