@@ -168,7 +168,7 @@ impl Outline {
                         .map_err(|error| vec![Fault::new(instruction.span, error.to_string())])?;
                     let variables = state.variables();
                     for argument in arguments {
-                        let name = expand::expand(&argument.name, opened.file.escape, &variables);
+                        let name = expand::expand(&argument.name, opened.file.escape, variables);
                         let name = name.unwrap_or_else(|_| argument.name.clone());
                         let value = variables.get(&name).cloned();
                         self.add(&opened.file, argument, name, value);
