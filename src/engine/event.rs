@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::plan::action::Resource;
 use crate::plan::observed::ContainerId;
@@ -63,8 +64,10 @@ pub enum EventKind {
         /// Bytes in all, where known.
         total: Option<u64>,
     },
-    /// A line of output (of a build step).
+    /// A line of output.
     Line(String),
+    /// Something happened to a step of a build.
+    Building(BuildStep),
     /// Work ended well: `Created`, `Started`, `Pulled`.
     Finished(&'static str),
     /// Nothing had to be done: `Running`, `Exists`.
@@ -75,6 +78,46 @@ pub enum EventKind {
     Warning(String),
     /// As that, of a place in a file.
     Remark(Box<Remark>),
+}
+
+/// What happened to one step of a build. Its `Display` is BuildKit's plain line: `#5 0.31 cc -o main main.c`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildStep {
+    /// From 1, in the order in which the steps of the build were first told of.
+    pub number: usize,
+    /// What.
+    pub news: StepNews,
+}
+
+/// See [`BuildStep`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepNews {
+    /// It began: `[compile 2/3] RUN make`.
+    Began(String),
+    /// What it makes is there already.
+    Cached,
+    /// Why it is not there.
+    Explained(String),
+    /// It wrote a line, so long after it began.
+    Wrote(Duration, String),
+    /// It ended well, and took so long.
+    Done(Duration),
+    /// Its command ended with this code.
+    Failed(i32),
+}
+
+impl fmt::Display for BuildStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{} ", self.number)?;
+        match &self.news {
+            StepNews::Began(what) => f.write_str(what),
+            StepNews::Cached => f.write_str("CACHED"),
+            StepNews::Explained(why) => write!(f, "not cached: {why}"),
+            StepNews::Wrote(after, line) => write!(f, "{:.2} {line}", after.as_secs_f64()),
+            StepNews::Done(time) => write!(f, "DONE {:.1}s", time.as_secs_f64()),
+            StepNews::Failed(code) => write!(f, "ERROR: exit code: {code}"),
+        }
+    }
 }
 
 /// Something that is not wise in a file.

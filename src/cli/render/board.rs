@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
 use super::paint;
+use super::steps::Steps;
 use super::table::shorten;
 use super::text::{visible, visible_line};
 use crate::cli::time::{render_elapsed, render_size};
@@ -16,7 +17,7 @@ use crate::engine::event::{Event, EventKind, Subject};
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
 /// Lines of a running build that are shown beneath it.
-const TAIL: usize = 6;
+pub(super) const TAIL: usize = 6;
 
 /// A speed is that of so long a time, at most.
 const SPEED_OVER: Duration = Duration::from_secs(3);
@@ -44,6 +45,8 @@ struct Task {
     /// When how many bytes were done, lately.
     marks: VecDeque<(Duration, u64)>,
     output: VecDeque<String>,
+    /// Of a build.
+    steps: Steps,
     started: Duration,
 }
 
@@ -95,16 +98,24 @@ impl Board {
         }
         let label_width = self.label_width(width);
         let mut lines = vec![self.header(colour)];
+        // Steps of builds take the room that is left, beneath each build that goes on.
+        let taken = lines.len() + shown.len() + usize::from(shown.len() < rows.len());
+        let mut room = height.saturating_sub(taken);
         for task in &shown {
             lines.push(self.line(task, now, (label_width, width), colour));
+            if task.is_working() && !task.steps.is_empty() {
+                let steps = task.steps.frame(now, (width, room), colour);
+                room -= steps.len();
+                lines.extend(steps);
+            }
         }
         if shown.len() < rows.len() {
             lines.push(format!("   … {} more", rows.len() - shown.len()));
         }
-        // Output of builds takes the room that is left.
+        // So does output that is of no step.
         if let Some(task) = shown
             .iter()
-            .find(|task| task.is_working() && !task.output.is_empty())
+            .find(|task| task.is_working() && task.steps.is_empty() && !task.output.is_empty())
         {
             let room = height.saturating_sub(lines.len()).min(TAIL);
             let skipped = task.output.len().saturating_sub(room);
@@ -128,7 +139,12 @@ impl Board {
         }
         let label_width = self.label_width(width);
         let mut lines = vec![self.header(colour)];
-        lines.extend(rows().map(|task| self.line(task, now, (label_width, width), colour)));
+        for task in rows() {
+            lines.push(self.line(task, now, (label_width, width), colour));
+            if self.builds {
+                lines.extend(task.steps.summary(now, width, colour));
+            }
+        }
         let failed =
             rows().filter(|task| self.builds && matches!(task.state, TaskState::Failed { .. }));
         for task in failed.filter(|task| !task.output.is_empty()) {
@@ -164,7 +180,7 @@ impl Board {
         let (label_width, width) = widths;
         let indent = if task.is_layer() { "   " } else { " " };
         let (icon, style) = match task.state {
-            TaskState::Working => (SPINNER[spinner_step(now)], AnsiColor::Cyan.on_default()),
+            TaskState::Working => (spinner(now), AnsiColor::Cyan.on_default()),
             TaskState::Done { .. } => ('✔', AnsiColor::Green.on_default()),
             TaskState::Failed { .. } => ('✘', AnsiColor::Red.on_default()),
         };
@@ -227,6 +243,7 @@ impl Task {
             bytes: None,
             marks: VecDeque::new(),
             output: VecDeque::new(),
+            steps: Steps::default(),
             started: now,
         }
     }
@@ -247,13 +264,10 @@ impl Task {
                 self.bytes = Some((done, total));
                 self.mark(now, done);
             }
-            EventKind::Line(text) => {
-                for piece in super::text::sanitize(text.trim_end().as_bytes()) {
-                    self.output.push_back(piece.replace('\t', "    "));
-                }
-                while self.output.len() > KEPT {
-                    self.output.pop_front();
-                }
+            EventKind::Line(text) => self.keep(&text),
+            EventKind::Building(step) => {
+                self.keep(&step.to_string());
+                self.steps.take(&step, now);
             }
             EventKind::Finished(verb) | EventKind::Unchanged(verb) => {
                 self.state = TaskState::Done { at: now };
@@ -267,6 +281,16 @@ impl Task {
                 self.verb = format!("Error {}", visible_line(&message));
             }
             EventKind::Warning(_) | EventKind::Remark(_) => {}
+        }
+    }
+
+    /// Keeps output for the case that this fails.
+    fn keep(&mut self, text: &str) {
+        for piece in super::text::sanitize(text.trim_end().as_bytes()) {
+            self.output.push_back(piece.replace('\t', "    "));
+        }
+        while self.output.len() > KEPT {
+            self.output.pop_front();
         }
     }
 
@@ -326,12 +350,14 @@ impl Task {
     }
 }
 
-fn spinner_step(now: Duration) -> usize {
-    usize::try_from(now.as_millis() / 100).unwrap_or(0) % SPINNER.len()
+/// Returns how the spinner stands at `now`.
+pub(super) fn spinner(now: Duration) -> char {
+    let turns = usize::try_from(now.as_millis() / 100).unwrap_or(0);
+    SPINNER[turns % SPINNER.len()]
 }
 
 /// Cuts colours and all that is too wide.
-fn fit(line: &str, width: usize) -> String {
+pub(super) fn fit(line: &str, width: usize) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line;
     while let Some((before, after)) = rest.split_once('\x1b') {

@@ -201,7 +201,7 @@ impl EventSink for Progress<'_> {
         if !self.shown.pulls && matches!(event.subject, Subject::Layer(..)) {
             return;
         }
-        if !self.shown.builds && matches!(event.kind, EventKind::Line(_)) {
+        if !self.shown.builds && matches!(event.kind, EventKind::Line(_) | EventKind::Building(_)) {
             return;
         }
         match self.mode {
@@ -228,10 +228,8 @@ fn render_plain(event: &Event) -> String {
             format!(" {subject}  {verb}\n")
         }
         EventKind::Progress { .. } => String::new(),
-        EventKind::Line(text) => {
-            let pieces = super::text::sanitize(text.trim_end().as_bytes());
-            lines(pieces.iter().map(|piece| format!(" {subject} | {piece}")))
-        }
+        EventKind::Line(text) => plain_line(&subject, text),
+        EventKind::Building(step) => plain_line(&subject, &step.to_string()),
         // Why is said at the end, with its place.
         EventKind::Failed(_) => format!(" {subject}  Error\n"),
         EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),
@@ -242,6 +240,12 @@ fn render_plain(event: &Event) -> String {
             )
         }
     }
+}
+
+/// Renders output of a subject, also such as has carriage returns.
+fn plain_line(subject: &str, text: &str) -> String {
+    let pieces = super::text::sanitize(text.trim_end().as_bytes());
+    lines(pieces.iter().map(|piece| format!(" {subject} | {piece}")))
 }
 
 /// Renders plans that are not applied: a line a step, or a JSON object a step with the keys of the progress.
@@ -294,6 +298,10 @@ fn render_json(event: &Event) -> String {
         }
         EventKind::Line(text) => {
             object.insert("details".to_owned(), json!(text));
+            ("Working", "Building")
+        }
+        EventKind::Building(step) => {
+            object.insert("details".to_owned(), json!(step.to_string()));
             ("Working", "Building")
         }
         EventKind::Finished(verb) | EventKind::Unchanged(verb) => ("Done", *verb),

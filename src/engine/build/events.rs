@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::engine::event::{Event, EventKind, EventSink, Remark, Subject};
+use crate::engine::event::{BuildStep, Event, EventKind, EventSink, Remark, StepNews, Subject};
 use crate::engine::linux::tell_layer;
 use crate::images::BlobState;
 use crate::images::build::{BuildEvent, BuildProgress, StepLabel};
@@ -38,12 +38,17 @@ impl<'a> BuildEvents<'a> {
         }
     }
 
-    /// Writes a line.
-    fn line(&self, text: String) {
+    fn emit(&self, kind: EventKind) {
         self.events.emit(Event {
             subject: Subject::Build(self.image.to_owned()),
-            kind: EventKind::Line(text),
+            kind,
         });
+    }
+
+    /// Tells what happened to a step.
+    fn tell(&self, label: StepLabel<'_>, news: StepNews) {
+        let (number, _) = self.step(label);
+        self.emit(EventKind::Building(BuildStep { number, news }));
     }
 
     /// Returns the number of a step, from 1, and when it began; says what it is where it is new.
@@ -60,7 +65,8 @@ impl<'a> BuildEvents<'a> {
         steps.push((label.stage.to_owned(), label.number, begun));
         let number = steps.len();
         drop(steps);
-        self.line(format!("#{number} {label}"));
+        let news = StepNews::Began(label.to_string());
+        self.emit(EventKind::Building(BuildStep { number, news }));
         (number, begun)
     }
 }
@@ -82,44 +88,29 @@ impl BuildProgress for BuildEvents<'_> {
             BuildEvent::Started(label) => {
                 self.step(label);
             }
-            BuildEvent::Cached(label) => {
-                let (number, _) = self.step(label);
-                self.line(format!("#{number} CACHED"));
-            }
+            BuildEvent::Cached(label) => self.tell(label, StepNews::Cached),
             BuildEvent::Explained(label, why) => {
-                let (number, _) = self.step(label);
-                self.line(format!("#{number} not cached: {why}"));
+                self.tell(label, StepNews::Explained(why.to_owned()));
             }
             BuildEvent::Output(label, line) => {
-                let (number, begun) = self.step(label);
-                let seconds = begun.elapsed().as_secs_f64();
-                let text = String::from_utf8_lossy(line);
-                self.line(format!("#{number} {seconds:.2} {text}"));
+                let (_, begun) = self.step(label);
+                let text = String::from_utf8_lossy(line).into_owned();
+                self.tell(label, StepNews::Wrote(begun.elapsed(), text));
             }
-            BuildEvent::Done(label, time) => {
-                let (number, _) = self.step(label);
-                self.line(format!("#{number} DONE {:.1}s", time.as_secs_f64()));
-            }
+            BuildEvent::Done(label, time) => self.tell(label, StepNews::Done(time)),
             BuildEvent::Failed {
                 step, exit_code, ..
-            } => {
-                let (number, _) = self.step(step);
-                self.line(format!("#{number} ERROR: exit code: {exit_code}"));
-            }
+            } => self.tell(step, StepNews::Failed(exit_code)),
             BuildEvent::Pulling { image, blob, state } => {
                 let mut pulls = self.pulls.borrow_mut();
                 let told = pulls.entry(image.to_owned()).or_default();
                 tell_layer(image, blob, state, told, self.events);
             }
-            BuildEvent::Note(text) => self.line(text.to_owned()),
-            BuildEvent::Warning(text) => self.events.emit(Event {
-                subject: Subject::Build(self.image.to_owned()),
-                kind: EventKind::Warning(text.to_owned()),
-            }),
-            BuildEvent::Lint(warning, file) => self.events.emit(Event {
-                subject: Subject::Build(self.image.to_owned()),
-                kind: EventKind::Remark(Box::new(remark(warning, file))),
-            }),
+            BuildEvent::Note(text) => self.emit(EventKind::Line(text.to_owned())),
+            BuildEvent::Warning(text) => self.emit(EventKind::Warning(text.to_owned())),
+            BuildEvent::Lint(warning, file) => {
+                self.emit(EventKind::Remark(Box::new(remark(warning, file))));
+            }
         }
     }
 }
