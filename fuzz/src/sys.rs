@@ -4,3 +4,5 @@
 pub mod beneath;
 #[path = "../../src/sys/remove.rs"]
 pub mod remove;
+#[path = "../../src/sys/xattr.rs"]
+pub mod xattr;

@@ -19,7 +19,7 @@ mod stage;
 mod tests;
 
 pub use file::file;
-pub(in crate::images) use stage::is_secret;
+pub(crate) use stage::is_secret;
 pub use stage::{Known, Reached, stage};
 
 /// Rules that are asked for by name alone.

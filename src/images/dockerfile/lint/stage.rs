@@ -251,7 +251,7 @@ impl Pass<'_> {
 }
 
 /// Whether a name speaks of something that is not for everybody.
-pub(in crate::images) fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     const SECRETS: [&str; 10] = [
         "apikey",
         "auth",
