@@ -282,7 +282,13 @@ pub fn unseal(run: &Path) -> Result<(), SealError> {
     }
     fs_err::remove_file(&lock_path).map_err(failed("remove", &lock_path))?;
     drop(lock);
-    fs_err::remove_dir(&top).map_err(failed("remove", &top))
+    match fs_err::remove_dir(&top) {
+        // Another command has begun to seal its program anew.
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
+            Err(failed("remove", &top)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
