@@ -149,16 +149,18 @@ fn what_cannot_be_removed_hides_nothing_that_was() {
     machine.assert_clean();
 }
 
+/// Returns the file that who uses the image locks, and who removes it.
+fn lock_of_busybox(machine: &Machine) -> std::path::PathBuf {
+    let inspect = ["image", "inspect", "-f", "{{slice .Id 7}}", "busybox"];
+    let id = machine.ok("p", &inspect);
+    let name = format!("lib/leases/{}.using", id.trim());
+    machine.root().join(name)
+}
+
 #[test]
 fn an_image_that_is_about_to_be_used_is_not_removed() {
     let machine = Machine::project(FILE);
-    let id = machine.ok(
-        "p",
-        &["image", "inspect", "-f", "{{slice .Id 7}}", "busybox"],
-    );
-    let path = machine
-        .root()
-        .join(format!("lib/leases/{}.using", id.trim()));
+    let path = lock_of_busybox(&machine);
     // As an `up` holds it between its plan and its containers.
     let file = fs_err::File::create(&path).unwrap();
     flock(&file, FlockOperation::LockShared).unwrap();
@@ -200,13 +202,7 @@ fn an_up_that_waited_for_a_removal_looks_again() {
     use std::os::unix::fs::MetadataExt;
     let machine = Machine::project(&FILE.replace("busybox", "busybox\n    pull_policy: never"));
     machine.ok("p", &["image", "save", "-o", "b.tar", "busybox"]);
-    let id = machine.ok(
-        "p",
-        &["image", "inspect", "-f", "{{slice .Id 7}}", "busybox"],
-    );
-    let path = machine
-        .root()
-        .join(format!("lib/leases/{}.using", id.trim()));
+    let path = lock_of_busybox(&machine);
     let index = machine.root().join("lib/images/index.json");
     let whole = fs_err::read(&index).unwrap();
     for is_back in [false, true] {

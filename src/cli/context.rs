@@ -294,6 +294,18 @@ impl Context {
         ));
     }
 
+    /// Says what could not be done of something that was done else; fails where there is anything.
+    pub(crate) fn fail_with(&self, failures: &[String]) -> Result<(), CliError> {
+        for failure in failures {
+            self.warn(failure);
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(CliError::Ended(1))
+        }
+    }
+
     /// Writes to standard output.
     pub(crate) fn out(&self, text: impl AsRef<[u8]>) -> Result<(), CliError> {
         self.printer.out(text).map_err(CliError::Output)

@@ -36,7 +36,7 @@ impl Engine {
             return;
         }
         let (roots, environment) = (self.roots.clone(), self.environment.clone());
-        let cleaning = std::thread::spawn(move || {
+        let cleaning = std::thread::Builder::new().spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
@@ -58,7 +58,8 @@ impl Engine {
             .cleaning
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        *kept = Some(cleaning);
+        // Where no thread could be made, the end of the build cleans up.
+        *kept = cleaning.ok();
     }
 
     /// Ends what [`Engine::clean_up_early`] began, or cleans up where that has not begun.

@@ -51,10 +51,11 @@ impl Engine {
         let (sender, locked) = tokio::sync::oneshot::channel();
         let waited = path.clone();
         // A thread that nobody waits for at the end, so that an interrupt is heard.
-        std::thread::spawn(move || {
+        let waiting = std::thread::Builder::new().spawn(move || {
             let acquire = |path: &Path| Lock::acquire(path, Mode::Exclusive).map(Some);
             let _unheard = sender.send(Lock::current(&waited, acquire));
         });
+        waiting.map_err(failed)?;
         let locked = locked.await.map_err(io::Error::other).flatten();
         let Some(lock) = locked.map_err(failed)? else {
             return Err(failed(io::ErrorKind::WouldBlock.into()));

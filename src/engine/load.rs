@@ -70,13 +70,17 @@ impl Engine {
             words: words.clone(),
         };
         let images = Arc::clone(&self.images);
-        std::thread::spawn(move || {
+        let reading = std::thread::Builder::new().spawn(move || {
             let told = |image: &str, layer: &Digest, state| {
                 // Nobody listens any more where it was given up.
                 let _unheard = words.send(Word::Layer(image.to_owned(), layer.clone(), state));
             };
             let _unheard = sender.send(images.load(source, platform.as_ref(), &told));
         });
+        reading.map_err(|source| EngineError::System {
+            attempted: "start a thread that reads the archive".to_owned(),
+            source,
+        })?;
         emit(EventKind::Started("Loading"));
         let mut told = BTreeMap::new();
         let mut hear = |word| match word {

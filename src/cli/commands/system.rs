@@ -66,12 +66,5 @@ pub(super) async fn prune(context: &Context, args: SystemPruneArgs) -> Result<()
         context.warn("a pull, import or build is running: the space of images is freed by the next `stack system prune`");
     }
     context.out(render_pruned(&pruned))?;
-    for failure in &pruned.failures {
-        context.warn(failure);
-    }
-    if pruned.failures.is_empty() {
-        Ok(())
-    } else {
-        Err(CliError::Ended(1))
-    }
+    context.fail_with(&pruned.failures)
 }

@@ -15,7 +15,8 @@ pub(super) struct Discarded {
 
 struct Running {
     sender: mpsc::Sender<Staging>,
-    thread: JoinHandle<()>,
+    /// Where one could be made.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Discarded {
@@ -23,7 +24,8 @@ impl Discarded {
     pub(super) fn add(&self, staging: Staging) {
         let running = self.running.get_or_init(|| {
             let (sender, receiver) = mpsc::channel();
-            let thread = std::thread::spawn(move || receiver.into_iter().for_each(drop::<Staging>));
+            let removing = move || receiver.into_iter().for_each(drop::<Staging>);
+            let thread = std::thread::Builder::new().spawn(removing).ok();
             Running { sender, thread }
         });
         // Where the thread is gone it comes back, and is removed here.
@@ -36,7 +38,7 @@ impl Drop for Discarded {
         if let Some(Running { sender, thread }) = self.running.take() {
             drop(sender);
             // What a panic left is removed by the next command.
-            drop(thread.join());
+            drop(thread.map(JoinHandle::join));
         }
     }
 }

@@ -692,6 +692,3 @@ impl Chunks for ChannelChunks {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod odd_answers;

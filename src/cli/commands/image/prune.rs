@@ -26,12 +26,5 @@ pub(in crate::cli) fn run(context: &Context, args: &ImagePruneArgs) -> Result<()
         context.warn("a pull, import or build is running: the space is freed by the next `stack image prune`");
     }
     context.out(render_pruned(&pruned))?;
-    for failure in &pruned.failures {
-        context.warn(failure);
-    }
-    if pruned.failures.is_empty() {
-        Ok(())
-    } else {
-        Err(CliError::Ended(1))
-    }
+    context.fail_with(&pruned.failures)
 }

@@ -16,6 +16,14 @@ struct Place {
 type Facts = BTreeMap<String, String>;
 
 impl Place {
+    /// Unpacks an archive to `/x`.
+    fn add(&self, bytes: &[u8]) {
+        let mut filling = Filling::new(&self.path("diff"), &[self.path("image")]);
+        let to = Destination::parse("/x", "/");
+        filling.unpack(bytes, &to, None).unwrap();
+        filling.finish().unwrap();
+    }
+
     fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         for directory in ["context", "image", "diff"] {
@@ -429,10 +437,7 @@ fn archives_stay_inside() {
         ("a/f2", Regular, "1"),
         ("a/f2", Regular, "2"),
     ]);
-    let mut filling = Filling::new(&place.path("diff"), &[place.path("image")]);
-    let to = Destination::parse("/x", "/");
-    filling.unpack(bytes.as_slice(), &to, None).unwrap();
-    filling.finish().unwrap();
+    place.add(&bytes);
     assert_eq!(
         place.shown(),
         "have 700 /; have/through 640 7:8 t; x 755 /; x/a 755 /; x/a/f 640 7:8 f; x/a/f2 640 7:8 2; \
@@ -454,6 +459,7 @@ fn archives_stay_inside() {
         place.fill("image", &["x/have/"]);
         let mut filling = Filling::new(&place.path("diff"), &[place.path("image")]);
         let bytes = packed(&[(name, kind, content)]);
+        let to = Destination::parse("/x", "/");
         let error = filling.unpack(bytes.as_slice(), &to, None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -476,10 +482,7 @@ fn what_is_in_the_way_of_an_archive_goes() {
         ("new/f", Regular, "3"),
         ("new", Regular, "4"),
     ]);
-    let mut filling = Filling::new(&place.path("diff"), &[place.path("image")]);
-    let to = Destination::parse("/x", "/");
-    filling.unpack(bytes.as_slice(), &to, None).unwrap();
-    filling.finish().unwrap();
+    place.add(&bytes);
     assert_eq!(
         place.shown(),
         "x 755 /; x/file 640 7:8 /; x/file/in 640 7:8 1; x/have 640 7:8 now a file; x/link 640 7:8 /; \
@@ -507,10 +510,7 @@ fn members_take_the_place_of_what_is_there() {
         ("again", Regular, "1"),
         ("again/", Directory, ""),
     ]);
-    let mut filling = Filling::new(&place.path("diff"), &[place.path("image")]);
-    let to = Destination::parse("/x", "/");
-    filling.unpack(bytes.as_slice(), &to, None).unwrap();
-    filling.finish().unwrap();
+    place.add(&bytes);
     assert_eq!(
         place.shown(),
         "x 711 /; x/again 640 7:8 /; x/d 640 7:8 now a file; x/file -> d; x/link 640 7:8 /; x/link/in 640 7:8 in; \
@@ -524,9 +524,7 @@ fn members_take_the_place_of_what_is_there() {
         ("d/", Directory, ""),
         ("d/new", Regular, "n"),
     ]);
-    let mut filling = Filling::new(&place.path("diff"), &[place.path("image")]);
-    filling.unpack(bytes.as_slice(), &to, None).unwrap();
-    filling.finish().unwrap();
+    place.add(&bytes);
     let tree = Tree::layers(vec![place.path("diff"), place.path("image")]);
     let node = tree
         .resolve(Path::new("/x/d"), Last::Keep)

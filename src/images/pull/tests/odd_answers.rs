@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use super::super::manifest::Platform;
-use super::super::progress::{BlobState, Progress};
-use super::super::reference::Digest;
-use super::super::registry::Retry;
-use super::super::registry::error::chain;
-use super::super::testing::{Asked, Reply, Served, Server, environment};
-use super::super::{Images, Silent};
+use super::super::super::manifest::Platform;
+use super::super::super::progress::{BlobState, Progress};
+use super::super::super::reference::Digest;
+use super::super::super::registry::Retry;
+use super::super::super::registry::error::chain;
+use super::super::super::testing::{Asked, Reply, Served, Server, environment};
+use super::super::super::{Images, Silent};
 
 /// Pulls what `answer` serves; gives up after `stall` without a byte.
 fn pull(
