@@ -449,7 +449,11 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        Ok(apply_within(self.parallel, plan, host, events, cancel.cancelled()).await?)
+        let interrupted = async {
+            cancel.cancelled().await;
+            host.interrupt();
+        };
+        Ok(apply_within(self.parallel, plan, host, events, interrupted).await?)
     }
 
     /// Returns the containers of a project.
