@@ -153,7 +153,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let lock = self.lock_project(&stack.name).await?;
+        let lock = self.enter_project(&stack.name, events, cancel).await?;
         let known = self.recover(&stack.name, events).await?;
         let options = with_digests(stack, &self.environment, options)?;
         let Wanted {
@@ -239,7 +239,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let lock = self.lock_project(project).await?;
+        let lock = self.enter_project(project, events, cancel).await?;
         let known = self.release_gone();
         let observed = match &known {
             Ok(known) => self.observe_of(known, project, &References::new())?,
@@ -287,7 +287,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let lock = self.lock_project(project).await?;
+        let lock = self.enter_project(project, events, cancel).await?;
         let observed = self.observe(project, &References::new())?;
         let options = LifecycleOptions {
             services: services.to_vec(),
@@ -371,7 +371,7 @@ impl Engine {
             ..ImageOptions::default()
         };
         let plan = plan::images::build(stack, &chosen)?;
-        let lock = self.lock_project(&stack.name).await?;
+        let lock = self.enter_project(&stack.name, events, cancel).await?;
         let choices = BuildChoices {
             no_cache: options.no_cache,
             explain: options.explain,
@@ -406,7 +406,7 @@ impl Engine {
             missing_only: options.missing_only,
             ignore_buildable: options.ignore_buildable,
         };
-        let lock = self.lock_project(&stack.name).await?;
+        let lock = self.enter_project(&stack.name, events, cancel).await?;
         let observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let plan = plan::images::pull(stack, &observed, &chosen)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock);
