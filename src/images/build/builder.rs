@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use super::super::Images;
@@ -58,7 +59,7 @@ impl Images {
         // Nothing that the cache names may vanish while the build goes on.
         let hold = self.store().hold()?;
         let build = Build::new(self, &opened, session, (runner, progress))?;
-        let finished = session.unless_interrupted(build.run()).await;
+        let finished = session.unless_interrupted(Box::pin(build.run())).await;
         runner.finish();
         // What nobody waits for any more ends, and what is finished is kept.
         build.aside.end().await;
@@ -239,13 +240,16 @@ impl Build<'_> {
             if unknown.is_empty() {
                 return Ok(plan);
             }
-            for stage in unknown {
+            // All at once; the first that cannot be had ends the others.
+            let get = |stage: &'_ PlannedStage| async {
                 if let Base::Image(name) | Base::Context(name) = &stage.base {
                     let (span, text) = from_of(self.file, stage);
                     let got = self.image(name, stage.platform.as_deref()).await;
                     got.map_err(|source| self.failed(span, text, source))?;
                 }
-            }
+                Ok::<_, BuildError>(())
+            };
+            try_join_all(unknown.into_iter().map(get)).await?;
         }
     }
 

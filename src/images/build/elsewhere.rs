@@ -74,10 +74,11 @@ impl Images {
                 let got = Fetched::get(&self.http, url, None, None, staging.directory()).await;
                 let body = got.map_err(failed)?.path;
                 let aside = Aside::default();
-                let opened = aside.run(move |stop| {
-                    Spooled::open(staging, &body.unwrap_or_default(), stop)
-                });
-                opened.await.map_err(|source| BuildError::Spool { source })?
+                let opened =
+                    aside.run(move |stop| Spooled::open(staging, &body.unwrap_or_default(), stop));
+                opened
+                    .await
+                    .map_err(|source| BuildError::Spool { source })?
             }
         }
     }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use super::super::dockerfile::expand;
 use super::super::dockerfile::instruction::Run;
 use super::super::dockerfile::mount::{Access, Mount, MountKind, Sharing};
+use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::caches::Held;
 use super::context::{self, Origin, Owners, Selected};
@@ -31,7 +32,6 @@ use super::pattern::{self, IgnoreRules};
 use super::plan::Base;
 use super::stage::absolute;
 use super::step::{StepFile, StepMount, StepSource};
-use super::super::stop::Stop;
 use super::tree::{Last, Node, Tree};
 use super::work::StageWork;
 use crate::sys::paths;
@@ -66,7 +66,7 @@ enum Files {
     /// Of the context.
     Context(Arc<Vec<Selected>>),
     /// Of layers, top first: the node of the source.
-    Layers(Node),
+    Layers(Box<Node>),
     /// Nothing at all.
     Empty,
 }
@@ -238,7 +238,7 @@ impl StageWork<'_, '_> {
             let selected = local.select(aside, &resolved.path, Owners::Counted);
             selected.await?.1
         };
-        Ok((Files::Layers(node), quick, full))
+        Ok((Files::Layers(Box::new(node)), quick, full))
     }
 
     /// Makes ready what is mounted, with room for it in the step's staging directory. Waits for caches that others use.

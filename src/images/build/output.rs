@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::Path;
 
 use super::super::Images;
+use super::super::stop::Stop;
 use super::super::store::Image;
 use super::super::unpack::writer::write_layer;
 use super::context::Origin;
 use super::copy::{Destination, Filling, Style};
 use super::error::StepFailure;
 use super::pattern::IgnoreRules;
-use super::super::stop::Stop;
 use super::tree::Tree;
 
 impl Images {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::super::super::stop::Stop;
 use super::super::builder::Build;
 use super::super::context::{
     self, FileIndex, Hash, Origin, Owners, Selected, Taking, hash_part, hex,
@@ -14,7 +15,6 @@ use super::super::contexts::Local;
 use super::super::error::StepFailure;
 use super::super::pattern::IgnoreRules;
 use super::super::remote::{Fetched, GitSource, Known};
-use super::super::super::stop::Stop;
 use super::super::tree::Tree;
 use super::expanded::{Expanded, Source};
 use crate::images::store::Staging;
@@ -104,12 +104,7 @@ pub(super) async fn look(
 }
 
 /// Hashes what the sources hold.
-fn digest_of(
-    found: &[Found],
-    owners: Owners,
-    index: &FileIndex,
-    stop: &Stop,
-) -> io::Result<Hash> {
+fn digest_of(found: &[Found], owners: Owners, index: &FileIndex, stop: &Stop) -> io::Result<Hash> {
     let mut hash = Sha256::new();
     for source in found {
         match source {
