@@ -6,7 +6,12 @@
 //! ```text
 //! builder   what a whole build has: this file        graph    the stages, all at once
 //! work      one stage: its steps, cache, layers      execute  RUN          transfer  COPY and ADD
+//! aside     threads for what takes long              keep     the end of a step: layer and cache entry
 //! ```
+//!
+//! All stages go on in one thread, which only ever waits; what reads, hashes or writes files goes on in others. The first failure drops
+//! every other stage, and an interrupt ([`Session::interrupt`]) all of them: what a stage does in a thread is given up then, a container is
+//! killed when its future is dropped, and what is finished is kept nevertheless.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
