@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::Images;
+use super::attest::Material;
 use super::contexts::Spooled;
 use super::error::BuildError;
 use super::remote::{Fetched, GitSource, Remote, RemoteError};
@@ -71,8 +72,10 @@ impl Images {
             Remote::Url(url) => {
                 let staging = self.store().staging()?;
                 let got = Fetched::get(&self.http, url, None, None, staging.directory()).await;
-                let body = got.map_err(failed)?.path;
-                Spooled::open(staging, &body.unwrap_or_default())
+                let fetched = got.map_err(failed)?;
+                let material = Material::of_url(url, &fetched.digest);
+                let opened = Spooled::open(staging, &fetched.path.unwrap_or_default());
+                Ok(opened?.from(material))
             }
         }
     }
@@ -105,7 +108,8 @@ impl Images {
         let keep = git.keep_git_dir.unwrap_or(keep_git_dir);
         let checkout = git.checkout(&commit, staging.directory(), keep).await?;
         let directory = below(&checkout.directory, &git.directory)?;
-        Ok(Spooled::new(staging, Some(directory), None))
+        let material = Material::of_git(git.shown(), git.reference.as_deref(), &commit);
+        Ok(Spooled::new(staging, Some(directory), None).from(material))
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::super::dockerfile::mount::MountError;
 use super::super::dockerfile::{DockerfileError, Place, Span};
 use super::super::error::ImageError;
+use super::super::manifest::Platform;
 use super::super::reference::ReferenceError;
 use super::super::store::StoreError;
 use super::StepError;
@@ -92,6 +93,9 @@ pub enum BuildError {
     /// `SOURCE_DATE_EPOCH`.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]
     Epoch(String),
+    /// Nothing to build for.
+    #[error("there is no platform to build for")]
+    NoPlatform,
     /// The store, outside of any step.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -125,6 +129,19 @@ pub enum StepFailure {
         exit_code: i32,
         /// The last lines that it wrote.
         tail: Vec<String>,
+    },
+    /// A base image that is here for another platform only.
+    #[error("base image `{image}` is here for {found} only, and for {wanted} it cannot be pulled")]
+    OtherPlatform {
+        /// As written.
+        image: String,
+        /// What it is for.
+        found: Platform,
+        /// What is built.
+        wanted: Platform,
+        /// Why it cannot be had.
+        #[source]
+        source: Box<ImageError>,
     },
     /// It could not be run.
     #[error(transparent)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::super::attest::Material;
 use super::super::builder::Build;
 use super::super::context::{self, FileIndex, Origin, Owners, Selected, Taking, hash_part, hex};
 use super::super::error::StepFailure;
@@ -31,6 +32,20 @@ pub(super) enum Found {
     },
     /// A commit, not yet checked out.
     Git { source: GitSource, commit: String },
+}
+
+impl Found {
+    /// Says what it is, where it is from elsewhere.
+    fn material(&self) -> Option<Material> {
+        match self {
+            Self::Local(_) => None,
+            Self::Url { url, fetched, .. } => Some(Material::of_url(url, &fetched.digest)),
+            Self::Git { source, commit } => {
+                let reference = source.reference.as_deref();
+                Some(Material::of_git(source.shown(), reference, commit))
+            }
+        }
+    }
 }
 
 /// One source, ready to be copied.
@@ -64,6 +79,9 @@ pub(super) async fn find(
                 source: source.clone(),
             },
         });
+        if let Some(material) = found.last().and_then(Found::material) {
+            build.note_material(material);
+        }
     }
     Ok(found)
 }
