@@ -1,6 +1,6 @@
 //! The image store for the commands: images beside the containers that were made of them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use crate::engine::error::EngineError;
@@ -15,6 +15,9 @@ use crate::runtime::status::{Container, Status};
 
 /// Images that are looked at together when unused ones are removed: each has an open file meanwhile.
 const PRUNED_AT_ONCE: usize = 64;
+
+/// Images that are taken for removal: several indexes may have the same one.
+type Reservations = BTreeMap<Digest, Reserved>;
 
 /// What removing an image did, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,14 +159,16 @@ impl Engine {
         images: &[Known],
         pruned: &mut Pruned,
     ) -> Result<(), EngineError> {
-        let mut reserved = Vec::new();
+        let mut reserved = Reservations::new();
+        let mut alone = Vec::new();
         for known in images {
-            let alone = self.reserve(removing, known)?;
-            reserved.extend(alone.map(|alone| (known, alone)));
+            if self.reserve(removing, known, &mut reserved)? {
+                alone.push(known);
+            }
         }
         // Not before: a container may have come meanwhile.
         let containers = self.runtime.list()?;
-        for (known, _alone) in &reserved {
+        for known in alone {
             if !users_among(&containers, known).is_empty() {
                 continue;
             }
@@ -180,19 +185,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes all that there is of an image for removal; `None` where somebody is about to make a container of it.
+    /// Takes all that there is of an image for removal, but for what is `reserved` already; returns whether that is so, and not somebody about
+    /// to make a container of it.
     fn reserve(
         &self,
         removing: &Removing,
         known: &Known,
-    ) -> Result<Option<Vec<Reserved>>, EngineError> {
-        let images = known.images();
-        let ids: BTreeSet<&Digest> = images.into_iter().map(|image| &image.id).collect();
-        let reserved = ids
-            .into_iter()
-            .map(|id| self.images.try_reserve(removing, id));
-        let reserved: Result<Option<Vec<_>>, _> = reserved.collect();
-        Ok(reserved?)
+        reserved: &mut Reservations,
+    ) -> Result<bool, EngineError> {
+        for image in known.images() {
+            if reserved.contains_key(&image.id) {
+                continue;
+            }
+            match self.images.try_reserve(removing, &image.id)? {
+                Some(alone) => drop(reserved.insert(image.id.clone(), alone)),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the image that `asked` names, or only that name of it. What nothing needs any more is removed with it, unless a pull,
@@ -217,12 +227,13 @@ impl Engine {
     ) -> Result<Vec<Removed>, EngineError> {
         let removing = self.images.removing()?;
         let known = self.images.find_known(asked)?;
-        let alone = self.reserve(&removing, &known)?;
+        let mut reserved = Reservations::new();
+        let is_alone = self.reserve(&removing, &known, &mut reserved)?;
         let users = users_among(&self.runtime.list()?, &known);
         let mut removal =
             remove::decide(&known, asked, options.force, &users).map_err(ImageError::from)?;
         removal.forget &= !options.no_prune;
-        if removal.forget && alone.is_none() {
+        if removal.forget && !is_alone {
             let image = known.id.short().to_owned();
             return Err(ImageError::from(RemoveConflict::Wanted { image }).into());
         }

@@ -15,7 +15,8 @@ pub(super) fn parse(
         match kind.as_str() {
             "provenance" => provenance = of_provenance(option, text, fields)?,
             "sbom" => {
-                bill = (!is_disabled(option, text, &fields)?).then(|| format!("{option}: {text}"))
+                let is_wanted = !is_disabled(option, text, &fields)?;
+                bill = is_wanted.then(|| format!("{option}: {text}"));
             }
             _ => return Err(wrong(option, text, "type is `provenance` or `sbom`")),
         }

@@ -19,7 +19,7 @@ use crate::engine::registry::PushedImage;
 use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
 use crate::images::build::{
-    BuildError, BuildRequest, DockerfileSource, Entitlement, RemoteContext, Requirements,
+    BuildError, BuildRequest, Built, DockerfileSource, Entitlement, RemoteContext, Requirements,
     SecretSource, Session, Spooled, StepNetwork,
 };
 use crate::images::{Packing, Reference};
@@ -174,18 +174,29 @@ impl Engine {
         for output in &outputs {
             self.write_output(&built, &build.tags, output, streams.1)?;
         }
+        let is_pushed = build.push || outputs.contains(&output::Output::Registry);
+        let names = is_pushed.then_some(build.tags.as_slice());
+        self.describe_built(&built, names.unwrap_or_default(), events, cancel)
+            .await
+    }
+
+    /// Pushes `names`, and says what was built.
+    async fn describe_built(
+        &self,
+        built: &Built,
+        names: &[String],
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<BuiltImage, EngineError> {
         let mut descriptor = BuiltDescriptor {
             media_type: built.target.media_type.clone(),
             digest: built.target.digest.to_string(),
             size_bytes: built.target.size,
         };
-        if build.push || outputs.contains(&output::Output::Registry) {
-            let pushed = self.push_names(&build.tags, events, cancel).await?;
-            // Layers go there compressed, so that it is another one than here.
-            if let Some(pushed) = pushed {
-                descriptor.digest = pushed.digest;
-                descriptor.size_bytes = pushed.size_bytes;
-            }
+        // Layers go there compressed, so that it is another one than here.
+        if let Some(pushed) = self.push_names(names, events, cancel).await? {
+            descriptor.digest = pushed.digest;
+            descriptor.size_bytes = pushed.size_bytes;
         }
         let is_index = built.target.is_index();
         let id = if is_index {

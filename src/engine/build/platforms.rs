@@ -66,6 +66,6 @@ mod tests {
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{typed:?}");
         }
-        assert!(parse(&["a/b/c/d".to_owned()], None).is_err());
+        parse(&["a/b/c/d".to_owned()], None).unwrap_err();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::manifest::{Descriptor, DescriptorPlatform, Index, Platform};
 use super::super::reference::Reference;
-use super::super::store::Image;
+use super::super::store::{Image, Store};
 use super::attest::{self, Attestation};
 use super::builder::Build;
 use super::error::BuildError;
@@ -39,7 +39,7 @@ impl Build<'_> {
         }
         images.extend(attested);
         let index = Index::new(images);
-        let digest = store.digest_of_index(&index)?;
+        let digest = Store::digest_of_index(&index)?;
         let mut missing: Vec<&Reference> = Vec::new();
         for tag in &self.request.tags {
             let known = store.find_known(&tag.to_string())?;

@@ -73,9 +73,9 @@ impl Material {
     }
 
     /// Describes a commit of a repository, which is `uri` without a password.
-    pub(super) fn of_git(uri: String, reference: Option<&str>, commit: &str) -> Self {
+    pub(super) fn of_git(uri: &str, reference: Option<&str>, commit: &str) -> Self {
         Self {
-            uri: reference.map_or_else(|| uri.clone(), |name| format!("{uri}#{name}")),
+            uri: reference.map_or_else(|| uri.to_owned(), |name| format!("{uri}#{name}")),
             digest: ("sha1", commit.to_owned()),
         }
     }
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn materials_name_what_was_had() {
-        let git = Material::of_git("https://h/x.git".to_owned(), Some("v1"), "abc");
+        let git = Material::of_git("https://h/x.git", Some("v1"), "abc");
         assert_eq!(
             git.json(),
             json!({"uri": "https://h/x.git#v1", "digest": {"sha1": "abc"}})

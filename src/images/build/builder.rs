@@ -378,12 +378,12 @@ impl Build<'_> {
         match (pulled, present) {
             // One of another platform serves unless this one is asked for by name, or the image is to be for several.
             (Err(error), Some(image)) if !self.request.pull && platform.is_none() => {
-                let found = image.config.platform();
+                let found = image.config.platform().to_string();
                 if self.request.is_several() {
                     return Err(StepFailure::OtherPlatform {
                         image: name.to_owned(),
                         found,
-                        wanted,
+                        wanted: wanted.to_string(),
                         source: Box::new(error),
                     });
                 }

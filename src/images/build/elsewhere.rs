@@ -108,7 +108,7 @@ impl Images {
         let keep = git.keep_git_dir.unwrap_or(keep_git_dir);
         let checkout = git.checkout(&commit, staging.directory(), keep).await?;
         let directory = below(&checkout.directory, &git.directory)?;
-        let material = Material::of_git(git.shown(), git.reference.as_deref(), &commit);
+        let material = Material::of_git(&git.shown(), git.reference.as_deref(), &commit);
         Ok(Spooled::new(staging, Some(directory), None).from(material))
     }
 }

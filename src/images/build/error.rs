@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use super::super::dockerfile::mount::MountError;
 use super::super::dockerfile::{DockerfileError, Place, Span};
 use super::super::error::ImageError;
-use super::super::manifest::Platform;
 use super::super::reference::ReferenceError;
 use super::super::store::StoreError;
 use super::StepError;
@@ -136,12 +135,24 @@ pub enum StepFailure {
         /// As written.
         image: String,
         /// What it is for.
-        found: Platform,
+        found: String,
         /// What is built.
-        wanted: Platform,
+        wanted: String,
         /// Why it cannot be had.
         #[source]
         source: Box<ImageError>,
+    },
+    /// Its command is for another processor, and the kernel has no emulator for it.
+    #[error(
+        "process \"{command}\" did not complete successfully: exec format error: it is for {platform}, and this machine runs {host}: install an emulator that the kernel runs it with (binfmt_misc), on Debian `apt-get install qemu-user-static binfmt-support`"
+    )]
+    Foreign {
+        /// The command.
+        command: String,
+        /// What it is for.
+        platform: String,
+        /// What this machine runs.
+        host: String,
     },
     /// It could not be run.
     #[error(transparent)]

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::super::dockerfile::instruction::{Command, Run};
 use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
+use super::super::manifest::Platform;
 use super::super::reference::Digest;
 use super::cache::FinishedKey;
 use super::error::StepFailure;
@@ -29,6 +30,28 @@ struct Ready {
     insecure: bool,
     /// A here-document that names its interpreter: where it is mounted, and what it says.
     script: Option<(String, String)>,
+}
+
+impl Ready {
+    /// Says of a command that could not be executed that it is for another machine, where it is.
+    fn unless_foreign(&self, error: StepFailure) -> StepFailure {
+        let host = Platform::host();
+        let wanted = Platform::parse(&self.platform).ok();
+        let is_foreign = wanted.is_some_and(|wanted| !host.preferences().contains(&wanted));
+        let is_format = |line: &String| line.to_lowercase().contains("exec format error");
+        match error {
+            StepFailure::Exit {
+                exit_code: 126,
+                command,
+                tail,
+            } if is_foreign && tail.iter().any(is_format) => StepFailure::Foreign {
+                command,
+                platform: self.platform.clone(),
+                host: host.to_string(),
+            },
+            error => error,
+        }
+    }
 }
 
 impl StageWork<'_, '_> {
@@ -70,7 +93,7 @@ impl StageWork<'_, '_> {
         let (ran, kept) = self.run_in(&ready, &asked, &staging, label).await;
         // What is below is kept also where this step failed.
         let lock_below = self.settle_keeping().await?;
-        ran?;
+        ran.map_err(|error| ready.unless_foreign(error))?;
         let is_unsteady = kept.as_ref().is_some_and(|kept| kept.is_unsteady);
         drop(kept);
         if is_unsteady {

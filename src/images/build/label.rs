@@ -49,17 +49,16 @@ impl Build<'_> {
 /// Returns `->arm64`, where the variables of a stage for `own` say that it compiles for something else.
 fn target(variables: &Variables, own: &Platform) -> Option<String> {
     let value = |name: &str| variables.get(name).map(String::as_str);
-    let target = match value("TARGETPLATFORM") {
-        Some(text) => Platform::parse(text).ok()?,
-        None => {
-            let named = ["TARGETOS", "TARGETARCH", "TARGETVARIANT"];
-            named.into_iter().find_map(value)?;
-            Platform::normalized(
-                value("TARGETOS").unwrap_or(&own.os),
-                value("TARGETARCH").unwrap_or(&own.architecture),
-                value("TARGETVARIANT").filter(|variant| !variant.is_empty()),
-            )
-        }
+    let target = if let Some(text) = value("TARGETPLATFORM") {
+        Platform::parse(text).ok()?
+    } else {
+        let named = ["TARGETOS", "TARGETARCH", "TARGETVARIANT"];
+        named.into_iter().find_map(value)?;
+        Platform::normalized(
+            value("TARGETOS").unwrap_or(&own.os),
+            value("TARGETARCH").unwrap_or(&own.architecture),
+            value("TARGETVARIANT").filter(|variant| !variant.is_empty()),
+        )
     };
     let whole = target.to_string();
     if target.os != own.os {

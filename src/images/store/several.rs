@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// Returns the digest that an index has or would have.
-    pub(crate) fn digest_of_index(&self, index: &Index) -> Result<Digest, StoreError> {
+    pub(crate) fn digest_of_index(index: &Index) -> Result<Digest, StoreError> {
         Ok(Digest::of(&document_bytes("index", index)?))
     }
 

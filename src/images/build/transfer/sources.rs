@@ -42,7 +42,7 @@ impl Found {
             Self::Url { url, fetched, .. } => Some(Material::of_url(url, &fetched.digest)),
             Self::Git { source, commit } => {
                 let reference = source.reference.as_deref();
-                Some(Material::of_git(source.shown(), reference, commit))
+                Some(Material::of_git(&source.shown(), reference, commit))
             }
         }
     }
