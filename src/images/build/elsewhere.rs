@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::Images;
+use super::aside::Aside;
 use super::attest::Material;
 use super::contexts::Spooled;
 use super::error::BuildError;
@@ -74,7 +75,13 @@ impl Images {
                 let got = Fetched::get(&self.http, url, None, None, staging.directory()).await;
                 let fetched = got.map_err(failed)?;
                 let material = Material::of_url(url, &fetched.digest);
-                let opened = Spooled::open(staging, &fetched.path.unwrap_or_default());
+                let body = fetched.path;
+                let aside = Aside::default();
+                let opened =
+                    aside.run(move |stop| Spooled::open(staging, &body.unwrap_or_default(), stop));
+                let opened = opened
+                    .await
+                    .map_err(|source| BuildError::Spool { source })?;
                 Ok(opened?.from(material))
             }
         }

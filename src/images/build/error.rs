@@ -95,6 +95,9 @@ pub enum BuildError {
     /// Nothing to build for.
     #[error("there is no platform to build for")]
     NoPlatform,
+    /// Whoever builds wants it no longer.
+    #[error("interrupted")]
+    Interrupted,
     /// The store, outside of any step.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -94,16 +94,29 @@ impl<'a> Merged<'a> {
     }
 }
 
+/// Returns what is remembered of a step that has begun.
+fn begun(label: StepLabel<'_>) -> String {
+    format!("began {label}")
+}
+
 impl BuildProgress for Merged<'_> {
     fn event(&self, event: BuildEvent<'_>) {
         let is_wanted = match event {
-            BuildEvent::Started(label) | BuildEvent::Explained(label, _) => !self.has_ended(label),
-            BuildEvent::Cached(label) | BuildEvent::Done(label, _) => {
-                self.is_new(label.to_string())
+            BuildEvent::Started(label) => {
+                self.is_new(begun(label));
+                !self.has_ended(label)
             }
+            BuildEvent::Explained(label, _) => !self.has_ended(label),
+            // For another of these builds nobody needs to know.
+            BuildEvent::Waiting(label, _) => !self.told.borrow().contains(&begun(label)),
+            BuildEvent::Cached(label)
+            | BuildEvent::Done(label, _)
+            | BuildEvent::Failed { step: label, .. }
+            | BuildEvent::Broke(label, _)
+            | BuildEvent::CutOff(label) => self.is_new(label.to_string()),
             BuildEvent::Note(text) | BuildEvent::Warning(text) => self.is_new(text.to_owned()),
             BuildEvent::Lint(warning, _) => self.is_new(format!("{warning:?}")),
-            BuildEvent::Output(..) | BuildEvent::Failed { .. } | BuildEvent::Pulling { .. } => true,
+            BuildEvent::Output(..) | BuildEvent::Pulling { .. } => true,
         };
         if is_wanted {
             self.progress.event(event);

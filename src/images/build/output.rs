@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::super::Images;
+use super::super::stop::Stop;
 use super::super::store::Image;
 use super::super::unpack::writer::write_layer;
 use super::context::Origin;
@@ -25,6 +26,7 @@ impl Images {
             tree: &tree,
             ignore: &IgnoreRules::default(),
             name: "the image",
+            stop: &Stop::default(),
         };
         let keeping = Style {
             owner: None,
