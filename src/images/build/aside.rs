@@ -82,7 +82,9 @@ impl Aside {
             drop(sender);
         })?;
         let mut kept = self.kept.borrow_mut();
-        kept.retain_mut(|other| matches!(other.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        kept.retain_mut(|other| {
+            matches!(other.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        });
         kept.push(ended);
         Ok(())
     }

@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use super::super::Images;
 use super::super::archive::load::LayoutImage;
 use super::super::reference::Reference;
+use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::archive;
 use super::aside::{Aside, panicked};
+use super::attest::Material;
 use super::builder::Build;
 use super::cache::Cache;
 use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
@@ -22,7 +24,6 @@ use super::elsewhere::RemoteContext;
 use super::error::{BuildError, StepFailure};
 use super::mounts::{check_secret, copy_into};
 use super::pattern::IgnoreRules;
-use super::super::stop::Stop;
 use super::tree::Tree;
 
 /// What a named context is.
@@ -82,6 +83,8 @@ pub struct Spooled {
     directory: Option<PathBuf>,
     /// The Dockerfile, where there was nothing else.
     pub dockerfile: Option<String>,
+    /// Where it is from.
+    pub material: Option<Material>,
 }
 
 impl Spooled {
@@ -101,6 +104,15 @@ impl Spooled {
             staging,
             directory,
             dockerfile,
+            material: None,
+        }
+    }
+
+    /// Says where it is from.
+    pub(super) fn from(self, material: Material) -> Self {
+        Self {
+            material: Some(material),
+            ..self
         }
     }
 
@@ -134,10 +146,7 @@ const MAX_DOCKERFILE: u64 = 16 << 20;
 
 impl Images {
     /// Takes a context from a stream: a tar archive, also compressed, or a Dockerfile alone. Dropped, it waits for the stream no longer.
-    pub async fn spool_context(
-        &self,
-        reader: Box<dyn Read + Send>,
-    ) -> Result<Spooled, BuildError> {
+    pub async fn spool_context(&self, reader: Box<dyn Read + Send>) -> Result<Spooled, BuildError> {
         let staging = self.store().staging()?;
         let path = staging.directory().join("context");
         let failed = |source| BuildError::Spool { source };

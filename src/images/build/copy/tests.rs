@@ -472,7 +472,13 @@ fn links_on_the_way_of_an_archive_begin_where_it_is_unpacked() {
     let place = Place::new();
     place.fill(
         "image",
-        &["x/to -> /y/z", "x/y/z/@700", "x/up -> ../../../e", "y/z/", "e/"],
+        &[
+            "x/to -> /y/z",
+            "x/y/z/@700",
+            "x/up -> ../../../e",
+            "y/z/",
+            "e/",
+        ],
     );
     let bytes = packed(&[
         ("to/f", Regular, "1"),
