@@ -55,22 +55,14 @@ impl Origin<'_> {
         };
         let mut selected = Vec::new();
         for path in self.candidates(&clean)? {
-            // A wildcard does not see through links to directories, nor are there any files below files.
-            if is_wild {
-                let resolved = match self.tree.resolve(&path, Last::Keep) {
-                    Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => continue,
-                    resolved => resolved?,
-                };
-                if resolved.path != path {
-                    continue;
-                }
-            }
+            // What a wildcard finds need not be there; a link that it finds must lead to something, as one that is named must.
+            let may_miss = is_wild && !self.keeps_link(&path)?;
             let found = self.find(&path)?;
             let Some((resolved, node)) = found.filter(|_| !self.ignores_link(&path)) else {
-                if is_wild {
+                if may_miss {
                     continue;
                 }
-                return Err(self.missing(&clean, &path));
+                return Err(self.missing(&path.to_string_lossy(), &path));
             };
             // A file that was asked for by its name is not excluded; one that a wildcard found is.
             let name = path.file_name().unwrap_or_default();
@@ -82,10 +74,10 @@ impl Origin<'_> {
             }
             let entries = self.walk(resolved, node, rules)?;
             if entries.is_empty() {
-                if is_wild {
+                if may_miss {
                     continue;
                 }
-                return Err(self.missing(&clean, &path));
+                return Err(self.missing(&path.to_string_lossy(), &path));
             }
             selected.push(Selected {
                 name: name.to_owned(),
@@ -205,6 +197,17 @@ impl Origin<'_> {
         for part in clean.split('/').filter(|part| !part.is_empty()) {
             if !pattern::is_wildcard(part) {
                 let literal = unescape(part);
+                if last == Last::Keep {
+                    // A wildcard does not see through links to directories, nor are there any files below files.
+                    let mut directories = Vec::new();
+                    for path in paths {
+                        let node = self.tree.resolve(&path, Last::Keep)?.node;
+                        if node.is_some_and(|node| node.metadata.is_dir()) {
+                            directories.push(path);
+                        }
+                    }
+                    paths = directories;
+                }
                 for path in &mut paths {
                     path.push(&literal);
                 }
@@ -217,9 +220,6 @@ impl Origin<'_> {
                     Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => continue,
                     resolved => resolved?,
                 };
-                if last == Last::Keep && resolved.path != path {
-                    continue;
-                }
                 let Some(node) = resolved.node.filter(|node| node.metadata.is_dir()) else {
                     continue;
                 };
@@ -231,6 +231,13 @@ impl Origin<'_> {
             last = Last::Keep;
         }
         Ok(paths)
+    }
+
+    /// Returns whether a link lies at a path that leads there through no other, and is not ignored.
+    fn keeps_link(&self, path: &Path) -> Result<bool, ContextError> {
+        let resolved = self.tree.resolve(path, Last::Keep)?;
+        let is_link = resolved.node.is_some_and(|node| node.metadata.is_symlink());
+        Ok(is_link && !self.judge(&resolved.path).0)
     }
 
     /// Returns whether the path as written is ignored; one that goes through links may end where nothing is.

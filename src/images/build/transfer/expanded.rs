@@ -7,7 +7,7 @@ use super::super::copy::{Destination, Owner, Style};
 use super::super::error::StepFailure;
 use super::super::mode::ModeChange;
 use super::super::owner;
-use super::super::pattern::IgnoreRules;
+use super::super::pattern::{IgnoreRules, file_name};
 use super::super::remote::{GitSource, Remote, RemoteError};
 use super::super::stage::{StageError, StageState};
 use super::super::tree::Tree;
@@ -160,7 +160,8 @@ fn documents(
         } else {
             content
         };
-        Ok((document.name.clone(), content))
+        let name = file_name(&document.name).ok_or(StepFailure::DocumentName)?;
+        Ok((name, content))
     });
     documents.collect()
 }
@@ -272,7 +273,11 @@ mod tests {
                         Some(format!(" git {:?} {:?}", git.checksum, git.keep_git_dir))
                     }
                 });
-                format!("{}{}", expanded.by, remote.collect::<String>())
+                let documents = expanded.documents.iter();
+                let documents = documents.filter(|(name, _)| name == "e");
+                let documents = documents.map(|(name, _)| format!(" file {name}"));
+                let rest: String = remote.chain(documents).collect();
+                format!("{}{rest}", expanded.by)
             }
         }
     }
@@ -318,6 +323,15 @@ mod tests {
             (
                 "ADD --keep-git-dir=false git://h/x?keep-git-dir=true /d",
                 "inconsistent keep-git-dir configuration",
+            ),
+            ("COPY <<../e /d/\n../e", "COPY <<../e /d/ # buildkit file e"),
+            (
+                "COPY <<a/b /d/\na/b",
+                "the name of a here-document that becomes a file cannot be a path",
+            ),
+            (
+                "COPY <<.. /d/\n..",
+                "the name of a here-document that becomes a file cannot be a path",
             ),
             (
                 "COPY --chmod=888 a /d",
