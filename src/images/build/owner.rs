@@ -184,7 +184,7 @@ mod tests {
         for text in ["root", "root:root", ":root", "0:root"] {
             assert_eq!(find(text, &tree).unwrap(), Owner::ROOT, "{text}");
         }
-        assert!(find("app", &tree).is_err());
-        assert!(find("root:app", &tree).is_err());
+        find("app", &tree).unwrap_err();
+        find("root:app", &tree).unwrap_err();
     }
 }

@@ -128,9 +128,8 @@ impl Origin<'_> {
         let is_wild = pattern::is_wildcard(&base) || pattern::is_wildcard(&wanted);
         if !is_wild {
             let path = Path::new(&unescape(&base)).join(unescape(&wanted));
-            let is_there = self.find(&path)?.is_some_and(|(resolved, _)| {
-                !self.judge(&resolved).0 || self.ignore.may_keep_below(resolved.as_os_str())
-            });
+            let is_there = self.find(&path)?;
+            let is_there = is_there.is_some_and(|(resolved, _)| !self.leaves_out(&resolved));
             if !is_there || self.ignores_link(&path) {
                 return Err(self.missing(&path.to_string_lossy(), &path));
             }
@@ -198,15 +197,7 @@ impl Origin<'_> {
             if !pattern::is_wildcard(part) {
                 let literal = unescape(part);
                 if last == Last::Keep {
-                    // A wildcard does not see through links to directories, nor are there any files below files.
-                    let mut directories = Vec::new();
-                    for path in paths {
-                        let node = self.tree.resolve(&path, Last::Keep)?.node;
-                        if node.is_some_and(|node| node.metadata.is_dir()) {
-                            directories.push(path);
-                        }
-                    }
-                    paths = directories;
+                    paths = self.directories(paths)?;
                 }
                 for path in &mut paths {
                     path.push(&literal);
@@ -220,6 +211,12 @@ impl Origin<'_> {
                     Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => continue,
                     resolved => resolved?,
                 };
+                // Where the first wildcard is looked for must be there.
+                if last == Last::Follow
+                    && (resolved.node.is_none() || self.leaves_out(&resolved.path))
+                {
+                    return Err(self.missing(&path.to_string_lossy(), &path));
+                }
                 let Some(node) = resolved.node.filter(|node| node.metadata.is_dir()) else {
                     continue;
                 };
@@ -238,6 +235,23 @@ impl Origin<'_> {
         let resolved = self.tree.resolve(path, Last::Keep)?;
         let is_link = resolved.node.is_some_and(|node| node.metadata.is_symlink());
         Ok(is_link && !self.judge(&resolved.path).0)
+    }
+
+    /// Returns whether the rules ignore a path and all that may be below it.
+    fn leaves_out(&self, path: &Path) -> bool {
+        self.judge(path).0 && !self.ignore.may_keep_below(path.as_os_str())
+    }
+
+    /// Returns those of the paths that are directories: a wildcard does not see through links, nor are there any files below files.
+    fn directories(&self, paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, ContextError> {
+        let mut directories = Vec::new();
+        for path in paths {
+            let node = self.tree.resolve(&path, Last::Keep)?.node;
+            if node.is_some_and(|node| node.metadata.is_dir()) {
+                directories.push(path);
+            }
+        }
+        Ok(directories)
     }
 
     /// Returns whether the path as written is ignored; one that goes through links may end where nothing is.

@@ -129,6 +129,10 @@ fn a_wildcard_must_not_find_links_that_lead_nowhere() {
     let table = [
         ("", "g*", "\"/gone\": not found in the build context"),
         ("gone", "g*", ""),
+        ("", "none/*", "\"/none\": not found in the build context"),
+        ("d", "d/*", "\"/d\": excluded by .dockerignore"),
+        ("d\n!d/e", "d/*", "e:  f"),
+        ("", "a.txt/*", ""),
         ("", "ou?", "\"/out\": not found in the build context"),
         ("", "loo*", "too many symbolic links in `loop`"),
         ("", "*/c.txt", "c.txt: "),

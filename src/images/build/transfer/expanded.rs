@@ -7,7 +7,7 @@ use super::super::copy::{Destination, Owner, Style};
 use super::super::error::StepFailure;
 use super::super::mode::ModeChange;
 use super::super::owner;
-use super::super::pattern::{IgnoreRules, file_name};
+use super::super::pattern::{IgnoreRules, clean, file_name};
 use super::super::remote::{GitSource, Remote, RemoteError};
 use super::super::stage::{StageError, StageState};
 use super::super::tree::Tree;
@@ -118,12 +118,14 @@ impl Expanded {
     pub(super) fn add_to(&self, key: Key, transfer: &Transfer) -> Key {
         let Style { owner, mode } = &self.style;
         let sources = self.sources.iter().map(|source| match source {
-            Source::Local(path) => path.as_str(),
+            // However it is written; but for `/./`, which means something with `--parents`.
+            Source::Local(path) if !self.parents => clean(path),
+            Source::Local(path) => path.clone(),
             // What comes counts, and not from where.
-            Source::Url(_) => "url:",
-            Source::Git(_) => "git:",
+            Source::Url(_) => "url:".to_owned(),
+            Source::Git(_) => "git:".to_owned(),
         });
-        let sources: Vec<&str> = sources.collect();
+        let sources: Vec<String> = sources.collect();
         let mut key = key
             .with("destination", &self.destination.path.to_string_lossy())
             .with(
