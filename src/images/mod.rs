@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub mod archive;
 pub mod build;
@@ -25,6 +26,7 @@ mod push;
 pub mod reference;
 pub mod registry;
 pub mod remove;
+pub mod stop;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,7 +35,7 @@ pub mod unpack;
 pub use archive::load::Loaded;
 use build::cache::Cache;
 use build::remote::{Fetched, shown};
-pub use commit::{Changes, CommitOptions, Stop};
+pub use commit::{Changes, CommitOptions};
 pub use error::ImageError;
 pub use import::{Change, ImportOptions};
 pub use manifest::{ImageConfig, Platform};
@@ -45,6 +47,7 @@ use registry::Client;
 pub use registry::ClientEnvironment;
 use registry::transport::Http;
 pub use remove::{ImageUser, Removal, RemoveConflict};
+pub use stop::Stop;
 pub use store::{
     BegunUse, Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Removing, Reserved,
     Store, StoreError,
@@ -64,7 +67,8 @@ pub struct Sizes {
 /// The images below one root, and the way to registries.
 #[derive(Debug)]
 pub struct Images {
-    store: Store,
+    /// Threads of a build share it.
+    store: Arc<Store>,
     environment: ClientEnvironment,
     http: Http,
 }
@@ -73,7 +77,7 @@ impl Images {
     /// Opens the store below `root`, made if missing.
     pub fn open(root: &Path, environment: ClientEnvironment) -> Result<Self, ImageError> {
         Ok(Self {
-            store: Store::open(root)?,
+            store: Arc::new(Store::open(root)?),
             http: Http::new(environment.retry.stall),
             environment,
         })
@@ -82,6 +86,11 @@ impl Images {
     /// Returns the store, for the builder.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Returns the store, for a thread.
+    pub(crate) fn shared_store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
     }
 
     /// Finds the image of a name or digest.
@@ -317,15 +326,6 @@ impl Images {
         Ok(archive::load::load(&self.store, source, platform, told)?)
     }
 
-    /// Takes an image of an OCI layout in a directory, of those for several machines the one for `platform`; it gets no name.
-    pub fn load_layout(
-        &self,
-        layout: &archive::load::LayoutImage,
-        platform: &Platform,
-    ) -> Result<Image, ImageError> {
-        Ok(archive::load::load_layout(&self.store, layout, platform)?)
-    }
-
     /// Does what [`remove::decide`] decided. Returns the layers that nobody holds any more, by chain id, the top first; with
     /// `collect` they go at once, unless a pull, import or build is running.
     pub fn remove(
@@ -408,6 +408,11 @@ impl Images {
     /// Keeps `image` from garbage collection for `holder` (`[A-Za-z0-9._-]+`), replacing what it held.
     pub fn lease(&self, holder: &str, image: &Image) -> Result<(), ImageError> {
         Ok(self.store.lease(holder, image)?)
+    }
+
+    /// Whether `holder` has a lease that reached the disk.
+    pub fn is_leased(&self, holder: &str) -> Result<bool, ImageError> {
+        Ok(self.store.is_leased(holder)?)
     }
 
     /// Returns who holds images.

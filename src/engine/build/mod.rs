@@ -9,6 +9,7 @@ mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
@@ -97,7 +98,7 @@ impl Engine {
     pub async fn build_image(
         &self,
         build: &ImageBuild,
-        streams: (&mut dyn std::io::Read, &mut dyn std::io::Write),
+        streams: (Box<dyn std::io::Read + Send>, &mut dyn std::io::Write),
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<BuiltImage, EngineError> {
@@ -138,10 +139,9 @@ impl Engine {
         }
         let progress = BuildEvents::new(&name, events);
         let session = Session::default();
-        let built = tokio::select! {
-            built = self.images.build(&request, &session, &runner, &progress) => built.map_err(EngineError::from),
-            () = cancel.cancelled() => Err(EngineError::Interrupted),
-        };
+        let built = self.images.build(&request, &session, &runner, &progress);
+        let built = interrupted_by(built, &session, cancel.cancelled()).await;
+        let built = built.map_err(EngineError::from);
         drop(runner);
         emit(match &built {
             Ok(_) => EventKind::Finished("Built"),
@@ -167,7 +167,7 @@ impl Engine {
         &self,
         build: &ImageBuild,
         remote: Option<&RemoteContext>,
-        stream: &mut dyn std::io::Read,
+        stream: Box<dyn std::io::Read + Send>,
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<Option<Spooled>, EngineError> {
@@ -181,7 +181,10 @@ impl Engine {
                     () = cancel.cancelled() => return Err(EngineError::Interrupted),
                 }
             }
-            (None, "-") => Some(self.images.spool_context(stream)?),
+            (None, "-") => tokio::select! {
+                spooled = self.images.spool_context(stream) => Some(spooled?),
+                () = cancel.cancelled() => return Err(EngineError::Interrupted),
+            },
             (None, _) => None,
         })
     }
@@ -310,6 +313,21 @@ impl Engine {
         }
         arguments
     }
+}
+
+/// Does the work of a session, which is told to end once `interrupt` is over. It is waited for all the same.
+pub(crate) async fn interrupted_by<T>(
+    work: impl Future<Output = T>,
+    session: &Session,
+    interrupt: impl Future<Output = ()>,
+) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = interrupt => session.interrupt(),
+    }
+    work.await
 }
 
 /// Adds caches of elsewhere to a request; returns warnings.

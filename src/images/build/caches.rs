@@ -20,6 +20,7 @@ use super::super::dockerfile::mount::{Access, Sharing};
 use super::builder::Build;
 use super::context::{hash_part, hex};
 use super::error::StepFailure;
+use super::super::stop::Stop;
 use crate::sys::lock::{Lock, Mode};
 use crate::sys::usage;
 
@@ -62,7 +63,7 @@ impl Build<'_> {
         name: &str,
         sharing: Sharing,
         fresh: bool,
-        fill: &dyn Fn(&Path) -> Result<(), StepFailure>,
+        fill: impl FnOnce(&Path, &Stop) -> Result<(), StepFailure> + Send + 'static,
     ) -> Result<Held, StepFailure> {
         let top = self.cache.mounts();
         let plain = top.join(name);
@@ -101,7 +102,11 @@ impl Build<'_> {
         let data = held.data();
         if !data.exists() {
             let new = self.store().staging()?;
-            fill(&new.diff())?;
+            let filled = self.aside.run(move |stop| {
+                fill(&new.diff(), stop)?;
+                Ok::<_, StepFailure>(new)
+            });
+            let new = filled.await??;
             match fs_err::rename(new.diff(), &data) {
                 // Somebody who shares it was faster.
                 Err(_) if data.exists() => {}

@@ -78,11 +78,15 @@ impl Tree {
 
     /// Follows `path` from the root.
     pub fn resolve(&self, path: &Path, last: Last) -> io::Result<Resolved> {
+        self.resolve_in(&self.root()?, path, last)
+    }
+
+    /// Follows `path` from a directory as if that were the root: no link, nor a `..`, leads out of it. What is returned begins there too.
+    pub fn resolve_in(&self, root: &Node, path: &Path, last: Last) -> io::Result<Resolved> {
         let mut ahead: VecDeque<OsString> = VecDeque::new();
         push_front(&mut ahead, path);
         // The directories gone through, the root first.
         let mut trail: Vec<(OsString, Node)> = Vec::new();
-        let root = self.root()?;
         // What is not there, below them: `..` leads back out of it, and what follows may be there again.
         let mut absent: Vec<OsString> = Vec::new();
         let mut links = 0;
@@ -97,7 +101,7 @@ impl Tree {
                 absent.push(name);
                 continue;
             }
-            let here = trail.last().map_or(&root, |(_, node)| node);
+            let here = trail.last().map_or(root, |(_, node)| node);
             let Some(node) = self.child(here, &name)? else {
                 absent.push(name);
                 continue;
@@ -130,7 +134,7 @@ impl Tree {
         }
         let found = trail.iter().map(|(name, _)| name);
         let path = found.chain(&absent).collect();
-        let node = trail.pop().map_or(root, |(_, node)| node);
+        let node = trail.pop().map_or_else(|| root.clone(), |(_, node)| node);
         Ok(Resolved {
             path,
             node: absent.is_empty().then_some(node),
