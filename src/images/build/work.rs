@@ -164,6 +164,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
             self.state.remember(by, true);
             return Ok(Cached::Yes);
         }
+        let directory = self.state.working_directory();
         let layers = self.directories();
         let user = self.state.config.config.user.as_str();
         let owner = match user {
