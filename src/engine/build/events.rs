@@ -31,6 +31,8 @@ pub(crate) struct BuildEvents<'a> {
 struct Told {
     /// Of its stage, from 0: two stages may have one name.
     stage: usize,
+    /// As labels name the stage.
+    named: String,
     /// In the stage.
     number: usize,
     began: Instant,
@@ -63,7 +65,11 @@ impl<'a> BuildEvents<'a> {
     /// Returns the number of a step, from 1, and when it began; `None` where nothing was told of it.
     fn known(&self, label: StepLabel<'_>) -> Option<(usize, Instant)> {
         let steps = self.steps.borrow();
-        let is_it = |step: &Told| (step.stage, step.number) == (label.stage_index, label.number);
+        let is_it = |step: &Told| {
+            // Of several platforms each has the stage.
+            let same_stage = step.stage == label.stage_index && step.named == label.stage;
+            same_stage && step.number == label.number
+        };
         let at = steps.iter().position(is_it)?;
         steps.get(at).map(|step| (at + 1, step.began))
     }
@@ -77,6 +83,7 @@ impl<'a> BuildEvents<'a> {
         let mut steps = self.steps.borrow_mut();
         steps.push(Told {
             stage: label.stage_index,
+            named: label.stage.to_owned(),
             number: label.number,
             began,
         });

@@ -15,6 +15,7 @@ use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::archive;
 use super::aside::{Aside, panicked};
+use super::attest::Material;
 use super::builder::Build;
 use super::cache::Cache;
 use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
@@ -82,6 +83,8 @@ pub struct Spooled {
     directory: Option<PathBuf>,
     /// The Dockerfile, where there was nothing else.
     pub dockerfile: Option<String>,
+    /// Where it is from.
+    pub material: Option<Material>,
 }
 
 impl Spooled {
@@ -101,6 +104,15 @@ impl Spooled {
             staging,
             directory,
             dockerfile,
+            material: None,
+        }
+    }
+
+    /// Says where it is from.
+    pub(super) fn from(self, material: Material) -> Self {
+        Self {
+            material: Some(material),
+            ..self
         }
     }
 

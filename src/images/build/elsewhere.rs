@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::Images;
 use super::aside::Aside;
+use super::attest::Material;
 use super::contexts::Spooled;
 use super::error::BuildError;
 use super::remote::{Fetched, GitSource, Remote, RemoteError};
@@ -72,13 +73,16 @@ impl Images {
             Remote::Url(url) => {
                 let staging = self.store().staging()?;
                 let got = Fetched::get(&self.http, url, None, None, staging.directory()).await;
-                let body = got.map_err(failed)?.path;
+                let fetched = got.map_err(failed)?;
+                let material = Material::of_url(url, &fetched.digest);
+                let body = fetched.path;
                 let aside = Aside::default();
                 let opened =
                     aside.run(move |stop| Spooled::open(staging, &body.unwrap_or_default(), stop));
-                opened
+                let opened = opened
                     .await
-                    .map_err(|source| BuildError::Spool { source })?
+                    .map_err(|source| BuildError::Spool { source })?;
+                Ok(opened?.from(material))
             }
         }
     }
@@ -111,7 +115,8 @@ impl Images {
         let keep = git.keep_git_dir.unwrap_or(keep_git_dir);
         let checkout = git.checkout(&commit, staging.directory(), keep).await?;
         let directory = below(&checkout.directory, &git.directory)?;
-        Ok(Spooled::new(staging, Some(directory), None))
+        let material = Material::of_git(&git.shown(), git.reference.as_deref(), &commit);
+        Ok(Spooled::new(staging, Some(directory), None).from(material))
     }
 }
 
