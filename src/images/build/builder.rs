@@ -7,6 +7,7 @@
 //! builder   what a whole build has: this file        graph    the stages, all at once
 //! work      one stage: its steps, cache, layers      execute  RUN          transfer  COPY and ADD
 //! aside     threads for what takes long              keep     the end of a step: layer and cache entry
+//! bases     the images that stages begin with
 //! ```
 //!
 //! All stages go on in one thread, which only ever waits; what reads, hashes or writes files goes on in others. The first failure drops
@@ -20,25 +21,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use super::super::Images;
-use super::super::archive::load::load_layout;
 use super::super::dockerfile::instruction::Dockerfile;
 use super::super::dockerfile::{Fault, Place, Span, parser};
-use super::super::error::ImageError;
-use super::super::manifest::{ImageConfig, Platform};
-use super::super::progress::{BlobState, Progress};
-use super::super::reference::{Digest, Reference};
-use super::super::registry::error::chain;
+use super::super::manifest::ImageConfig;
+use super::super::reference::Digest;
 use super::super::registry::transport::Transport;
-use super::super::store::{Image, LayerLock, Store, suits};
+use super::super::store::{Image, LayerLock, Store};
 use super::aside::Aside;
 use super::assemble::{self, Part};
 use super::attest::Material;
+use super::bases::BaseName;
 use super::cache::{Cache, FinishedKey, Made};
-use super::contexts::{ContextCopy, Local, NamedContext, Spooled};
+use super::contexts::{ContextCopy, Local, Spooled};
 use super::error::{BuildError, Excerpt, StepFailure};
 use super::exchange::Foreign;
 use super::explain::{self, StepPlace};
@@ -46,9 +43,8 @@ use super::inputs::{
     self, canonical_context, dockerfile_error, given, read_dockerfile, read_ignore,
 };
 use super::label::Merged;
-use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
-use super::plan::{self, Base, Inputs, Plan, PlannedStage};
+use super::plan::PlannedStage;
 use super::session::Session;
 use super::stage::{Given, StageState};
 use super::{BuildEvent, BuildProgress, BuildRequest, Built, StepLabel, StepRunner};
@@ -190,7 +186,7 @@ pub(super) struct Build<'a> {
     /// Whether a step was given a cache.
     pub(super) uses_caches: Cell<bool>,
     /// The names of all named contexts.
-    context_names: BTreeSet<String>,
+    pub(super) context_names: BTreeSet<String>,
     /// By name and platform as written; each is got once.
     pub(super) bases: RefCell<BTreeMap<BaseName, Rc<OnceCell<Image>>>>,
     /// What else the build took from elsewhere, for whoever asks where the image is from.
@@ -205,9 +201,6 @@ pub(super) struct Build<'a> {
     cached: Cell<usize>,
     ran: Cell<usize>,
 }
-
-/// The name of an image and the platform asked for, as written.
-type BaseName = (String, Option<String>);
 
 impl<'a> Build<'a> {
     /// Opens the context.
@@ -279,167 +272,6 @@ impl Build<'_> {
         for other in others {
             used.append(&mut other.used.borrow_mut());
         }
-    }
-
-    /// Plans; as long as that names base images that are not known yet, gets them and plans again with their triggers.
-    pub(super) async fn plan(&self) -> Result<Plan, BuildError> {
-        loop {
-            let (mut triggers, mut known) = (BTreeMap::new(), Vec::new());
-            for (base, image) in &*self.bases.borrow() {
-                if let Some(image) = image.get() {
-                    triggers.insert(base.0.clone(), image.config.config.on_build.clone());
-                    known.push(base.clone());
-                }
-            }
-            let inputs = Inputs {
-                globals: &self.given.globals,
-                target: self.request.target.as_deref(),
-                triggers: &triggers,
-                contexts: &self.context_names,
-            };
-            let plan = plan::plan(self.file, inputs).map_err(|faults| self.faults(faults))?;
-            let unknown: Vec<&PlannedStage> = plan
-                .stages
-                .iter()
-                .filter(|stage| match &stage.base {
-                    Base::Image(name) | Base::Context(name) => {
-                        !known.contains(&(name.clone(), stage.platform.clone()))
-                    }
-                    Base::Scratch | Base::Stage(_) => false,
-                })
-                .collect();
-            if unknown.is_empty() {
-                return Ok(plan);
-            }
-            // All at once; the first that cannot be had ends the others.
-            let gotten = unknown.into_iter().map(|stage| self.get_base(stage));
-            try_join_all(gotten).await?;
-        }
-    }
-
-    /// Gets the image that a stage begins with.
-    async fn get_base(&self, stage: &PlannedStage) -> Result<(), BuildError> {
-        let (Base::Image(name) | Base::Context(name)) = &stage.base else {
-            return Ok(());
-        };
-        let (span, text) = from_of(self.file, stage);
-        let got = self.image(name, stage.platform.as_deref()).await;
-        got.map(drop)
-            .map_err(|source| self.failed(span, text, source))
-    }
-
-    /// Returns the state a stage starts from that is built on no other one.
-    pub(super) async fn base_of(
-        &self,
-        base: &Base,
-        platform: Option<&str>,
-    ) -> Result<StageState, StepFailure> {
-        Ok(match base {
-            Base::Scratch => StageState::of_scratch(&self.request.platform),
-            Base::Stage(_) => return Err(StepFailure::Invalid("its base stage was not built")),
-            Base::Image(name) | Base::Context(name) => {
-                let image = self.image(name, platform).await?;
-                StageState::of_image(image.config, image.layers)
-            }
-        })
-    }
-
-    /// Returns an image of the store, pulled if it is not there (or if the request says so); each once a build.
-    pub(super) async fn image(
-        &self,
-        name: &str,
-        platform: Option<&str>,
-    ) -> Result<Image, StepFailure> {
-        let key = (name.to_owned(), platform.map(str::to_owned));
-        let cell = Rc::clone(self.bases.borrow_mut().entry(key).or_default());
-        let image = cell
-            .get_or_try_init(|| self.find_image(name, platform))
-            .await?;
-        Ok(image.clone())
-    }
-
-    /// Finds or pulls an image.
-    async fn find_image(&self, name: &str, platform: Option<&str>) -> Result<Image, StepFailure> {
-        let wanted = match platform {
-            Some(platform) => Platform::parse(platform).map_err(|_| {
-                StepFailure::Invalid("the platform must be os/architecture[/variant]")
-            })?,
-            None => self.request.platform.clone(),
-        };
-        let reference = match self.request.contexts.get(name) {
-            Some(NamedContext::Image(reference)) => reference.clone(),
-            Some(NamedContext::Directory(_) | NamedContext::Remote(_)) => {
-                return self.image_of_directory(name).await;
-            }
-            Some(NamedContext::Layout(layout)) => {
-                let (store, layout) = (self.images.shared_store(), layout.clone());
-                let loaded = self
-                    .aside
-                    .run(move |_| load_layout(&store, &layout, &wanted));
-                return Ok(loaded.await?.map_err(ImageError::from)?);
-            }
-            None => Reference::parse(name)?,
-        };
-        let present = self.store().resolve_for(&reference, &wanted)?;
-        let fits = |image: &Image| match platform {
-            Some(_) => image.config.platform() == wanted,
-            None => suits(image, &wanted),
-        };
-        if let Some(image) = present.as_ref().filter(|image| fits(image))
-            && !self.request.pull
-        {
-            return Ok(image.clone());
-        }
-        let heard = PullProgress {
-            image: name,
-            progress: self.progress,
-        };
-        // What the name stands for on this machine stays.
-        let pulled = if wanted == Platform::host() {
-            self.images.pull(&reference, &wanted, &heard).await
-        } else {
-            self.images.pull_beside(&reference, &wanted, &heard).await
-        };
-        match (pulled, present) {
-            // One of another platform serves unless this one is asked for by name, or the image is to be for several.
-            (Err(error), Some(image)) if !self.request.pull && platform.is_none() => {
-                let found = image.config.platform().to_string();
-                if self.request.is_several() {
-                    return Err(StepFailure::OtherPlatform {
-                        image: name.to_owned(),
-                        found,
-                        wanted: wanted.to_string(),
-                        source: Box::new(error),
-                    });
-                }
-                let text = format!(
-                    "base image `{name}` is used as it is here, for {found}: it could not be pulled for {wanted}: {}",
-                    chain(&error)
-                );
-                self.progress.event(BuildEvent::Warning(&text));
-                Ok(image)
-            }
-            (pulled, _) => Ok(pulled?),
-        }
-    }
-
-    /// Makes an image of a named context that is a directory: a layer, and nothing else.
-    async fn image_of_directory(&self, name: &str) -> Result<Image, StepFailure> {
-        let missing = StepFailure::Invalid("its context was not given");
-        let local = self.directory_context(name).await?.ok_or(missing)?;
-        let store = self.images.shared_store();
-        let made = self.aside.run(move |stop| {
-            let origin = local.origin(stop);
-            let selected = origin.take_path(Path::new(""), &IgnoreRules::default())?;
-            let staging = store.staging()?;
-            let changed = copy_into(&selected, &staging.diff(), stop)?;
-            // What was copied is what counts from here on: the layer's own digest.
-            Ok::<_, StepFailure>((store.commit_layer(staging)?.diff_id, changed))
-        });
-        let (layer, changed) = made.await??;
-        self.warn_of_changes(&changed);
-        let config = StageState::of_scratch(&self.request.platform).config;
-        Ok(self.store().put_image(config, &[layer])?)
     }
 
     /// Whether what is in the cache must not be used for a stage.
@@ -578,15 +410,6 @@ impl Build<'_> {
         self.store().layer_directories(layers)
     }
 
-    /// Returns the image that a stage starts from, once it is known.
-    pub(super) fn base_image(&self, stage: &PlannedStage) -> Option<Image> {
-        let (Base::Image(name) | Base::Context(name)) = &stage.base else {
-            return None;
-        };
-        let key = (name.clone(), stage.platform.clone());
-        self.bases.borrow().get(&key)?.get().cloned()
-    }
-
     /// Returns who carries requests.
     pub(super) fn transport(&self) -> &dyn Transport {
         &self.images.http
@@ -637,20 +460,4 @@ fn epoch_of(given: &Given) -> Result<Option<jiff::Timestamp>, BuildError> {
 pub(super) fn from_of<'d>(file: &'d Dockerfile, stage: &PlannedStage) -> (Span, &'d str) {
     let from = file.stages.get(stage.index);
     from.map_or((Span::default(), ""), |from| (from.span, &from.text))
-}
-
-/// Hands on what a pull tells.
-struct PullProgress<'a> {
-    image: &'a str,
-    progress: &'a dyn BuildProgress,
-}
-
-impl Progress for PullProgress<'_> {
-    fn blob(&self, blob: &Digest, state: BlobState) {
-        self.progress.event(BuildEvent::Pulling {
-            image: self.image,
-            blob,
-            state,
-        });
-    }
 }

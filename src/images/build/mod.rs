@@ -15,6 +15,7 @@ pub mod archive;
 mod aside;
 mod assemble;
 pub mod attest;
+mod bases;
 mod builder;
 pub mod cache;
 mod caches;
