@@ -32,7 +32,7 @@ pub mod unpack;
 
 pub use archive::load::Loaded;
 use build::cache::Cache;
-use build::remote::{Fetched, shown};
+use build::remote::{Asked, Fetched, shown};
 pub use commit::{Changes, CommitOptions, Stop};
 pub use error::ImageError;
 pub use import::{Change, ImportOptions};
@@ -199,7 +199,7 @@ impl Images {
         options: &ImportOptions,
     ) -> Result<Image, ImageError> {
         let staging = self.store.staging()?;
-        let fetched = Fetched::get(&self.http, url, None, None, staging.directory()).await;
+        let fetched = Fetched::get(&self.http, Asked::of(url), staging.directory()).await;
         let fetched = fetched.map_err(|error| ImageError::ImportUrl(Box::new(error)))?;
         let path = staging.directory().join("body");
         let path = fetched.path.unwrap_or(path);

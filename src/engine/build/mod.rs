@@ -1,5 +1,6 @@
 //! Builds: from what was asked for to the builder's request, and its progress as events.
 
+mod agents;
 pub(crate) mod blame;
 pub(crate) mod describe;
 mod events;
@@ -16,11 +17,12 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
 use crate::images::build::{
-    BuildError, BuildRequest, DockerfileSource, Entitlement, RemoteContext, Requirements,
+    BuildError, BuildRequest, DockerfileSource, Entitlement, Logins, RemoteContext, Requirements,
     SecretSource, Session, Spooled, StepNetwork,
 };
 use crate::images::{Packing, Platform, Reference};
 
+pub(crate) use agents::Agents;
 pub(crate) use events::BuildEvents;
 use options::OptionError;
 
@@ -113,14 +115,16 @@ impl Engine {
             None => build.context.clone(),
         };
         let name = name.unwrap_or_else(shown);
+        let dead = step::sweep_dead(self);
+        let agents = self.agents(&build.ssh, &build.directory).await?;
         let spooled = self
-            .spool(build, remote.as_ref(), streams.0, events, cancel)
+            .spool(build, remote.as_ref(), &agents, streams.0, (events, cancel))
             .await?;
-        let mut request = self.image_request(build, spooled.as_ref())?;
+        let mut request = self.image_request(build, spooled.as_ref(), &agents)?;
         let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
         let mut warnings = add_caches(&mut request, caches, &build.directory)?;
         warnings.extend(unmade(&build.attestations));
-        warnings.extend(step::sweep_dead(self));
+        warnings.extend(dead);
         self.expect_builds(1);
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
@@ -143,6 +147,7 @@ impl Engine {
             () = cancel.cancelled() => Err(EngineError::Interrupted),
         };
         drop(runner);
+        drop(agents);
         emit(match &built {
             Ok(_) => EventKind::Finished("Built"),
             Err(error) => EventKind::Failed(chain(error)),
@@ -167,17 +172,22 @@ impl Engine {
         &self,
         build: &ImageBuild,
         remote: Option<&RemoteContext>,
+        agents: &Agents,
         stream: &mut dyn std::io::Read,
-        events: &dyn EventSink,
-        cancel: &Cancel,
+        (events, cancel): (&dyn EventSink, &Cancel),
     ) -> Result<Option<Spooled>, EngineError> {
         Ok(match (remote, build.context.as_str()) {
             (Some(remote), _) => {
                 let args = self.arguments(&build.build_args);
+                let secrets = self.secrets(build)?;
+                let logins = Logins {
+                    secrets: &secrets,
+                    agents: &agents.sockets,
+                };
                 let shown = remote.shown();
                 let name = build.tags.first().unwrap_or(&shown);
                 tokio::select! {
-                    fetched = self.fetch_context(remote, &args, (name, events)) => Some(fetched?),
+                    fetched = self.fetch_context(remote, &args, logins, (name, events)) => Some(fetched?),
                     () = cancel.cancelled() => return Err(EngineError::Interrupted),
                 }
             }
@@ -191,6 +201,7 @@ impl Engine {
         &self,
         remote: &RemoteContext,
         args: &BTreeMap<String, Option<String>>,
+        logins: Logins<'_>,
         (image, events): (&str, &dyn EventSink),
     ) -> Result<Spooled, BuildError> {
         events.emit(Event {
@@ -200,7 +211,7 @@ impl Engine {
         let keep = args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         let keep = keep.and_then(Option::as_deref);
         let keep = keep.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE"));
-        self.images.fetch_context(remote, keep).await
+        self.images.fetch_context(remote, keep, logins).await
     }
 
     /// Returns what the builder is asked for.
@@ -208,6 +219,7 @@ impl Engine {
         &self,
         build: &ImageBuild,
         spooled: Option<&Spooled>,
+        agents: &Agents,
     ) -> Result<BuildRequest, EngineError> {
         let tags = build.tags.iter().map(|tag| tag.parse::<Reference>());
         let tags = tags.collect::<Result<Vec<_>, _>>()?;
@@ -239,7 +251,7 @@ impl Engine {
             explain: build.explain,
             no_cache_filter: build.no_cache_filter.clone(),
             secrets: self.secrets(build)?,
-            agents: self.agents(build)?,
+            agents: agents.sockets.clone(),
             contexts: build
                 .contexts
                 .iter()
@@ -285,12 +297,6 @@ impl Engine {
     fn secrets(&self, build: &ImageBuild) -> Result<BTreeMap<String, SecretSource>, OptionError> {
         let read = |text: &String| options::secret(text, &build.directory, &self.environment);
         build.secrets.iter().map(read).collect()
-    }
-
-    /// Finds the sockets of the ssh agents.
-    fn agents(&self, build: &ImageBuild) -> Result<BTreeMap<String, PathBuf>, OptionError> {
-        let read = |text: &String| options::ssh(text, &build.directory, &self.environment);
-        build.ssh.iter().map(read).collect()
     }
 
     /// Gives build arguments without a value that of the environment.

@@ -11,7 +11,7 @@ mod resolver;
 mod scene;
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use crate::engine::linux::read_host_resolver;
@@ -94,7 +94,7 @@ impl<'a> RuntimeSteps<'a> {
         let mut scene = Scene {
             engine: self.engine,
             kind,
-            directory: self.engine.roots.run.join(STEPS).join(id.as_str()),
+            directory: directory(self.engine, id.as_str()),
             id,
             cgroup: None,
             netns: None,
@@ -162,8 +162,13 @@ fn is_dead(directory: &Path) -> bool {
     owner.exists() && matches!(Lock::try_acquire(&owner, Mode::Exclusive), Ok(Some(_)))
 }
 
+/// Returns the directory of the step `id`.
+pub(crate) fn directory(engine: &Engine, id: &str) -> PathBuf {
+    engine.roots.run.join(STEPS).join(id)
+}
+
 /// Makes the directory of a step, and the lock that says that somebody owns it: never there unlocked.
-fn own(directory: &Path) -> std::io::Result<Lock> {
+pub(crate) fn own(directory: &Path) -> std::io::Result<Lock> {
     fs_err::create_dir_all(directory)?;
     let made = directory.join("owner.new");
     let lock = Lock::acquire(&made, Mode::Exclusive)?;

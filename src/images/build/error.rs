@@ -14,6 +14,7 @@ use super::exchange::CacheError;
 use super::owner::OwnerError;
 use super::pattern::PatternError;
 use super::remote::RemoteError;
+use super::secrets::SecretError;
 use super::stage::StageError;
 
 /// A failed build.
@@ -156,9 +157,9 @@ pub enum StepFailure {
     /// Required, and not given.
     #[error("secret \"{0}\": not found: it is required and was not given")]
     NoSecret(String),
-    /// More than a secret may have.
-    #[error("secret \"{0}\" is too big: it may have 500 KB at most")]
-    SecretSize(String),
+    /// A secret that cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// What no variable can hold.
     #[error("secret \"{0}\" has a NUL byte: the variable {1} cannot hold it")]
     SecretNul(String, String),

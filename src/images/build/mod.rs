@@ -36,7 +36,9 @@ pub mod pattern;
 pub mod plan;
 pub mod remote;
 pub mod run;
+mod secrets;
 mod session;
+mod ssh;
 pub mod stage;
 mod step;
 mod transfer;
@@ -55,12 +57,15 @@ use super::progress::BlobState;
 use super::reference::{Digest, Reference};
 use super::store::Image;
 
-pub use contexts::{NamedContext, SecretSource, Spooled};
+pub use contexts::{NamedContext, Spooled};
 pub use elsewhere::RemoteContext;
 pub use error::{BuildError, Excerpt, StepFailure};
 pub use exchange::{CacheExport, CachePlace};
 pub use inputs::ignore_rules;
+pub use remote::Logins;
+pub use secrets::{SecretError, SecretSource};
 pub use session::Session;
+pub use ssh::{AgentSource, KeyAgent, KeyError};
 pub use step::{
     Limit, Requirements, RunStep, StepError, StepFile, StepMount, StepNetwork, StepRunner,
     StepSource,
@@ -258,6 +263,14 @@ impl BuildRequest {
 }
 
 impl BuildRequest {
+    /// Returns what logs in at the servers of sources.
+    pub(super) fn logins(&self) -> Logins<'_> {
+        Logins {
+            secrets: &self.secrets,
+            agents: &self.agents,
+        }
+    }
+
     /// Builds from a context that was made for it, which must stay as long; where that is a Dockerfile alone, from that.
     pub fn take_from(&mut self, context: &Spooled) {
         self.context = context.directory();

@@ -9,7 +9,7 @@ use super::super::builder::Build;
 use super::super::context::{self, FileIndex, Origin, Owners, Selected, Taking, hash_part, hex};
 use super::super::error::StepFailure;
 use super::super::pattern::IgnoreRules;
-use super::super::remote::{Fetched, GitSource, Known};
+use super::super::remote::{Asked, Fetched, GitSource, Known};
 use super::super::tree::Tree;
 use super::expanded::{Expanded, Source};
 use crate::images::store::Staging;
@@ -59,10 +59,13 @@ pub(super) async fn find(
         found.push(match source {
             Source::Local(path) => Found::Local(origin.take(path, taking)?),
             Source::Url(url) => ask(build, url, expanded.checksum.as_deref()).await?,
-            Source::Git(source) => Found::Git {
-                commit: source.resolve().await?,
-                source: source.clone(),
-            },
+            Source::Git(source) => {
+                let login = build.request.logins().git(&source.remote)?;
+                Found::Git {
+                    commit: source.resolve(&login).await?,
+                    source: source.clone(),
+                }
+            }
         });
     }
     Ok(found)
@@ -142,7 +145,9 @@ pub(super) async fn obtain(
             Found::Git { source, commit } => {
                 let staging = build.store().staging()?;
                 let keep = source.keep_git_dir.unwrap_or(false);
-                let checkout = source.checkout(&commit, staging.directory(), keep).await?;
+                let login = build.request.logins().git(&source.remote)?;
+                let checkout = source.checkout(&commit, staging.directory(), keep, &login);
+                let checkout = checkout.await?;
                 let directory = match source.directory.as_str() {
                     "" => ".",
                     directory => directory,
@@ -212,8 +217,14 @@ async fn fetch(
     known: Option<&Known>,
 ) -> Result<(Fetched, Staging), StepFailure> {
     let staging = build.store().staging()?;
-    let transport = build.transport();
-    let fetched = Fetched::get(transport, url, checksum, known, staging.directory()).await?;
+    let authorization = build.request.logins().web(url)?;
+    let asked = Asked {
+        url,
+        checksum,
+        known,
+        authorization: authorization.as_deref(),
+    };
+    let fetched = Fetched::get(build.transport(), asked, staging.directory()).await?;
     Ok((fetched, staging))
 }
 
