@@ -628,3 +628,57 @@ fn stop_by_hand(machine: &Machine, service: &str) {
     said.for_each(drop);
     assert_eq!(up.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn what_did_not_reach_the_disk_before_the_power_was_lost_keeps_nobody_from_anything() {
+    let machine = Machine::new();
+    machine.import_busybox();
+    let file = "name: demo\nservices:\n  a:\n    image: busybox\n    init: true\n    command: sleep infinity\n  \
+                b:\n    image: busybox\n    init: true\n    command: sleep infinity\n    volumes: ['data:/data']\nvolumes:\n  data:\n";
+    machine.write("p/compose.yaml", file);
+    machine.ok("p", &["up", "-d"]);
+    machine.ok("p", &["exec", "a", "sh", "-c", "echo kept > /in-a"]);
+    machine.ok("p", &["exec", "b", "sh", "-c", "echo kept > /data/in-b"]);
+    let id = |name: &str| machine.sh(&format!("readlink stack/lib/names/demo-{name}-1"));
+    let (a, b) = (id("a"), id("b"));
+    let (a, b) = (a.trim(), b.trim());
+    crash(&machine);
+    for lost in [
+        format!("containers/{a}/record.json"),
+        format!("logs/{a}.json"),
+        format!("containers/{b}/exit.json"),
+        format!("leases/{b}.json"),
+        "volumes/demo_data/volume.json".to_owned(),
+    ] {
+        fs_err::write(machine.root().join("lib").join(lost), "").unwrap();
+    }
+    let pruned = machine.run("p", &["image", "prune", "-f"]);
+    assert_eq!(pruned.code, 1);
+    let told = format!("the lease of container {b} did not reach the disk");
+    assert!(pruned.stderr.contains(&told), "{}", pruned.stderr);
+
+    let up = machine.run("p", &["up", "-d"]);
+    assert_eq!(up.code, 0, "{}", up.stderr);
+    let kept = machine.root().join("lib/damaged/containers").join(a);
+    let told = format!("what is left of it is in `{}`", kept.display());
+    assert!(up.stderr.contains(&told), "{}", up.stderr);
+    assert_eq!(
+        fs_err::read_to_string(kept.join("gen/1/upper/in-a")).unwrap(),
+        "kept\n"
+    );
+    assert_eq!(names(&machine), ["demo-a-1", "demo-b-1"]);
+    assert_eq!(
+        machine.ok("p", &["exec", "b", "cat", "/data/in-b"]),
+        "kept\n"
+    );
+    machine.ok("p", &["image", "prune", "-f"]);
+    machine.ok("p", &["system", "df"]);
+    machine.ok("p", &["down", "-v", "-t", "0"]);
+    let left = machine
+        .sh("ls stack/lib/containers stack/lib/leases stack/lib/volumes | grep -v using$ || true");
+    assert!(
+        !left.contains(a) && !left.contains(b) && !left.contains("demo_data"),
+        "{left}"
+    );
+    machine.assert_clean();
+}

@@ -159,3 +159,35 @@ fn a_save_that_is_killed_leaves_the_old_file_and_nothing_in_the_store() {
     assert!(bytes_before.trim().parse::<u32>().unwrap() > 0);
     machine.sh("tar tf p/out.tar > /dev/null");
 }
+
+#[test]
+fn who_waits_for_another_command_says_so_and_hears_an_interrupt() {
+    let machine = Machine::project(
+        "services:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n",
+    );
+    machine.ok("p", &["config", "-q"]);
+    machine.ok("p", &["up", "-d"]);
+    let lock = machine.root().join("lib/locks/p");
+    let held = fs_err::File::open(&lock).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    for args in [
+        &["up", "-d"][..],
+        &["down", "-t", "0"],
+        &["pull"],
+        &["build"],
+    ] {
+        let mut waiting = start(&machine, args);
+        let mut told = std::io::BufReader::new(waiting.stderr.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut told, &mut line).unwrap();
+        assert_eq!(
+            line, "warning: waiting for another command that is changing project p\n",
+            "{args:?}"
+        );
+        end(&waiting, Signal::INT);
+        assert_eq!(waiting.wait().unwrap().code(), Some(130), "{args:?}");
+    }
+    drop(held);
+    machine.ok("p", &["down", "-t", "0"]);
+    machine.assert_clean();
+}

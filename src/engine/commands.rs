@@ -153,7 +153,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let lock = self.lock_project(&stack.name).await?;
+        let lock = self.enter_project(&stack.name, events, cancel).await?;
         let known = self.recover(&stack.name, events).await?;
         let options = with_digests(stack, &self.environment, options)?;
         let Wanted {
@@ -239,7 +239,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let lock = self.lock_project(project).await?;
+        let lock = self.enter_project(project, events, cancel).await?;
         let known = self.release_gone();
         let observed = match &known {
             Ok(known) => self.observe_of(known, project, &References::new())?,
@@ -259,6 +259,7 @@ impl Engine {
             swept = self.sweep_sources();
         }
         let cleaned = self.clean_up().await;
+        self.tell_lost(events)?;
         self.prune_logs(project, events);
         let synced = self.runtime.sync().map_err(EngineError::from);
         // The first failure is the one to tell; none keeps the rest from being done.
@@ -286,7 +287,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let lock = self.lock_project(project).await?;
+        let lock = self.enter_project(project, events, cancel).await?;
         let observed = self.observe(project, &References::new())?;
         let options = LifecycleOptions {
             services: services.to_vec(),
@@ -370,7 +371,7 @@ impl Engine {
             ..ImageOptions::default()
         };
         let plan = plan::images::build(stack, &chosen)?;
-        let lock = self.lock_project(&stack.name).await?;
+        let lock = self.enter_project(&stack.name, events, cancel).await?;
         let choices = BuildChoices {
             no_cache: options.no_cache,
             explain: options.explain,
@@ -405,7 +406,7 @@ impl Engine {
             missing_only: options.missing_only,
             ignore_buildable: options.ignore_buildable,
         };
-        let lock = self.lock_project(&stack.name).await?;
+        let lock = self.enter_project(&stack.name, events, cancel).await?;
         let observed = self.observe(&stack.name, &plan::images::references(stack))?;
         let plan = plan::images::pull(stack, &observed, &chosen)?;
         let host = LinuxHost::new(self, Some(stack), events, &lock);
@@ -449,7 +450,9 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        Ok(apply_within(self.parallel, plan, host, events, cancel.cancelled()).await?)
+        let applied = apply_within(self.parallel, plan, host, events, cancel.cancelled()).await;
+        self.tell_lost(events)?;
+        Ok(applied?)
     }
 
     /// Returns the containers of a project.
@@ -457,6 +460,22 @@ impl Engine {
         let mut containers = self.runtime.list()?;
         containers.retain(|container| is_of(container, project));
         Ok(containers)
+    }
+
+    /// Gives back what containers held whose record was lost with the machine's power, and tells where they are now.
+    pub(crate) fn tell_lost(&self, events: &dyn EventSink) -> Result<(), EngineError> {
+        for (id, kept) in self.runtime.take_lost() {
+            self.images.release(id.as_str())?;
+            let short = id.short();
+            let kept = kept.display();
+            events.emit(Event {
+                subject: Subject::Project("containers".to_owned()),
+                kind: EventKind::Warning(format!(
+                    "the record of container {short} did not reach the disk before the machine went down; what is left of it is in `{kept}`"
+                )),
+            });
+        }
+        Ok(())
     }
 
     /// Puts right what others did to the firewall since, and tells what only the user can.

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
+use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
+use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::source::Origin;
 use crate::spec::model::Stack;
 use crate::spec::names::ProjectName;
@@ -117,14 +119,36 @@ impl Engine {
         &self,
         project: &ProjectName,
     ) -> Result<ProjectLock, EngineError> {
-        let path = self.roots.root.join("locks").join(project.as_str());
-        let lock = lock(path.clone()).await?;
-        Ok(ProjectLock {
-            path,
-            held: RefCell::new(Some(lock)),
-            waiting: RefCell::default(),
-            taking: tokio::sync::Mutex::new(()),
-        })
+        let path = self.path_of_lock(project);
+        let taken = lock(path.clone()).await?;
+        Ok(ProjectLock::new(path, taken))
+    }
+
+    /// As [`Engine::lock_project`], until somebody interrupts; tells where there is somebody to wait for.
+    pub(crate) async fn enter_project(
+        &self,
+        project: &ProjectName,
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<ProjectLock, EngineError> {
+        let path = self.path_of_lock(project);
+        let failed = |source| EngineError::file("lock", &path, source);
+        if let Some(taken) = Lock::try_acquire(&path, Mode::Exclusive).map_err(failed)? {
+            return Ok(ProjectLock::new(path, taken));
+        }
+        let text = format!("waiting for another command that is changing project {project}");
+        events.emit(Event {
+            subject: Subject::Project(project.to_string()),
+            kind: EventKind::Warning(text),
+        });
+        tokio::select! {
+            taken = self.lock_project(project) => taken,
+            () = cancel.cancelled() => Err(EngineError::Interrupted),
+        }
+    }
+
+    fn path_of_lock(&self, project: &ProjectName) -> PathBuf {
+        self.roots.root.join("locks").join(project.as_str())
     }
 }
 
@@ -158,6 +182,15 @@ struct Activity {
 }
 
 impl ProjectLock {
+    fn new(path: PathBuf, taken: Lock) -> Self {
+        Self {
+            path,
+            held: RefCell::new(Some(taken)),
+            waiting: RefCell::default(),
+            taking: tokio::sync::Mutex::new(()),
+        }
+    }
+
     /// Runs a change under the lock.
     pub(crate) async fn change<T>(&self, work: impl Future<Output = T>) -> Result<T, EngineError> {
         self.waiting.borrow_mut().changes += 1;

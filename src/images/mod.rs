@@ -410,6 +410,11 @@ impl Images {
         Ok(self.store.lease(holder, image)?)
     }
 
+    /// Whether `holder` has a lease that reached the disk.
+    pub fn is_leased(&self, holder: &str) -> Result<bool, ImageError> {
+        Ok(self.store.is_leased(holder)?)
+    }
+
     /// Returns who holds images.
     pub fn holders(&self) -> Result<Vec<String>, ImageError> {
         Ok(self.store.holders()?)

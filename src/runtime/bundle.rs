@@ -207,11 +207,31 @@ impl Layout {
         match fs_err::read_link(&link) {
             Ok(target) => {
                 let id = target.to_str().and_then(ContainerId::new);
-                Ok(id.filter(|id| self.record(id).exists()))
+                Ok(id.filter(|id| self.is_written(id)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(BundleError::List(link, error)),
         }
+    }
+
+    /// Whether there is a container `id` with a record; what cannot be looked into is taken for one.
+    fn is_written(&self, id: &ContainerId) -> bool {
+        match fs_err::read(self.record(id)) {
+            Ok(bytes) => !record::is_unwritten(&bytes),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Returns the containers whose record did not reach the disk before the machine lost its power.
+    pub fn unwritten(&self) -> Result<Vec<ContainerId>, BundleError> {
+        let mut ids = self.ids()?;
+        ids.retain(|id| !self.is_written(id));
+        Ok(ids)
+    }
+
+    /// Where what is left of such a container is kept.
+    pub fn damaged(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("damaged/containers").join(id.as_str())
     }
 
     /// Returns the ids of all containers, in their order.

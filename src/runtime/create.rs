@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::runtime::bundle::{self, BundleError, make_directory};
@@ -144,6 +146,7 @@ impl Runtime {
     }
 
     fn sweep(&self) -> Result<(), RuntimeError> {
+        self.set_aside()?;
         for path in self.layout.leftovers()? {
             let mut errors = Vec::new();
             remove::tree(&path, &mut errors);
@@ -156,6 +159,34 @@ impl Runtime {
             // What cannot be removed now stays hidden, and is shown as being removed: `list`.
         }
         Ok(())
+    }
+}
+
+/// Keeps what is left of containers whose record was lost with the machine's power: nobody knows what they were, and they may
+/// have held something.
+impl Runtime {
+    fn set_aside(&self) -> Result<(), RuntimeError> {
+        for id in self.layout.unwritten()? {
+            if self.monitor_pid(&id)?.is_some() {
+                continue; // it knows its record, and writes it again
+            }
+            let kept = self.layout.damaged(&id);
+            if let Some(parent) = kept.parent() {
+                make_directory(parent)?;
+            }
+            let wrap = |error| BundleError::Make(kept.clone(), error);
+            fs_err::rename(self.layout.container(&id), &kept).map_err(wrap)?;
+            self.lost
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((id, kept));
+        }
+        Ok(())
+    }
+
+    /// Returns what was set aside since the last call, and where: containers whose record was lost with the machine's power.
+    pub fn take_lost(&self) -> Vec<(ContainerId, PathBuf)> {
+        std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -180,6 +180,8 @@ pub struct Runtime {
     /// Monitors started by this process, to be reaped by it.
     children: Mutex<Vec<std::process::Child>>,
     swept: AtomicBool,
+    /// Set aside, and not told yet.
+    lost: Mutex<Vec<(ContainerId, PathBuf)>>,
 }
 
 impl Runtime {
@@ -196,6 +198,7 @@ impl Runtime {
             exe: roots.exe,
             children: Mutex::new(Vec::new()),
             swept: AtomicBool::new(false),
+            lost: Mutex::default(),
         })
     }
 

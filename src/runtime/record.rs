@@ -269,13 +269,21 @@ struct Head {
     version: u32,
 }
 
-/// Reads a record; `None` where there is none.
+/// Whether a file holds nothing, or zeros: it was written and had not reached the disk when the machine lost its power.
+pub fn is_unwritten(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// Reads a record; `None` where there is none, or one that [was never written](is_unwritten).
 pub fn read<T: DeserializeOwned + Versioned>(path: &Path) -> Result<Option<T>, RecordError> {
     let bytes = match fs_err::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(RecordError::Read(path.to_owned(), error)),
     };
+    if is_unwritten(&bytes) {
+        return Ok(None);
+    }
     let parse = |error| RecordError::Parse(path.to_owned(), error);
     match serde_json::from_slice::<T>(&bytes) {
         Ok(value) if value.version() == VERSION => Ok(Some(value)),

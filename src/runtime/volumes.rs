@@ -95,19 +95,24 @@ impl Volumes {
         if let Some(volume) = self.get(name)? {
             return Ok(volume);
         }
-        let hidden = self.directory.join(format!(".new-{name}"));
-        remove_tree(&hidden)?;
-        let data = hidden.join("_data");
-        make(&hidden, 0o700)?;
-        make(&data, 0o755)?;
         let volume = Volume {
             version: VERSION,
             name: name.to_owned(),
             created: Timestamp::now(),
             labels: labels.clone(),
         };
-        record::write(&hidden.join("volume.json"), &volume, durability)?;
         let target = self.directory.join(name);
+        if self.data(name).exists() {
+            // Its record was lost with the machine's power, its content perhaps not.
+            record::write(&target.join("volume.json"), &volume, durability)?;
+            return Ok(volume);
+        }
+        let hidden = self.directory.join(format!(".new-{name}"));
+        remove_tree(&hidden)?;
+        let data = hidden.join("_data");
+        make(&hidden, 0o700)?;
+        make(&data, 0o755)?;
+        record::write(&hidden.join("volume.json"), &volume, durability)?;
         fs_err::rename(&hidden, &target).map_err(at("make", &target))?;
         self.sync(durability)?;
         Ok(volume)

@@ -34,6 +34,7 @@ impl LinuxHost<'_> {
     /// Starts a container that does not run.
     pub(super) async fn start(&self, id: &ContainerId) -> HostResult<()> {
         let record = self.engine.runtime.record(id)?;
+        self.lease_again(&record)?;
         let annotations = Annotations::of(&record.config).unwrap_or_default();
         let ready = match self.prepare(&record, &annotations).await {
             Ok(ready) => ready,
@@ -53,6 +54,20 @@ impl LinuxHost<'_> {
         match started.await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.undo(id, error)),
+        }
+    }
+
+    /// Writes the lease of a container's image where it was lost with the machine's power.
+    fn lease_again(&self, record: &Record) -> HostResult<()> {
+        let images = &self.engine.images;
+        let holder = record.id.as_str();
+        if images.is_leased(holder)? {
+            return Ok(());
+        }
+        // The layers of an image that is gone may still be there; starting tells.
+        match images.find_id(&record.config.image.id)? {
+            Some(image) => Ok(images.lease(holder, &image)?),
+            None => Ok(()),
         }
     }
 

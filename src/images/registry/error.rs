@@ -14,6 +14,15 @@ pub enum RegistryError {
     /// No answer.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The server that gives out tokens was asked until patience ended: the request that needs one is not tried again.
+    #[error("get a token from `{host}`")]
+    TokenServer {
+        /// Whom.
+        host: String,
+        /// The last failure.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// The files that say where to ask.
     #[error(transparent)]
     Config(#[from] ConfigError),

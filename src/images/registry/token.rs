@@ -276,9 +276,7 @@ impl Client<'_> {
     ) -> Result<Granted, RegistryError> {
         let host = host_of(url);
         let asking = self.patiently(endpoint, (wanted, url), authorization);
-        let mut response = asking.await?;
-        let bytes = read_all(&mut *response.body, MAX_ANSWER_BYTES).await?;
-        let answer: Option<Answer> = serde_json::from_slice(&bytes.unwrap_or_default()).ok();
+        let answer: Option<Answer> = serde_json::from_slice(&asking.await?).ok();
         let life = answer.as_ref().and_then(|answer| answer.expires_in);
         let identity = answer
             .as_ref()
@@ -303,13 +301,13 @@ impl Client<'_> {
         })
     }
 
-    /// Asks the token server until there is a good answer or a final one.
+    /// Asks the token server until there is a good answer, which is returned, or a final one; of one that is too long, nothing.
     async fn patiently(
         &self,
         endpoint: &Endpoint,
         (wanted, url): (&Wanted, &Url),
         authorization: Option<String>,
-    ) -> Result<Response, RegistryError> {
+    ) -> Result<Vec<u8>, RegistryError> {
         let at = Endpoint {
             host: host_of(url),
             ..endpoint.clone()
@@ -319,7 +317,12 @@ impl Client<'_> {
             number += 1;
             let sent = self.redirected(endpoint, wanted, url, authorization.clone());
             let (error, asked) = match sent.await {
-                Ok((response, _)) if (200..300).contains(&response.status) => return Ok(response),
+                Ok((mut response, _)) if (200..300).contains(&response.status) => {
+                    match read_all(&mut *response.body, MAX_ANSWER_BYTES).await {
+                        Ok(bytes) => return Ok(bytes.unwrap_or_default()),
+                        Err(error) => (error.into(), None),
+                    }
+                }
                 Ok((response, _)) => {
                     let (status, asked) = (response.status, retry_after(&response));
                     let error = refusal(&at, wanted, response, asked).await;
@@ -342,7 +345,8 @@ impl Client<'_> {
                 Err(error) => return Err(error),
             };
             if !self.retry.pause(number, asked).await {
-                return Err(error);
+                let (host, source) = (at.host, Box::new(error));
+                return Err(RegistryError::TokenServer { host, source });
             }
         }
     }

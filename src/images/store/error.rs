@@ -11,6 +11,14 @@ use super::super::unpack::error::is_full;
 /// A failure of the image store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Nobody knows what it held.
+    #[error(
+        "the lease of container {holder} did not reach the disk before the machine went down: starting the container writes it again, removing it removes it"
+    )]
+    LostLease {
+        /// Whose.
+        holder: String,
+    },
     /// A system call on a path of the store.
     #[error("{doing} `{}`", path.display())]
     Io {

@@ -68,6 +68,16 @@ impl Store {
         self.replace(&path, &bytes)
     }
 
+    /// Whether `holder` has a lease that reached the disk: one that is empty was lost with the machine's power.
+    pub fn is_leased(&self, holder: &str) -> Result<bool, StoreError> {
+        let path = self.lease_path(holder)?;
+        match fs_err::metadata(&path) {
+            Ok(stat) => Ok(stat.len() > 0),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("look at", &path)(error)),
+        }
+    }
+
     /// Ends a lease, if there is one.
     pub fn release(&self, holder: &str) -> Result<(), StoreError> {
         super::staging::remove_file(&self.lease_path(holder)?)
@@ -194,6 +204,11 @@ impl Store {
                 continue;
             }
             let bytes = fs_err::read(&path).map_err(StoreError::io("read", &path))?;
+            if bytes.iter().all(|byte| *byte == 0) {
+                return Err(StoreError::LostLease {
+                    holder: name.trim_end_matches(".json").to_owned(),
+                });
+            }
             let lease: Lease = serde_json::from_slice(&bytes)
                 .map_err(|source| StoreError::Record { path, source })?;
             hold_layers(&lease.layers);

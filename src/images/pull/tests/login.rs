@@ -203,3 +203,26 @@ fn identity_tokens_and_expired_tokens_are_exchanged() {
     fixture.pull(&server.reference()).unwrap();
     assert_eq!(server.asked("/token").len(), 2);
 }
+
+#[test]
+fn a_token_server_that_is_down_is_not_asked_for_each_try_of_the_registry() {
+    let server = Server::start(move |asked, _| {
+        if asked.path.starts_with("/token") {
+            return Reply {
+                cut: Some(0),
+                ..Reply::ok(b"{}")
+            };
+        }
+        let challenge = format!("Bearer realm=\"http://{}/token\"", asked.headers["host"]);
+        Reply::status(401).header("www-authenticate", &challenge)
+    });
+    let fixture = fixture();
+    let error = fixture.pull(&server.reference()).unwrap_err();
+    let error = error.replace(&server.host, "HOST");
+    assert!(
+        error.starts_with("pull image `HOST/a/b:v1`: get a token from `HOST`: "),
+        "{error}"
+    );
+    assert_eq!(server.asked("/token").len(), 4);
+    assert_eq!(server.asked("/v2/").len(), 1);
+}
