@@ -98,7 +98,7 @@ fn keys_are_served_to_steps_and_go_with_the_build() {
     ));
     assert_eq!(found, "");
     let steps = machine.sh(&format!(
-        "find {} -path '*steps/*'",
+        "find {} -path '*/run/steps/*'",
         machine.root().display()
     ));
     assert_eq!(steps, "");
@@ -120,7 +120,7 @@ fn what_is_no_key_is_said_before_anything_is_built() {
         ("default", "there is no agent: SSH_AUTH_SOCK is not set"),
     ] {
         let ran = build(&machine, text, &["--ssh", option]);
-        assert_eq!(ran.code, 1, "{option}: {}", ran.stderr);
+        assert_eq!(ran.code, 2, "{option}: {}", ran.stderr);
         let begin = format!("`{option}` of `--ssh`: ");
         assert!(
             ran.stderr.contains(&begin) && ran.stderr.contains(expected),

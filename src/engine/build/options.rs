@@ -259,16 +259,26 @@ pub(crate) fn cache_from(
     Ok(place)
 }
 
-/// Reads `--cache-to`: as `--cache-from`, with `dest=…`, `mode=min|max`, `compression=…`, `compression-level=…`, `ignore-error=…`.
+/// Reads `--cache-to`: as `--cache-from`, with `dest=…`, `mode=min|max`, `compression=…`, `compression-level=…`, `ignore-error=…`; or
+/// `type=inline`, which is of the image's own layers whatever the mode.
 pub(crate) fn cache_to(
     text: &str,
     directory: &Path,
 ) -> Result<CacheOption<CacheExport>, OptionError> {
     let option = "--cache-to";
     let mut asked = CacheFields::read(option, text)?;
-    let place = match asked.place("dest", directory)? {
-        Ok(place) => place,
-        Err(why) => return Ok(Err(why)),
+    let place = if asked
+        .fields
+        .get("type")
+        .is_some_and(|kind| kind == "inline")
+    {
+        asked.take("type");
+        CachePlace::Inline
+    } else {
+        match asked.place("dest", directory)? {
+            Ok(place) => place,
+            Err(why) => return Ok(Err(why)),
+        }
     };
     let all = match asked.take("mode").as_deref() {
         None | Some("min") => false,
@@ -352,7 +362,7 @@ impl<'a> CacheFields<'a> {
                 }
             }
             "inline" | "gha" | "s3" | "azblob" => Ok(Err(format!(
-                "`{}` of `{}` is ignored: caches are `type=local` or `type=registry` here",
+                "`{}` of `{}` is ignored: caches are `type=local`, `type=registry` or `type=inline` here",
                 self.text, self.option
             ))),
             _ => Err(self.wrong("type is `local` or `registry`")),
@@ -437,6 +447,8 @@ mod tests {
                 "type=local,dest=c,compression=zstd,ignore-error=true,image-manifest=true",
                 "/w/c false Zstd(3) true",
             ),
+            ("type=inline", "inline false Gzip(6) false"),
+            ("type=inline,reset=true", "reset is for `type=local`"),
             ("type=local", "it needs a dest"),
             ("type=registry", "it needs a ref"),
             ("type=registry,ref=A", "invalid"),
@@ -452,7 +464,7 @@ mod tests {
             ("type=x", "type is `local` or `registry`"),
             (
                 "type=gha",
-                "`type=gha` of `--cache-to` is ignored: caches are `type=local` or `type=registry` here",
+                "`type=gha` of `--cache-to` is ignored: caches are `type=local`, `type=registry` or `type=inline` here",
             ),
         ];
         for (text, expected) in table {

@@ -367,10 +367,14 @@ impl Build<'_> {
 
     /// Notes what a step made, where the cache is to be brought elsewhere.
     pub(super) fn note_use(&self, key: &str, made: &Made) {
-        if !self.request.cache_to.is_empty() {
-            let mut used = self.used.borrow_mut();
-            used.insert(key.to_owned(), made.clone());
+        if self.request.cache_to.is_empty() && !self.request.is_inline() {
+            return;
         }
+        let mut used = self.used.borrow_mut();
+        if let Some(other) = self.cache.other_key(key) {
+            used.insert(other, made.clone());
+        }
+        used.insert(key.to_owned(), made.clone());
     }
 
     /// Says why a step is not in the cache, where that was asked for.
@@ -428,6 +432,7 @@ impl Build<'_> {
         }
         let (mut config, layers) = state.finish(&self.request.labels);
         config.rootfs.diff_ids.clone_from(&layers);
+        self.add_inline(&mut config, &layers);
         let (mut image, mut missing) = (None, Vec::new());
         for tag in &self.request.tags {
             match self.store().resolve(tag)? {

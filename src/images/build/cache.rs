@@ -1,7 +1,7 @@
 //! The build cache: what a step made last time.
 //!
 //! ```text
-//! <root>/cache/steps/<key, 64 hex>     stack step 2\n <diff id of the layer>\n <when it was made, RFC 3339>\n
+//! <root>/cache/steps/<key, 64 hex>     stack step 2\n <diff id of the layer>\n <when it was made, RFC 3339>\n [<another key of it>\n]
 //! <root>/cache/why/<64 hex>            what steps were last done with: see [`super::explain`]
 //! <root>/cache/mounts/                   what `RUN --mount=type=cache` shows: see [`super::caches`]
 //! <root>/cache/files/<32 hex>          file-hash indexes: see [`super::context`]
@@ -165,11 +165,26 @@ impl Cache {
 
     /// Remembers what the step of that key made.
     pub fn put(&self, key: &str, made: &Made) -> io::Result<()> {
+        self.put_with(key, made, "")
+    }
+
+    /// The same, where the step has another key too, which says more.
+    pub fn put_alias(&self, key: &str, made: &Made, other: &str) -> io::Result<()> {
+        self.put_with(key, made, &format!("{other}\n"))
+    }
+
+    /// Returns the other key of a step, if it has one.
+    pub fn other_key(&self, key: &str) -> Option<String> {
+        let text = fs_err::read_to_string(self.entry(key)).ok()?;
+        text.lines().nth(3).map(str::to_owned)
+    }
+
+    fn put_with(&self, key: &str, made: &Made, rest: &str) -> io::Result<()> {
         let path = self.entry(key);
         if let Some(directory) = path.parent() {
             fs_err::create_dir_all(directory)?;
         }
-        let text = format!("{FORMAT}\n{}\n{}\n", made.layer, made.created);
+        let text = format!("{FORMAT}\n{}\n{}\n{rest}", made.layer, made.created);
         atomic::write(&path, text.as_bytes(), 0o600, Durability::Cached)
     }
 
@@ -242,7 +257,11 @@ mod tests {
         let key = Key::new("run", &[]).finish().hex;
         assert_eq!(cache.get(&key).unwrap(), None);
         cache.put(&key, &made).unwrap();
+        assert_eq!(cache.get(&key).unwrap(), Some(made.clone()));
+        assert_eq!(cache.other_key(&key), None);
+        cache.put_alias(&key, &made, "other").unwrap();
         assert_eq!(cache.get(&key).unwrap(), Some(made));
+        assert_eq!(cache.other_key(&key).as_deref(), Some("other"));
         for damaged in [&b"stack step 2\nsha2"[..], b"", b"\xff\xfe"] {
             atomic::write(&cache.entry(&key), damaged, 0o600, Durability::Cached).unwrap();
             assert_eq!(cache.get(&key).unwrap(), None);

@@ -151,7 +151,8 @@ pub(super) fn goes_along(from: &Url, to: &Url) -> bool {
 /// Requires that no message has what logs in: takes it out of what a program said.
 pub(super) fn redact(text: &str, remote: &str, login: &GitLogin) -> String {
     let mut text = text.replace(remote, &shown(remote));
-    if let Some((_, user, _)) = pieces(remote) {
+    let is_secret = super::credentials::part(remote).authorization.is_some();
+    if let Some((_, user, _)) = pieces(remote).filter(|_| is_secret) {
         for part in user.split(':').filter(|part| part.len() > 3) {
             text = text.replace(part, "xxxxx");
         }

@@ -168,9 +168,11 @@ impl StageWork<'_, '_> {
             let mut unknown = FileIndex::none();
             sources::hash(hash, &found, Owners::Counted, &mut unknown)
         })?;
-        let claim = match self.find(second.finish(), &expanded.by, label).await? {
+        let second = second.finish();
+        let full = second.hex.clone();
+        let claim = match self.find(second, &expanded.by, label).await? {
             Found::Layer => {
-                self.alias(&first)?;
+                self.alias(&first, &full)?;
                 return Ok(Cached::Yes);
             }
             Found::Nothing(claim) => claim,
@@ -180,7 +182,7 @@ impl StageWork<'_, '_> {
         let (staging, _) = self.fill(&pieces, expanded)?;
         self.commit(staging, claim, expanded.by.clone())?;
         self.settle().await?;
-        self.alias(&first)?;
+        self.alias(&first, &full)?;
         Ok(Cached::No)
     }
 
