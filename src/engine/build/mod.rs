@@ -8,7 +8,7 @@ pub(crate) mod options;
 mod output;
 mod service;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::engine::cancel::Cancel;
@@ -240,6 +240,7 @@ impl Engine {
             })
         };
         let network = options::network(&build.network);
+        let allowed = allowed(&build.allow, &network)?;
         Ok(BuildRequest {
             is_local: spooled.is_none(),
             shown_from: build.directory.clone(),
@@ -259,7 +260,8 @@ impl Engine {
                 .collect::<Result<_, _>>()?,
             network: network.clone(),
             requirements: requirements(build)?,
-            allowed: allowed(&build.allow, &network)?,
+            allowed: allowed.entitlements,
+            allowed_devices: allowed.devices,
             pull: build.pull,
             platform: platform(build.platform.as_deref())?,
             ..BuildRequest::new(context, dockerfile, jiff::Timestamp::now())
@@ -373,10 +375,10 @@ fn requirements(build: &ImageBuild) -> Result<Requirements, OptionError> {
 }
 
 /// Returns what steps may ask for: what is listed, and what the whole build is given anyhow (docker/buildx).
-fn allowed(typed: &[String], network: &StepNetwork) -> Result<BTreeSet<Entitlement>, OptionError> {
-    let mut allowed = options::entitlements(typed)?;
+fn allowed(typed: &[String], network: &StepNetwork) -> Result<options::Allowed, OptionError> {
+    let mut allowed = options::allowed(typed)?;
     if *network == StepNetwork::Host {
-        allowed.insert(Entitlement::NetworkHost);
+        allowed.entitlements.insert(Entitlement::NetworkHost);
     }
     Ok(allowed)
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::images::archive::load::LayoutImage;
 use crate::images::build::{
-    AgentSource, CacheExport, CachePlace, Entitlement, Limit, NamedContext, RemoteContext,
-    SecretSource, StepNetwork,
+    AgentSource, AllowedDevices, CacheExport, CachePlace, Entitlement, Limit, NamedContext,
+    RemoteContext, SecretSource, StepNetwork,
 };
 use crate::images::dockerfile::mount::csv_fields;
 use crate::images::{Packing, Reference};
@@ -205,13 +205,33 @@ pub(crate) fn bytes(option: &'static str, text: &str) -> Result<u64, OptionError
     found.ok_or_else(|| wrong(option, text, "it must be a size such as 64m"))
 }
 
-/// Reads `--allow`.
-pub(crate) fn entitlements(typed: &[String]) -> Result<BTreeSet<Entitlement>, OptionError> {
-    let read = |text: &String| {
-        let message = "it must be network.host or security.insecure";
-        Entitlement::parse(text).ok_or_else(|| wrong("--allow", text, message))
-    };
-    typed.iter().map(read).collect()
+/// What steps may ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    pub(crate) entitlements: BTreeSet<Entitlement>,
+    pub(crate) devices: AllowedDevices,
+}
+
+/// Reads `--allow`: `network.host`, `security.insecure`, `device`, or `device=NAME[,alias=ALIAS]` (BuildKit `util/entitlements`).
+pub(crate) fn allowed(typed: &[String]) -> Result<Allowed, OptionError> {
+    let option = "--allow";
+    let mut allowed = Allowed::default();
+    for text in typed {
+        if let Some(device) = text.strip_prefix("device=").filter(|rest| !rest.is_empty()) {
+            let (name, rest) = device.split_once(',').unwrap_or((device, ""));
+            let alias = match rest.split_once('=') {
+                Some(("alias", alias)) if !alias.is_empty() => alias,
+                None if rest.is_empty() => name,
+                _ => return Err(wrong(option, text, "it must be device=NAME[,alias=ALIAS]")),
+            };
+            allowed.devices.insert(alias.to_owned(), name.to_owned());
+            continue;
+        }
+        let message = "it must be network.host, security.insecure, device or device=NAME";
+        let found = Entitlement::parse(text).ok_or_else(|| wrong(option, text, message));
+        allowed.entitlements.insert(found?);
+    }
+    Ok(allowed)
 }
 
 /// Reads `--build-context NAME=VALUE`.
@@ -473,6 +493,32 @@ mod tests {
         }
         let from = cache_from("type=local,src=/c,tag=t", Path::new("/w"));
         assert_eq!(from, Ok(Ok(CachePlace::Local("/c".into(), "t".to_owned()))));
+    }
+
+    #[test]
+    fn what_is_allowed_is_read() {
+        let read = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            allowed(&texts).map_err(|error| error.message)
+        };
+        let both = read(&[
+            "network.host",
+            "device=v/c=n,alias=v/c=a",
+            "device=v/c",
+            "device",
+        ]);
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let expected = Allowed {
+            entitlements: [Entitlement::NetworkHost, Entitlement::Device].into(),
+            devices: [pair("v/c=a", "v/c=n"), pair("v/c", "v/c")].into(),
+        };
+        assert_eq!(both, Ok(expected));
+        for bad in ["device=x,y", "device=x,alias=", "all", ""] {
+            assert!(
+                read(&[bad]).unwrap_err().starts_with("it must be "),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

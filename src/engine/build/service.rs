@@ -47,7 +47,8 @@ impl Engine {
         let network = options::network(more.network.as_deref().unwrap_or_default());
         let mut allowed = super::allowed(&more.entitlements, &network)?;
         if more.privileged {
-            allowed.insert(Entitlement::SecurityInsecure);
+            let all = &mut allowed.entitlements;
+            all.insert(Entitlement::SecurityInsecure);
         }
         let nowhere = Path::new("/");
         let tags = more.tags.iter().map(|tag| tag.parse());
@@ -60,7 +61,8 @@ impl Engine {
             no_cache_filter: more.no_cache_filter.clone(),
             agents: agents.sockets.clone(),
             network,
-            allowed,
+            allowed: allowed.entitlements,
+            allowed_devices: allowed.devices,
             requirements: requirements(more, choices)?,
             tags: tags.collect::<Result<_, _>>()?,
             platform: platform(build)?,

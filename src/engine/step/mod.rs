@@ -14,10 +14,11 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
+use crate::engine::cdi::Registry;
 use crate::engine::linux::read_host_resolver;
 use crate::engine::{Engine, chain};
-use crate::images::build::{RunStep, StepError, StepRunner};
-use crate::runtime::cgroup::{Cgroups, DeviceAccess};
+use crate::images::build::{FoundDevice, RunStep, StepError, StepRunner};
+use crate::runtime::cgroup::Cgroups;
 use crate::sys::lock::{Lock, Mode};
 use resolver::{Resolver, resolver};
 use scene::{Kind, Scene};
@@ -44,6 +45,8 @@ pub(crate) struct RuntimeSteps<'a> {
     resolver: Resolver,
     /// Scenes whose step has ended.
     idle: RefCell<Vec<Scene<'a>>>,
+    /// The machine's devices, once a step has asked for one.
+    devices: RefCell<Option<Registry>>,
 }
 
 impl<'a> RuntimeSteps<'a> {
@@ -57,6 +60,7 @@ impl<'a> RuntimeSteps<'a> {
             building: RefCell::new(Some(engine.lock_instance(Mode::Shared)?)),
             resolver: resolver(&host, &behind),
             idle: RefCell::default(),
+            devices: RefCell::default(),
         })
     }
 
@@ -105,11 +109,7 @@ impl<'a> RuntimeSteps<'a> {
         // First: it says what there is to be taken apart.
         scene.owner = Some(own(&scene.directory)?);
         let limits = config::limits(step);
-        let devices = if step.insecure {
-            DeviceAccess::All
-        } else {
-            DeviceAccess::Default
-        };
+        let devices = config::devices(step);
         // Also where only a part of it can be made.
         scene.cgroup = Some(self.cgroups.existing(scene.id.as_str()));
         scene.cgroup = Some(self.cgroups.create(scene.id.as_str(), &limits, devices)?);
@@ -133,6 +133,20 @@ impl StepRunner for RuntimeSteps<'_> {
                     source: Some(source),
                 })
         })
+    }
+
+    fn find_devices(&self, name: &str) -> Result<Vec<FoundDevice>, StepError> {
+        let failed = |message| StepError {
+            message,
+            source: None,
+        };
+        if self.devices.borrow().is_none() {
+            let read = Registry::read(&self.engine.environment);
+            *self.devices.borrow_mut() = Some(read.map_err(|error| failed(error.to_string()))?);
+        }
+        let devices = self.devices.borrow();
+        let found = devices.as_ref().map(|devices| devices.find(name));
+        found.unwrap_or_else(|| Ok(Vec::new())).map_err(failed)
     }
 
     fn finish(&self) {

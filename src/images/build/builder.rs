@@ -24,6 +24,7 @@ use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
 use super::super::registry::transport::Transport;
 use super::super::store::{Image, LayerLock, Store};
+use super::budget;
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{ContextCopy, Local, NamedContext, Spooled};
 use super::discard::Discarded;
@@ -67,9 +68,13 @@ impl Images {
         );
         let state = finished?;
         let image = build.put(state)?;
-        build.warn_unless_done("remove caches of steps", build.prune_caches());
         build.write_caches(&image.layers).await?;
         drop(hold);
+        if build.ran.get() > 0 {
+            let done = self.apply_budget(request.started);
+            let done = done.map_err(std::io::Error::other);
+            build.warn_unless_done("keep the build cache within its budget", done);
+        }
         Ok(Built {
             image,
             steps_cached: build.cached.get(),
@@ -124,8 +129,6 @@ pub(super) struct Build<'a> {
     pub(super) fetches: RefCell<BTreeMap<String, Rc<OnceCell<Spooled>>>>,
     /// Parts of contexts as steps see them, by their digest.
     pub(super) copies: RefCell<BTreeMap<String, Rc<ContextCopy>>>,
-    /// Whether a step was given a cache.
-    pub(super) uses_caches: Cell<bool>,
     /// The names of all named contexts.
     context_names: BTreeSet<String>,
     /// By name and platform as written; each is got once.
@@ -180,7 +183,6 @@ impl<'a> Build<'a> {
             locals: RefCell::default(),
             fetches: RefCell::default(),
             copies: RefCell::default(),
-            uses_caches: Cell::new(false),
             context_names: request.contexts.keys().cloned().collect(),
             cache,
             epoch: epoch_of(given)?,
@@ -339,11 +341,17 @@ impl Build<'_> {
 
     /// Keeps what is known of the files of contexts.
     fn save_indexes(&self) -> std::io::Result<()> {
-        self.context.index.borrow().save()?;
+        let save = |local: &Local| {
+            let index = local.index.borrow();
+            index.save()?;
+            if let Some(file) = index.file() {
+                budget::note_use(file, self.request.started);
+            }
+            Ok(())
+        };
+        save(&self.context)?;
         let locals = self.locals.borrow();
-        locals
-            .values()
-            .try_for_each(|local| local.index.borrow().save())
+        locals.values().try_for_each(|local| save(local))
     }
 
     /// Takes the right to do the step of a key, if nobody does it.

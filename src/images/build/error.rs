@@ -166,6 +166,25 @@ pub enum StepFailure {
     /// Required, and not given.
     #[error("ssh agent \"{0}\": not found: it is required and was not given")]
     NoAgent(String),
+    /// Required, and not there.
+    #[error("required device {0:?} is not registered")]
+    NoDevice(String),
+    /// Not for this build.
+    #[error(
+        "device {0:?} is not allowed: the build must be given `--allow device` or `--allow device={0}`"
+    )]
+    DeviceNotAllowed(String),
+    /// A device that is named and not there.
+    #[error("device {name:?}: `{}`", path.display())]
+    Device {
+        /// Its name.
+        name: String,
+        /// Its node on the machine.
+        path: PathBuf,
+        /// What is wrong with that.
+        #[source]
+        source: io::Error,
+    },
     /// A named context.
     #[error("context `{name}`")]
     NamedContext {

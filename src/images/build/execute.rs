@@ -12,7 +12,7 @@ use super::mounts::Asked;
 use super::plan::PlannedStep;
 use super::step::{StepMount, StepNetwork, StepSource};
 use super::work::{Cached, Claim, Found, StageWork};
-use super::{BuildEvent, Entitlement, Requirements, RunStep, StepLabel, run};
+use super::{BuildEvent, Entitlement, FoundDevice, Requirements, RunStep, StepLabel, devices, run};
 
 /// Name of the machine that steps see (BuildKit).
 const HOSTNAME: &str = "buildkitsandbox";
@@ -27,6 +27,7 @@ struct Ready {
     hostname: String,
     network: StepNetwork,
     insecure: bool,
+    devices: Vec<FoundDevice>,
     /// A here-document that names its interpreter: where it is mounted, and what it says.
     script: Option<(String, String)>,
 }
@@ -147,6 +148,7 @@ impl StageWork<'_, '_> {
             hostname: hostname.map_or_else(|| HOSTNAME.to_owned(), Clone::clone),
             network,
             insecure,
+            devices: self.build.devices(run)?,
             script,
         })
     }
@@ -164,6 +166,10 @@ impl StageWork<'_, '_> {
         // A compiler's tests, say, see how much there is.
         if let Some(bytes) = given.shm_bytes {
             key = key.with("size of /dev/shm", &format!("{bytes} bytes of /dev/shm"));
+        }
+        if !ready.devices.is_empty() {
+            let names = ready.devices.iter().map(|device| device.name.as_str());
+            key = key.with_all("devices", &names.collect::<Vec<_>>());
         }
         key.with_all("command", &ready.args)
             .with_all("environment", &ready.env)
@@ -224,6 +230,7 @@ impl StageWork<'_, '_> {
                 read_only: true,
             });
         }
+        let devices = devices::add(&ready.devices, prepared, staging.directory())?;
         let mut layers = self.directories();
         if let Some(pending) = &self.pending {
             layers.insert(0, pending.staging.diff());
@@ -245,6 +252,7 @@ impl StageWork<'_, '_> {
             mounts: prepared.mounts.clone(),
             network: ready.network.clone(),
             insecure: ready.insecure,
+            devices,
             hostname: ready.hostname.clone(),
             requirements: self.build.request.requirements.clone(),
         })

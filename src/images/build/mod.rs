@@ -12,6 +12,7 @@
 //! implements.
 
 pub mod archive;
+mod budget;
 mod builder;
 pub mod cache;
 mod caches;
@@ -19,6 +20,7 @@ pub mod context;
 mod contexts;
 pub mod copy;
 pub mod describe;
+mod devices;
 mod discard;
 mod elsewhere;
 pub mod error;
@@ -57,7 +59,9 @@ use super::progress::BlobState;
 use super::reference::{Digest, Reference};
 use super::store::Image;
 
+pub use caches::CacheMount;
 pub use contexts::{NamedContext, Spooled};
+pub use devices::AllowedDevices;
 pub use elsewhere::RemoteContext;
 pub use error::{BuildError, Excerpt, StepFailure};
 pub use exchange::{CacheExport, CachePlace};
@@ -67,8 +71,8 @@ pub use secrets::{SecretError, SecretSource};
 pub use session::Session;
 pub use ssh::{AgentSource, KeyAgent, KeyError};
 pub use step::{
-    Limit, Requirements, RunStep, StepError, StepFile, StepMount, StepNetwork, StepRunner,
-    StepSource,
+    DeviceEdits, DeviceMount, DeviceNode, FoundDevice, Limit, Requirements, RunStep, StepDevice,
+    StepError, StepFile, StepMount, StepNetwork, StepRunner, StepSource,
 };
 
 /// What a build tells while it goes on. Steps of different stages go on at once.
@@ -193,6 +197,8 @@ pub struct BuildRequest {
     pub requirements: Requirements,
     /// What a `RUN` may ask for beyond a container's rights.
     pub allowed: BTreeSet<Entitlement>,
+    /// Which devices a `RUN` may ask for, where it may not ask for all.
+    pub allowed_devices: AllowedDevices,
     /// Say of each step that is done why it was not in the cache.
     pub explain: bool,
     /// Ask the registry also for base images that are here.
@@ -214,12 +220,14 @@ pub enum Entitlement {
     NetworkHost,
     /// `security.insecure`: every capability and device.
     SecurityInsecure,
+    /// `device`: every device that the machine has a name for.
+    Device,
 }
 
 impl Entitlement {
     /// Reads its name.
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::NetworkHost, Self::SecurityInsecure];
+        let all = [Self::NetworkHost, Self::SecurityInsecure, Self::Device];
         all.into_iter().find(|known| known.name() == text)
     }
 
@@ -228,6 +236,7 @@ impl Entitlement {
         match self {
             Self::NetworkHost => "network.host",
             Self::SecurityInsecure => "security.insecure",
+            Self::Device => "device",
         }
     }
 }
@@ -252,6 +261,7 @@ impl BuildRequest {
             network: StepNetwork::default(),
             requirements: Requirements::default(),
             allowed: BTreeSet::new(),
+            allowed_devices: AllowedDevices::new(),
             explain: false,
             pull: false,
             cache_from: Vec::new(),

@@ -267,6 +267,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
         }) else {
             return Ok(false);
         };
+        build.cache.note_use(key, build.request.started);
         build.note_use(key, &made);
         self.state
             .add_layer(made.layer, made.created, by.to_owned());

@@ -183,6 +183,11 @@ impl FileIndex {
         Ok(hash)
     }
 
+    /// Returns where it is kept.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Writes the index if it has something new.
     pub fn save(&self) -> io::Result<()> {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::super::budget;
 use super::super::builder::Build;
 use super::super::context::{self, FileIndex, Origin, Owners, Selected, Taking, hash_part, hex};
 use super::super::error::StepFailure;
@@ -183,6 +184,7 @@ async fn ask(build: &Build<'_>, url: &str, checksum: Option<&str>) -> Result<Fou
     if let (Some(known), Some(checksum)) = (&known, checksum)
         && known.digest == checksum
     {
+        budget::note_use(&file, build.request.started);
         let fetched = Fetched::known(url, known)?;
         return Ok(Found::Url {
             url: url.to_owned(),
@@ -231,7 +233,7 @@ async fn fetch(
 /// Returns where is remembered what a URL held.
 fn record(build: &Build<'_>, url: &str) -> PathBuf {
     let name = hex(&Sha256::digest(url.as_bytes()));
-    build.cache.files().with_file_name("urls").join(name)
+    build.cache.urls().join(name)
 }
 
 /// Reads what is remembered of a URL; nothing of what is not of that form.
