@@ -106,7 +106,7 @@ fn steps_are_in_the_network_that_is_named() {
     for (name, expected) in [
         ("p_bakc", "network p_bakc not found: did you mean `p_back`?"),
         ("back", "network back not found: did you mean `p_back`?"),
-        ("nothing-like-it", "there are p_back, p_other"),
+        ("nothing-like-it", "not found: there are p_back"),
     ] {
         fails(
             &machine,

@@ -16,6 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use super::chain;
 use super::event::{Event, EventKind, EventSink, StepEnd, subject};
 use super::host::{Host, HostError};
+use crate::images::build::BuildError;
 use crate::plan::action::{Action, Awaited, ContainerRef, Resource};
 use crate::plan::observed::ContainerId;
 use crate::plan::{After, Part, Plan, Step, StepId};
@@ -286,6 +287,7 @@ impl<'a> Walk<'a> {
             _ => {}
         }
         let outcome = match result {
+            Ok(Err(error)) if is_interruption(&error) => self.broken_off(index, step),
             Ok(Ok(made)) => {
                 if let Some(id) = made {
                     self.made.insert(step.id, id);
@@ -306,16 +308,19 @@ impl<'a> Walk<'a> {
                 self.fail(step, error);
                 Outcome::Failed
             }
-            Err(Aborted) => {
-                self.broken_off |= !self.idle.contains(&index);
-                self.events.step(step, &StepEnd::Skipped);
-                Outcome::Skipped
-            }
+            Err(Aborted) => self.broken_off(index, step),
         };
         self.settle(index, outcome);
         if outcome != Outcome::Succeeded {
             self.break_off_idle_waits();
         }
+    }
+
+    /// Notes that a step was not done to its end.
+    fn broken_off(&mut self, index: usize, step: &Step) -> Outcome {
+        self.broken_off |= !self.idle.contains(&index);
+        self.events.step(step, &StepEnd::Skipped);
+        Outcome::Skipped
     }
 
     /// Breaks off the waits whose every follower will not be done any more: they might never end.
@@ -501,14 +506,19 @@ async fn perform<H: Host>(
     Ok(None)
 }
 
+/// Whether a step ended because its host was interrupted.
+fn is_interruption(error: &HostError) -> bool {
+    let error = error.downcast_ref::<BuildError>();
+    matches!(error, Some(BuildError::Interrupted))
+}
+
 /// Whether an interrupt may drop the future of an action: what it waits for goes on, or is taken up again, without it.
 fn may_break_off(action: &Action) -> bool {
     match action {
-        Action::PullImage(_)
-        | Action::BuildImage(_)
-        | Action::AwaitCondition(_)
-        | Action::StopContainer { .. } => true,
-        Action::CreateNetwork(_)
+        Action::PullImage(_) | Action::AwaitCondition(_) | Action::StopContainer { .. } => true,
+        // A build ends by itself where it is interrupted, and keeps what is finished.
+        Action::BuildImage(_)
+        | Action::CreateNetwork(_)
         | Action::RemoveNetwork { .. }
         | Action::CreateVolume(_)
         | Action::RemoveVolume { .. }

@@ -450,7 +450,11 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let applied = apply_within(self.parallel, plan, host, events, cancel.cancelled()).await;
+        let interrupted = async {
+            cancel.cancelled().await;
+            host.interrupt();
+        };
+        let applied = apply_within(self.parallel, plan, host, events, interrupted).await;
         self.tell_lost(events)?;
         Ok(applied?)
     }

@@ -226,7 +226,10 @@ pub enum EngineError {
 
 impl From<crate::images::build::BuildError> for EngineError {
     fn from(error: crate::images::build::BuildError) -> Self {
-        Self::Build(Box::new(error))
+        match error {
+            crate::images::build::BuildError::Interrupted => Self::Interrupted,
+            error => Self::Build(Box::new(error)),
+        }
     }
 }
 

@@ -96,6 +96,8 @@ pub enum StepNews {
     Began(String),
     /// What it makes is there already.
     Cached,
+    /// Another build does it: a process, where that can be told.
+    Waits(Option<u32>),
     /// Why it is not there.
     Explained(String),
     /// It wrote a line, so long after it began.
@@ -104,6 +106,23 @@ pub enum StepNews {
     Done(Duration),
     /// Its command ended with this code.
     Failed(i32),
+    /// It failed otherwise, for this reason.
+    Broke(String),
+    /// It was cut off: another one failed, or the build was interrupted.
+    CutOff,
+}
+
+impl StepNews {
+    /// Returns what is waited for.
+    pub fn awaited(holder: Option<u32>) -> String {
+        match holder {
+            Some(pid) if pid == std::process::id() => {
+                "waiting for the same step, which goes on in this build already".to_owned()
+            }
+            Some(pid) => format!("waiting for another build of this step (pid {pid})"),
+            None => "waiting for another build of this step".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for BuildStep {
@@ -112,10 +131,13 @@ impl fmt::Display for BuildStep {
         match &self.news {
             StepNews::Began(what) => f.write_str(what),
             StepNews::Cached => f.write_str("CACHED"),
+            StepNews::Waits(holder) => f.write_str(&StepNews::awaited(*holder)),
             StepNews::Explained(why) => write!(f, "not cached: {why}"),
             StepNews::Wrote(after, line) => write!(f, "{:.2} {line}", after.as_secs_f64()),
             StepNews::Done(time) => write!(f, "DONE {:.1}s", time.as_secs_f64()),
             StepNews::Failed(code) => write!(f, "ERROR: exit code: {code}"),
+            StepNews::Broke(why) => write!(f, "ERROR: {why}"),
+            StepNews::CutOff => f.write_str("CANCELED"),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Engine {
         let done = tokio::select! {
             done = &mut copying => done,
             () = cancel.cancelled() => {
-                stop.stop();
+                stop.ask();
                 let _stopped = copying.await;
                 return Err(EngineError::Interrupted);
             }

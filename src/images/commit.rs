@@ -2,13 +2,12 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::ImageError;
 use super::import::Change;
 use super::manifest::{History, Platform, RunConfig};
 use super::reference::{Digest, Reference};
+use super::stop::{Heeding, Stop};
 use super::store::{Hold, Image, LayerRecord, Store, StoreError};
 use super::unpack::pipeline::{ReaderChunks, run};
 use super::unpack::writer::write_layer;
@@ -28,21 +27,6 @@ pub struct CommitOptions {
     pub config: RunConfig,
     /// Its command, for the history.
     pub command: String,
-}
-
-/// Asks a long work to end; for any thread.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// Asks.
-    pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// What a container changed, as a layer that no image has yet and nobody collects.
@@ -113,11 +97,7 @@ fn layer_of(store: &Store, upper: &Path, stop: &Stop) -> Result<Option<Digest>, 
             drop(flushed);
             written
         });
-        let source = Stoppable {
-            source: reader,
-            stop: stop.clone(),
-        };
-        let source: Box<dyn Read + Send> = Box::new(source);
+        let source: Box<dyn Read + Send> = Box::new(Heeding::new(reader, stop));
         let outcome = run(
             ReaderChunks(source),
             &mut std::io::sink(),
@@ -157,21 +137,6 @@ fn layer_of(store: &Store, upper: &Path, stop: &Stop) -> Result<Option<Digest>, 
         boot: None,
     };
     Ok(Some(store.place_layer(&staging, None, record)?.diff_id))
-}
-
-/// Fails where the work is to end.
-struct Stoppable<R> {
-    source: R,
-    stop: Stop,
-}
-
-impl<R: Read> Read for Stoppable<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.stop.is_asked() {
-            return Err(std::io::Error::other("interrupted"));
-        }
-        self.source.read(buffer)
-    }
 }
 
 /// Puts what a container ran over what its image says: its own values win, sets are united.

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub mod archive;
 pub mod build;
@@ -25,6 +26,7 @@ mod push;
 pub mod reference;
 pub mod registry;
 pub mod remove;
+pub mod stop;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -34,7 +36,7 @@ pub use archive::load::Loaded;
 use build::CacheMount;
 use build::cache::Cache;
 use build::remote::{Asked, Fetched, shown};
-pub use commit::{Changes, CommitOptions, Stop};
+pub use commit::{Changes, CommitOptions};
 pub use error::ImageError;
 pub use import::{Change, ImportOptions};
 pub use manifest::{ImageConfig, Platform};
@@ -46,6 +48,7 @@ use registry::Client;
 pub use registry::ClientEnvironment;
 use registry::transport::Http;
 pub use remove::{ImageUser, Removal, RemoveConflict};
+pub use stop::Stop;
 pub use store::{
     BegunUse, Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Removing, Reserved,
     Store, StoreError,
@@ -69,7 +72,8 @@ pub struct Sizes {
 /// The images below one root, and the way to registries.
 #[derive(Debug)]
 pub struct Images {
-    store: Store,
+    /// Threads of a build share it.
+    store: Arc<Store>,
     environment: ClientEnvironment,
     http: Http,
 }
@@ -78,7 +82,7 @@ impl Images {
     /// Opens the store below `root`, made if missing.
     pub fn open(root: &Path, environment: ClientEnvironment) -> Result<Self, ImageError> {
         Ok(Self {
-            store: Store::open(root)?,
+            store: Arc::new(Store::open(root)?),
             http: Http::new(environment.retry.stall),
             environment,
         })
@@ -87,6 +91,11 @@ impl Images {
     /// Returns the store, for the builder.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Returns the store, for a thread.
+    pub(crate) fn shared_store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
     }
 
     /// Finds the image of a name or digest.
@@ -314,15 +323,6 @@ impl Images {
         told: archive::load::Told<'_>,
     ) -> Result<Vec<Loaded>, ImageError> {
         Ok(archive::load::load(&self.store, source, platform, told)?)
-    }
-
-    /// Takes an image of an OCI layout in a directory, of those for several machines the one for `platform`; it gets no name.
-    pub fn load_layout(
-        &self,
-        layout: &archive::load::LayoutImage,
-        platform: &Platform,
-    ) -> Result<Image, ImageError> {
-        Ok(archive::load::load_layout(&self.store, layout, platform)?)
     }
 
     /// Does what [`remove::decide`] decided. Returns the layers that nobody holds any more, by chain id, the top first; with

@@ -83,6 +83,14 @@ impl Lock {
         }
     }
 
+    /// Returns the process that holds the lock on `path`, where the kernel tells: one of a namespace that is not below ours has no number.
+    pub fn holder(path: &Path) -> Option<u32> {
+        use std::os::unix::fs::MetadataExt;
+        let inode = fs_err::metadata(path).ok()?.ino();
+        let locks = fs_err::read_to_string("/proc/locks").ok()?;
+        holder_in(&locks, inode)
+    }
+
     /// Returns the locked file's path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -110,8 +118,52 @@ fn open(path: &Path) -> io::Result<fs_err::File> {
     options.open(path)
 }
 
+/// Reads `/proc/locks` (`man 5 proc_locks`): the process that has locked a file alone. What waits begins with an arrow.
+fn holder_in(locks: &str, inode: u64) -> Option<u32> {
+    let inode = inode.to_string();
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, file, ..] = fields.as_slice() else {
+            return None;
+        };
+        let is_it = file.rsplit(':').next() == Some(&inode);
+        is_it.then(|| pid.parse().ok()).flatten().filter(|pid| *pid > 0)
+    })
+}
+
 /// Puts `path` into the error.
 fn named(path: &Path, errno: rustix::io::Errno) -> io::Error {
     let error = io::Error::from(errno);
     io::Error::new(error.kind(), format!("lock `{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_are_read() {
+        let locks = "\
+1: POSIX  ADVISORY  WRITE 10 08:01:77 0 EOF
+2: FLOCK  ADVISORY  READ  11 08:01:77 0 EOF
+3: FLOCK  ADVISORY  WRITE 0 00:16:88 0 EOF
+4: FLOCK  ADVISORY  WRITE 12 fd:00:77 0 EOF
+4: -> FLOCK  ADVISORY  WRITE 13 fd:00:99 0 EOF
+";
+        let table = [(77, Some(12)), (88, None), (99, None), (7, None)];
+        for (inode, expected) in table {
+            assert_eq!(holder_in(locks, inode), expected, "{inode}");
+        }
+    }
+
+    #[test]
+    fn the_holder_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("lock");
+        assert_eq!(Lock::holder(&path), None);
+        let lock = Lock::acquire(&path, Mode::Exclusive).unwrap();
+        assert_eq!(Lock::holder(&path), Some(std::process::id()));
+        drop(lock);
+        assert_eq!(Lock::holder(&path), None);
+    }
 }

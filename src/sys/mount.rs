@@ -74,7 +74,9 @@ impl Filesystem {
 /// Mounts a file system by the old call and returns the mount, detached. Its options are one string of up to a page, where
 /// [`Filesystem::set`] takes 255 bytes; `options` is given short paths of `directories`, in their order.
 ///
-/// Errors: a directory that has another path than when it was opened, or none: the old call takes only what is mounted.
+/// The root of a detached mount, which has no path, is mounted beside it: the old call takes only what is mounted.
+///
+/// Errors: a directory that has another path than when it was opened.
 pub fn mount_at_once(
     kind: &str,
     directories: &[BorrowedFd<'_>],
@@ -82,17 +84,27 @@ pub fn mount_at_once(
 ) -> io::Result<OwnedFd> {
     /// Any directory that every host has.
     const PLACE: &str = "/proc";
+    /// Another one, where detached mounts are put.
+    const BESIDE: &str = "/sys";
     thread::run("mount", || {
         let paths = directories.iter().copied().map(path_of);
         let paths = paths.collect::<io::Result<Vec<_>>>()?;
         // What is mounted here is seen nowhere else, and gone with the thread but for the copy.
         clone::unshare(clone::CLONE_NEWNS)?;
         make_all_slaves()?;
-        // The same directories, as mounted in this namespace.
-        let opened = directories
-            .iter()
-            .zip(&paths)
-            .map(|(old, path)| open_again(*old, path));
+        // The same directories, as mounted in this namespace: first those with a path, which what is put beside may hide.
+        let both = directories.iter().copied().zip(&paths);
+        let found = both.map(|(old, path)| open_again(old, path));
+        let found = found.collect::<io::Result<Vec<_>>>()?;
+        if found.iter().any(Option::is_none) {
+            let beside = Filesystem::open("tmpfs")?.mount(MountAttrFlags::empty())?;
+            attach_at(beside.as_fd(), Path::new(BESIDE))?;
+        }
+        let numbered = directories.iter().zip(found).enumerate();
+        let opened = numbered.map(|(number, (old, found))| match found {
+            Some(found) => Ok(found),
+            None => put_at(*old, &Path::new(BESIDE).join(number.to_string())),
+        });
         let opened = opened.collect::<io::Result<Vec<_>>>()?;
         let names: Vec<String> = opened.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         rustix::process::chdir("/proc/self/fd")?;
@@ -108,16 +120,30 @@ fn path_of(directory: BorrowedFd<'_>) -> io::Result<PathBuf> {
     fs_err::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
-/// Opens the path that `old` had.
-fn open_again(old: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+/// Opens the path that `old` has; `None` where it has none, being the root of a detached mount.
+fn open_again(old: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
+    let opened = open_directory(path)?;
     let (old, new) = (rustix::fs::fstat(old)?, rustix::fs::fstat(&opened)?);
-    if (old.st_dev, old.st_ino) != (new.st_dev, new.st_ino) {
-        let error = format!("`{}` is another directory now", path.display());
-        return Err(io::Error::other(error));
+    if (old.st_dev, old.st_ino) == (new.st_dev, new.st_ino) {
+        return Ok(Some(opened));
     }
-    Ok(opened)
+    if path == Path::new("/") {
+        return Ok(None);
+    }
+    let error = format!("`{}` is another directory now", path.display());
+    Err(io::Error::other(error))
+}
+
+/// Mounts a detached tree on a new directory, and opens that.
+fn put_at(tree: BorrowedFd<'_>, place: &Path) -> io::Result<OwnedFd> {
+    fs_err::create_dir(place)?;
+    attach_at(tree, place)?;
+    open_directory(place)
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Whether a call concerns one mount or also those beneath it.

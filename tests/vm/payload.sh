@@ -2,7 +2,8 @@
 # payload.sh ARCHIVE STACK [TEST…]: packs what the virtual machine runs.
 #
 #   stack        the program                guest/        the cases
-#   examples/    as in the tree             rust-tests/   the binaries of these tests: `lib`, or a name for `cargo test --test`
+#   examples/    as in the tree             snapshots/    what tests compare with, as in the tree
+#                                           rust-tests/   the binaries of these tests: `lib`, or a name for `cargo test --test`
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 archive=$1 binary=$2
@@ -20,5 +21,7 @@ for test in "$@"; do
   built=$(cd "$here/../.." && cargo test --locked --no-run "${which[@]}" 2>&1 | sed -n 's/.*Executable .*(\(.*\))$/\1/p')
   strip -o "$work/rust-tests/$test" "$here/../../$built"
 done
+mkdir "$work/snapshots"
+(cd "$here/../.." && find src -path '*/snapshots/*.snap' -exec cp --parents {} "$work/snapshots" \;)
 cp -r "$here/guest" "$here/../../examples" "$work/"
 tar -C "$work" -cf "$archive" .

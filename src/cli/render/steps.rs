@@ -43,6 +43,7 @@ enum State {
     Cached,
     Done(Duration),
     Failed(Duration),
+    CutOff(Duration),
 }
 
 impl Steps {
@@ -66,7 +67,11 @@ impl Steps {
             StepNews::Began(_) | StepNews::Explained(_) => {}
             StepNews::Cached => row.state = State::Cached,
             StepNews::Done(time) => row.state = State::Done(*time),
-            StepNews::Failed(_) => row.state = State::Failed(now.saturating_sub(row.began)),
+            StepNews::Failed(_) | StepNews::Broke(_) => {
+                row.state = State::Failed(now.saturating_sub(row.began));
+            }
+            StepNews::CutOff => row.state = State::CutOff(now.saturating_sub(row.began)),
+            StepNews::Waits(holder) => row.output.push_back(StepNews::awaited(*holder)),
             StepNews::Wrote(after, text) => {
                 for piece in super::text::sanitize(text.trim_end().as_bytes()) {
                     let piece = piece.replace('\t', "    ");
@@ -146,6 +151,7 @@ impl Row {
             State::Working => (spinner(now), AnsiColor::Cyan.on_default()),
             State::Cached | State::Done(_) => ('✔', AnsiColor::Green.on_default()),
             State::Failed(_) => ('✘', AnsiColor::Red.on_default()),
+            State::CutOff(_) => ('-', Style::new().dimmed()),
         };
         let (label, time) = match self.state {
             State::Cached => (format!("CACHED {}", self.label), String::new()),
@@ -153,6 +159,7 @@ impl Row {
                 let elapsed = render_elapsed(now.saturating_sub(self.began));
                 (self.label.clone(), elapsed)
             }
+            State::CutOff(time) => (format!("CANCELED {}", self.label), render_elapsed(time)),
             State::Done(time) | State::Failed(time) => (self.label.clone(), render_elapsed(time)),
         };
         let room = width.saturating_sub(5 + 1 + time.len() + 1);

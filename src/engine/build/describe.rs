@@ -42,7 +42,7 @@ impl Engine {
         &self,
         build: &ImageBuild,
         call: Call,
-        stream: &mut dyn std::io::Read,
+        stream: Box<dyn std::io::Read + Send>,
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<Described, EngineError> {

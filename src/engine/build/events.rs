@@ -21,10 +21,19 @@ use crate::images::dockerfile::lint::Warning;
 pub(crate) struct BuildEvents<'a> {
     image: &'a str,
     events: &'a dyn EventSink,
-    /// Steps that were told of, in order: stage, number in it, and when they began.
-    steps: RefCell<Vec<(String, usize, Instant)>>,
+    /// Steps that were told of, in order.
+    steps: RefCell<Vec<Told>>,
     /// Pulls of base images, by name.
     pulls: RefCell<BTreeMap<String, BTreeMap<String, BlobState>>>,
+}
+
+/// A step that was told of.
+struct Told {
+    /// Of its stage, from 0: two stages may have one name.
+    stage: usize,
+    /// In the stage.
+    number: usize,
+    began: Instant,
 }
 
 impl<'a> BuildEvents<'a> {
@@ -51,23 +60,39 @@ impl<'a> BuildEvents<'a> {
         self.emit(EventKind::Building(BuildStep { number, news }));
     }
 
-    /// Returns the number of a step, from 1, and when it began; says what it is where it is new.
+    /// Returns the number of a step, from 1, and when it began; `None` where nothing was told of it.
+    fn known(&self, label: StepLabel<'_>) -> Option<(usize, Instant)> {
+        let steps = self.steps.borrow();
+        let is_it = |step: &Told| (step.stage, step.number) == (label.stage_index, label.number);
+        let at = steps.iter().position(is_it)?;
+        steps.get(at).map(|step| (at + 1, step.began))
+    }
+
+    /// The same, and says what it is where it is new.
     fn step(&self, label: StepLabel<'_>) -> (usize, Instant) {
-        let mut steps = self.steps.borrow_mut();
-        let known = |(stage, number, _): &(String, usize, Instant)| {
-            stage == label.stage && *number == label.number
-        };
-        if let Some(at) = steps.iter().position(known) {
-            let begun = steps.get(at).map_or_else(Instant::now, |step| step.2);
-            return (at + 1, begun);
+        if let Some(known) = self.known(label) {
+            return known;
         }
-        let begun = Instant::now();
-        steps.push((label.stage.to_owned(), label.number, begun));
+        let began = Instant::now();
+        let mut steps = self.steps.borrow_mut();
+        steps.push(Told {
+            stage: label.stage_index,
+            number: label.number,
+            began,
+        });
         let number = steps.len();
         drop(steps);
         let news = StepNews::Began(label.to_string());
         self.emit(EventKind::Building(BuildStep { number, news }));
-        (number, begun)
+        (number, began)
+    }
+
+    /// Hears that a step begins, which may have waited until now.
+    fn begin(&self, label: StepLabel<'_>) {
+        let (number, _) = self.step(label);
+        if let Some(step) = self.steps.borrow_mut().get_mut(number - 1) {
+            step.began = Instant::now();
+        }
     }
 }
 
@@ -85,9 +110,8 @@ pub(super) fn remark(warning: &Warning, file: &Dockerfile) -> Remark {
 impl BuildProgress for BuildEvents<'_> {
     fn event(&self, event: BuildEvent<'_>) {
         match event {
-            BuildEvent::Started(label) => {
-                self.step(label);
-            }
+            BuildEvent::Started(label) => self.begin(label),
+            BuildEvent::Waiting(label, holder) => self.tell(label, StepNews::Waits(holder)),
             BuildEvent::Cached(label) => self.tell(label, StepNews::Cached),
             BuildEvent::Explained(label, why) => {
                 self.tell(label, StepNews::Explained(why.to_owned()));
@@ -101,6 +125,13 @@ impl BuildProgress for BuildEvents<'_> {
             BuildEvent::Failed {
                 step, exit_code, ..
             } => self.tell(step, StepNews::Failed(exit_code)),
+            BuildEvent::Broke(label, why) => self.tell(label, StepNews::Broke(why.to_owned())),
+            BuildEvent::CutOff(label) => {
+                // One that had not begun was only looked for.
+                if self.known(label).is_some() {
+                    self.tell(label, StepNews::CutOff);
+                }
+            }
             BuildEvent::Pulling { image, blob, state } => {
                 let mut pulls = self.pulls.borrow_mut();
                 let told = pulls.entry(image.to_owned()).or_default();

@@ -10,6 +10,7 @@ mod service;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
@@ -99,7 +100,7 @@ impl Engine {
     pub async fn build_image(
         &self,
         build: &ImageBuild,
-        streams: (&mut dyn std::io::Read, &mut dyn std::io::Write),
+        streams: (Box<dyn std::io::Read + Send>, &mut dyn std::io::Write),
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<BuiltImage, EngineError> {
@@ -142,10 +143,9 @@ impl Engine {
         }
         let progress = BuildEvents::new(&name, events);
         let session = Session::default();
-        let built = tokio::select! {
-            built = self.images.build(&request, &session, &runner, &progress) => built.map_err(EngineError::from),
-            () = cancel.cancelled() => Err(EngineError::Interrupted),
-        };
+        let built = self.images.build(&request, &session, &runner, &progress);
+        let built = interrupted_by(built, &session, cancel.cancelled()).await;
+        let built = built.map_err(EngineError::from);
         drop(runner);
         drop(agents);
         emit(match &built {
@@ -173,7 +173,7 @@ impl Engine {
         build: &ImageBuild,
         remote: Option<&RemoteContext>,
         agents: &Agents,
-        stream: &mut dyn std::io::Read,
+        stream: Box<dyn std::io::Read + Send>,
         (events, cancel): (&dyn EventSink, &Cancel),
     ) -> Result<Option<Spooled>, EngineError> {
         Ok(match (remote, build.context.as_str()) {
@@ -191,7 +191,10 @@ impl Engine {
                     () = cancel.cancelled() => return Err(EngineError::Interrupted),
                 }
             }
-            (None, "-") => Some(self.images.spool_context(stream)?),
+            (None, "-") => tokio::select! {
+                spooled = self.images.spool_context(stream) => Some(spooled?),
+                () = cancel.cancelled() => return Err(EngineError::Interrupted),
+            },
             (None, _) => None,
         })
     }
@@ -318,6 +321,21 @@ impl Engine {
         }
         arguments
     }
+}
+
+/// Does the work of a session, which is told to end once `interrupt` is over. It is waited for all the same.
+pub(crate) async fn interrupted_by<T>(
+    work: impl Future<Output = T>,
+    session: &Session,
+    interrupt: impl Future<Output = ()>,
+) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = interrupt => session.interrupt(),
+    }
+    work.await
 }
 
 /// Adds caches of elsewhere to a request; returns warnings.

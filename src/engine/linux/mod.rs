@@ -106,6 +106,11 @@ impl<'a> LinuxHost<'a> {
         self
     }
 
+    /// Lets the builds that go on end.
+    pub(crate) fn interrupt(&self) {
+        self.session.interrupt();
+    }
+
     /// Returns the loaded project.
     fn stack(&self) -> HostResult<&'a Stack> {
         self.stack

@@ -17,7 +17,7 @@ use std::pin::Pin;
 use crate::engine::cdi::Registry;
 use crate::engine::linux::read_host_resolver;
 use crate::engine::{Engine, chain};
-use crate::images::build::{FoundDevice, RunStep, StepError, StepRunner};
+use crate::images::build::{FoundDevice, Heard, RunStep, StepError, StepRunner};
 use crate::runtime::cgroup::Cgroups;
 use crate::sys::lock::{Lock, Mode};
 use resolver::{Resolver, resolver};
@@ -68,7 +68,7 @@ impl<'a> RuntimeSteps<'a> {
     async fn execute(
         &self,
         step: &RunStep,
-        output: &mut dyn FnMut(&[u8]),
+        hear: &mut dyn FnMut(Heard<'_>),
     ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
         let kind = Kind::of(step);
         let scene = match self.take_idle(&kind) {
@@ -76,7 +76,7 @@ impl<'a> RuntimeSteps<'a> {
             None => self.set_up(step, kind).await?,
         };
         let resolv_conf = self.resolver.text_in(&step.network);
-        let code = scene.run(step, resolv_conf, output).await?;
+        let code = scene.run(step, resolv_conf, hear).await?;
         self.idle.borrow_mut().push(scene);
         Ok(code)
     }
@@ -123,15 +123,14 @@ impl StepRunner for RuntimeSteps<'_> {
     fn run<'a>(
         &'a self,
         step: &'a RunStep,
-        output: &'a mut dyn FnMut(&[u8]),
+        hear: &'a mut dyn FnMut(Heard<'_>),
     ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>> {
         Box::pin(async move {
-            self.execute(step, output)
-                .await
-                .map_err(|source| StepError {
-                    message: format!("run `{}`", step.args.join(" ")),
-                    source: Some(source),
-                })
+            let done = self.execute(step, hear).await;
+            done.map_err(|source| StepError {
+                message: format!("run `{}`", step.args.join(" ")),
+                source: Some(source),
+            })
         })
     }
 

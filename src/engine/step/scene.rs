@@ -10,7 +10,7 @@ use super::agent::{self, Agent};
 use super::{BUILD_NETWORK, NETWORKS, STEP_NETWORK, config};
 use crate::engine::host::HostResult;
 use crate::engine::{Engine, chain, readable};
-use crate::images::build::{RunStep, StepDevice, StepNetwork, StepSource};
+use crate::images::build::{Heard, RunStep, StepDevice, StepNetwork, StepSource};
 use crate::net::config::{EndpointConfig, NetworkConfig, SandboxConfig};
 use crate::net::record::{Attachment, NetworkRecord};
 use crate::net::sidecar::{self, SidecarConfig};
@@ -147,7 +147,7 @@ impl Scene<'_> {
         &self,
         step: &RunStep,
         resolv_conf: String,
-        output: &mut dyn FnMut(&[u8]),
+        hear: &mut dyn FnMut(Heard<'_>),
     ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
         let cgroup = self.cgroup.as_ref().ok_or("the step has no cgroup")?;
         let etc = EtcFiles {
@@ -181,8 +181,11 @@ impl Scene<'_> {
         drop(write_end);
         match spawned {
             Ok(spawned) => {
+                hear(Heard::Mounted);
+                let mut output = |piece: &[u8]| hear(Heard::Output(piece));
+                let relay = Relay::new(read_end, &mut output)?;
                 tokio::select! {
-                    relayed = relay(read_end, &spawned.pidfd, output) => relayed?,
+                    relayed = relay.run(&spawned.pidfd) => relayed?,
                     failed = agent::serve(&agents) => match failed? {},
                 }
                 // What the command left running ended before it, with the process namespace (`man 7 pid_namespaces`).
@@ -190,7 +193,7 @@ impl Scene<'_> {
             }
             // As a shell would say it: the step has failed, not the builder.
             Err(error) if matches!(error.exit_code(), 126 | 127) => {
-                output(format!("{error}\n").as_bytes());
+                hear(Heard::Output(format!("{error}\n").as_bytes()));
                 Ok(error.exit_code())
             }
             Err(error) => Err(error.into()),
@@ -286,41 +289,67 @@ impl Drop for Scene<'_> {
     }
 }
 
-/// Copies what the step writes until its main process has ended and the pipe is empty.
-async fn relay(
-    pipe: OwnedFd,
-    process: &OwnedFd,
-    output: &mut dyn FnMut(&[u8]),
-) -> std::io::Result<()> {
-    rustix::io::ioctl_fionbio(&pipe, true)?;
-    let mut pipe = std::io::BufReader::with_capacity(
-        1 << 16,
-        fs_err::File::from_parts(pipe.into(), PathBuf::from("pipe")),
-    );
-    let mut buffer = vec![0; 1 << 15];
-    loop {
-        match pipe.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                output(buffer.get(..count).unwrap_or_default());
+/// Copies what a step writes. Dropped, it copies what is written by then.
+struct Relay<'a> {
+    pipe: std::io::BufReader<fs_err::File>,
+    buffer: Vec<u8>,
+    output: &'a mut dyn FnMut(&[u8]),
+}
+
+/// How many times a full buffer is read of a step that is cut off: as much as a pipe holds, and no more of one that writes without end.
+const LAST_READS: usize = 4;
+
+impl<'a> Relay<'a> {
+    fn new(pipe: OwnedFd, output: &'a mut dyn FnMut(&[u8])) -> std::io::Result<Self> {
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        let pipe = fs_err::File::from_parts(pipe.into(), PathBuf::from("pipe"));
+        Ok(Self {
+            pipe: std::io::BufReader::with_capacity(1 << 16, pipe),
+            buffer: vec![0; 1 << 15],
+            output,
+        })
+    }
+
+    /// Copies what there is; returns the number of bytes.
+    fn once(&mut self) -> std::io::Result<usize> {
+        let count = self.pipe.read(&mut self.buffer)?;
+        if count > 0 {
+            (self.output)(self.buffer.get(..count).unwrap_or_default());
+        }
+        Ok(count)
+    }
+
+    /// Copies until the step's main process has ended and the pipe is empty.
+    async fn run(mut self, process: &OwnedFd) -> std::io::Result<()> {
+        loop {
+            match self.once() {
+                Ok(0) => break,
                 // A command that writes without a pause (`yes`) must keep neither interrupts nor other stages from their turn.
-                tokio::task::yield_now().await;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                // A daemon that the command left behind may hold the pipe open for ever: the command's own end counts.
-                tokio::select! {
-                    ended = readable(process) => {
-                        ended?;
-                        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                            output(buffer.get(..count).unwrap_or_default());
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    // A daemon that the command left behind may hold the pipe open for ever: the command's own end counts.
+                    tokio::select! {
+                        ended = readable(process) => {
+                            ended?;
+                            while let Ok(1..) = self.once() {}
+                            break;
                         }
-                        break;
+                        more = readable(self.pipe.get_ref().file()) => more?,
                     }
-                    more = readable(pipe.get_ref().file()) => more?,
                 }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
+        }
+        readable(process).await
+    }
+}
+
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        for _ in 0..LAST_READS {
+            if !matches!(self.once(), Ok(1..)) {
+                break;
+            }
         }
     }
-    readable(process).await
 }

@@ -12,22 +12,25 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
 use super::super::Images;
+use super::super::archive::load::load_layout;
 use super::super::dockerfile::instruction::Dockerfile;
 use super::super::dockerfile::{Fault, Place, Span, parser};
+use super::super::error::ImageError;
 use super::super::manifest::Platform;
 use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
 use super::super::registry::transport::Transport;
 use super::super::store::{Image, LayerLock, Store};
+use super::aside::Aside;
 use super::budget;
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{ContextCopy, Local, NamedContext, Spooled};
-use super::discard::Discarded;
 use super::error::{BuildError, Excerpt, StepFailure};
 use super::exchange::Foreign;
 use super::explain::{self, StepPlace};
@@ -56,19 +59,18 @@ impl Images {
         // Nothing that the cache names may vanish while the build goes on.
         let hold = self.store().hold()?;
         let build = Build::new(self, &opened, session, (runner, progress))?;
-        let plan = build.plan().await?;
-        build.check(&plan)?;
-        build.foreign.get_or_init(|| build.read_foreign()).await;
-        let finished = build.go_through(&plan).await;
+        let finished = session.unless_interrupted(build.run()).await;
         runner.finish();
+        // What nobody waits for any more ends, and what is finished is kept.
+        build.aside.end().await;
         // Hashes are worth keeping also where a later step failed; without them the next build only takes longer.
         build.warn_unless_done(
             "keep the hashes of the context's files",
             build.save_indexes(),
         );
-        let state = finished?;
-        let image = build.put(state)?;
-        build.write_caches(&image.layers).await?;
+        let image = build.put(finished?)?;
+        let written = build.write_caches(&image.layers);
+        session.unless_interrupted(written).await?;
         drop(hold);
         if build.ran.get() > 0 {
             let done = self.apply_budget(request.started);
@@ -122,13 +124,13 @@ pub(super) struct Build<'a> {
     /// Nothing in the image is younger (`SOURCE_DATE_EPOCH`).
     pub(super) epoch: Option<jiff::Timestamp>,
     pub(super) cache: Cache,
-    pub(super) context: Local,
+    pub(super) context: Arc<Local>,
     /// Named contexts that were opened.
-    pub(super) locals: RefCell<BTreeMap<String, Rc<Local>>>,
+    pub(super) locals: RefCell<BTreeMap<String, Arc<Local>>>,
     /// Named contexts that are elsewhere, by name.
     pub(super) fetches: RefCell<BTreeMap<String, Rc<OnceCell<Spooled>>>>,
     /// Parts of contexts as steps see them, by their digest.
-    pub(super) copies: RefCell<BTreeMap<String, Rc<ContextCopy>>>,
+    pub(super) copies: RefCell<BTreeMap<String, Rc<OnceCell<Rc<ContextCopy>>>>>,
     /// The names of all named contexts.
     context_names: BTreeSet<String>,
     /// By name and platform as written; each is got once.
@@ -137,8 +139,8 @@ pub(super) struct Build<'a> {
     pub(super) foreign: OnceCell<Vec<Foreign>>,
     /// What steps made that were done or found, by their keys.
     pub(super) used: RefCell<BTreeMap<String, Made>>,
-    /// Directories of steps whose layers were taken.
-    pub(super) discarded: Discarded,
+    /// What goes on in threads.
+    pub(super) aside: Aside,
     started: Instant,
     cached: Cell<usize>,
     ran: Cell<usize>,
@@ -174,12 +176,12 @@ impl<'a> Build<'a> {
             session,
             runner,
             progress,
-            context: Local::open(
+            context: Arc::new(Local::open(
                 request.is_local.then_some(&cache),
                 &context,
                 ignore,
                 "the build context",
-            )?,
+            )?),
             locals: RefCell::default(),
             fetches: RefCell::default(),
             copies: RefCell::default(),
@@ -190,7 +192,7 @@ impl<'a> Build<'a> {
             bases: RefCell::default(),
             foreign: OnceCell::new(),
             used: RefCell::default(),
-            discarded: Discarded::default(),
+            aside: Aside::default(),
             started: Instant::now(),
             cached: Cell::new(0),
             ran: Cell::new(0),
@@ -201,6 +203,14 @@ impl<'a> Build<'a> {
 }
 
 impl Build<'_> {
+    /// Does what there is to do; returns the last stage.
+    async fn run(&self) -> Result<StageState, BuildError> {
+        let plan = self.plan().await?;
+        self.check(&plan)?;
+        self.foreign.get_or_init(|| self.read_foreign()).await;
+        self.go_through(&plan).await
+    }
+
     /// Plans; as long as that names base images that are not known yet, gets them and plans again with their triggers.
     pub(super) async fn plan(&self) -> Result<Plan, BuildError> {
         loop {
@@ -285,7 +295,11 @@ impl Build<'_> {
                 return self.image_of_directory(name).await;
             }
             Some(NamedContext::Layout(layout)) => {
-                return Ok(self.images.load_layout(layout, &wanted)?);
+                let (store, layout) = (self.images.shared_store(), layout.clone());
+                let loaded = self
+                    .aside
+                    .run(move |_| load_layout(&store, &layout, &wanted));
+                return Ok(loaded.await?.map_err(ImageError::from)?);
             }
             None => Reference::parse(name)?,
         };
@@ -307,12 +321,17 @@ impl Build<'_> {
     async fn image_of_directory(&self, name: &str) -> Result<Image, StepFailure> {
         let missing = StepFailure::Invalid("its context was not given");
         let local = self.directory_context(name).await?.ok_or(missing)?;
-        let (selected, _) = local.select(".")?;
-        let staging = self.store().staging()?;
-        // What was copied is what counts from here on: the layer's own digest.
-        let changed = copy_into(&selected, &staging.diff())?;
+        let store = self.images.shared_store();
+        let made = self.aside.run(move |stop| {
+            let origin = local.origin(stop);
+            let selected = origin.take_path(Path::new(""), &IgnoreRules::default())?;
+            let staging = store.staging()?;
+            let changed = copy_into(&selected, &staging.diff(), stop)?;
+            // What was copied is what counts from here on: the layer's own digest.
+            Ok::<_, StepFailure>((store.commit_layer(staging)?.diff_id, changed))
+        });
+        let (layer, changed) = made.await??;
         self.warn_of_changes(&changed);
-        let layer = self.store().commit_layer(staging)?.diff_id;
         let config = StageState::of_scratch(&self.request.platform).config;
         Ok(self.store().put_image(config, &[layer])?)
     }
@@ -342,9 +361,8 @@ impl Build<'_> {
     /// Keeps what is known of the files of contexts.
     fn save_indexes(&self) -> std::io::Result<()> {
         let save = |local: &Local| {
-            let index = local.index.borrow();
-            index.save()?;
-            if let Some(file) = index.file() {
+            local.index.save()?;
+            if let Some(file) = local.index.file() {
                 budget::note_use(file, self.request.started);
             }
             Ok(())
@@ -357,20 +375,6 @@ impl Build<'_> {
     /// Takes the right to do the step of a key, if nobody does it.
     pub(super) fn try_lock(&self, key: &FinishedKey) -> Result<Option<LayerLock>, StepFailure> {
         Ok(self.store().try_lock_step(&key.hex)?)
-    }
-
-    /// Remembers what a step made.
-    pub(super) fn remember(
-        &self,
-        place: (&PlannedStage, usize),
-        key: &FinishedKey,
-        made: &Made,
-    ) -> Result<(), StepFailure> {
-        self.cache.put(&key.hex, made)?;
-        self.note_use(&key.hex, made);
-        self.session.add(&key.hex);
-        explain::write(&self.cache.reasons(), self.place(place), key)?;
-        Ok(())
     }
 
     /// Notes what a step made, where the cache is to be brought elsewhere.
@@ -398,20 +402,21 @@ impl Build<'_> {
         let why = if self.skips_cache(place.0) {
             "the cache is not to be used".to_owned()
         } else {
-            explain::explain(&self.cache.reasons(), self.place(place), key)?
+            explain::explain(&self.reasons(place), key)?
         };
         self.progress.event(BuildEvent::Explained(label, &why));
         Ok(())
     }
 
-    /// Returns where a step of a stage stands.
-    fn place<'p>(&'p self, (stage, number): (&'p PlannedStage, usize)) -> StepPlace<'p> {
-        StepPlace {
+    /// Returns where is remembered what a step of a stage was done with.
+    pub(super) fn reasons(&self, (stage, number): (&PlannedStage, usize)) -> PathBuf {
+        let place = StepPlace {
             context: &self.request.context,
             dockerfile: self.dockerfile,
             stage: &stage.name,
             number,
-        }
+        };
+        place.file(&self.cache.reasons())
     }
 
     /// Counts a step that was in the cache.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::super::reference::Digest;
-use super::context::{hash_part, hex};
+use super::context::{Hash, hash_part, hex};
 use crate::sys::atomic::{self, Durability};
 
 /// First line of an entry, and first part of every key: a new meaning of keys takes a new number.
@@ -81,21 +81,15 @@ impl Key {
         self
     }
 
-    /// Adds what `fill` hashes: files, as a rule.
-    pub fn with_hashed<E>(
-        mut self,
-        name: &'static str,
-        fill: impl FnOnce(&mut Sha256) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let mut hash = Sha256::new();
-        fill(&mut hash)?;
-        let digest = hash.finalize();
+    /// Adds a digest: of files, as a rule.
+    #[must_use]
+    pub fn with_digest(mut self, name: &'static str, digest: Hash) -> Self {
         self.hash.update(digest);
         self.parts.push(Part {
             name,
             value: hex(&digest),
         });
-        Ok(self)
+        self
     }
 
     /// Returns the finished key.
@@ -126,7 +120,7 @@ pub struct Made {
 }
 
 /// The entries of one root.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cache {
     /// `<root>/cache`
     directory: PathBuf,

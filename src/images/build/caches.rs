@@ -20,6 +20,7 @@ use super::builder::Build;
 use super::cache::modified_ns;
 use super::context::{hash_part, hex};
 use super::error::StepFailure;
+use super::super::stop::Stop;
 use crate::sys::lock::{Lock, Mode};
 use crate::sys::usage;
 
@@ -56,7 +57,7 @@ impl Build<'_> {
         name: &str,
         sharing: Sharing,
         fresh: bool,
-        fill: &dyn Fn(&Path) -> Result<(), StepFailure>,
+        fill: impl FnOnce(&Path, &Stop) -> Result<(), StepFailure> + Send + 'static,
     ) -> Result<Held, StepFailure> {
         let top = self.cache.mounts();
         let plain = top.join(name);
@@ -95,7 +96,11 @@ impl Build<'_> {
         let data = held.data();
         if !data.exists() {
             let new = self.store().staging()?;
-            fill(&new.diff())?;
+            let filled = self.aside.run(move |stop| {
+                fill(&new.diff(), stop)?;
+                Ok::<_, StepFailure>(new)
+            });
+            let new = filled.await??;
             match fs_err::rename(new.diff(), &data) {
                 // Somebody who shares it was faster.
                 Err(_) if data.exists() => {}

@@ -1,17 +1,19 @@
 //! Where a build takes files from that are no stage: its context, and named ones.
 
-use std::cell::RefCell;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
 
 use super::super::Images;
 use super::super::archive::load::LayoutImage;
 use super::super::reference::Reference;
 use super::super::store::Staging;
 use super::archive;
+use super::aside::{Aside, panicked};
 use super::builder::Build;
 use super::cache::Cache;
 use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
@@ -19,7 +21,8 @@ use super::copy::{Destination, Filling, Owner};
 use super::elsewhere::RemoteContext;
 use super::error::{BuildError, StepFailure};
 use super::mounts::copy_into;
-use super::pattern::{self, IgnoreRules};
+use super::pattern::IgnoreRules;
+use super::super::stop::Stop;
 use super::tree::Tree;
 
 /// What a named context is.
@@ -35,12 +38,12 @@ pub enum NamedContext {
     Layout(LayoutImage),
 }
 
-/// A directory that `COPY`, `ADD` and mounts take from.
+/// Files that `COPY`, `ADD` and mounts take from: a directory, or layers.
 #[derive(Debug)]
 pub(super) struct Local {
     pub(super) tree: Tree,
     pub(super) ignore: IgnoreRules,
-    pub(super) index: RefCell<FileIndex>,
+    pub(super) index: FileIndex,
     /// For messages: `the build context`.
     pub(super) name: String,
 }
@@ -84,7 +87,7 @@ impl Spooled {
     }
 
     /// Takes what a file holds, a file of `staging`: a tar archive, also compressed, or a Dockerfile alone.
-    pub(super) fn open(staging: Staging, path: &Path) -> Result<Self, BuildError> {
+    pub(super) fn open(staging: Staging, path: &Path, stop: &Stop) -> Result<Self, BuildError> {
         let failed = |source| BuildError::Spool { source };
         let kind = archive::kind_of(path).map_err(failed)?;
         let Some(tar) = archive::open(path, kind).map_err(failed)? else {
@@ -94,7 +97,7 @@ impl Spooled {
             file.read_to_string(&mut text).map_err(failed)?;
             return Ok(Self::new(staging, None, Some(text)));
         };
-        let mut filling = Filling::new(&staging.diff(), &[]);
+        let mut filling = Filling::new(&staging.diff(), &[]).heeding(stop);
         let root = Destination {
             path: PathBuf::from("/"),
             is_directory: true,
@@ -112,15 +115,53 @@ impl Spooled {
 const MAX_DOCKERFILE: u64 = 16 << 20;
 
 impl Images {
-    /// Takes a context from a stream: a tar archive, also compressed, or a Dockerfile alone.
-    pub fn spool_context(&self, reader: &mut dyn Read) -> Result<Spooled, BuildError> {
+    /// Takes a context from a stream: a tar archive, also compressed, or a Dockerfile alone. Dropped, it waits for the stream no longer.
+    pub async fn spool_context(
+        &self,
+        reader: Box<dyn Read + Send>,
+    ) -> Result<Spooled, BuildError> {
         let staging = self.store().staging()?;
         let path = staging.directory().join("context");
         let failed = |source| BuildError::Spool { source };
         let mut file = fs_err::File::create(&path).map_err(failed)?;
-        std::io::copy(reader, &mut file).map_err(failed)?;
+        let (sender, mut chunks) = mpsc::channel(CHUNKS);
+        // It owns nothing: a terminal that nobody types at may keep it for good.
+        let reading = std::thread::Builder::new().spawn(move || read_chunks(reader, &sender));
+        reading.map_err(failed)?;
+        loop {
+            let chunk = chunks.recv().await.unwrap_or_else(|| Err(panicked()));
+            let chunk = chunk.map_err(failed)?;
+            if chunk.is_empty() {
+                break;
+            }
+            file.write_all(&chunk).map_err(failed)?;
+        }
         drop(file);
-        Spooled::open(staging, &path)
+        let aside = Aside::default();
+        let spooled = aside.run(move |stop| Spooled::open(staging, &path, stop));
+        spooled.await.map_err(failed)?
+    }
+}
+
+/// Chunks of a stream that wait.
+const CHUNKS: usize = 4;
+
+/// Hands on what comes, to an empty chunk at the end.
+fn read_chunks(mut reader: Box<dyn Read + Send>, sender: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
+    loop {
+        let mut chunk = vec![0; 64 << 10];
+        let read = match reader.read(&mut chunk) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read,
+        };
+        let chunk = read.map(|count| {
+            chunk.truncate(count);
+            chunk
+        });
+        let is_last = chunk.as_ref().map_or(true, Vec::is_empty);
+        if sender.blocking_send(chunk).is_err() || is_last {
+            return;
+        }
     }
 }
 
@@ -139,30 +180,48 @@ impl Local {
         Ok(Self {
             tree: Tree::directory(path),
             ignore,
-            index: RefCell::new(index),
+            index,
             name: name.to_owned(),
         })
+    }
+
+    /// Takes layers, top first.
+    pub(super) fn layers(directories: Vec<PathBuf>, name: String) -> Self {
+        Self {
+            tree: Tree::layers(directories),
+            ignore: IgnoreRules::default(),
+            index: FileIndex::none(),
+            name,
+        }
     }
 }
 
 impl Local {
     /// Finds a source, a path and no pattern, with a digest.
-    pub(super) fn select(&self, source: &str) -> Result<(Vec<Selected>, String), StepFailure> {
-        let origin = self.origin();
-        let path = PathBuf::from(pattern::clean(source));
-        let selected = origin.take_path(&path, &IgnoreRules::default())?;
-        let mut hash = Sha256::new();
-        let mut index = self.index.borrow_mut();
-        context::hash_selected(&mut hash, &selected, Owners::Ignored, &mut index)?;
-        Ok((selected, hex(&hash.finalize())))
+    pub(super) async fn select(
+        self: &Arc<Self>,
+        aside: &Aside,
+        source: &Path,
+        owners: Owners,
+    ) -> Result<(Arc<Vec<Selected>>, String), StepFailure> {
+        let (local, path) = (Arc::clone(self), source.to_owned());
+        let selected = aside.run(move |stop| {
+            let origin = local.origin(stop);
+            let selected = origin.take_path(&path, &IgnoreRules::default())?;
+            let mut hash = Sha256::new();
+            context::hash_selected(&mut hash, &selected, owners, &local.index, stop)?;
+            Ok((Arc::new(selected), hex(&hash.finalize())))
+        });
+        selected.await?
     }
 
-    /// Returns what may be taken from it.
-    pub(super) fn origin(&self) -> Origin<'_> {
+    /// Returns what may be taken from it, while `stop` does not ask to end.
+    pub(super) fn origin<'a>(&'a self, stop: &'a Stop) -> Origin<'a> {
         Origin {
             tree: &self.tree,
             ignore: &self.ignore,
             name: &self.name,
+            stop,
         }
     }
 }
@@ -172,7 +231,7 @@ impl Build<'_> {
     pub(super) async fn directory_context(
         &self,
         name: &str,
-    ) -> Result<Option<Rc<Local>>, StepFailure> {
+    ) -> Result<Option<Arc<Local>>, StepFailure> {
         let context = match self.request.contexts.get(name) {
             Some(NamedContext::Image(_) | NamedContext::Layout(_)) => return Ok(None),
             Some(context) => context,
@@ -190,7 +249,7 @@ impl Build<'_> {
             NamedContext::Image(_) | NamedContext::Layout(_) => return Ok(None),
         };
         if let Some(known) = self.locals.borrow().get(name) {
-            return Ok(Some(Rc::clone(known)));
+            return Ok(Some(Arc::clone(known)));
         }
         let canonical = super::inputs::canonical_directory(&path).map_err(wrong)?;
         let ignore = match cache {
@@ -199,9 +258,9 @@ impl Build<'_> {
         };
         let shown = format!("context `{name}`");
         let local = Local::open(cache, &canonical, ignore, &shown).map_err(wrong)?;
-        let local = Rc::new(local);
+        let local = Arc::new(local);
         let mut locals = self.locals.borrow_mut();
-        locals.insert(name.to_owned(), Rc::clone(&local));
+        locals.insert(name.to_owned(), Arc::clone(&local));
         Ok(Some(local))
     }
 
@@ -219,24 +278,28 @@ impl Build<'_> {
     }
 
     /// Copies what was selected of a context to where steps may see it; each once a build.
-    pub(super) fn copy_of(
+    pub(super) async fn copy_of(
         &self,
         digest: &str,
-        selected: &[Selected],
+        selected: &Arc<Vec<Selected>>,
     ) -> Result<Rc<ContextCopy>, StepFailure> {
-        if let Some(copy) = self.copies.borrow().get(digest) {
-            return Ok(Rc::clone(copy));
-        }
-        let staging = self.store().staging()?;
-        let changed = copy_into(selected, &staging.diff())?;
-        self.warn_of_changes(&changed);
-        let copy = Rc::new(ContextCopy {
-            staging,
-            is_unsteady: !changed.is_empty(),
-        });
         let mut copies = self.copies.borrow_mut();
-        copies.insert(digest.to_owned(), Rc::clone(&copy));
-        Ok(copy)
+        let cell = Rc::clone(copies.entry(digest.to_owned()).or_default());
+        drop(copies);
+        let copy = || async {
+            let (staging, selected) = (self.store().staging()?, Arc::clone(selected));
+            let copied = self.aside.run(move |stop| {
+                let changed = copy_into(&selected, &staging.diff(), stop)?;
+                Ok::<_, StepFailure>((staging, changed))
+            });
+            let (staging, changed) = copied.await??;
+            self.warn_of_changes(&changed);
+            Ok::<_, StepFailure>(Rc::new(ContextCopy {
+                staging,
+                is_unsteady: !changed.is_empty(),
+            }))
+        };
+        Ok(Rc::clone(cell.get_or_try_init(copy).await?))
     }
 
     /// Returns the content of a secret; `None` where it is not given and not required.

@@ -15,7 +15,7 @@ use super::error::BuildError;
 use super::inputs::dockerfile_error;
 use super::plan::{self, Base, Inputs, PlannedStage};
 use super::stage::StageState;
-use super::{BuildProgress, BuildRequest, RunStep, Session, StepError, StepRunner};
+use super::{BuildProgress, BuildRequest, Heard, RunStep, Session, StepError, StepRunner};
 
 /// What is not wise in a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,7 +253,7 @@ impl StepRunner for NoSteps {
     fn run<'a>(
         &'a self,
         _step: &'a RunStep,
-        _output: &'a mut dyn FnMut(&[u8]),
+        _hear: &'a mut dyn FnMut(Heard<'_>),
     ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>> {
         Box::pin(async {
             Err(StepError {

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::Images;
+use super::aside::Aside;
 use super::contexts::Spooled;
 use super::error::BuildError;
 use super::remote::{Asked, Fetched, GitSource, Logins, Remote, RemoteError};
@@ -76,7 +77,11 @@ impl Images {
                 let staging = self.store().staging()?;
                 let got = self.fetch_url(url, logins, staging.directory()).await;
                 let body = got.map_err(failed)?.path;
-                Spooled::open(staging, &body.unwrap_or_default())
+                let aside = Aside::default();
+                let opened = aside.run(move |stop| {
+                    Spooled::open(staging, &body.unwrap_or_default(), stop)
+                });
+                opened.await.map_err(|source| BuildError::Spool { source })?
             }
         }
     }

@@ -93,6 +93,9 @@ pub enum BuildError {
     /// `SOURCE_DATE_EPOCH`.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]
     Epoch(String),
+    /// Whoever builds wants it no longer.
+    #[error("interrupted")]
+    Interrupted,
     /// The store, outside of any step.
     #[error(transparent)]
     Store(#[from] StoreError),

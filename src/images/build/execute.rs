@@ -3,15 +3,19 @@
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 
+use tokio::sync::Notify;
+
 use super::super::dockerfile::instruction::{Command, Run};
 use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
 use super::super::reference::Digest;
+use super::super::store::LayerLock;
 use super::cache::FinishedKey;
 use super::error::StepFailure;
+use super::keep::{Claim, Placed};
 use super::mounts::Asked;
 use super::plan::PlannedStep;
-use super::step::{StepMount, StepNetwork, StepSource};
-use super::work::{Cached, Claim, Found, StageWork};
+use super::step::{Heard, StepMount, StepNetwork, StepSource};
+use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, Entitlement, FoundDevice, Requirements, RunStep, StepLabel, devices, run};
 
 /// Name of the machine that steps see (BuildKit).
@@ -75,25 +79,23 @@ impl StageWork<'_, '_> {
         }
         self.start(label);
         let staging = self.build.store().staging()?;
-        let (ran, kept) = self.run_in(&ready, &asked, &staging, label).await;
-        // What is below is kept also where this step failed.
-        let lock_below = self.settle_keeping().await?;
-        ran?;
-        let is_unsteady = kept.as_ref().is_some_and(|kept| kept.is_unsteady);
-        drop(kept);
-        if is_unsteady {
+        let mut prepared = self.prepare_mounts(&asked, staging.directory()).await?;
+        let step = self.assemble(&ready, &mut prepared, &staging)?;
+        let ran = self.run_command(&step, label, |work, lock_below| {
+            claim = work.claim_above(&ready, &asked)?;
+            // Whoever waits for the step below comes to this one next.
+            drop(lock_below);
+            Ok(())
+        });
+        ran.await?;
+        if prepared.is_unsteady {
             // What the step saw is not what its key says.
             claim.key = None;
             quick = None;
-        } else if claim.key.is_none() {
-            let parts = asked.by_content.as_ref().unwrap_or(&asked.by_layers);
-            let key = self.key_of(&ready, parts, &self.state.layers);
-            // Whoever waits for the step below comes to this one next.
-            claim.lock = self.build.try_lock(&key)?;
-            claim.key = Some(key);
         }
-        drop(lock_below);
-        self.commit(staging, claim, by)?;
+        // What was mounted must not go before.
+        drop(prepared);
+        self.commit(staging, claim, by).await?;
         if let Some((quick, full)) = &quick {
             self.settle().await?;
             self.alias(quick, full)?;
@@ -110,6 +112,17 @@ impl StageWork<'_, '_> {
             && !ready.insecure
             && ready.hostname == HOSTNAME
             && self.build.request.requirements == Requirements::default()
+    }
+
+    /// Takes the right to do a step above a layer that was new when it began, where nobody has it.
+    fn claim_above(&self, ready: &Ready, asked: &Asked) -> Result<Claim, StepFailure> {
+        let parts = asked.by_content.as_ref().unwrap_or(&asked.by_layers);
+        let key = self.key_of(ready, parts, &self.state.layers);
+        let lock = self.build.try_lock(&key)?;
+        Ok(Claim {
+            key: Some(key),
+            lock,
+        })
     }
 
     /// Finds out what a `RUN` runs, and refuses what is not allowed.
@@ -193,26 +206,6 @@ impl StageWork<'_, '_> {
             .finish()
     }
 
-    /// Runs a step in a staging directory; returns what was mounted too, which must not go before the step's layer is taken.
-    async fn run_in(
-        &self,
-        ready: &Ready,
-        asked: &Asked,
-        staging: &super::super::store::Staging,
-        label: StepLabel<'_>,
-    ) -> (Result<(), StepFailure>, Option<super::mounts::Prepared>) {
-        let mut prepared = match self.prepare_mounts(asked, staging.directory()).await {
-            Ok(prepared) => prepared,
-            Err(error) => return (Err(error), None),
-        };
-        let step = self.assemble(ready, &mut prepared, staging);
-        let ran = match step {
-            Ok(step) => self.run_command(&step, label).await,
-            Err(error) => Err(error),
-        };
-        (ran, Some(prepared))
-    }
-
     /// Puts a step together.
     fn assemble(
         &self,
@@ -233,7 +226,7 @@ impl StageWork<'_, '_> {
         let devices = devices::add(&ready.devices, prepared, staging.directory())?;
         let mut layers = self.directories();
         if let Some(pending) = &self.pending {
-            layers.insert(0, pending.staging.diff());
+            layers.insert(0, pending.diff.clone());
         }
         let points = staging.directory().join("mount-points");
         if run::make_mount_points(&staging.diff(), &points, &layers, &prepared.points())? {
@@ -258,21 +251,48 @@ impl StageWork<'_, '_> {
         })
     }
 
-    /// Runs the command of a `RUN`.
-    async fn run_command(&self, step: &RunStep, label: StepLabel<'_>) -> Result<(), StepFailure> {
-        let progress = self.build.progress;
-        let mut hear = |line: &[u8]| progress.event(BuildEvent::Output(label, line));
-        let mut lines = run::Lines::new(&mut hear);
-        let exit_code = self
-            .build
-            .runner
-            .run(step, &mut |piece| lines.take(piece))
-            .await?;
+    /// Runs the command of a `RUN`. The layer below, where it is still being hashed, comes to its place meanwhile or after it: then
+    /// `settled` hears of it, with the lock of its step.
+    async fn run_command(
+        &mut self,
+        step: &RunStep,
+        label: StepLabel<'_>,
+        mut settled: impl FnMut(&mut Self, Option<LayerLock>) -> Result<(), StepFailure>,
+    ) -> Result<(), StepFailure> {
+        let (build, mounted) = (self.build, Notify::new());
+        let mut hear_line = |line: &[u8]| build.progress.event(BuildEvent::Output(label, line));
+        let mut lines = run::Lines::new(&mut hear_line);
+        let mut hear = |heard: Heard<'_>| match heard {
+            Heard::Mounted => mounted.notify_one(),
+            Heard::Output(piece) => lines.take(piece),
+        };
+        let mut in_use = None;
+        let mut running = build.runner.run(step, &mut hear);
+        let (ended, placed) = tokio::select! {
+            biased;
+            ended = &mut running => (Some(ended?), None),
+            placed = self.placed_after(&mounted) => (None, Some(placed?)),
+        };
+        if let Some(mut placed) = placed {
+            self.pending = None;
+            in_use = placed.mounted.take();
+            let lock = self.put_on_top(placed);
+            settled(self, lock)?;
+        }
+        let exit_code = match ended {
+            Some(exit_code) => exit_code,
+            None => (&mut running).await?,
+        };
+        drop((running, in_use));
         let tail = lines.finish();
         if exit_code == 0 {
+            if self.pending.is_some() {
+                let lock = self.settle_keeping().await?;
+                settled(self, lock)?;
+            }
             return Ok(());
         }
-        progress.event(BuildEvent::Failed {
+        build.progress.event(BuildEvent::Failed {
             step: label,
             exit_code,
             tail: &tail,
@@ -282,5 +302,15 @@ impl StageWork<'_, '_> {
             exit_code,
             tail,
         })
+    }
+
+    /// Waits until the layer below is in its place, which it comes to once the next step has it mounted; never ends where there is none.
+    async fn placed_after(&mut self, mounted: &Notify) -> Result<Placed, StepFailure> {
+        let Some(pending) = &mut self.pending else {
+            return std::future::pending().await;
+        };
+        mounted.notified().await;
+        pending.release();
+        pending.placed().await
     }
 }

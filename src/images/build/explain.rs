@@ -33,7 +33,7 @@ pub(super) struct StepPlace<'a> {
 
 impl StepPlace<'_> {
     /// Returns the file of the place below `cache/why`.
-    fn file(&self, directory: &Path) -> PathBuf {
+    pub(super) fn file(&self, directory: &Path) -> PathBuf {
         let Self {
             context,
             dockerfile,
@@ -55,26 +55,24 @@ const REMEMBERED: usize = 8;
 /// The parts of a key, by name.
 type Parts = Vec<(String, String)>;
 
-/// Remembers what a step was done with.
-pub(super) fn write(directory: &Path, place: StepPlace<'_>, key: &FinishedKey) -> io::Result<()> {
+/// Remembers in the file of its place what a step was done with.
+pub(super) fn write(file: &Path, key: &FinishedKey) -> io::Result<()> {
     let parts = kept(key);
-    let mut known = read(directory, place)?;
+    let mut known = read(file)?;
     known.retain(|other| *other != parts);
     known.push(parts);
     let superfluous = known.len().saturating_sub(REMEMBERED);
     let newest = known.get(superfluous..).unwrap_or_default();
     let bytes = serde_json::to_vec(newest).map_err(io::Error::other)?;
-    fs_err::create_dir_all(directory)?;
-    atomic::write(&place.file(directory), &bytes, 0o600, Durability::Cached)
+    if let Some(directory) = file.parent() {
+        fs_err::create_dir_all(directory)?;
+    }
+    atomic::write(file, &bytes, 0o600, Durability::Cached)
 }
 
 /// Says what changed from the last time.
-pub(super) fn explain(
-    directory: &Path,
-    place: StepPlace<'_>,
-    key: &FinishedKey,
-) -> io::Result<String> {
-    let known = read(directory, place)?;
+pub(super) fn explain(file: &Path, key: &FinishedKey) -> io::Result<String> {
+    let known = read(file)?;
     let now = kept(key);
     // The last of those that are equally like it: the newest.
     let closest = known.iter().max_by_key(|before| likeness(before, &now));
@@ -123,8 +121,8 @@ fn without_values(name: String, value: String) -> (String, String) {
 }
 
 /// Returns the keys that a place was last done with, the newest last.
-fn read(directory: &Path, place: StepPlace<'_>) -> io::Result<Vec<Parts>> {
-    match fs_err::read(place.file(directory)) {
+fn read(file: &Path) -> io::Result<Vec<Parts>> {
+    match fs_err::read(file) {
         Ok(bytes) => {
             let known: Vec<Parts> = serde_json::from_slice(&bytes).unwrap_or_default();
             let known = known.into_iter().map(|parts| {
@@ -216,7 +214,8 @@ mod tests {
             number: 2,
         };
         let before = key(b"1", "make", &["A=1", "B=2"], Some("none"));
-        let ask = |key: &FinishedKey| explain(temp.path(), place, key).unwrap();
+        let file = place.file(temp.path());
+        let ask = |key: &FinishedKey| explain(&file, key).unwrap();
         assert_eq!(ask(&before), "it was never done here");
         // As an earlier version kept it.
         let earlier = [before
@@ -224,9 +223,8 @@ mod tests {
             .iter()
             .map(|part| (part.name, &part.value))
             .collect::<Vec<_>>()];
-        let file = place.file(temp.path());
         fs_err::write(&file, serde_json::to_vec(&earlier).unwrap()).unwrap();
-        write(temp.path(), place, &before).unwrap();
+        write(&file, &before).unwrap();
         let text = fs_err::read_to_string(&file).unwrap();
         assert!(
             !text.contains("A=1") && text.contains("[\"environment digests\",\"A="),
@@ -260,7 +258,7 @@ mod tests {
         }
         let elsewhere = StepPlace { number: 3, ..place };
         assert_eq!(
-            explain(temp.path(), elsewhere, &before).unwrap(),
+            explain(&elsewhere.file(temp.path()), &before).unwrap(),
             "it was never done here"
         );
     }
@@ -274,10 +272,11 @@ mod tests {
             stage: "a",
             number: 2,
         };
-        let ask = |key: &FinishedKey| explain(temp.path(), place, key).unwrap();
+        let file = place.file(temp.path());
+        let ask = |key: &FinishedKey| explain(&file, key).unwrap();
         // Something was tried, and taken back: what is cached below is as before the trial.
-        write(temp.path(), place, &key(b"1", "make", &["A=1"], None)).unwrap();
-        write(temp.path(), place, &key(b"2", "make", &["A=1"], None)).unwrap();
+        write(&file, &key(b"1", "make", &["A=1"], None)).unwrap();
+        write(&file, &key(b"2", "make", &["A=1"], None)).unwrap();
         assert_eq!(
             ask(&key(b"1", "make", &["A=2"], None)),
             "environment: `A` changed"
@@ -289,10 +288,10 @@ mod tests {
         // No more than some are kept, and none twice.
         for layer in 0..20 {
             let again = key(&[layer], "make", &[], None);
-            write(temp.path(), place, &again).unwrap();
-            write(temp.path(), place, &again).unwrap();
+            write(&file, &again).unwrap();
+            write(&file, &again).unwrap();
         }
-        let known = read(temp.path(), place).unwrap();
+        let known = read(&file).unwrap();
         assert_eq!(known.len(), REMEMBERED);
         let last = key(&[19], "make", &[], None);
         assert_eq!(known.last().unwrap()[1].1, last.parts[1].value);

@@ -12,6 +12,7 @@
 //! implements.
 
 pub mod archive;
+mod aside;
 mod budget;
 mod builder;
 pub mod cache;
@@ -21,7 +22,6 @@ mod contexts;
 pub mod copy;
 pub mod describe;
 mod devices;
-mod discard;
 mod elsewhere;
 pub mod error;
 pub mod exchange;
@@ -30,6 +30,7 @@ mod explain;
 mod graph;
 mod history;
 mod inputs;
+mod keep;
 pub mod mode;
 mod mounts;
 mod output;
@@ -71,8 +72,8 @@ pub use secrets::{SecretError, SecretSource};
 pub use session::Session;
 pub use ssh::{AgentSource, KeyAgent, KeyError};
 pub use step::{
-    DeviceEdits, DeviceMount, DeviceNode, FoundDevice, Limit, Requirements, RunStep, StepDevice,
-    StepError, StepFile, StepMount, StepNetwork, StepRunner, StepSource,
+    DeviceEdits, DeviceMount, DeviceNode, FoundDevice, Heard, Limit, Requirements, RunStep,
+    StepDevice, StepError, StepFile, StepMount, StepNetwork, StepRunner, StepSource,
 };
 
 /// What a build tells while it goes on. Steps of different stages go on at once.
@@ -84,6 +85,8 @@ pub enum BuildEvent<'a> {
     Cached(StepLabel<'a>),
     /// The running step wrote one line, without its newline.
     Output(StepLabel<'a>, &'a [u8]),
+    /// The step is being done by somebody else, who is waited for: a process, where it can be told.
+    Waiting(StepLabel<'a>, Option<u32>),
     /// The step is not in the cache, for this reason ([`BuildRequest::explain`]).
     Explained(StepLabel<'a>, &'a str),
     /// The step is done.
@@ -97,6 +100,10 @@ pub enum BuildEvent<'a> {
         /// At most [`TAIL_LINES`] lines.
         tail: &'a [String],
     },
+    /// Something else than the command failed, for this reason.
+    Broke(StepLabel<'a>, &'a str),
+    /// The step is not needed any more: another one failed, or the build was interrupted.
+    CutOff(StepLabel<'a>),
     /// A base image is being pulled.
     Pulling {
         /// As the Dockerfile names it.
@@ -126,6 +133,8 @@ pub struct StepLabel<'a> {
     pub total: usize,
     /// The stage's name, or its number from 0; empty where the build has one stage.
     pub stage: &'a str,
+    /// Its number from 0: several may have one name.
+    pub stage_index: usize,
     /// The instruction, on one line, with its variables' values.
     pub text: &'a str,
 }
@@ -136,6 +145,7 @@ impl std::fmt::Display for StepLabel<'_> {
             number,
             total,
             stage,
+            stage_index: _,
             text,
         } = self;
         if stage.is_empty() {

@@ -16,22 +16,22 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-
-use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 use super::super::dockerfile::expand;
 use super::super::dockerfile::instruction::Run;
 use super::super::dockerfile::mount::{Access, Mount, MountKind, Sharing};
 use super::super::store::Staging;
 use super::caches::Held;
-use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
-use super::contexts::ContextCopy;
+use super::context::{self, Origin, Owners, Selected};
+use super::contexts::{ContextCopy, Local};
 use super::copy::{Destination, Filling, Owner, Style, open_regular};
 use super::error::StepFailure;
-use super::pattern::IgnoreRules;
+use super::pattern::{self, IgnoreRules};
 use super::plan::Base;
 use super::stage::absolute;
 use super::step::{StepFile, StepMount, StepSource};
+use super::super::stop::Stop;
 use super::tree::{Last, Node, Tree};
 use super::work::StageWork;
 use crate::sys::paths;
@@ -58,9 +58,10 @@ struct AskedMount {
 }
 
 /// Files to mount, or to begin a cache with.
+#[derive(Clone)]
 enum Files {
     /// Of the context.
-    Context(Vec<Selected>),
+    Context(Arc<Vec<Selected>>),
     /// Of layers, top first: the node of the source.
     Layers(Node),
     /// Nothing at all.
@@ -147,7 +148,8 @@ impl StageWork<'_, '_> {
             let told = describe(&found.kind, &found.target);
             let (mut layers, mut content) = (told.clone(), told);
             if uses_context {
-                let (selected, digest) = self.build.context.select(whole(source))?;
+                let selected = self.select_context(&self.build.context, source);
+                let (selected, digest) = selected.await?;
                 found.files = Some(Files::Context(selected));
                 layers.push_str(&digest);
                 content.push_str(&digest);
@@ -179,6 +181,18 @@ impl StageWork<'_, '_> {
         Ok(target)
     }
 
+    /// Finds a source in a context; returns it with a digest of the content.
+    async fn select_context(
+        &self,
+        context: &Arc<Local>,
+        source: &str,
+    ) -> Result<(Arc<Vec<Selected>>, String), StepFailure> {
+        let source = if source.is_empty() { "." } else { source };
+        let path = PathBuf::from(pattern::clean(source));
+        let selected = context.select(&self.build.aside, &path, Owners::Ignored);
+        selected.await
+    }
+
     /// Finds a source in layers; returns it with a digest of the layers, and one of the content where only a part is wanted.
     async fn select_layers(
         &mut self,
@@ -190,7 +204,7 @@ impl StageWork<'_, '_> {
         if let Base::Context(name) = from
             && let Some(context) = self.build.directory_context(name).await?
         {
-            let (selected, digest) = context.select(whole(source))?;
+            let (selected, digest) = self.select_context(&context, source).await?;
             return Ok((Files::Context(selected), digest.clone(), digest));
         }
         let layers = self.layers_of(from).await?;
@@ -202,9 +216,10 @@ impl StageWork<'_, '_> {
         if layers.is_empty() {
             return Ok((Files::Empty, quick.clone(), quick));
         }
-        let tree = Tree::layers(self.build.directories(&layers));
+        let directories = self.build.directories(&layers);
+        let local = Arc::new(Local::layers(directories, "the layers".to_owned()));
         let path = Path::new("/").join(source);
-        let resolved = tree.resolve(&path, Last::Follow)?;
+        let resolved = local.tree.resolve(&path, Last::Follow)?;
         let node = resolved.node.ok_or_else(|| {
             let name = match from {
                 Base::Stage(_) => "the stage".to_owned(),
@@ -216,16 +231,9 @@ impl StageWork<'_, '_> {
         let full = if resolved.path.as_os_str().is_empty() {
             quick.clone()
         } else {
-            let origin = Origin {
-                tree: &tree,
-                ignore: &IgnoreRules::default(),
-                name: "the layers",
-            };
-            let selected = origin.take_path(&resolved.path, &IgnoreRules::default())?;
-            let mut hash = Sha256::new();
-            let mut unknown = FileIndex::none();
-            context::hash_selected(&mut hash, &selected, Owners::Counted, &mut unknown)?;
-            hex(&hash.finalize())
+            let aside = &self.build.aside;
+            let selected = local.select(aside, &resolved.path, Owners::Counted);
+            selected.await?.1
         };
         Ok((Files::Layers(node), quick, full))
     }
@@ -243,7 +251,7 @@ impl StageWork<'_, '_> {
             let room = staging.join(format!("mount-{index}"));
             let made = match held.remove(&index) {
                 Some(cache) => Some(cached(mount, cache, &mut prepared)?),
-                None => self.source_of(mount, &room, &mut prepared)?,
+                None => self.source_of(mount, &room, &mut prepared).await?,
             };
             let Some((source, read_only)) = made else {
                 continue;
@@ -271,14 +279,16 @@ impl StageWork<'_, '_> {
     }
 
     /// Returns what is mounted, and whether it can only be read; `None` where nothing is.
-    fn source_of(
+    async fn source_of(
         &self,
         mount: &AskedMount,
         room: &Path,
         prepared: &mut Prepared,
     ) -> Result<Option<(StepSource, bool)>, StepFailure> {
         Ok(match &mount.kind {
-            MountKind::Bind { writable, .. } => Some(self.bind(mount, *writable, room, prepared)?),
+            MountKind::Bind { writable, .. } => {
+                Some(self.bind(mount, *writable, room, prepared).await?)
+            }
             MountKind::Cache { .. } => {
                 return Err(StepFailure::Invalid("its cache was not found"));
             }
@@ -333,7 +343,7 @@ impl StageWork<'_, '_> {
     }
 
     /// Returns what is bound, and whether it can only be read.
-    fn bind(
+    async fn bind(
         &self,
         mount: &AskedMount,
         writable: bool,
@@ -347,7 +357,7 @@ impl StageWork<'_, '_> {
         };
         let (top, mut lowers) = match &mount.files {
             Some(Files::Context(selected)) => {
-                let copy = self.build.copy_of(&mount.digest, selected)?;
+                let copy = self.build.copy_of(&mount.digest, selected).await?;
                 prepared.is_unsteady |= copy.is_unsteady;
                 let top = top_of(&copy.staging, selected);
                 prepared.held.push(Kept::Copy(copy));
@@ -435,45 +445,53 @@ impl StageWork<'_, '_> {
             let Wanted { files, access, .. } = cache;
             let seeded = files.is_some() || access != Access::default();
             let fresh = seeded && self.build.skips_cache(self.stage);
-            let fill = |path: &Path| Self::fill_cache(files, access, path);
-            let taken = self.build.hold_cache(&name, cache.sharing, fresh, &fill);
+            let files = files.cloned();
+            let fill =
+                move |path: &Path, stop: &Stop| fill_cache(files.as_ref(), access, path, stop);
+            let taken = self.build.hold_cache(&name, cache.sharing, fresh, fill);
             let taken = Rc::new(taken.await?);
             let mounts = cache.mounts.into_iter();
             held.extend(mounts.map(|index| (index, Rc::clone(&taken))));
         }
         Ok(held)
     }
+}
 
-    /// Begins a cache.
-    fn fill_cache(files: Option<&Files>, access: Access, path: &Path) -> Result<(), StepFailure> {
-        match files {
-            None | Some(Files::Empty) => {}
-            Some(Files::Context(selected)) => {
-                // Its name says what it began with, in every build after this one.
-                if let Some(changed) = copy_into(selected, path)?.first() {
-                    return Err(StepFailure::Changed(changed.clone()));
-                }
-            }
-            Some(Files::Layers(node)) => {
-                let tree = Tree::layers(node.parts().to_vec());
-                let origin = Origin {
-                    tree: &tree,
-                    ignore: &IgnoreRules::default(),
-                    name: "the seed of the cache",
-                };
-                let selected = origin.take_path(Path::new(""), &IgnoreRules::default())?;
-                let style = Style {
-                    owner: None,
-                    mode: None,
-                };
-                fill(&selected, path, &style)?;
+/// Begins a cache.
+fn fill_cache(
+    files: Option<&Files>,
+    access: Access,
+    path: &Path,
+    stop: &Stop,
+) -> Result<(), StepFailure> {
+    match files {
+        None | Some(Files::Empty) => {}
+        Some(Files::Context(selected)) => {
+            // Its name says what it began with, in every build after this one.
+            if let Some(changed) = copy_into(selected, path, stop)?.first() {
+                return Err(StepFailure::Changed(changed.clone()));
             }
         }
-        let (uid, gid, mode) = owner_and_mode(access, 0o755);
-        fs_err::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
-        let mode = rustix::fs::Mode::from_raw_mode(mode);
-        Ok(rustix::fs::chmod(path, mode).map_err(std::io::Error::from)?)
+        Some(Files::Layers(node)) => {
+            let tree = Tree::layers(node.parts().to_vec());
+            let origin = Origin {
+                tree: &tree,
+                ignore: &IgnoreRules::default(),
+                name: "the seed of the cache",
+                stop,
+            };
+            let selected = origin.take_path(Path::new(""), &IgnoreRules::default())?;
+            let style = Style {
+                owner: None,
+                mode: None,
+            };
+            fill(&selected, path, &style, stop)?;
+        }
     }
+    let (uid, gid, mode) = owner_and_mode(access, 0o755);
+    fs_err::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
+    let mode = rustix::fs::Mode::from_raw_mode(mode);
+    Ok(rustix::fs::chmod(path, mode).map_err(std::io::Error::from)?)
 }
 
 /// Returns how a cache is held that is asked for in both ways.
@@ -507,23 +525,27 @@ fn cached(
     Ok((source, !*writable))
 }
 
-/// Returns a source that is never empty.
-fn whole(source: &str) -> &str {
-    if source.is_empty() { "." } else { source }
-}
-
 /// Copies what was selected of a context into an empty directory, as root's; returns what changed since it was selected.
-pub(super) fn copy_into(selected: &[Selected], path: &Path) -> Result<Vec<PathBuf>, StepFailure> {
+pub(super) fn copy_into(
+    selected: &[Selected],
+    path: &Path,
+    stop: &Stop,
+) -> Result<Vec<PathBuf>, StepFailure> {
     let style = Style {
         owner: Some(Owner::ROOT),
         mode: None,
     };
-    Ok(fill(selected, path, &style)?)
+    Ok(fill(selected, path, &style, stop)?)
 }
 
 /// Copies what was selected into an empty directory; returns what changed since it was selected.
-fn fill(selected: &[Selected], path: &Path, style: &Style) -> std::io::Result<Vec<PathBuf>> {
-    let mut filling = Filling::new(path, &[]);
+fn fill(
+    selected: &[Selected],
+    path: &Path,
+    style: &Style,
+    stop: &Stop,
+) -> std::io::Result<Vec<PathBuf>> {
+    let mut filling = Filling::new(path, &[]).heeding(stop);
     for source in selected {
         let is_file = source
             .entries

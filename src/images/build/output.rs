@@ -10,6 +10,7 @@ use super::context::Origin;
 use super::copy::{Destination, Filling, Style};
 use super::error::StepFailure;
 use super::pattern::IgnoreRules;
+use super::super::stop::Stop;
 use super::tree::Tree;
 
 impl Images {
@@ -25,6 +26,7 @@ impl Images {
             tree: &tree,
             ignore: &IgnoreRules::default(),
             name: "the image",
+            stop: &Stop::default(),
         };
         let keeping = Style {
             owner: None,

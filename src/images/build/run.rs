@@ -186,12 +186,9 @@ impl<'a> Lines<'a> {
 
     /// Ends the output; returns its last lines.
     pub fn finish(mut self) -> Vec<String> {
+        self.flush();
         let unheard = std::mem::take(&mut self.unheard);
-        if self.heard < MAX_HEARD {
-            if !self.partial.is_empty() {
-                self.end_line();
-            }
-        } else {
+        if self.heard >= MAX_HEARD {
             let lines = unheard.strip_suffix(b"\n").unwrap_or(&unheard);
             for line in lines
                 .split(|byte| *byte == b'\n')
@@ -200,7 +197,14 @@ impl<'a> Lines<'a> {
                 self.keep(line);
             }
         }
-        self.tail.into()
+        std::mem::take(&mut self.tail).into()
+    }
+
+    /// Passes on the begun line, if one is.
+    fn flush(&mut self) {
+        if self.heard < MAX_HEARD && !self.partial.is_empty() {
+            self.end_line();
+        }
     }
 
     /// Passes on the begun line.
@@ -221,6 +225,13 @@ impl<'a> Lines<'a> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         self.tail
             .push_back(String::from_utf8_lossy(line).into_owned());
+    }
+}
+
+impl Drop for Lines<'_> {
+    /// What a step that was cut off had written is heard.
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

@@ -1,8 +1,12 @@
 //! What the builds of one command share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use tokio::sync::Notify;
+
+use super::error::BuildError;
 
 /// Shared by builds that go on at once or one after the other, on one thread.
 #[derive(Debug, Default)]
@@ -11,9 +15,38 @@ pub struct Session {
     made: RefCell<BTreeSet<String>>,
     /// Caches that began anew beside the one that somebody else uses: where that is to where they are.
     moved_caches: RefCell<BTreeMap<PathBuf, PathBuf>>,
+    /// Whether the builds are to end.
+    interrupted: Cell<bool>,
+    /// Wakes who waits for that.
+    woken: Notify,
 }
 
 impl Session {
+    /// Ends the builds that go on, and those that would begin: each keeps what is finished, takes down what is not, and fails with
+    /// [`BuildError::Interrupted`].
+    pub fn interrupt(&self) {
+        self.interrupted.set(true);
+        self.woken.notify_waiters();
+    }
+
+    /// Does `work`, which is dropped where the builds are to end.
+    pub async fn unless_interrupted<T, E: From<BuildError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut woken = std::pin::pin!(self.woken.notified());
+        // From here on no word is missed.
+        woken.as_mut().enable();
+        if self.interrupted.get() {
+            return Err(BuildError::Interrupted.into());
+        }
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = woken => Err(BuildError::Interrupted.into()),
+        }
+    }
+
     /// Whether a build of this command did the step of that key.
     pub(super) fn has_made(&self, key: &str) -> bool {
         self.made.borrow().contains(key)

@@ -7,15 +7,15 @@ use std::pin::Pin;
 
 /// Runs the command of a `RUN` step in a container of its own.
 pub trait StepRunner {
-    /// Runs `step` to its end and returns its exit code (128 + signal where a signal ended it), passing what it writes to
-    /// stdout and stderr, as it comes and in any pieces, to `output`.
+    /// Runs `step` to its end and returns its exit code (128 + signal where a signal ended it), telling `hear` how it goes on. Dropped
+    /// before that, it ends the step, and tells what it had written by then.
     ///
     /// The runner mounts an overlay of `step.layers` below `step.upper` (without `redirect_dir`, `metacopy` and `index`, so that
     /// the upper directory is a layer by itself), runs with stdin closed, and takes every mount down before it returns.
     fn run<'a>(
         &'a self,
         step: &'a RunStep,
-        output: &'a mut dyn FnMut(&[u8]),
+        hear: &'a mut dyn FnMut(Heard<'_>),
     ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>>;
 
     /// Finds the devices of a name of the Container Device Interface; none where there is none of it.
@@ -26,6 +26,15 @@ pub trait StepRunner {
 
     /// Hears that the build has run its last step: what is kept for the next one can go while the image is written.
     fn finish(&self) {}
+}
+
+/// What is heard of a step that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// Its layers are mounted: it needs them no longer by their paths.
+    Mounted,
+    /// It wrote this to stdout or stderr: any piece, as it came.
+    Output(&'a [u8]),
 }
 
 /// One `RUN` step, ready to be run.

@@ -78,18 +78,22 @@ impl Tree {
 
     /// Follows `path` from the root.
     pub fn resolve(&self, path: &Path, last: Last) -> io::Result<Resolved> {
+        self.resolve_in(&self.root()?, path, last)
+    }
+
+    /// Follows `path` from a directory as if that were the root: no link, nor a `..`, leads out of it. What is returned begins there too.
+    pub fn resolve_in(&self, root: &Node, path: &Path, last: Last) -> io::Result<Resolved> {
         let mut ahead: VecDeque<OsString> = VecDeque::new();
         push_front(&mut ahead, path);
         // The directories gone through, the root first.
         let mut trail: Vec<(OsString, Node)> = Vec::new();
-        let root = self.root()?;
         let mut links = 0;
         while let Some(name) = ahead.pop_front() {
             if name == ".." {
                 trail.pop();
                 continue;
             }
-            let here = trail.last().map_or(&root, |(_, node)| node);
+            let here = trail.last().map_or(root, |(_, node)| node);
             let Some(node) = self.child(here, &name)? else {
                 return Ok(Resolved {
                     path: missing(&trail, &name, &ahead),
@@ -123,7 +127,7 @@ impl Tree {
             trail.push((name, node));
         }
         let path = trail.iter().map(|(name, _)| name).collect();
-        let node = trail.pop().map_or(root, |(_, node)| node);
+        let node = trail.pop().map_or_else(|| root.clone(), |(_, node)| node);
         Ok(Resolved {
             path,
             node: Some(node),

@@ -3,8 +3,9 @@
 //! # Locks
 //!
 //! Who does a step holds a lock on its key until its layer and its entry in the cache are there, so that two builds that want the same
-//! share it: the second waits and finds it done. A layer that is hashed beside the next step keeps its lock meanwhile. Nobody ever *waits*,
-//! for a lock or for another stage, while holding one: [`StageWork::settle`] comes first. So there is no circle to wait in.
+//! share it: the second waits and finds it done. A layer that is hashed beside the next step ([`super::keep`]) keeps its lock meanwhile, and
+//! then until the lock of that is held. Nobody ever *waits*, for a lock or for another stage, while holding one: [`StageWork::settle`]
+//! comes first. So there is no circle to wait in.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,20 +14,17 @@ use tokio::sync::oneshot;
 
 use super::super::dockerfile::instruction::Kind;
 use super::super::reference::Digest;
-use super::super::store::layers::Measured;
-use super::super::store::{LayerLock, Staging, Store, StoreError};
+use super::super::store::{LayerLock, Staging, Store};
 use super::builder::Build;
 use super::cache::{FinishedKey, Key, Made};
 use super::copy::{Filling, Owner};
 use super::error::StepFailure;
 use super::graph::Ends;
+use super::keep::{Claim, Finished, Kept, Pending, Placed};
 use super::plan::{Base, PlannedStage, PlannedStep};
 use super::stage::StageState;
 use super::tree::Tree;
-use super::{BuildEvent, StepLabel, owner};
-
-/// Bytes of a layer's tar above which it is hashed beside the next step: what takes no longer than to start one.
-const BESIDE_BYTES: u64 = 8 << 20;
+use super::{BuildEvent, BuildProgress, StepLabel, owner};
 
 /// A stage under way.
 pub(super) struct StageWork<'b, 'a> {
@@ -43,23 +41,6 @@ pub(super) struct StageWork<'b, 'a> {
     number: usize,
     /// When the step at hand began, if it is being done.
     begun: Instant,
-}
-
-/// A layer whose digest is not known yet; its history is written already.
-pub(super) struct Pending {
-    pub(super) staging: Staging,
-    measuring: oneshot::Receiver<Result<Measured, StoreError>>,
-    claim: Claim,
-    created: String,
-}
-
-/// What a step's result is remembered under, and the right to make it.
-#[derive(Default)]
-pub(super) struct Claim {
-    /// `None` where it must not be remembered.
-    pub(super) key: Option<FinishedKey>,
-    /// Keeps others from doing the same meanwhile.
-    pub(super) lock: Option<LayerLock>,
 }
 
 /// Whether a step's result was there already.
@@ -91,6 +72,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
             number: 1,
             total: 1 + stage.steps.iter().filter(|step| step.makes_layer()).count(),
             stage: shown_name,
+            stage_index: stage.index,
             text,
         };
         let state = match &stage.base {
@@ -98,7 +80,9 @@ impl<'b, 'a> StageWork<'b, 'a> {
             base => {
                 let begun = Instant::now();
                 build.progress.event(BuildEvent::Started(label));
-                let state = build.base_of(base, stage.platform.as_deref()).await?;
+                let cut_off = CutOff::new(build.progress, label);
+                let state = build.base_of(base, stage.platform.as_deref()).await;
+                let state = cut_off.ended(state)?;
                 build
                     .progress
                     .event(BuildEvent::Done(label, begun.elapsed()));
@@ -130,20 +114,22 @@ impl<'b, 'a> StageWork<'b, 'a> {
             number: self.number,
             total: self.total,
             stage: self.shown_name,
+            stage_index: self.stage.index,
             text: &shown,
         };
         if !matches!(step.instruction.kind, Kind::Run(_)) {
             self.settle().await?;
         }
-        let was_cached = match &step.instruction.kind {
-            Kind::Run(run) => self.run(run, step, label).await?,
-            Kind::Copy(transfer) => self.copy(transfer, step.from.as_ref(), label).await?,
-            Kind::Add(transfer) => self.add(transfer, label).await?,
-            Kind::Workdir(path) => self.workdir(path, label).await?,
+        let progress = self.build.progress;
+        let cut_off = CutOff::new(progress, label);
+        let done = match &step.instruction.kind {
+            Kind::Run(run) => self.run(run, step, label).await,
+            Kind::Copy(transfer) => self.copy(transfer, step.from.as_ref(), label).await,
+            Kind::Add(transfer) => self.add(transfer, label).await,
+            Kind::Workdir(path) => self.workdir(path, label).await,
             _ => return Ok(()),
         };
-        let progress = self.build.progress;
-        match was_cached {
+        match cut_off.ended(done)? {
             Cached::Yes => {
                 self.build.count_cached();
                 progress.event(BuildEvent::Cached(label));
@@ -199,7 +185,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
         let mut filling = Filling::new(&staging.diff(), &layers);
         filling.make_directory(Path::new(&directory), owner)?;
         filling.finish()?;
-        self.commit(staging, claim, by)?;
+        self.commit(staging, claim, by).await?;
         Ok(Cached::No)
     }
 
@@ -230,7 +216,13 @@ impl<'b, 'a> StageWork<'b, 'a> {
         }
         let (lock, was_waited_for) = match self.build.try_lock(&key)? {
             Some(lock) => (Some(lock), false),
-            None => (Some(wait_for_lock(self.build.store(), &key).await?), true),
+            None => {
+                let holder = self.build.store().step_holder(&key.hex);
+                self.build
+                    .progress
+                    .event(BuildEvent::Waiting(label, holder));
+                (Some(wait_for_lock(self.build.store(), &key).await?), true)
+            }
         };
         // Between the look and the lock it may have been done.
         if (was_waited_for || !self.build.skips_cache(self.stage))
@@ -276,32 +268,30 @@ impl<'b, 'a> StageWork<'b, 'a> {
 
     /// Makes a layer of a staging directory, and remembers it. A large one is hashed beside the next step, and is the layer of the
     /// state once that is settled.
-    pub(super) fn commit(
+    pub(super) async fn commit(
         &mut self,
         staging: Staging,
         claim: Claim,
         by: String,
     ) -> Result<(), StepFailure> {
-        let created = self.build.now();
-        if let Some(epoch) = self.build.epoch {
-            clamp(&staging.diff(), epoch)?;
-        }
-        self.state.created = Some(created.clone());
-        self.state.remember(by, false);
-        if let Some(measured) = Measured::within(&staging.diff(), BESIDE_BYTES)? {
-            return self.place(staging, measured, claim, created);
-        }
-        let (diff, (sender, measuring)) = (staging.diff(), oneshot::channel());
-        std::thread::spawn(move || {
-            // Nobody may want it any more.
-            let _unwanted = sender.send(Measured::of(&diff));
-        });
-        self.pending = Some(Pending {
+        let build = self.build;
+        let created = build.now();
+        let finished = Finished {
+            store: build.images.shared_store(),
+            cache: build.cache.clone(),
+            reasons: build.reasons((self.stage, self.number)),
             staging,
-            measuring,
             claim,
-            created,
-        });
+            created: created.clone(),
+            epoch: build.epoch,
+        };
+        let kept = finished.keep(&build.aside).await?;
+        self.state.created = Some(created);
+        self.state.remember(by, false);
+        match kept {
+            Kept::Placed(placed) => drop(self.put_on_top(placed)),
+            Kept::Pending(pending) => self.pending = Some(pending),
+        }
         Ok(())
     }
 
@@ -312,39 +302,27 @@ impl<'b, 'a> StageWork<'b, 'a> {
 
     /// As [`StageWork::settle`], and returns the lock that the step held.
     pub(super) async fn settle_keeping(&mut self) -> Result<Option<LayerLock>, StepFailure> {
-        let Some(pending) = self.pending.take() else {
+        let Some(mut pending) = self.pending.take() else {
             return Ok(None);
         };
-        let Pending {
-            staging,
-            measuring,
-            mut claim,
-            created,
-        } = pending;
-        let measured = measuring.await;
-        let measured = measured.map_err(|_| StepFailure::Invalid("its hashing panicked"))??;
-        let lock = claim.lock.take();
-        self.place(staging, measured, claim, created)?;
-        Ok(lock)
+        pending.release();
+        let placed = pending.placed().await?;
+        Ok(self.put_on_top(placed))
     }
 
-    /// Moves a layer into the store and puts it on top of the state.
-    fn place(
-        &mut self,
-        staging: Staging,
-        measured: Measured,
-        claim: Claim,
-        created: String,
-    ) -> Result<(), StepFailure> {
-        let store = self.build.store();
-        let layer = store.commit_measured(&staging, measured)?.diff_id;
-        self.build.discarded.add(staging);
-        self.state.layers.push(layer.clone());
-        if let Some(key) = claim.key {
-            self.build
-                .remember((self.stage, self.number), &key, &Made { layer, created })?;
+    /// Puts a layer on top of the state; returns the lock of its step.
+    pub(super) fn put_on_top(&mut self, placed: Placed) -> Option<LayerLock> {
+        let Placed {
+            layer, key, lock, ..
+        } = placed;
+        if let (Some(key), Some(created)) = (key, &self.state.created) {
+            let created = created.clone();
+            let layer = layer.clone();
+            self.build.note_use(&key, &Made { layer, created });
+            self.build.session.add(&key);
         }
-        Ok(())
+        self.state.layers.push(layer);
+        lock
     }
 
     /// Takes a step from an image that says what its steps did and not what their keys were; the step must depend on nothing else.
@@ -394,29 +372,39 @@ impl<'b, 'a> StageWork<'b, 'a> {
     }
 }
 
-/// Makes nothing below a directory, nor itself, younger than a time.
-fn clamp(path: &Path, latest: jiff::Timestamp) -> std::io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs_err::symlink_metadata(path)?;
-    if metadata.is_dir() {
-        for entry in fs_err::read_dir(path)? {
-            clamp(&entry?.path(), latest)?;
+/// Tells of a step that is dropped before its end, because something else failed or the build was interrupted.
+struct CutOff<'a> {
+    progress: &'a dyn BuildProgress,
+    /// Until it has ended.
+    label: Option<StepLabel<'a>>,
+}
+
+impl<'a> CutOff<'a> {
+    fn new(progress: &'a dyn BuildProgress, label: StepLabel<'a>) -> Self {
+        Self {
+            progress,
+            label: Some(label),
         }
     }
-    let changed = (metadata.mtime(), metadata.mtime_nsec());
-    if changed <= (latest.as_second(), 0) {
-        return Ok(());
+
+    /// Hears of its end, and tells where that is a failure that nothing was told of yet.
+    fn ended<T>(mut self, result: Result<T, StepFailure>) -> Result<T, StepFailure> {
+        if let (Some(label), Err(error)) = (self.label.take(), &result)
+            && !matches!(error, StepFailure::Exit { .. })
+        {
+            let why = error.to_string();
+            self.progress.event(BuildEvent::Broke(label, &why));
+        }
+        result
     }
-    let time = rustix::fs::Timespec {
-        tv_sec: latest.as_second(),
-        tv_nsec: 0,
-    };
-    let times = rustix::fs::Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags)?)
+}
+
+impl Drop for CutOff<'_> {
+    fn drop(&mut self) {
+        if let Some(label) = self.label {
+            self.progress.event(BuildEvent::CutOff(label));
+        }
+    }
 }
 
 /// Waits until nobody does the step of that key any more.

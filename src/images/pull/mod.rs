@@ -13,8 +13,10 @@
 //! and asks for the rest. Where that comes to another digest, all is fetched once more. The thread that unpacks owns the
 //! temporary directory, so one that is stopped halfway cleans up after itself; a killed process leaves that to the next command.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -414,9 +416,9 @@ impl Pull<'_> {
             }
         };
         let partial = Arc::new(partial);
-        let (sender, receiver) = mpsc::channel(QUEUE);
         let staging = self.store.staging()?;
-        let unpacking = start_pipeline(staging, partial.clone(), receiver, descriptor.size);
+        // The sender goes first: it is what the pipeline waits for.
+        let (mut unpacking, sender) = Unpacking::start(staging, partial.clone(), descriptor.size);
         let received = self
             .receive((endpoint, &mut stream), &sender, (descriptor, offset))
             .await;
@@ -425,7 +427,8 @@ impl Pull<'_> {
             self.progress
                 .blob(&descriptor.digest, BlobState::Extracting);
         }
-        let (staging, outcome) = unpacking.await.map_err(|_| stopped(self.store))?;
+        let unpacked = (&mut unpacking.result).await;
+        let (staging, outcome) = unpacked.map_err(|_| stopped(self.store))?;
         if let Err(error) = received {
             let is_empty = partial.read_at(0, 1).is_ok_and(|bytes| bytes.is_empty());
             if is_empty || is_mismatch(&error) {
@@ -558,33 +561,55 @@ fn is_useless(error: &ImageError) -> bool {
     }
 }
 
-/// Starts the threads that hash, unpack and keep what is there already and what `receiver` gets; they own the directory meanwhile.
-fn start_pipeline(
-    staging: Staging,
-    partial: Arc<Partial>,
-    receiver: mpsc::Receiver<Option<Vec<u8>>>,
-    max_bytes: u64,
-) -> oneshot::Receiver<(Staging, Outcome)> {
-    let (sender, result) = oneshot::channel();
-    std::thread::spawn(move || {
-        let chunks = ResumedChunks {
-            partial: partial.clone(),
-            position: 0,
-            rest: ChannelChunks {
-                receiver,
-                ended: false,
-            },
-        };
-        let mut blob = PartialWriter {
-            position: 0,
-            partial,
-        };
-        let outcome = run(chunks, &mut blob, &staging.diff(), max_bytes);
-        drop(blob);
-        // Nobody may want it any more; then the directory is removed here.
-        drop(sender.send((staging, outcome)));
-    });
-    result
+/// The threads that hash, unpack and keep what is there already and what comes; they own the directory meanwhile. Dropped, with their
+/// sender before it, it waits until that is removed.
+struct Unpacking {
+    result: oneshot::Receiver<(Staging, Outcome)>,
+    /// Closed with their end.
+    ended: std::sync::mpsc::Receiver<Infallible>,
+}
+
+/// How long a pull that is cut off waits for its threads: nothing else goes on meanwhile. What they leave, the next command removes.
+const CUT_OFF: Duration = Duration::from_millis(500);
+
+impl Unpacking {
+    fn start(
+        staging: Staging,
+        partial: Arc<Partial>,
+        max_bytes: u64,
+    ) -> (Self, mpsc::Sender<Option<Vec<u8>>>) {
+        let (chunks, receiver) = mpsc::channel(QUEUE);
+        let (sender, result) = oneshot::channel();
+        let (alive, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let received = ResumedChunks {
+                partial: partial.clone(),
+                position: 0,
+                rest: ChannelChunks {
+                    receiver,
+                    ended: false,
+                },
+            };
+            let mut blob = PartialWriter {
+                position: 0,
+                partial,
+            };
+            let outcome = run(received, &mut blob, &staging.diff(), max_bytes);
+            drop(blob);
+            // Nobody may want it any more; then the directory is removed here.
+            drop(sender.send((staging, outcome)));
+            drop::<std::sync::mpsc::Sender<Infallible>>(alive);
+        });
+        (Self { result, ended }, chunks)
+    }
+}
+
+impl Drop for Unpacking {
+    fn drop(&mut self) {
+        // What it sent is not taken any more.
+        self.result.close();
+        let _closed = self.ended.recv_timeout(CUT_OFF);
+    }
 }
 
 /// What is there of a blob, then what comes.

@@ -21,7 +21,7 @@ pub enum RegistryError {
         host: String,
         /// The last failure.
         #[source]
-        source: Box<RegistryError>,
+        source: Box<Self>,
     },
     /// The files that say where to ask.
     #[error(transparent)]

@@ -12,7 +12,7 @@ use super::auth::{Challenge, CredentialsError, Secret};
 use super::client::{Client, Place, Wanted, passing, read_all, refusal, retry_after, shown};
 use super::config::Endpoint;
 use super::error::{RegistryError, chain};
-use super::transport::{Method, RequestBody, Response, TransportError, encode_form, host_of};
+use super::transport::{Method, RequestBody, TransportError, encode_form, host_of};
 
 /// Of a token server's answer.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;

@@ -327,8 +327,8 @@ impl Measured {
         }
     }
 
-    /// The same, with the tar going to `sink`.
-    fn writing(diff: &Path, sink: impl Write) -> Result<Self, StoreError> {
+    /// The same, with the tar going to `sink`, piece by piece.
+    pub(crate) fn writing(diff: &Path, sink: impl Write) -> Result<Self, StoreError> {
         Self::with(diff, sink, |sink| write_layer(diff, sink))
     }
 

@@ -163,6 +163,11 @@ impl Store {
         })
     }
 
+    /// Returns the process that does the build step of that key, where it can be told.
+    pub(crate) fn step_holder(&self, key: &str) -> Option<u32> {
+        Lock::holder(&self.path(&format!("tmp/step-{key}")))
+    }
+
     /// Waits for that lock; blocks the thread.
     pub(crate) fn lock_step(&self, key: &str) -> Result<LayerLock, StoreError> {
         let locked = self.work_lock(&format!("step-{key}"), |path| {

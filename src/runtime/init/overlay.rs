@@ -155,6 +155,11 @@ mod tests {
         assert_eq!(look(&mount(&lowers, None).unwrap()), expected);
         assert_eq!(look(&mount(&lowers, of).unwrap()), expected);
         assert_eq!(look(&mount_at_once(&lowers, None).unwrap()), expected);
+        // As those with another owner are.
+        let detached =
+            |fd: &OwnedFd| mount::clone_tree(fd.as_fd(), Path::new(""), mount::Depth::One).unwrap();
+        let detached: Vec<OwnedFd> = lowers.iter().map(detached).collect();
+        assert_eq!(look(&mount_at_once(&detached, None).unwrap()), expected);
         let at_once = mount_at_once(&lowers, of).unwrap();
         assert_eq!(look(&at_once), expected);
         let file = format!("/proc/self/fd/{}/written", at_once.as_raw_fd());

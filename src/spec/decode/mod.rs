@@ -3,7 +3,10 @@
 //! The tree is canonical: a field that is there has its type. What can still be wrong is the grammar of some texts that
 //! Docker Compose reads only when it creates containers, and what is valid but not supported here: both are obstacles.
 
+mod attachments;
+mod build;
 mod image;
+mod mounts;
 mod resources;
 mod service;
 
@@ -235,4 +238,8 @@ impl Decoder<'_> {
         }
         decoded
     }
+}
+
+fn unsigned<T: TryFrom<i64>>(node: &Node, key: &str) -> Option<T> {
+    integer(node, key).and_then(|value| T::try_from(value).ok())
 }

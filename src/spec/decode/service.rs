@@ -3,30 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::build::build;
 use super::{
     Decoder, boolean, entries, image, integer, items, mapping, number, span_at, text, text_map,
     texts,
 };
-use crate::spec::canonical::ports;
 use crate::spec::diagnostic::Diagnostic;
-use crate::spec::model::build::{Build, BuildMore, BuildSecret, WatchAction, WatchRule};
-use crate::spec::model::network::{Attachment, Port, PortRange, Protocol};
+use crate::spec::model::build::{WatchAction, WatchRule};
 use crate::spec::model::service::{
-    Condition, Dependency, HealthTest, Healthcheck, NetworkMode, PullPolicy, Restart, Service,
-    Ulimit,
+    Condition, Dependency, HealthTest, Healthcheck, PullPolicy, Restart, Service, Ulimit,
 };
-use crate::spec::model::volume::{FileGrant, Mount, MountSource};
-use crate::spec::names::{NetworkKey, ServiceName, VolumeKey};
+use crate::spec::names::ServiceName;
 use crate::spec::source::Span;
 use crate::spec::tree::{Entry, Node, Value};
 use crate::spec::units;
 
 fn duration(node: &Node, key: &str) -> Option<Duration> {
     units::parse_duration(node.get(key)?.as_str()?)
-}
-
-fn unsigned<T: TryFrom<i64>>(node: &Node, key: &str) -> Option<T> {
-    integer(node, key).and_then(|value| T::try_from(value).ok())
 }
 
 /// How many of something; what is beyond counting is the most that can be counted.
@@ -150,33 +143,6 @@ impl Decoder<'_> {
         Some(platform)
     }
 
-    /// Reads the host name. Docker Compose takes any that Linux does, which is what stands in the way of a container; one
-    /// that no other machine would take for a name is warned of.
-    fn hostname(&mut self, node: &Node, place: &str) -> Option<String> {
-        let name = text(node, "hostname")?;
-        let span = span_at(node, "hostname");
-        if name.len() > 64 {
-            let message = format!("{place}.hostname is longer than 64 bytes, the most Linux takes");
-            self.error(span, message);
-        } else if name.contains(char::is_control) {
-            let message =
-                format!("{place}.hostname must not have a line break or a control character");
-            self.error(span, message);
-        } else if !name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        {
-            self.obstacle(
-                Diagnostic::warning(
-                    span,
-                    format!("{place}.hostname: `{name}` is no valid host name (RFC 1123)"),
-                )
-                .hint("use letters, digits and hyphens"),
-            );
-        }
-        Some(name)
-    }
-
     /// Reads the variables; a name with `=` in it would name another one.
     fn environment(&mut self, node: &Node, place: &str) -> BTreeMap<String, String> {
         for entry in entries(mapping(node, "environment")) {
@@ -246,136 +212,6 @@ impl Decoder<'_> {
             (false, false) => self.diagnostics.error(span, message),
         }
         Some(name)
-    }
-
-    fn ports(&mut self, node: &Node, place: &str) -> Vec<Port> {
-        let mut decoded = Vec::new();
-        for port in items(node, "ports") {
-            let protocol = match text(port, "protocol")
-                .unwrap_or_default()
-                .to_ascii_lowercase()
-                .as_str()
-            {
-                "tcp" => Protocol::Tcp,
-                "udp" => Protocol::Udp,
-                other => {
-                    self.not_yet(port.span, format!("{place}.ports: protocol {other}"));
-                    continue;
-                }
-            };
-            let written = text(port, "published").filter(|text| !text.is_empty());
-            let published = written.as_deref().and_then(ports::range);
-            if let (Some(written), None) = (&written, published) {
-                self.error(
-                    span_at(port, "published"),
-                    format!("{place}.ports: invalid host port `{written}`"),
-                );
-            }
-            let target = unsigned::<u16>(port, "target").filter(|target| *target > 0);
-            if target.is_none() && port.get("target").is_some() {
-                self.error(
-                    span_at(port, "target"),
-                    format!("{place}.ports: invalid container port: it must be 1 to 65535"),
-                );
-            }
-            decoded.extend(target.map(|target| {
-                Port {
-                    host_ip: text(port, "host_ip").and_then(|address| address.parse().ok()),
-                    // Port 0 lets the host choose, as does none.
-                    published: published
-                        .filter(|range| *range != (0, 0))
-                        .map(|(first, last)| PortRange { first, last }),
-                    target,
-                    protocol,
-                }
-            }));
-        }
-        decoded
-    }
-
-    fn expose(&mut self, node: &Node, place: &str) -> Vec<String> {
-        for port in items(node, "expose") {
-            let text = port.as_str().unwrap_or_default();
-            let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-            if ports::range(range).is_none() || !matches!(protocol, "tcp" | "udp" | "sctp") {
-                self.error(
-                    port.span,
-                    format!("{place}.expose: `{text}` is no port, nor a range of ports"),
-                );
-            }
-        }
-        texts(node, "expose")
-    }
-
-    fn network_mode(&mut self, node: &Node, place: &str) -> Option<NetworkMode> {
-        let mode = text(node, "network_mode").filter(|mode| !mode.is_empty())?;
-        let span = span_at(node, "network_mode");
-        match mode.as_str() {
-            "none" => Some(NetworkMode::None),
-            "host" => Some(NetworkMode::Host),
-            other => {
-                let Some(service) = other.strip_prefix("service:") else {
-                    self.not_yet(span, format!("{place}.network_mode {mode}"));
-                    return None;
-                };
-                let name = self.named(span, ServiceName::new(service));
-                name.map(NetworkMode::Service)
-            }
-        }
-    }
-
-    fn attachments(&mut self, node: &Node, place: &str) -> BTreeMap<NetworkKey, Attachment> {
-        let mut decoded = BTreeMap::new();
-        for entry in entries(mapping(node, "networks")) {
-            let attachment = Attachment {
-                aliases: texts(&entry.value, "aliases"),
-                ipv4_address: self.address(
-                    &entry.value,
-                    "ipv4_address",
-                    &format!("{place}.networks.{}", entry.key),
-                ),
-                priority: unsigned(&entry.value, "priority"),
-            };
-            // A key that breaks its rule is reported where the network is defined, or as undefined.
-            if let Ok(key) = NetworkKey::new(&entry.key) {
-                decoded.insert(key, attachment);
-            }
-        }
-        decoded
-    }
-
-    fn extra_hosts(&mut self, node: &Node, place: &str) -> Vec<(String, String)> {
-        let mut hosts = Vec::new();
-        for line in items(node, "extra_hosts") {
-            let Some((host, address)) = line.as_str().and_then(|text| text.split_once('=')) else {
-                continue;
-            };
-            if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
-                self.error(
-                    line.span,
-                    format!("{place}.extra_hosts: invalid additional host, bad IP: {address}"),
-                );
-            }
-            hosts.push((host.to_owned(), address.to_owned()));
-        }
-        hosts
-    }
-
-    fn name_servers(&mut self, node: &Node, place: &str) -> Vec<String> {
-        let mut servers = Vec::new();
-        for server in items(node, "dns") {
-            match server.as_str() {
-                Some("") | None => {}
-                Some(text) if text.parse::<std::net::IpAddr>().is_ok() => {
-                    servers.push(text.to_owned());
-                }
-                Some(text) => self.error(
-                    server.span,
-                    format!("{place}.dns: invalid DNS address: {text}"),
-                ),
-            }
-        }
-        servers
     }
 
     fn healthcheck(&mut self, node: &Node, place: &str) -> Option<Healthcheck> {
@@ -456,118 +292,6 @@ impl Decoder<'_> {
         }
     }
 
-    fn mount(&mut self, mount: &Node, place: &str) -> Option<Mount> {
-        let target = text(mount, "target")?;
-        if !target.starts_with('/') {
-            self.error(
-                span_at(mount, "target"),
-                format!("{place}: invalid mount path `{target}`: it must be absolute"),
-            );
-        }
-        let kind = text(mount, "type")?;
-        let options = mount.get(&kind);
-        if !matches!(kind.as_str(), "bind" | "volume" | "tmpfs") {
-            let what = format!("{place}: a mount of type {kind}");
-            self.not_yet(span_at(mount, "type"), what);
-            return None;
-        }
-        self.propagation(mount, place);
-        let source = match kind.as_str() {
-            "bind" => MountSource::Bind {
-                source: text(mount, "source")?.into(),
-                create_host_path: options
-                    .and_then(|bind| boolean(bind, "create_host_path"))
-                    .unwrap_or(true),
-                propagation: options
-                    .and_then(|bind| text(bind, "propagation"))
-                    .filter(|propagation| !propagation.is_empty()),
-            },
-            "volume" => MountSource::Volume {
-                source: match text(mount, "source").filter(|source| !source.is_empty()) {
-                    // An invalid one is reported as undefined.
-                    Some(source) => Some(VolumeKey::new(&source).ok()?),
-                    None => None,
-                },
-                copy: !options
-                    .and_then(|volume| boolean(volume, "nocopy"))
-                    .unwrap_or_default(),
-                subpath: options.and_then(|volume| text(volume, "subpath")),
-            },
-            _ => MountSource::Tmpfs {
-                size_bytes: options.and_then(|tmpfs| self.bytes(tmpfs, "size", place)),
-                mode: options.and_then(|tmpfs| unsigned(tmpfs, "mode")),
-            },
-        };
-        Some(Mount {
-            source,
-            target,
-            read_only: boolean(mount, "read_only").unwrap_or_default(),
-        })
-    }
-
-    /// Reports a propagation that is none.
-    fn propagation(&mut self, mount: &Node, place: &str) {
-        const WORDS: [&str; 6] = [
-            "private", "rprivate", "shared", "rshared", "slave", "rslave",
-        ];
-        let Some(written) = mount.get("bind").and_then(|bind| bind.get("propagation")) else {
-            return;
-        };
-        let word = written.as_str().unwrap_or_default();
-        if !word.is_empty() && !WORDS.contains(&word) {
-            self.obstacle(
-                Diagnostic::error(
-                    written.span,
-                    format!(
-                        "{place}: invalid propagation `{word}`: it must be one of {}",
-                        WORDS.join(", ")
-                    ),
-                )
-                .suggest(word, WORDS),
-            );
-        }
-    }
-
-    /// `tmpfs: /target[:option,…]`.
-    fn tmpfs(&mut self, node: &Node, place: &str) -> Option<Mount> {
-        let written = node.as_str()?;
-        let (target, options) = written.split_once(':').unwrap_or((written, ""));
-        if !target.starts_with('/') {
-            self.error(
-                node.span,
-                format!("{place}: invalid mount path `{target}`: it must be absolute"),
-            );
-        }
-        let (mut size_bytes, mut mode, mut read_only) = (None, None, false);
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            match name {
-                "rw" => read_only = false,
-                "ro" => read_only = true,
-                "noexec" | "nosuid" | "nodev" => {}
-                "size" => {
-                    size_bytes =
-                        units::parse_bytes(value).and_then(|bytes| u64::try_from(bytes).ok());
-                    if size_bytes.is_none() {
-                        self.error(node.span, format!("{place}: invalid size `{value}`"));
-                    }
-                }
-                "mode" => {
-                    mode = units::parse_mode(value);
-                    if mode.is_none() {
-                        self.error(node.span, format!("{place}: invalid mode `{value}`"));
-                    }
-                }
-                _ => self.not_yet(node.span, format!("{place}: the option `{option}`")),
-            }
-        }
-        Some(Mount {
-            source: MountSource::Tmpfs { size_bytes, mode },
-            target: crate::spec::canonical::paths::clean(target),
-            read_only,
-        })
-    }
-
     fn watch(&mut self, node: &Node) -> Vec<WatchRule> {
         let mut rules = Vec::new();
         let Some(develop) = node.get("develop") else {
@@ -601,64 +325,6 @@ impl Decoder<'_> {
     }
 }
 
-fn build(node: &Node) -> Build {
-    let args = entries(mapping(node, "args")).iter();
-    Build {
-        context: text(node, "context").unwrap_or_default().into(),
-        dockerfile: text(node, "dockerfile")
-            .unwrap_or_else(|| "Dockerfile".to_owned())
-            .into(),
-        dockerfile_inline: text(node, "dockerfile_inline"),
-        args: args
-            .map(|entry| {
-                (
-                    entry.key.to_string(),
-                    entry.value.as_str().map(str::to_owned),
-                )
-            })
-            .collect(),
-        target: text(node, "target"),
-        more: Box::new(build_more(node)),
-    }
-}
-
-/// Decodes what few builds say.
-fn build_more(node: &Node) -> BuildMore {
-    let is_on = |key| boolean(node, key).unwrap_or_default();
-    let hosts = texts(node, "extra_hosts");
-    let hosts = hosts.iter().filter_map(|line| line.split_once('='));
-    let secrets = items(node, "secrets").filter_map(|grant| {
-        let source = text(grant, "source")?;
-        let id = text(grant, "target").unwrap_or_else(|| source.clone());
-        Some(BuildSecret { source, id })
-    });
-    BuildMore {
-        additional_contexts: text_map(node, "additional_contexts"),
-        cache_from: texts(node, "cache_from"),
-        cache_to: texts(node, "cache_to"),
-        provenance: text(node, "provenance").unwrap_or_default(),
-        sbom: text(node, "sbom").unwrap_or_default(),
-        ssh: texts(node, "ssh"),
-        entitlements: texts(node, "entitlements"),
-        extra_hosts: hosts
-            .map(|(name, address)| (name.to_owned(), address.to_owned()))
-            .collect(),
-        labels: text_map(node, "labels"),
-        network: text(node, "network"),
-        no_cache: is_on("no_cache"),
-        no_cache_filter: texts(node, "no_cache_filter"),
-        platforms: texts(node, "platforms"),
-        privileged: is_on("privileged"),
-        pull: is_on("pull"),
-        secrets: secrets.collect(),
-        shm_bytes: text(node, "shm_size")
-            .and_then(|bytes| bytes.parse().ok())
-            .filter(|bytes| *bytes > 0),
-        tags: texts(node, "tags"),
-        ulimits: ulimits(node),
-    }
-}
-
 fn dependencies(node: &Node) -> BTreeMap<ServiceName, Dependency> {
     let decoded = entries(mapping(node, "depends_on"))
         .iter()
@@ -679,7 +345,7 @@ fn dependencies(node: &Node) -> BTreeMap<ServiceName, Dependency> {
     decoded.collect()
 }
 
-fn ulimits(node: &Node) -> BTreeMap<String, Ulimit> {
+pub(super) fn ulimits(node: &Node) -> BTreeMap<String, Ulimit> {
     let decoded = entries(mapping(node, "ulimits"))
         .iter()
         .filter_map(|entry| {
@@ -706,50 +372,6 @@ fn capabilities(node: &Node, key: &str) -> Vec<String> {
     names
         .map(|name| name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name))
         .collect()
-}
-
-impl Decoder<'_> {
-    /// Decodes `secrets` or `configs` of a service.
-    fn grants(&mut self, node: &Node, key: &str, place: &str) -> Vec<FileGrant> {
-        let directory = if key == "secrets" {
-            "/run/secrets/"
-        } else {
-            "/"
-        };
-        let mut grants = Vec::new();
-        for (index, grant) in items(node, key).enumerate() {
-            let Some(source) = text(grant, "source") else {
-                continue;
-            };
-            let target = text(grant, "target").unwrap_or_else(|| source.clone());
-            let target = if target.starts_with('/') {
-                target
-            } else {
-                format!("{directory}{target}")
-            };
-            let mut number = |field: &str| {
-                let written = text(grant, field)?;
-                let number = written.parse().ok();
-                if number.is_none() {
-                    let message =
-                        format!("{place}.{key}.{index}.{field}: `{written}` is not a number");
-                    let hint = "names of the container's users and groups are not known here";
-                    self.diagnostics
-                        .push(Diagnostic::error(span_at(grant, field), message).hint(hint));
-                }
-                number
-            };
-            let (uid, gid) = (number("uid"), number("gid"));
-            grants.push(FileGrant {
-                source,
-                target,
-                uid,
-                gid,
-                mode: text(grant, "mode").and_then(|mode| units::parse_mode(&mode)),
-            });
-        }
-        grants
-    }
 }
 
 /// The places of a service's fields, of the items of its lists and of the fields of its maps.

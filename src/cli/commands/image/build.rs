@@ -77,13 +77,13 @@ pub(in crate::cli::commands) async fn run(
         pulls: true,
     };
     let progress = context.show_unless(args.quiet, shown);
-    let (mut stream, mut out) = (std::io::stdin(), std::io::stdout());
+    let (stream, mut out) = (Box::new(std::io::stdin()), std::io::stdout());
     if let Some(call) = call {
-        let work = engine.describe_image(&build, call, &mut stream, &progress, &cancel);
+        let work = engine.describe_image(&build, call, stream, &progress, &cancel);
         let described = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
         return print(context, &described, is_json);
     }
-    let streams: (&mut dyn Read, &mut dyn Write) = (&mut stream, &mut out);
+    let streams: (Box<dyn Read + Send>, &mut dyn Write) = (stream, &mut out);
     let work = engine.build_image(&build, streams, &progress, &cancel);
     let built = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
     if let Some(path) = &args.iidfile {

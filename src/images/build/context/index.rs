@@ -20,10 +20,12 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
 use super::super::copy;
+use super::super::super::stop::Stop;
 use super::{Entry, Selected};
 use crate::sys::atomic::{self, Durability};
 
@@ -47,7 +49,8 @@ pub fn hash_selected(
     hash: &mut Sha256,
     selected: &[Selected],
     owners: Owners,
-    index: &mut FileIndex,
+    index: &FileIndex,
+    stop: &Stop,
 ) -> io::Result<()> {
     for source in selected {
         hash_part(hash, source.name.as_bytes());
@@ -61,7 +64,7 @@ pub fn hash_selected(
             }
             let kind = metadata.file_type();
             if kind.is_file() {
-                hash.update(index.hash_of(entry)?);
+                hash.update(index.hash_of(entry, stop)?);
             } else if kind.is_symlink() {
                 let target = fs_err::read_link(&entry.host)?;
                 hash_part(hash, target.as_os_str().as_bytes());
@@ -120,13 +123,19 @@ pub fn changed(before: &Metadata, after: &Metadata) -> bool {
 /// A SHA-256.
 pub type Hash = [u8; 32];
 
-/// Hashes of the files of one context.
+/// Hashes of the files of one context. Several threads may hash at once: it is locked for the look alone.
 #[derive(Debug)]
 pub struct FileIndex {
     /// Where it is kept; `None` for trees whose files are not remembered.
     file: Option<PathBuf>,
     /// The context.
     root: PathBuf,
+    entries: Mutex<Entries>,
+}
+
+/// What an index has.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
     /// By path below the context.
     pub(super) known: BTreeMap<PathBuf, (Identity, Hash)>,
     /// Whether `known` has something that the file has not.
@@ -139,8 +148,7 @@ impl FileIndex {
         Self {
             file: None,
             root: PathBuf::new(),
-            known: BTreeMap::new(),
-            changed: false,
+            entries: Mutex::default(),
         }
     }
 
@@ -156,28 +164,31 @@ impl FileIndex {
         Ok(Self {
             file: Some(file),
             root: root.to_owned(),
-            known,
-            changed: false,
+            entries: Mutex::new(Entries {
+                known,
+                changed: false,
+            }),
         })
     }
 
     /// Returns the hash of a regular file's content and extended attributes.
-    pub(super) fn hash_of(&mut self, entry: &Entry) -> io::Result<Hash> {
+    pub(super) fn hash_of(&self, entry: &Entry, stop: &Stop) -> io::Result<Hash> {
         let identity = Identity::of(&entry.metadata);
         let below = entry.host.strip_prefix(&self.root).unwrap_or(&entry.host);
-        if let Some((known, hash)) = self.known.get(below)
+        if let Some((known, hash)) = self.entries().known.get(below)
             && *known == identity
         {
             return Ok(*hash);
         }
         let now = coarse_now_ns();
-        let hash = hash_file(&entry.host)?;
+        let hash = hash_file(&entry.host, stop)?;
         if self.file.is_some() {
+            let mut entries = self.entries();
             if identity.ctime_ns.max(identity.mtime_ns) + RACY_NS < now {
-                self.known.insert(below.to_owned(), (identity, hash));
-                self.changed = true;
+                entries.known.insert(below.to_owned(), (identity, hash));
+                entries.changed = true;
             } else {
-                self.changed |= self.known.remove(below).is_some();
+                entries.changed |= entries.known.remove(below).is_some();
             }
         }
         Ok(hash)
@@ -188,13 +199,19 @@ impl FileIndex {
         self.file.as_deref()
     }
 
+    /// Returns what it has; whole whatever happened to who had it before.
+    pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes the index if it has something new.
     pub fn save(&self) -> io::Result<()> {
-        let Some(file) = self.file.as_ref().filter(|_| self.changed) else {
+        let entries = self.entries();
+        let Some(file) = self.file.as_ref().filter(|_| entries.changed) else {
             return Ok(());
         };
         let mut bytes = HEADER.to_vec();
-        for (path, (identity, hash)) in &self.known {
+        for (path, (identity, hash)) in &entries.known {
             let Identity {
                 size,
                 mtime_ns,
@@ -210,6 +227,7 @@ impl FileIndex {
             bytes.extend_from_slice(path.as_os_str().as_bytes());
             bytes.push(0);
         }
+        drop(entries);
         if let Some(directory) = file.parent() {
             fs_err::create_dir_all(directory)?;
         }
@@ -250,11 +268,12 @@ fn coarse_now_ns() -> i128 {
 }
 
 /// Hashes a file's content, and its attributes if it has any.
-fn hash_file(path: &Path) -> io::Result<Hash> {
+fn hash_file(path: &Path, stop: &Stop) -> io::Result<Hash> {
     let mut file = copy::open_regular(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0_u8; 64 * 1024];
     loop {
+        stop.check()?;
         let count = file.read(&mut buffer)?;
         if count == 0 {
             break;

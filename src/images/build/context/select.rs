@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::pattern::{self, Depth, IgnoreRules, Matched, Pattern};
+use super::super::super::stop::Stop;
 use super::super::tree::{Last, Node, Tree};
 use super::walk::{self, Rules, Visit};
 use super::{ContextError, Selected};
@@ -16,6 +17,8 @@ pub struct Origin<'a> {
     pub ignore: &'a IgnoreRules,
     /// For messages: `the build context`, `stage base`.
     pub name: &'a str,
+    /// Whether what is taken is still wanted.
+    pub stop: &'a Stop,
 }
 
 /// How sources are meant.
@@ -52,6 +55,7 @@ impl Origin<'_> {
             ignore: self.ignore,
             include: None,
             exclude: taking.exclude,
+            stop: self.stop,
         };
         let mut selected = Vec::new();
         for path in self.candidates(&clean)? {
@@ -105,6 +109,7 @@ impl Origin<'_> {
             ignore: self.ignore,
             include: None,
             exclude,
+            stop: self.stop,
         };
         let shown = path.to_string_lossy();
         let found = self.find(path)?;
@@ -132,6 +137,7 @@ impl Origin<'_> {
             ignore: self.ignore,
             include: Some(&include),
             exclude,
+            stop: self.stop,
         };
         let is_wild = pattern::is_wildcard(&base) || pattern::is_wildcard(&wanted);
         if !is_wild {

@@ -8,6 +8,7 @@ use super::super::pattern::IgnoreRules;
 use super::super::tree::Tree;
 use super::index::Identity;
 use super::*;
+use crate::images::Stop;
 use crate::sys::atomic::{self, Durability};
 
 /// A context with `a.txt`, `b.md`, `d/c.txt`, `d/e/f`, and a link to `d`.
@@ -33,6 +34,7 @@ fn shown(root: &Path, rules: &str, source: &str, exclude: &[&str]) -> String {
         tree: &tree,
         ignore: &ignore,
         name: "the build context",
+        stop: &Stop::default(),
     };
     let exclude = IgnoreRules::of(exclude.iter().copied()).unwrap();
     let (parents, source) = match source.strip_prefix("--parents ") {
@@ -230,17 +232,19 @@ fn digest(root: &Path, cache: &Path) -> (String, usize) {
         tree: &tree,
         ignore: &none,
         name: "",
+        stop: &Stop::default(),
     };
-    let mut index = FileIndex::open(cache, root).unwrap();
+    let index = FileIndex::open(cache, root).unwrap();
     let mut hash = Sha256::new();
     let taking = Taking {
         exclude: &none,
         parents: false,
     };
     let selected = origin.take(".", taking).unwrap();
-    hash_selected(&mut hash, &selected, Owners::Ignored, &mut index).unwrap();
+    hash_selected(&mut hash, &selected, Owners::Ignored, &index, &Stop::default()).unwrap();
     index.save().unwrap();
-    (hex(&hash.finalize()), index.known.len())
+    let known = index.entries().known.len();
+    (hex(&hash.finalize()), known)
 }
 
 #[test]
@@ -273,19 +277,20 @@ fn an_index_is_trusted_by_identity_and_only_for_settled_files() {
         metadata: metadata.clone(),
         leads: false,
     };
-    let mut index = FileIndex::open(cache.path(), root).unwrap();
-    let real = index.hash_of(&entry).unwrap();
-    assert_eq!(index.known.len(), 0, "a fresh file may change in this tick");
+    let index = FileIndex::open(cache.path(), root).unwrap();
+    let real = index.hash_of(&entry, &Stop::default()).unwrap();
+    let known = index.entries().known.len();
+    assert_eq!(known, 0, "a fresh file may change in this tick");
     let known = (Identity::of(&metadata), [7; 32]);
-    index.known.insert("a.txt".into(), known);
-    index.changed = true;
+    index.entries().known.insert("a.txt".into(), known);
+    index.entries().changed = true;
     index.save().unwrap();
-    let mut index = FileIndex::open(cache.path(), root).unwrap();
-    assert_eq!(index.hash_of(&entry).unwrap(), [7; 32]);
+    let index = FileIndex::open(cache.path(), root).unwrap();
+    assert_eq!(index.hash_of(&entry, &Stop::default()).unwrap(), [7; 32]);
     fill(&path, "a.txt");
     let metadata = fs_err::symlink_metadata(&path).unwrap();
     let entry = Entry { metadata, ..entry };
-    assert_eq!(index.hash_of(&entry).unwrap(), real);
+    assert_eq!(index.hash_of(&entry, &Stop::default()).unwrap(), real);
 }
 
 #[test]
@@ -297,6 +302,7 @@ fn attributes_of_directories_count() {
             tree: &tree,
             ignore: &IgnoreRules::default(),
             name: "the build context",
+            stop: &Stop::default(),
         };
         let selected = origin
             .take_path(Path::new("d"), &IgnoreRules::default())
@@ -306,7 +312,8 @@ fn attributes_of_directories_count() {
             &mut hash,
             &selected,
             Owners::Ignored,
-            &mut FileIndex::none(),
+            &FileIndex::none(),
+            &Stop::default(),
         )
         .unwrap();
         hex(&hash.finalize())

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::pattern::{IgnoreRules, Matched};
+use super::super::super::stop::Stop;
 use super::super::tree::{Node, Tree};
 use super::Entry;
 
@@ -20,6 +21,8 @@ pub(super) struct Rules<'a> {
     pub(super) include: Option<&'a IgnoreRules>,
     /// `--exclude`: paths from the source.
     pub(super) exclude: &'a IgnoreRules,
+    /// Whether it is still wanted.
+    pub(super) stop: &'a Stop,
 }
 
 /// One path of a walk.
@@ -89,6 +92,7 @@ impl Walk<'_> {
             let text = format!("`{}` lies too deep", visit.node.host.display());
             return Err(io::Error::other(text));
         }
+        self.rules.stop.check()?;
         let at = self.entries.len();
         self.entries.push(Entry {
             path: visit.below.clone(),
@@ -115,6 +119,7 @@ impl Walk<'_> {
             ignore,
             include,
             exclude,
+            stop: _,
         } = self.rules;
         if visit.is_ignored && !ignore.may_keep_below(visit.full.as_os_str()) {
             return false;

@@ -11,11 +11,15 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::super::context;
+use super::super::super::stop::Stop;
 use super::Owner;
 use crate::sys::xattr;
 
 /// Bytes up to which a file is copied through a buffer: two calls, where asking the kernel to copy takes four.
 const SMALL: u64 = 128 << 10;
+
+/// Bytes of a larger file between two looks at whether it is still wanted.
+const PIECE: u64 = 256 << 10;
 
 /// How often a file is copied again that changes meanwhile.
 const ATTEMPTS: usize = 3;
@@ -45,6 +49,7 @@ pub(super) fn copy_content(
     from: &Path,
     to: &Path,
     seen: &Metadata,
+    stop: &Stop,
 ) -> io::Result<(fs_err::File, bool)> {
     let mut source = open(from)?;
     let mut target = fs_err::OpenOptions::new()
@@ -53,7 +58,7 @@ pub(super) fn copy_content(
         .open(to)?;
     let mut expected = seen.clone();
     for attempt in 0..ATTEMPTS {
-        copy_bytes(&mut source, &mut target, expected.len()).map_err(|error| {
+        copy_bytes(&mut source, &mut target, expected.len(), stop).map_err(|error| {
             // Either end may be the one that fails: a full disk is that of the layer.
             let text = format!("copy `{}` to the layer: {}", from.display(), reason(&error));
             io::Error::new(error.kind(), text)
@@ -72,15 +77,29 @@ pub(super) fn copy_content(
 }
 
 /// Copies as many bytes as a file should have, and one more if it has grown.
-fn copy_bytes(source: &mut fs_err::File, target: &mut fs_err::File, size: u64) -> io::Result<()> {
+fn copy_bytes(
+    source: &mut fs_err::File,
+    target: &mut fs_err::File,
+    size: u64,
+    stop: &Stop,
+) -> io::Result<()> {
     if size <= SMALL {
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
         source.take(size + 1).read_to_end(&mut bytes)?;
         return target.write_all(&bytes);
     }
     // Shares the blocks where the file system can; else the kernel copies from cache to cache.
-    if rustix::fs::ioctl_ficlone(&*target, &*source).is_err() {
-        io::copy(&mut source.file().take(size + 1), &mut target.file())?;
+    if rustix::fs::ioctl_ficlone(&*target, &*source).is_ok() {
+        return Ok(());
+    }
+    let mut left = size + 1;
+    while left > 0 {
+        stop.check()?;
+        let copied = io::copy(&mut source.file().take(left.min(PIECE)), &mut target.file())?;
+        if copied == 0 {
+            break;
+        }
+        left = left.saturating_sub(copied);
     }
     Ok(())
 }

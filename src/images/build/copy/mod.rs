@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
 
 use super::context::{self, Entry, Selected};
 use super::mode::ModeChange;
+use super::super::stop::Stop;
 use super::tree::{Last, Tree};
 use crate::sys::xattr::DEFAULT_ACL;
 use files::{
@@ -82,6 +83,8 @@ pub struct Filling {
     linked: BTreeMap<(u64, u64), PathBuf>,
     /// Files that were no longer what they had been when they were chosen.
     pub unsteady: Vec<PathBuf>,
+    /// Whether it is still wanted.
+    stop: Stop,
 }
 
 impl Filling {
@@ -99,7 +102,15 @@ impl Filling {
             default_acls: BTreeMap::new(),
             linked: BTreeMap::new(),
             unsteady: Vec::new(),
+            stop: Stop::default(),
         }
+    }
+
+    /// Ends with an error once `stop` asks for it.
+    #[must_use]
+    pub fn heeding(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
     }
 
     /// Copies one source: a directory's content into `destination`, a file to it or into it.
@@ -257,6 +268,7 @@ impl Filling {
 
     /// Puts one entry to a resolved path whose parent is in the layer.
     fn put(&mut self, entry: &Entry, target: &Path, style: &Style) -> io::Result<()> {
+        self.stop.check()?;
         if entry.metadata.is_dir() {
             let existing = self.existing(target)?;
             if existing == Some(false) {
@@ -305,7 +317,7 @@ impl Filling {
             {
                 return fs_err::hard_link(first, host);
             }
-            let (file, changed) = copy_content(&entry.host, host, metadata)?;
+            let (file, changed) = copy_content(&entry.host, host, metadata, &self.stop)?;
             if changed {
                 self.unsteady.push(entry.host.clone());
             }

@@ -83,6 +83,7 @@ impl Place {
             tree: &tree,
             ignore: &IgnoreRules::default(),
             name: "the build context",
+            stop: &Stop::default(),
         };
         let taking = Taking {
             exclude: &exclude,
@@ -380,14 +381,14 @@ fn files_that_change_are_copied_again_or_refused() {
     fs_err::remove_file(&path).unwrap();
     atomic::write(&path, b"longer than before", 0o644, Durability::Cached).unwrap();
     let to = place.path("diff/f");
-    let (_, changed) = copy_content(&path, &to, &seen).unwrap();
+    let (_, changed) = copy_content(&path, &to, &seen, &Stop::default()).unwrap();
     assert!(changed);
     assert_eq!(fs_err::read_to_string(&to).unwrap(), "longer than before");
     // A pipe in its place is no file, and is not waited for.
     fs_err::remove_file(&path).unwrap();
     let mode = Mode::from_raw_mode(0o644);
     rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let error = copy_content(&path, &place.path("diff/g"), &seen).unwrap_err();
+    let error = copy_content(&path, &place.path("diff/g"), &seen, &Stop::default()).unwrap_err();
     assert!(
         error.to_string().ends_with("is no longer a file"),
         "{error}"
@@ -440,8 +441,8 @@ fn archives_stay_inside() {
     place.add(&bytes);
     assert_eq!(
         place.shown(),
-        "have 700 /; have/through 640 7:8 t; x 755 /; x/a 755 /; x/a/f 640 7:8 f; x/a/f2 640 7:8 2; \
-         x/abs 640 7:8 abs; x/d 640 7:8 /; x/hard 640 7:8 f; x/l -> /have; x/p 640 7:8 fifo; x/up 640 7:8 up"
+        "x 755 /; x/a 755 /; x/a/f 640 7:8 f; x/a/f2 640 7:8 2; x/abs 640 7:8 abs; x/d 640 7:8 /; x/hard 640 7:8 f; \
+         x/have 755 /; x/have/through 640 7:8 t; x/l -> /have; x/p 640 7:8 fifo; x/up 640 7:8 up"
     );
     let time = fs_err::metadata(place.path("diff/x/a/f")).unwrap().mtime();
     assert_eq!(time, 1_000_000_000);
@@ -463,6 +464,49 @@ fn archives_stay_inside() {
         let error = filling.unpack(bytes.as_slice(), &to, None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+#[test]
+fn links_on_the_way_of_an_archive_begin_where_it_is_unpacked() {
+    use tar::EntryType::{Link, Regular, Symlink};
+    let place = Place::new();
+    place.fill(
+        "image",
+        &["x/to -> /y/z", "x/y/z/@700", "x/up -> ../../../e", "y/z/", "e/"],
+    );
+    let bytes = packed(&[
+        ("to/f", Regular, "1"),
+        ("up/f", Regular, "2"),
+        ("h", Link, "to/f"),
+        ("own", Symlink, "../y/../../y"),
+        ("own/g", Regular, "3"),
+    ]);
+    place.add(&bytes);
+    assert_eq!(
+        place.shown(),
+        "x 755 /; x/e 755 /; x/e/f 640 7:8 2; x/h 640 7:8 1; x/own -> ../y/../../y; x/y 755 /; x/y/g 640 7:8 3; \
+         x/y/z 700 /; x/y/z/f 640 7:8 1"
+    );
+}
+
+#[test]
+fn what_is_no_longer_wanted_ends() {
+    let place = Place::new();
+    place.fill("context", &["f"]);
+    let stop = Stop::default();
+    stop.ask();
+    let mut filling = Filling::new(&place.path("diff"), &[]).heeding(&stop);
+    let to = Destination::parse("/x", "/");
+    let bytes = packed(&[("f", tar::EntryType::Regular, "1")]);
+    let error = filling.unpack(bytes.as_slice(), &to, None).unwrap_err();
+    assert!(error.to_string().contains("no longer wanted"), "{error}");
+    // Also within a file, whatever its size.
+    let path = place.path("endless");
+    let file = fs_err::File::create(&path).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let seen = fs_err::symlink_metadata(&path).unwrap();
+    let error = copy_content(&path, &place.path("diff/g"), &seen, &stop).unwrap_err();
+    assert!(error.to_string().contains("no longer wanted"), "{error}");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, XattrFlags};
 
 use super::super::super::unpack::UnpackError;
 use super::super::super::unpack::reader::{Entry, Kind, TarReader};
-use super::super::tree::Last;
+use super::super::super::stop::Heeding;
+use super::super::tree::{Last, Node};
 use super::files::{
     at, copy_attributes, copy_content, named, set_attribute, set_owner_and_mode, timestamps,
 };
@@ -19,6 +20,9 @@ use crate::sys::{remove, xattr};
 
 impl Filling {
     /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names mean nothing in it.
+    ///
+    /// The destination is the root of whatever the archive says, and of the symbolic links that its paths lead through: `/x` is in it, and
+    /// so is `../../x` (BuildKit `solver/llbsolver/file`; Docker changes its root to it).
     ///
     /// What is there gives way to a member of another kind (moby `pkg/archive`, `Unpack`): a directory with all that is in it to a
     /// file, a link to a directory.
@@ -33,10 +37,15 @@ impl Filling {
         if resolved.node.is_some_and(|node| !node.metadata.is_dir()) {
             return Err(not_a_directory(&destination.path));
         }
-        let top = resolved.path;
-        self.directory(&top, &style)?;
+        let path = resolved.path;
+        self.directory(&path, &style)?;
+        let node = self.merged.resolve(&path, Last::Keep)?.node;
+        let node = node.ok_or_else(|| not_a_directory(&path))?;
+        let top = Top { path, node };
+        let archive = Heeding::new(archive, &self.stop);
         let mut archive = TarReader::new(io::BufReader::with_capacity(1 << 16, archive));
         while let Some(entry) = archive.next_entry().map_err(broken)? {
+            self.stop.check()?;
             self.unpack_entry(&mut archive, &entry, &top, owner)
                 .map_err(|error| {
                     let name = entry.display_path();
@@ -54,7 +63,7 @@ impl Filling {
         &mut self,
         archive: &mut TarReader<impl BufRead>,
         entry: &Entry,
-        top: &Path,
+        top: &Top,
         owner: Option<Owner>,
     ) -> io::Result<()> {
         let name = inside(&entry.display_path());
@@ -65,8 +74,9 @@ impl Filling {
                 _ => Err(io::Error::other("no file name")),
             };
         };
-        let wanted = top.join(name.parent().unwrap_or(Path::new("")));
-        let parent = self.merged.resolve(&wanted, Last::Follow)?.path;
+        let parent = name.parent().unwrap_or(Path::new(""));
+        let parent = self.merged.resolve_in(&top.node, parent, Last::Follow)?;
+        let parent = top.path.join(parent.path);
         self.directory(&parent, &implied())?;
         let target = parent.join(file_name);
         if entry.kind == Kind::Directory {
@@ -158,9 +168,10 @@ impl Filling {
     }
 
     /// Makes a hard link to an earlier member, or a copy of a file of the layers below.
-    fn link(&mut self, link: &[u8], top: &Path, host: &Path) -> io::Result<()> {
-        let target = top.join(inside(Path::new(OsStr::from_bytes(link))));
-        let found = self.merged.resolve(&target, Last::Keep)?.node;
+    fn link(&mut self, link: &[u8], top: &Top, host: &Path) -> io::Result<()> {
+        let target = inside(Path::new(OsStr::from_bytes(link)));
+        let found = self.merged.resolve_in(&top.node, &target, Last::Keep)?;
+        let (target, found) = (top.path.join(target), found.node);
         let Some(node) = found.filter(|node| !node.metadata.is_dir()) else {
             return Err(io::Error::other(format!(
                 "hard link to `/{}`, which is not a file of the archive",
@@ -176,10 +187,17 @@ impl Filling {
                 target.display()
             )));
         }
-        copy_content(&node.host, host, &node.metadata)?;
+        copy_content(&node.host, host, &node.metadata, &self.stop)?;
         set_owner_and_mode(host, Owner::of(&node.metadata), Some(node.metadata.mode()))?;
         copy_attributes(&node.host, host)
     }
+}
+
+/// Where an archive is unpacked.
+struct Top {
+    /// In the image, without links.
+    path: PathBuf,
+    node: Node,
 }
 
 /// How directories are made that an archive only implies.

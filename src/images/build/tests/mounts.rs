@@ -12,7 +12,7 @@ impl StepRunner for Shown<'_> {
     fn run<'a>(
         &'a self,
         step: &'a RunStep,
-        _: &'a mut dyn FnMut(&[u8]),
+        _: &'a mut dyn FnMut(Heard<'_>),
     ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>> {
         Box::pin(async move {
             (self.0)(step);

@@ -2,18 +2,18 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::dockerfile::instruction::Transfer;
 use super::super::reference::Digest;
 use super::super::store::Staging;
 use super::cache::Key;
-use super::context::{FileIndex, Origin, Owners, Selected};
+use super::context::{Owners, Selected};
 use super::contexts::Local;
 use super::copy::{Destination, Filling, Owner};
 use super::error::StepFailure;
-use super::pattern::IgnoreRules;
 use super::plan::Base;
+use super::super::stop::Stop;
 use super::tree::{Last, Node, Tree};
 use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, StepLabel, archive};
@@ -34,13 +34,14 @@ impl StageWork<'_, '_> {
         let expanded = self.expand(transfer, Keyword::Copy)?;
         let Some(from) = from else {
             let key = self.key_of_transfer("copy", transfer, &expanded)?;
-            return self.copy_context(&expanded, None, key, label).await;
+            let local = Arc::clone(&self.build.context);
+            return self.copy_context(&expanded, local, key, label).await;
         };
         if let Base::Context(name) = from
             && let Some(local) = self.build.directory_context(name).await?
         {
             let key = self.key_of_transfer("copy", transfer, &expanded)?;
-            return self.copy_context(&expanded, Some(local), key, label).await;
+            return self.copy_context(&expanded, local, key, label).await;
         }
         let layers = self.layers_of(from).await?;
         self.copy_layers(transfer, &expanded, &layers, label).await
@@ -54,7 +55,8 @@ impl StageWork<'_, '_> {
     ) -> Result<Cached, StepFailure> {
         let expanded = self.expand(transfer, Keyword::Add)?;
         let key = self.key_of_transfer("add", transfer, &expanded)?;
-        self.copy_context(&expanded, None, key, label).await
+        let local = Arc::clone(&self.build.context);
+        self.copy_context(&expanded, local, key, label).await
     }
 
     /// Begins the key of a `COPY` or `ADD`: above the layers below; with `--link` above nothing, but for what the layer repeats of them,
@@ -104,36 +106,28 @@ impl StageWork<'_, '_> {
         Ok(Some(leading))
     }
 
-    /// Copies from the context.
+    /// Copies from a context.
     async fn copy_context(
         &mut self,
-        expanded: &Expanded,
-        named: Option<Rc<Local>>,
+        expanded: &Arc<Expanded>,
+        local: Arc<Local>,
         key: Key,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
         let build = self.build;
-        let local: &Local = match &named {
-            Some(named) => named,
-            None => &build.context,
-        };
-        let origin = local.origin();
-        let found = sources::find(build, &origin, expanded).await?;
-        let key = key.with_hashed("files", |hash| {
-            let mut index = local.index.borrow_mut();
-            sources::hash(hash, &found, Owners::Ignored, &mut index)
-        })?;
-        let mut claim = match self.find(key.finish(), &expanded.by, label).await? {
+        let looked = sources::look(build, local, expanded, Owners::Ignored).await?;
+        let key = key.with_digest("files", looked.digest).finish();
+        let mut claim = match self.find(key, &expanded.by, label).await? {
             Found::Layer => return Ok(Cached::Yes),
             Found::Nothing(claim) => claim,
         };
         self.start(label);
-        let pieces = sources::obtain(build, found, expanded).await?;
-        let (staging, steady) = self.fill(&pieces, expanded)?;
-        if !steady || pieces.iter().any(|piece| piece.is_other) {
+        let pieces = sources::obtain(build, looked.found, expanded).await?;
+        let (staging, is_steady) = self.fill(pieces, expanded).await?;
+        if !is_steady {
             claim.key = None;
         }
-        self.commit(staging, claim, expanded.by.clone())?;
+        self.commit(staging, claim, expanded.by.clone()).await?;
         Ok(Cached::No)
     }
 
@@ -142,7 +136,7 @@ impl StageWork<'_, '_> {
     async fn copy_layers(
         &mut self,
         transfer: &Transfer,
-        expanded: &Expanded,
+        expanded: &Arc<Expanded>,
         from: &[Digest],
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
@@ -155,20 +149,11 @@ impl StageWork<'_, '_> {
         if self.take(&first.hex, &expanded.by).await? {
             return Ok(Cached::Yes);
         }
-        let tree = Tree::layers(build.directories(from));
         let name = format!("`{}`", transfer.from.as_deref().unwrap_or_default());
-        let origin = Origin {
-            tree: &tree,
-            ignore: &IgnoreRules::default(),
-            name: &name,
-        };
-        let found = sources::find(build, &origin, expanded).await?;
+        let local = Arc::new(Local::layers(build.directories(from), name));
+        let looked = sources::look(build, local, expanded, Owners::Counted).await?;
         let second = self.key_of_transfer("copy content", transfer, expanded)?;
-        let second = second.with_hashed("files", |hash| {
-            let mut unknown = FileIndex::none();
-            sources::hash(hash, &found, Owners::Counted, &mut unknown)
-        })?;
-        let second = second.finish();
+        let second = second.with_digest("files", looked.digest).finish();
         let full = second.hex.clone();
         let claim = match self.find(second, &expanded.by, label).await? {
             Found::Layer => {
@@ -178,61 +163,146 @@ impl StageWork<'_, '_> {
             Found::Nothing(claim) => claim,
         };
         self.start(label);
-        let pieces = sources::obtain(build, found, expanded).await?;
-        let (staging, _) = self.fill(&pieces, expanded)?;
-        self.commit(staging, claim, expanded.by.clone())?;
+        let pieces = sources::obtain(build, looked.found, expanded).await?;
+        let (staging, _) = self.fill(pieces, expanded).await?;
+        self.commit(staging, claim, expanded.by.clone()).await?;
         self.settle().await?;
         self.alias(&first, &full)?;
         Ok(Cached::No)
     }
 
-    /// Copies into a new staging directory; returns it, and whether every file held still meanwhile.
-    fn fill(&self, pieces: &[Piece], expanded: &Expanded) -> Result<(Staging, bool), StepFailure> {
-        let staging = self.build.store().staging()?;
-        let layers = self.directories();
+    /// Copies into a new staging directory; returns it, and whether what was copied is what was found.
+    async fn fill(
+        &self,
+        pieces: Vec<Piece>,
+        expanded: &Arc<Expanded>,
+    ) -> Result<(Staging, bool), StepFailure> {
+        let copy = Copy {
+            pieces,
+            expanded: Arc::clone(expanded),
+            layers: self.directories(),
+            staging: self.build.store().staging()?,
+        };
+        let copied = self.build.aside.run(move |stop| copy.run(stop));
+        let copied = copied.await??;
+        if copied.is_ambiguous {
+            let text = format!(
+                "several files are copied to `/{}`, of which the last stays: a directory's name ends with a /",
+                expanded.destination.path.display()
+            );
+            self.build.progress.event(BuildEvent::Warning(&text));
+        }
+        self.build.warn_of_changes(&copied.changed);
+        let is_steady = copied.changed.is_empty() && !copied.is_other;
+        Ok((copied.staging, is_steady))
+    }
+
+    /// Expands a `COPY` or `ADD`.
+    fn expand(
+        &self,
+        transfer: &Transfer,
+        keyword: Keyword,
+    ) -> Result<Arc<Expanded>, StepFailure> {
+        let tree = || Tree::layers(self.directories());
+        let escape = self.build.given.escape;
+        Expanded::of(transfer, keyword, &self.state, escape, tree).map(Arc::new)
+    }
+}
+
+/// A copy that is to be made.
+struct Copy {
+    pieces: Vec<Piece>,
+    expanded: Arc<Expanded>,
+    /// What it lies above, top first.
+    layers: Vec<PathBuf>,
+    staging: Staging,
+}
+
+/// What a copy came to.
+struct Copied {
+    staging: Staging,
+    /// What was not what it had been when it was hashed.
+    changed: Vec<PathBuf>,
+    /// Whether something was fetched that is not what was found.
+    is_other: bool,
+    /// Whether several files got one name.
+    is_ambiguous: bool,
+}
+
+impl Copy {
+    /// Makes it, file by file.
+    fn run(self, stop: &Stop) -> Result<Copied, StepFailure> {
         let Expanded {
             destination, style, ..
-        } = expanded;
-        // A name that several files get one after the other is a mistake, and BuildKit makes it.
-        let selected = pieces.iter().flat_map(|piece| &piece.selected);
-        let files = selected.filter(|source| {
-            let first = source.entries.first();
-            first.is_some_and(|entry| !entry.metadata.is_dir())
-        });
-        if files.count() + expanded.documents.len() > 1 && !destination.is_directory {
-            let resolved = Tree::layers(layers.clone()).resolve(&destination.path, Last::Follow)?;
-            if !resolved.node.is_some_and(|node| node.metadata.is_dir()) {
-                let text = format!(
-                    "several files are copied to `/{}`, of which the last stays: a directory's name ends with a /",
-                    destination.path.display()
-                );
-                self.build.progress.event(BuildEvent::Warning(&text));
+        } = &*self.expanded;
+        let (mut taken, mut is_other, mut kept) = (Vec::new(), false, Vec::new());
+        for piece in self.pieces {
+            match piece {
+                Piece::Selected(selected) => taken.push((selected, self.expanded.unpacks.0)),
+                Piece::Fetched {
+                    staging,
+                    root,
+                    path,
+                    name,
+                    unpacks,
+                    is_other: is_new,
+                } => {
+                    let mut selected = sources::select(&root, &path, &self.expanded, stop)?;
+                    for source in &mut selected {
+                        source.name = name.as_ref().map_or(source.name.clone(), Into::into);
+                    }
+                    is_other |= is_new;
+                    taken.push((selected, unpacks));
+                    kept.push(staging);
+                }
             }
         }
-        let mut filling = Filling::new(&staging.diff(), &layers);
-        for piece in pieces {
-            for source in &piece.selected {
-                let owner = expanded.unpack_owner;
-                if !(piece.unpacks && unpack(&mut filling, source, destination, owner)?) {
+        let is_ambiguous = is_ambiguous(&taken, &self.expanded, &self.layers)?;
+        let mut filling = Filling::new(&self.staging.diff(), &self.layers).heeding(stop);
+        for (selected, unpacks) in &taken {
+            for source in selected {
+                let owner = self.expanded.unpack_owner;
+                if !(*unpacks && unpack(&mut filling, source, destination, owner)?) {
                     filling.copy(source, destination, style)?;
                 }
             }
         }
-        for (name, content) in &expanded.documents {
+        for (name, content) in &self.expanded.documents {
             filling.document(name, content, destination, style)?;
         }
         filling.finish()?;
-        self.build.warn_of_changes(&filling.unsteady);
-        let steady = filling.unsteady.is_empty();
-        Ok((staging, steady))
+        drop(kept);
+        Ok(Copied {
+            staging: self.staging,
+            changed: filling.unsteady,
+            is_other,
+            is_ambiguous,
+        })
     }
+}
 
-    /// Expands a `COPY` or `ADD`.
-    fn expand(&self, transfer: &Transfer, keyword: Keyword) -> Result<Expanded, StepFailure> {
-        let tree = || Tree::layers(self.directories());
-        let escape = self.build.given.escape;
-        Expanded::of(transfer, keyword, &self.state, escape, tree)
+/// Whether several files get one name after the other, which is a mistake, and BuildKit makes it.
+fn is_ambiguous(
+    taken: &[(Vec<Selected>, bool)],
+    expanded: &Expanded,
+    layers: &[PathBuf],
+) -> std::io::Result<bool> {
+    let Expanded {
+        destination,
+        documents,
+        ..
+    } = expanded;
+    let files = taken.iter().flat_map(|(selected, _)| selected);
+    let files = files.filter(|source| {
+        let first = source.entries.first();
+        first.is_some_and(|entry| !entry.metadata.is_dir())
+    });
+    if files.count() + documents.len() <= 1 || destination.is_directory {
+        return Ok(false);
     }
+    let tree = Tree::layers(layers.to_vec());
+    let resolved = tree.resolve(&destination.path, Last::Follow)?;
+    Ok(!resolved.node.is_some_and(|node| node.metadata.is_dir()))
 }
 
 /// Unpacks a source that is an archive; returns whether it is one.

@@ -2,15 +2,20 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::super::budget;
 use super::super::builder::Build;
-use super::super::context::{self, FileIndex, Origin, Owners, Selected, Taking, hash_part, hex};
+use super::super::context::{
+    self, FileIndex, Hash, Origin, Owners, Selected, Taking, hash_part, hex,
+};
+use super::super::contexts::Local;
 use super::super::error::StepFailure;
 use super::super::pattern::IgnoreRules;
 use super::super::remote::{Asked, Fetched, GitSource, Known};
+use super::super::super::stop::Stop;
 use super::super::tree::Tree;
 use super::expanded::{Expanded, Source};
 use crate::images::store::Staging;
@@ -34,54 +39,87 @@ pub(super) enum Found {
     Git { source: GitSource, commit: String },
 }
 
-/// One source, ready to be copied.
-pub(super) struct Piece {
-    pub(super) selected: Vec<Selected>,
-    /// Whether an archive is unpacked.
-    pub(super) unpacks: bool,
-    /// Whether it is not what was found for the key: it changed in between.
-    pub(super) is_other: bool,
-    /// Keeps what was fetched.
-    _staging: Option<Staging>,
+/// Every source of a step, found.
+pub(super) struct Looked {
+    pub(super) found: Vec<Found>,
+    /// Of what they hold.
+    pub(super) digest: Hash,
 }
 
-/// Finds every source of a context or of layers.
-pub(super) async fn find(
+/// One source, which is here now.
+pub(super) enum Piece {
+    /// Chosen for the key.
+    Selected(Vec<Selected>),
+    /// Fetched.
+    Fetched {
+        /// Keeps it.
+        staging: Staging,
+        root: PathBuf,
+        /// Below `root`.
+        path: PathBuf,
+        /// What a single file is called.
+        name: Option<String>,
+        /// Whether an archive is unpacked.
+        unpacks: bool,
+        /// Whether it is not what was found for the key: it changed in between.
+        is_other: bool,
+    },
+}
+
+/// Finds every source of a context or of layers, and hashes what they hold.
+pub(super) async fn look(
     build: &Build<'_>,
-    origin: &Origin<'_>,
-    expanded: &Expanded,
-) -> Result<Vec<Found>, StepFailure> {
-    let taking = Taking {
-        exclude: &expanded.exclude,
-        parents: expanded.parents,
-    };
-    let mut found = Vec::new();
+    local: Arc<Local>,
+    expanded: &Arc<Expanded>,
+    owners: Owners,
+) -> Result<Looked, StepFailure> {
+    let mut elsewhere = Vec::new();
     for source in &expanded.sources {
-        found.push(match source {
-            Source::Local(path) => Found::Local(origin.take(path, taking)?),
-            Source::Url(url) => ask(build, url, expanded.checksum.as_deref()).await?,
+        elsewhere.push(match source {
+            Source::Local(_) => None,
+            Source::Url(url) => Some(ask(build, url, expanded.checksum.as_deref()).await?),
             Source::Git(source) => {
                 let login = build.request.logins().git(&source.remote)?;
-                Found::Git {
+                Some(Found::Git {
                     commit: source.resolve(&login).await?,
                     source: source.clone(),
-                }
+                })
             }
         });
     }
-    Ok(found)
+    let expanded = Arc::clone(expanded);
+    let looked = build.aside.run(move |stop| {
+        let origin = local.origin(stop);
+        let taking = Taking {
+            exclude: &expanded.exclude,
+            parents: expanded.parents,
+        };
+        let mut found = Vec::new();
+        for (source, elsewhere) in expanded.sources.iter().zip(elsewhere) {
+            found.extend(match source {
+                Source::Local(path) => Some(Found::Local(origin.take(path, taking)?)),
+                Source::Url(_) | Source::Git(_) => elsewhere,
+            });
+        }
+        let digest = digest_of(&found, owners, &local.index, stop)?;
+        Ok(Looked { found, digest })
+    });
+    looked.await?
 }
 
-/// Adds to `hash` what the sources hold.
-pub(super) fn hash(
-    hash: &mut Sha256,
+/// Hashes what the sources hold.
+fn digest_of(
     found: &[Found],
     owners: Owners,
-    index: &mut FileIndex,
-) -> io::Result<()> {
+    index: &FileIndex,
+    stop: &Stop,
+) -> io::Result<Hash> {
+    let mut hash = Sha256::new();
     for source in found {
         match source {
-            Found::Local(selected) => context::hash_selected(hash, selected, owners, index)?,
+            Found::Local(selected) => {
+                context::hash_selected(&mut hash, selected, owners, index, stop)?;
+            }
             Found::Url { fetched, .. } => {
                 let facts = [
                     &fetched.name,
@@ -89,7 +127,7 @@ pub(super) fn hash(
                     &fetched.modified.to_string(),
                 ];
                 for fact in facts {
-                    hash_part(hash, fact.as_bytes());
+                    hash_part(&mut hash, fact.as_bytes());
                 }
             }
             Found::Git { source, commit } => {
@@ -97,12 +135,12 @@ pub(super) fn hash(
                     "{commit} {:?} {} {:?}",
                     source.keep_git_dir, source.without_submodules, source.times
                 );
-                hash_part(hash, facts.as_bytes());
-                hash_part(hash, source.directory.as_bytes());
+                hash_part(&mut hash, facts.as_bytes());
+                hash_part(&mut hash, source.directory.as_bytes());
             }
         }
     }
-    Ok(())
+    Ok(hash.finalize().into())
 }
 
 /// Gets what is not here yet.
@@ -114,12 +152,7 @@ pub(super) async fn obtain(
     let mut pieces = Vec::new();
     for source in found {
         pieces.push(match source {
-            Found::Local(selected) => Piece {
-                selected,
-                unpacks: expanded.unpacks.0,
-                is_other: false,
-                _staging: None,
-            },
+            Found::Local(selected) => Piece::Selected(selected),
             Found::Url {
                 url,
                 fetched,
@@ -132,15 +165,13 @@ pub(super) async fn obtain(
                     _ => fetch(build, &url, expanded.checksum.as_deref(), None).await?,
                 };
                 let is_other = hashed != (fetched.digest.clone(), fetched.modified);
-                let mut selected = select(staging.directory(), "body", expanded)?;
-                for source in &mut selected {
-                    source.name = fetched.name.clone().into();
-                }
-                Piece {
-                    selected,
+                Piece::Fetched {
+                    root: staging.directory().to_owned(),
+                    path: "body".into(),
+                    name: Some(fetched.name),
                     unpacks: expanded.unpacks.1,
                     is_other,
-                    _staging: Some(staging),
+                    staging,
                 }
             }
             Found::Git { source, commit } => {
@@ -153,11 +184,13 @@ pub(super) async fn obtain(
                     "" => ".",
                     directory => directory,
                 };
-                Piece {
-                    selected: select(&checkout.directory, directory, expanded)?,
+                Piece::Fetched {
+                    root: checkout.directory,
+                    path: directory.into(),
+                    name: None,
                     unpacks: false,
                     is_other: false,
-                    _staging: Some(staging),
+                    staging,
                 }
             }
         });
@@ -166,14 +199,20 @@ pub(super) async fn obtain(
 }
 
 /// Takes a path of what was fetched.
-fn select(root: &Path, path: &str, expanded: &Expanded) -> Result<Vec<Selected>, StepFailure> {
+pub(super) fn select(
+    root: &Path,
+    path: &Path,
+    expanded: &Expanded,
+    stop: &Stop,
+) -> Result<Vec<Selected>, StepFailure> {
     let tree = Tree::directory(root);
     let origin = Origin {
         tree: &tree,
         ignore: &IgnoreRules::default(),
         name: "the source",
+        stop,
     };
-    Ok(origin.take_path(Path::new(path), &expanded.exclude)?)
+    Ok(origin.take_path(path, &expanded.exclude)?)
 }
 
 /// Asks what a URL holds: nothing that is known and must have that checksum, and only what changed where the server can tell.

@@ -28,8 +28,8 @@ cat "$work/first"
 # shellcheck disable=SC2016 # the backticks are its own
 remedy=$(sed -n 's/.*chain `FORWARD` of iptables-legacy drops forwarded packets.* through: //p' "$work/first")
 [ -n "$remedy" ] || fail "up says nothing of iptables-legacy"
-out() { stack exec -T box wget -T 5 -O - http://192.168.77.2/; }
-in_again() { ip netns exec world curl -sS --max-time 5 http://192.168.77.1:8090/; }
+out() { stack exec -T box wget -T 20 -O - http://192.168.77.2/; }
+in_again() { ip netns exec world curl -sS --max-time 20 http://192.168.77.1:8090/; }
 equal "the world's page" "$(curl -sS --max-time 20 http://192.168.77.2/)" outside
 if out || in_again; then fail "the policy drops nothing: this case shows nothing"; fi
 note "$remedy"

@@ -4,6 +4,7 @@
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 failed=
+export INSTA_WORKSPACE_ROOT=$top/snapshots INSTA_UPDATE=no
 for test in "$top"/rust-tests/*; do
   case ${test##*/} in
     lib) filter=(runtime:: sys:: net::) ;;
