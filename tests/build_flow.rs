@@ -128,7 +128,7 @@ fn a_large_file_of_the_context_holds_up_neither_interrupts_nor_other_stages() {
         "{told}"
     );
     assert!(
-        told.contains(":4 ") && told.contains("exit code: 9"),
+        told.contains(":4\n") && told.contains("exit code: 9"),
         "{told}"
     );
     assert_eq!(remains(&machine), "");
@@ -259,7 +259,7 @@ fn the_first_failure_ends_every_stage_and_so_do_interrupts() {
         assert!(told.contains(wanted), "no `{wanted}` in\n{told}");
     }
     assert_eq!(told.matches("CANCELED").count(), 3, "{told}");
-    assert!(told.contains(":8 "), "{told}");
+    assert!(told.contains(":8\n"), "{told}");
     assert_eq!(remains(&machine), "");
     machine.assert_clean();
     machine.sh("rm -f stack/lib/cache/mounts/*/data/*");
@@ -277,4 +277,53 @@ fn the_first_failure_ends_every_stage_and_so_do_interrupts() {
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(remains(&machine), "");
     machine.assert_clean();
+}
+
+#[test]
+fn a_full_disk_is_said_and_leaves_nothing() {
+    let machine = machine();
+    machine.sh(
+        "mkdir c && dd if=/dev/zero of=c/large bs=1M count=40 2>/dev/null && \
+         dd if=/dev/zero bs=1M count=40 2>/dev/null | tar cf - c/large | gzip -1 > c/packed.tgz; \
+         mkdir small && mount -t tmpfs -o size=24m small small",
+    );
+    let run = |text: &str| {
+        machine.write("c/Dockerfile", text);
+        let mut command = machine.command("c", env!("CARGO_BIN_EXE_stack"));
+        let root = machine.path().join("small/root");
+        command.arg("--root").arg(root);
+        let ran = command.args(["image", "build", "--progress", "plain", "."]);
+        support::Ran::of(&ran.output().unwrap())
+    };
+    let left = || {
+        machine.sh("ls small/root/lib/tmp | grep -v '^lock$' || true; ls small/root/run/steps 2>/dev/null || true")
+    };
+    let busybox = machine.path().join("busybox.tar").display().to_string();
+    let stack = env!("CARGO_BIN_EXE_stack");
+    machine.sh(&format!(
+        "{stack} --root small/root image import -c 'CMD [\"sh\"]' {busybox} busybox:latest"
+    ));
+    for step in [
+        "RUN dd if=/dev/zero of=/big bs=1M",
+        "COPY large /",
+        "ADD packed.tgz /",
+        "RUN --mount=type=bind,target=/c true",
+    ] {
+        let ran = run(&format!("FROM busybox\n{step}\n"));
+        assert_eq!(ran.code, 1, "{step}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("No space left on device"),
+            "{step}: {}",
+            ran.stderr
+        );
+        assert!(
+            ran.stderr.contains("Dockerfile:2\n"),
+            "{step}: {}",
+            ran.stderr
+        );
+        assert_eq!(left(), "", "{step}");
+    }
+    let ran = run("FROM busybox\nRUN echo works > /w\n");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(left(), "");
 }

@@ -44,10 +44,8 @@ impl LinuxHost<'_> {
         request.pull = choices.pull || asked.more.pull;
         let runner = RuntimeSteps::new(self.engine)?;
         let progress = BuildEvents::new(&build.image, self.events);
-        self.engine
-            .images
-            .build(&request, &self.session, &runner, &progress)
-            .await?;
+        let images = &self.engine.images;
+        Box::pin(images.build(&request, &self.session, &runner, &progress)).await?;
         Ok(())
     }
 }

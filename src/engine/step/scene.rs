@@ -164,6 +164,8 @@ impl Scene<'_> {
             },
             etc: &etc,
             etc_directory: &self.directory,
+            // What a step writes there is of the image, as with BuildKit.
+            hostname_file: false,
             netns: self.netns.as_ref().map(AsFd::as_fd),
             joined: &[],
             stdio: Stdio::Pipes {

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use super::super::Images;
@@ -305,14 +306,21 @@ impl Build<'_> {
             if unknown.is_empty() {
                 return Ok(plan);
             }
-            for stage in unknown {
-                if let Base::Image(name) | Base::Context(name) = &stage.base {
-                    let (span, text) = from_of(self.file, stage);
-                    let got = self.image(name, stage.platform.as_deref()).await;
-                    got.map_err(|source| self.failed(span, text, source))?;
-                }
-            }
+            // All at once; the first that cannot be had ends the others.
+            let gotten = unknown.into_iter().map(|stage| self.get_base(stage));
+            try_join_all(gotten).await?;
         }
+    }
+
+    /// Gets the image that a stage begins with.
+    async fn get_base(&self, stage: &PlannedStage) -> Result<(), BuildError> {
+        let (Base::Image(name) | Base::Context(name)) = &stage.base else {
+            return Ok(());
+        };
+        let (span, text) = from_of(self.file, stage);
+        let got = self.image(name, stage.platform.as_deref()).await;
+        got.map(drop)
+            .map_err(|source| self.failed(span, text, source))
     }
 
     /// Returns the state a stage starts from that is built on no other one.

@@ -310,9 +310,12 @@ impl Build<'_> {
         digest: &str,
         selected: &Arc<Vec<Selected>>,
     ) -> Result<Rc<ContextCopy>, StepFailure> {
-        let mut copies = self.copies.borrow_mut();
-        let cell = Rc::clone(copies.entry(digest.to_owned()).or_default());
-        drop(copies);
+        let cell = Rc::clone(
+            self.copies
+                .borrow_mut()
+                .entry(digest.to_owned())
+                .or_default(),
+        );
         let copy = || async {
             let (staging, selected) = (self.store().staging()?, Arc::clone(selected));
             let copied = self.aside.run(move |stop| {

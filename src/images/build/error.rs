@@ -214,6 +214,9 @@ pub enum StepFailure {
     /// What a cache begins with is not what it was when the cache got its name.
     #[error("`{}` changed while the build went on", .0.display())]
     Changed(PathBuf),
+    /// A here-document that cannot be a file of that name.
+    #[error("the name of a here-document that becomes a file cannot be a path")]
+    DocumentName,
     /// Never valid.
     #[error("{0}")]
     Invalid(&'static str),

@@ -14,6 +14,7 @@ use super::cache::FinishedKey;
 use super::error::StepFailure;
 use super::keep::{Claim, Placed};
 use super::mounts::Asked;
+use super::pattern::file_name;
 use super::plan::PlannedStep;
 use super::step::{Heard, StepMount, StepNetwork, StepSource};
 use super::work::{Cached, Found, StageWork};
@@ -147,10 +148,14 @@ impl StageWork<'_, '_> {
                 return Err(StepFailure::NotAllowed(entitlement.name()));
             }
         }
-        let script = run
-            .script()
-            .map(|document| (format!("/dev/pipes/{}", document.name), document.content()))
-            .filter(|(_, text)| text.starts_with("#!"));
+        let script = match run.script() {
+            // As it is written: a line that tabs stand before is a comment of a shell.
+            Some(document) if document.body.starts_with("#!") => {
+                let name = file_name(&document.name).ok_or(StepFailure::DocumentName)?;
+                Some((format!("/dev/pipes/{name}"), document.content()))
+            }
+            _ => None,
+        };
         let command = match &script {
             Some((path, _)) => Command::Shell(path.clone()),
             None => run::command_of(run),

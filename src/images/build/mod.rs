@@ -74,6 +74,8 @@ pub use step::{
 /// What a build tells while it goes on. Steps of different stages go on at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BuildEvent<'a> {
+    /// What a step takes is looked at, which may take long.
+    Looking(StepLabel<'a>),
     /// A step begins.
     Started(StepLabel<'a>),
     /// The step that began was found in the cache.

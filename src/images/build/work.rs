@@ -164,6 +164,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
             self.state.remember(by, true);
             return Ok(Cached::Yes);
         }
+        let directory = self.state.working_directory();
         let layers = self.directories();
         let user = self.state.config.config.user.as_str();
         let owner = match user {
@@ -213,16 +214,14 @@ impl<'b, 'a> StageWork<'b, 'a> {
         if self.take(&key.hex, by).await? {
             return Ok(Found::Layer);
         }
-        let (lock, was_waited_for) = match self.build.try_lock(&key)? {
-            Some(lock) => (Some(lock), false),
-            None => {
-                let holder = self.build.store().step_holder(&key.hex);
-                self.build
-                    .progress
-                    .event(BuildEvent::Waiting(label, holder));
-                (Some(wait_for_lock(self.build.store(), &key).await?), true)
-            }
-        };
+        let mut lock = self.build.try_lock(&key)?;
+        let was_waited_for = lock.is_none();
+        if was_waited_for {
+            let store = self.build.store();
+            let waiting = BuildEvent::Waiting(label, store.step_holder(&key.hex));
+            self.build.progress.event(waiting);
+            lock = Some(wait_for_lock(store, &key).await?);
+        }
         // Between the look and the lock it may have been done.
         if (was_waited_for || !self.build.skips_cache(self.stage))
             && self.take_made(&key.hex, by).await?
