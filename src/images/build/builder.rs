@@ -77,7 +77,7 @@ impl Images {
             .map(|opened| Build::new(self, opened, session, (runner, progress)));
         let builds: Vec<Build<'_>> = builds.collect::<Result<_, _>>()?;
         let running = builds.iter().map(|build| Box::pin(build.run()));
-        let running = futures_util::future::try_join_all(running);
+        let running = try_join_all(running);
         let finished = session.unless_interrupted(running).await;
         runner.finish();
         for build in &builds {
