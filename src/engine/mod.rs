@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`load`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build`, `step` and `cdi` (builds), [`store`], [`load`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -17,6 +17,7 @@ mod blame;
 mod boot;
 mod build;
 pub mod cancel;
+mod cdi;
 mod cleanup;
 mod commands;
 #[cfg(test)]

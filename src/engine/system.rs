@@ -59,7 +59,7 @@ pub struct DiskUsage {
     pub containers: Usage,
     /// Named and anonymous volumes.
     pub volumes: Usage,
-    /// Layers that only the build cache has.
+    /// Layers that only the build cache has, cache mounts, and what else it remembers.
     pub cache: Usage,
     /// Every image.
     pub image_list: Vec<ImageUsage>,
@@ -160,6 +160,11 @@ impl Engine {
             // What an image has too takes no room of its own.
             usage.cache.add(if is_used { 0 } else { *bytes }, is_used);
         }
+        for (mount, is_used) in &sizes.mounts {
+            usage.cache.add(mount.bytes, *is_used);
+        }
+        usage.cache.size_bytes += sizes.notes;
+        usage.cache.reclaimable_bytes += sizes.notes;
         Ok(())
     }
 }

@@ -33,8 +33,9 @@ pub(crate) mod testing;
 pub mod unpack;
 
 pub use archive::load::Loaded;
+use build::CacheMount;
 use build::cache::Cache;
-use build::remote::{Fetched, shown};
+use build::remote::{Asked, Fetched, shown};
 pub use commit::{Changes, CommitOptions};
 pub use error::ImageError;
 pub use import::{Change, ImportOptions};
@@ -63,6 +64,10 @@ pub struct Sizes {
     pub layers: BTreeMap<Digest, u64>,
     /// Bytes of the layers that the build cache has, by diff id; images may have them too.
     pub cached: BTreeMap<Digest, u64>,
+    /// Cache mounts of builds, and whether a build uses each.
+    pub mounts: Vec<(CacheMount, bool)>,
+    /// Bytes of what else the build cache remembers.
+    pub notes: u64,
 }
 
 /// The images below one root, and the way to registries.
@@ -235,7 +240,7 @@ impl Images {
         options: &ImportOptions,
     ) -> Result<Image, ImageError> {
         let staging = self.store.staging()?;
-        let fetched = Fetched::get(&self.http, url, None, None, staging.directory()).await;
+        let fetched = Fetched::get(&self.http, Asked::of(url), staging.directory()).await;
         let fetched = fetched.map_err(|error| ImageError::ImportUrl(Box::new(error)))?;
         let path = staging.directory().join("body");
         let path = fetched.path.unwrap_or(path);
@@ -282,14 +287,8 @@ impl Images {
                 sizes.cached.insert(diff_id, bytes);
             }
         }
+        (sizes.mounts, sizes.notes) = self.cache_sizes()?;
         Ok(sizes)
-    }
-
-    /// Forgets what build steps made before a time, nanoseconds since 1970; [`Images::collect`] frees the space.
-    pub fn clear_cache(&self, before_ns: i128) -> Result<(), ImageError> {
-        let path = self.store.root().join("cache");
-        let cleared = Cache::below(self.store.root()).clear(before_ns);
-        Ok(cleared.map_err(StoreError::io("remove", &path))?)
     }
 
     /// Lists every name, and every image without one, newest first.

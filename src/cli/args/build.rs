@@ -26,8 +26,9 @@ pub(crate) struct BuildArgs {
     /// Push the images when they are built
     #[arg(long)]
     pub(crate) push: bool,
-    /// Agent for `RUN --mount=type=ssh`: `default`, or a name and its socket; may be repeated
-    #[arg(long, value_name = "ID[=SOCKET]", num_args = 0..=1, default_missing_value = "default")]
+    /// Agent for `RUN --mount=type=ssh`, and as `default` for repositories by ssh: yours, that at a socket, or one made for key files;
+    /// may be repeated
+    #[arg(long, value_name = "ID[=SOCKET|KEY,…]", num_args = 0..=1, default_missing_value = "default")]
     pub(crate) ssh: Vec<String>,
     /// Memory that a `RUN` may use
     #[arg(short, long, value_name = "BYTES")]

@@ -29,11 +29,14 @@ pub(crate) struct ImageBuildArgs {
     /// Run every step of a stage again; may be repeated, or names separated by commas
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Secret for `RUN --mount=type=secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be repeated
+    /// Secret for `RUN --mount=type=secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be repeated. Those called
+    /// `HTTP_AUTH_TOKEN_<HOST>`, `HTTP_AUTH_HEADER_<HOST>`, `GIT_AUTH_TOKEN[.<HOST>]` and `GIT_AUTH_HEADER[.<HOST>]` log in where files
+    /// and repositories come from
     #[arg(long, value_name = "SECRET")]
     pub(crate) secret: Vec<String>,
-    /// Agent for `RUN --mount=type=ssh`: `default`, or a name and its socket; may be repeated
-    #[arg(long, value_name = "ID[=SOCKET]")]
+    /// Agent for `RUN --mount=type=ssh`, and as `default` for repositories by ssh: yours, that at a socket, or one made for key files;
+    /// may be repeated
+    #[arg(long, value_name = "ID[=SOCKET|KEY,…]")]
     pub(crate) ssh: Vec<String>,
     /// Line of `/etc/hosts` for `RUN`; may be repeated
     #[arg(long, value_name = "NAME:ADDRESS")]
@@ -55,17 +58,18 @@ pub(crate) struct ImageBuildArgs {
     /// Limit for `RUN`: `nofile=1024:2048`; may be repeated
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
-    /// Let `RUN` ask for `network.host` or `security.insecure`; may be repeated
+    /// Let `RUN` ask for `network.host`, `security.insecure`, `device` or `device=NAME`; may be repeated
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
     /// What stands for a stage or image of that name: a directory, `docker-image://REFERENCE`,
     /// `oci-layout://PATH[:TAG][@DIGEST]`, or the URL of a git repository or file; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_context: Vec<String>,
-    /// Cache of elsewhere to look for steps in: an image's name, or `type=local,src=DIRECTORY`; may be repeated
+    /// Cache of elsewhere to look for steps in: the name of a cache or an image, or `type=local,src=DIRECTORY`; may be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_from: Vec<String>,
-    /// Where to bring the cache: an image's name, or `type=local,dest=DIRECTORY`, with `mode=max` every step; may be repeated
+    /// Where to bring the cache: an image's name, `type=local,dest=DIRECTORY`, with `mode=max` every step, or with `type=inline` into the
+    /// image itself; may be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_to: Vec<String>,
     /// Attest in the image where it is from: `true`, `false`, `mode=min` or `mode=max`, which tells build arguments and the Dockerfile

@@ -1,5 +1,6 @@
 //! Builds: from what was asked for to the builder's request, and its progress as events.
 
+mod agents;
 mod attest;
 pub(crate) mod blame;
 pub(crate) mod describe;
@@ -9,7 +10,7 @@ mod output;
 mod platforms;
 mod service;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
@@ -20,11 +21,12 @@ use crate::engine::registry::PushedImage;
 use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
 use crate::images::build::{
-    BuildError, BuildRequest, Built, DockerfileSource, Entitlement, RemoteContext, Requirements,
-    SecretSource, Session, Spooled, StepNetwork,
+    BuildError, BuildRequest, Built, DockerfileSource, Entitlement, Logins, RemoteContext,
+    Requirements, SecretSource, Session, Spooled, StepNetwork,
 };
 use crate::images::{Packing, Reference};
 
+pub(crate) use agents::Agents;
 pub(crate) use events::BuildEvents;
 use options::OptionError;
 
@@ -131,10 +133,12 @@ impl Engine {
             None => build.context.clone(),
         };
         let name = name.unwrap_or_else(shown);
+        let dead = step::sweep_dead(self);
+        let agents = self.agents(&build.ssh, &build.directory).await?;
         let spooled = self
-            .spool(build, remote.as_ref(), streams.0, events, cancel)
+            .spool(build, remote.as_ref(), &agents, streams.0, (events, cancel))
             .await?;
-        let mut request = self.image_request(build, spooled.as_ref())?;
+        let mut request = self.image_request(build, spooled.as_ref(), &agents)?;
         let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
         let mut warnings = add_caches(&mut request, caches, &build.directory)?;
         request.provenance = provenance;
@@ -142,7 +146,7 @@ impl Engine {
         for output in &outputs {
             output.check(&request.platforms)?;
         }
-        warnings.extend(step::sweep_dead(self));
+        warnings.extend(dead);
         self.expect_builds(1);
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
@@ -164,6 +168,7 @@ impl Engine {
         let built = interrupted_by(built, &session, cancel.cancelled()).await;
         let built = built.map_err(EngineError::from);
         drop(runner);
+        drop(agents);
         emit(match &built {
             Ok(_) => EventKind::Finished("Built"),
             Err(error) => EventKind::Failed(chain(error)),
@@ -217,17 +222,22 @@ impl Engine {
         &self,
         build: &ImageBuild,
         remote: Option<&RemoteContext>,
+        agents: &Agents,
         stream: Box<dyn std::io::Read + Send>,
-        events: &dyn EventSink,
-        cancel: &Cancel,
+        (events, cancel): (&dyn EventSink, &Cancel),
     ) -> Result<Option<Spooled>, EngineError> {
         Ok(match (remote, build.context.as_str()) {
             (Some(remote), _) => {
                 let args = self.arguments(&build.build_args);
+                let secrets = self.secrets(build)?;
+                let logins = Logins {
+                    secrets: &secrets,
+                    agents: &agents.sockets,
+                };
                 let shown = remote.shown();
                 let name = build.tags.first().unwrap_or(&shown);
                 tokio::select! {
-                    fetched = self.fetch_context(remote, &args, (name, events)) => Some(fetched?),
+                    fetched = self.fetch_context(remote, &args, logins, (name, events)) => Some(fetched?),
                     () = cancel.cancelled() => return Err(EngineError::Interrupted),
                 }
             }
@@ -244,6 +254,7 @@ impl Engine {
         &self,
         remote: &RemoteContext,
         args: &BTreeMap<String, Option<String>>,
+        logins: Logins<'_>,
         (image, events): (&str, &dyn EventSink),
     ) -> Result<Spooled, BuildError> {
         events.emit(Event {
@@ -253,7 +264,7 @@ impl Engine {
         let keep = args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         let keep = keep.and_then(Option::as_deref);
         let keep = keep.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE"));
-        self.images.fetch_context(remote, keep).await
+        self.images.fetch_context(remote, keep, logins).await
     }
 
     /// Returns what the builder is asked for.
@@ -261,6 +272,7 @@ impl Engine {
         &self,
         build: &ImageBuild,
         spooled: Option<&Spooled>,
+        agents: &Agents,
     ) -> Result<BuildRequest, EngineError> {
         let tags = build.tags.iter().map(|tag| tag.parse::<Reference>());
         let tags = tags.collect::<Result<Vec<_>, _>>()?;
@@ -283,6 +295,7 @@ impl Engine {
         let network = options::network(&build.network);
         let default = self.environment.get("DOCKER_DEFAULT_PLATFORM");
         let default = default.map(String::as_str).filter(|text| !text.is_empty());
+        let allowed = allowed(&build.allow, &network)?;
         let mut request = BuildRequest {
             is_local: spooled.is_none(),
             shown_from: build.directory.clone(),
@@ -294,7 +307,7 @@ impl Engine {
             explain: build.explain,
             no_cache_filter: build.no_cache_filter.clone(),
             secrets: self.secrets(build)?,
-            agents: self.agents(build)?,
+            agents: agents.sockets.clone(),
             contexts: build
                 .contexts
                 .iter()
@@ -302,7 +315,8 @@ impl Engine {
                 .collect::<Result<_, _>>()?,
             network: network.clone(),
             requirements: requirements(build)?,
-            allowed: allowed(&build.allow, &network)?,
+            allowed: allowed.entitlements,
+            allowed_devices: allowed.devices,
             pull: build.pull,
             source: spooled.and_then(|spooled| spooled.material.clone()),
             ..BuildRequest::new(context, dockerfile, jiff::Timestamp::now())
@@ -347,12 +361,6 @@ impl Engine {
     fn secrets(&self, build: &ImageBuild) -> Result<BTreeMap<String, SecretSource>, OptionError> {
         let read = |text: &String| options::secret(text, &build.directory, &self.environment);
         build.secrets.iter().map(read).collect()
-    }
-
-    /// Finds the sockets of the ssh agents.
-    fn agents(&self, build: &ImageBuild) -> Result<BTreeMap<String, PathBuf>, OptionError> {
-        let read = |text: &String| options::ssh(text, &build.directory, &self.environment);
-        build.ssh.iter().map(read).collect()
     }
 
     /// Gives build arguments without a value that of the environment.
@@ -434,10 +442,10 @@ fn requirements(build: &ImageBuild) -> Result<Requirements, OptionError> {
 }
 
 /// Returns what steps may ask for: what is listed, and what the whole build is given anyhow (docker/buildx).
-fn allowed(typed: &[String], network: &StepNetwork) -> Result<BTreeSet<Entitlement>, OptionError> {
-    let mut allowed = options::entitlements(typed)?;
+fn allowed(typed: &[String], network: &StepNetwork) -> Result<options::Allowed, OptionError> {
+    let mut allowed = options::allowed(typed)?;
     if *network == StepNetwork::Host {
-        allowed.insert(Entitlement::NetworkHost);
+        allowed.entitlements.insert(Entitlement::NetworkHost);
     }
     Ok(allowed)
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::Agents;
 use super::options::{self, OptionError};
+use crate::engine::error::EngineError;
 use crate::engine::host::HostResult;
 use crate::engine::{BuildChoices, Engine};
 use crate::images::Platform;
@@ -16,12 +18,27 @@ use crate::spec::model::build::BuildMore;
 use crate::spec::model::volume::FileObject;
 
 impl Engine {
+    /// Finds or starts the ssh agents that `build:` of a service asks for, or whoever builds in its place.
+    pub(crate) async fn service_agents(
+        &self,
+        stack: &Stack,
+        build: &BuildImage,
+        choices: &BuildChoices,
+    ) -> Result<Agents, EngineError> {
+        if choices.ssh.is_empty() {
+            let listed = &build.build.more.ssh;
+            return self.agents(listed, &stack.directory).await;
+        }
+        let here = std::env::current_dir().unwrap_or_default();
+        self.agents(&choices.ssh, &here).await
+    }
+
     /// Returns what `build:` of a service asks for, beyond its names and the use of the cache, and warnings.
     pub(crate) fn service_request(
         &self,
         stack: &Stack,
         build: &BuildImage,
-        choices: &BuildChoices,
+        (choices, agents): (&BuildChoices, &Agents),
         dockerfile: DockerfileSource,
     ) -> HostResult<(BuildRequest, Vec<String>)> {
         let (asked, more) = (&build.build, &build.build.more);
@@ -30,17 +47,10 @@ impl Engine {
         let network = options::network(more.network.as_deref().unwrap_or_default());
         let mut allowed = super::allowed(&more.entitlements, &network)?;
         if more.privileged {
-            allowed.insert(Entitlement::SecurityInsecure);
+            let all = &mut allowed.entitlements;
+            all.insert(Entitlement::SecurityInsecure);
         }
         let nowhere = Path::new("/");
-        let ssh = if choices.ssh.is_empty() {
-            &more.ssh
-        } else {
-            &choices.ssh
-        };
-        let agents = ssh
-            .iter()
-            .map(|text| options::ssh(text, nowhere, &self.environment));
         let tags = more.tags.iter().map(|tag| tag.parse());
         let mut request = BuildRequest {
             // Paths that cannot be shortened are shown whole.
@@ -49,9 +59,10 @@ impl Engine {
             target: asked.target.clone(),
             labels: more.labels.clone(),
             no_cache_filter: more.no_cache_filter.clone(),
-            agents: agents.collect::<Result<_, _>>()?,
+            agents: agents.sockets.clone(),
             network,
-            allowed,
+            allowed: allowed.entitlements,
+            allowed_devices: allowed.devices,
             requirements: requirements(more, choices)?,
             tags: tags.collect::<Result<_, _>>()?,
             ..BuildRequest::new(asked.context.clone(), dockerfile, jiff::Timestamp::now())

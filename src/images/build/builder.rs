@@ -32,6 +32,7 @@ use super::super::store::{Image, LayerLock, Store, suits};
 use super::aside::Aside;
 use super::assemble::{self, Part};
 use super::attest::Material;
+use super::budget;
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{ContextCopy, Local, NamedContext, Spooled};
 use super::error::{BuildError, Excerpt, StepFailure};
@@ -91,13 +92,19 @@ impl Images {
         }
         let built = put_all(&builds, finished?)?;
         if let Some((first, others)) = builds.split_first() {
-            first.warn_unless_done("remove caches of steps", first.prune_caches());
             first.take_uses(others);
             let layers = built.layers();
             let written = first.write_caches(&layers);
             session.unless_interrupted(written).await?;
         }
         drop(hold);
+        if let Some(first) = builds.first()
+            && built.steps_run > 0
+        {
+            let done = self.apply_budget(request.started);
+            let done = done.map_err(std::io::Error::other);
+            first.warn_unless_done("keep the build cache within its budget", done);
+        }
         Ok(built)
     }
 }
@@ -182,8 +189,6 @@ pub(super) struct Build<'a> {
     pub(super) fetches: RefCell<BTreeMap<String, Rc<OnceCell<Spooled>>>>,
     /// Parts of contexts as steps see them, by their digest.
     pub(super) copies: RefCell<BTreeMap<String, Rc<OnceCell<Rc<ContextCopy>>>>>,
-    /// Whether a step was given a cache.
-    pub(super) uses_caches: Cell<bool>,
     /// The names of all named contexts.
     context_names: BTreeSet<String>,
     /// By name and platform as written; each is got once.
@@ -240,7 +245,6 @@ impl<'a> Build<'a> {
             locals: RefCell::default(),
             fetches: RefCell::default(),
             copies: RefCell::default(),
-            uses_caches: Cell::new(false),
             context_names: request.contexts.keys().cloned().collect(),
             cache,
             epoch: epoch_of(given)?,
@@ -461,9 +465,16 @@ impl Build<'_> {
 
     /// Keeps what is known of the files of contexts.
     fn save_indexes(&self) -> std::io::Result<()> {
-        self.context.index.save()?;
+        let save = |local: &Local| {
+            local.index.save()?;
+            if let Some(file) = local.index.file() {
+                budget::note_use(file, self.request.started);
+            }
+            Ok(())
+        };
+        save(&self.context)?;
         let locals = self.locals.borrow();
-        locals.values().try_for_each(|local| local.index.save())
+        locals.values().try_for_each(|local| save(local))
     }
 
     /// Takes the right to do the step of a key, if nobody does it.
@@ -473,10 +484,14 @@ impl Build<'_> {
 
     /// Notes what a step made, where the cache is to be brought elsewhere.
     pub(super) fn note_use(&self, key: &str, made: &Made) {
-        if !self.request.cache_to.is_empty() {
-            let mut used = self.used.borrow_mut();
-            used.insert(key.to_owned(), made.clone());
+        if self.request.cache_to.is_empty() && !self.request.is_inline() {
+            return;
         }
+        let mut used = self.used.borrow_mut();
+        if let Some(other) = self.cache.other_key(key) {
+            used.insert(other, made.clone());
+        }
+        used.insert(key.to_owned(), made.clone());
     }
 
     /// Says why a step is not in the cache, where that was asked for.
@@ -538,6 +553,7 @@ impl Build<'_> {
         }
         let (mut config, layers) = state.finish(&self.request.labels);
         config.rootfs.diff_ids.clone_from(&layers);
+        self.add_inline(&mut config, &layers);
         (config, layers)
     }
 

@@ -22,7 +22,7 @@ use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
 use super::copy::{Destination, Filling, Owner};
 use super::elsewhere::RemoteContext;
 use super::error::{BuildError, StepFailure};
-use super::mounts::{check_secret, copy_into};
+use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
 use super::tree::Tree;
 
@@ -37,24 +37,6 @@ pub enum NamedContext {
     Remote(RemoteContext),
     /// An image of an OCI layout.
     Layout(LayoutImage),
-}
-
-/// Where the content of a secret comes from.
-#[derive(Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// A file, read when a step needs it.
-    File(PathBuf),
-    /// This.
-    Value(Vec<u8>),
-}
-
-impl std::fmt::Debug for SecretSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Value(_) => f.write_str("Value(…)"),
-        }
-    }
 }
 
 /// Files that `COPY`, `ADD` and mounts take from: a directory, or layers.
@@ -299,7 +281,7 @@ impl Build<'_> {
                 .entry(name.to_owned())
                 .or_default(),
         );
-        let fetch = || self.images.fetch_named(remote);
+        let fetch = || self.images.fetch_named(remote, self.request.logins());
         let spooled = cell.get_or_try_init(fetch).await?;
         Ok(spooled.directory())
     }
@@ -335,8 +317,7 @@ impl Build<'_> {
     /// Returns the content of a secret; `None` where it is not given and not required.
     pub(super) fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, StepFailure> {
         match self.request.secrets.get(id) {
-            Some(SecretSource::Value(content)) => check_secret(id, content.clone()).map(Some),
-            Some(SecretSource::File(path)) => check_secret(id, fs_err::read(path)?).map(Some),
+            Some(source) => Ok(Some(source.read(id)?)),
             None if required => Err(StepFailure::NoSecret(id.to_owned())),
             None => Ok(None),
         }

@@ -14,6 +14,7 @@ use super::exchange::CacheError;
 use super::owner::OwnerError;
 use super::pattern::PatternError;
 use super::remote::RemoteError;
+use super::secrets::SecretError;
 use super::stage::StageError;
 
 /// A failed build.
@@ -187,15 +188,34 @@ pub enum StepFailure {
     /// Required, and not given.
     #[error("secret \"{0}\": not found: it is required and was not given")]
     NoSecret(String),
-    /// More than a secret may have.
-    #[error("secret \"{0}\" is too big: it may have 500 KB at most")]
-    SecretSize(String),
+    /// A secret that cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// What no variable can hold.
     #[error("secret \"{0}\" has a NUL byte: the variable {1} cannot hold it")]
     SecretNul(String, String),
     /// Required, and not given.
     #[error("ssh agent \"{0}\": not found: it is required and was not given")]
     NoAgent(String),
+    /// Required, and not there.
+    #[error("required device {0:?} is not registered")]
+    NoDevice(String),
+    /// Not for this build.
+    #[error(
+        "device {0:?} is not allowed: the build must be given `--allow device` or `--allow device={0}`"
+    )]
+    DeviceNotAllowed(String),
+    /// A device that is named and not there.
+    #[error("device {name:?}: `{}`", path.display())]
+    Device {
+        /// Its name.
+        name: String,
+        /// Its node on the machine.
+        path: PathBuf,
+        /// What is wrong with that.
+        #[source]
+        source: io::Error,
+    },
     /// A named context.
     #[error("context `{name}`")]
     NamedContext {

@@ -18,7 +18,7 @@ use super::pattern::file_name;
 use super::plan::PlannedStep;
 use super::step::{Heard, StepMount, StepNetwork, StepSource};
 use super::work::{Cached, Found, StageWork};
-use super::{BuildEvent, Entitlement, RunStep, StepLabel, run};
+use super::{BuildEvent, Entitlement, FoundDevice, Requirements, RunStep, StepLabel, devices, run};
 
 /// Name of the machine that steps see (BuildKit).
 const HOSTNAME: &str = "buildkitsandbox";
@@ -33,6 +33,7 @@ struct Ready {
     hostname: String,
     network: StepNetwork,
     insecure: bool,
+    devices: Vec<FoundDevice>,
     /// A here-document that names its interpreter: where it is mounted, and what it says.
     script: Option<(String, String)>,
 }
@@ -71,6 +72,7 @@ impl StageWork<'_, '_> {
         let by = self.state.history_of_run(&ready.args);
         let asked = self.ask_for_mounts(run, &step.mounts).await?;
         let mut claim = Claim::default();
+        // Another key of the step, which is looked for first, and the one that says more.
         let mut quick = None;
         // Above a layer that is new, this step was never done.
         if self.pending.is_none() {
@@ -81,13 +83,19 @@ impl StageWork<'_, '_> {
                     return Ok(Cached::Yes);
                 }
                 let full = self.key_of(&ready, content, &self.state.layers);
-                quick = Some(std::mem::replace(&mut key, full));
+                let quicker = std::mem::replace(&mut key, full);
+                quick = Some((quicker, key.hex.clone()));
+            }
+            if self.is_all_in_history(run, &ready)
+                && (self.take(&key.hex, &by).await? || self.take_by_history(&key.hex, &by).await?)
+            {
+                return Ok(Cached::Yes);
             }
             claim = match self.find(key, &by, label).await? {
                 Found::Nothing(claim) => claim,
                 Found::Layer => {
-                    if let Some(quick) = &quick {
-                        self.alias(quick)?;
+                    if let Some((quick, full)) = &quick {
+                        self.alias(quick, full)?;
                     }
                     return Ok(Cached::Yes);
                 }
@@ -113,11 +121,22 @@ impl StageWork<'_, '_> {
         // What was mounted must not go before.
         drop(prepared);
         self.commit(staging, claim, by).await?;
-        if let Some(quick) = &quick {
+        if let Some((quick, full)) = &quick {
             self.settle().await?;
-            self.alias(quick)?;
+            self.alias(quick, full)?;
         }
         Ok(Cached::No)
+    }
+
+    /// Whether the history says all that a `RUN` depends on, as far as any history does.
+    fn is_all_in_history(&self, run: &Run, ready: &Ready) -> bool {
+        run.mounts.is_empty()
+            && run.devices.is_empty()
+            && ready.script.is_none()
+            && ready.network == StepNetwork::Own
+            && !ready.insecure
+            && ready.hostname == HOSTNAME
+            && self.build.request.requirements == Requirements::default()
     }
 
     /// Takes the right to do a step above a layer that was new when it began, where nobody has it.
@@ -171,6 +190,7 @@ impl StageWork<'_, '_> {
             hostname: hostname.map_or_else(|| HOSTNAME.to_owned(), Clone::clone),
             network,
             insecure,
+            devices: self.build.devices(run)?,
             script,
         })
     }
@@ -188,6 +208,10 @@ impl StageWork<'_, '_> {
         // A compiler's tests, say, see how much there is.
         if let Some(bytes) = given.shm_bytes {
             key = key.with("size of /dev/shm", &format!("{bytes} bytes of /dev/shm"));
+        }
+        if !ready.devices.is_empty() {
+            let names = ready.devices.iter().map(|device| device.name.as_str());
+            key = key.with_all("devices", &names.collect::<Vec<_>>());
         }
         key.with_all("command", &ready.args)
             .with_all("environment", &ready.env)
@@ -228,6 +252,7 @@ impl StageWork<'_, '_> {
                 read_only: true,
             });
         }
+        let devices = devices::add(&ready.devices, prepared, staging.directory())?;
         let mut layers = self.directories();
         if let Some(pending) = &self.pending {
             layers.insert(0, pending.diff.clone());
@@ -249,6 +274,7 @@ impl StageWork<'_, '_> {
             mounts: prepared.mounts.clone(),
             network: ready.network.clone(),
             insecure: ready.insecure,
+            devices,
             hostname: ready.hostname.clone(),
             requirements: self.build.request.requirements.clone(),
         })

@@ -15,6 +15,7 @@ pub mod archive;
 mod aside;
 mod assemble;
 pub mod attest;
+mod budget;
 mod builder;
 pub mod cache;
 mod caches;
@@ -22,6 +23,7 @@ pub mod context;
 mod contexts;
 pub mod copy;
 pub mod describe;
+mod devices;
 mod elsewhere;
 pub mod error;
 pub mod exchange;
@@ -40,7 +42,9 @@ pub mod pattern;
 pub mod plan;
 pub mod remote;
 pub mod run;
+mod secrets;
 mod session;
+mod ssh;
 pub mod stage;
 mod step;
 mod transfer;
@@ -60,15 +64,20 @@ use super::reference::{Digest, Reference};
 use super::store::Image;
 
 pub use attest::{Material, Provenance};
-pub use contexts::{NamedContext, SecretSource, Spooled};
+pub use caches::CacheMount;
+pub use contexts::{NamedContext, Spooled};
+pub use devices::AllowedDevices;
 pub use elsewhere::RemoteContext;
 pub use error::{BuildError, Excerpt, StepFailure};
 pub use exchange::{CacheExport, CachePlace};
 pub use inputs::ignore_rules;
+pub use remote::Logins;
+pub use secrets::{SecretError, SecretSource};
 pub use session::Session;
+pub use ssh::{AgentSource, KeyAgent, KeyError};
 pub use step::{
-    Heard, Limit, Requirements, RunStep, StepError, StepFile, StepMount, StepNetwork, StepRunner,
-    StepSource,
+    DeviceEdits, DeviceMount, DeviceNode, FoundDevice, Heard, Limit, Requirements, RunStep,
+    StepDevice, StepError, StepFile, StepMount, StepNetwork, StepRunner, StepSource,
 };
 
 /// What a build tells while it goes on. Steps of different stages go on at once.
@@ -206,6 +215,8 @@ pub struct BuildRequest {
     pub requirements: Requirements,
     /// What a `RUN` may ask for beyond a container's rights.
     pub allowed: BTreeSet<Entitlement>,
+    /// Which devices a `RUN` may ask for, where it may not ask for all.
+    pub allowed_devices: AllowedDevices,
     /// Say of each step that is done why it was not in the cache.
     pub explain: bool,
     /// Ask the registry also for base images that are here.
@@ -231,12 +242,14 @@ pub enum Entitlement {
     NetworkHost,
     /// `security.insecure`: every capability and device.
     SecurityInsecure,
+    /// `device`: every device that the machine has a name for.
+    Device,
 }
 
 impl Entitlement {
     /// Reads its name.
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::NetworkHost, Self::SecurityInsecure];
+        let all = [Self::NetworkHost, Self::SecurityInsecure, Self::Device];
         all.into_iter().find(|known| known.name() == text)
     }
 
@@ -245,6 +258,7 @@ impl Entitlement {
         match self {
             Self::NetworkHost => "network.host",
             Self::SecurityInsecure => "security.insecure",
+            Self::Device => "device",
         }
     }
 }
@@ -270,6 +284,7 @@ impl BuildRequest {
             network: StepNetwork::default(),
             requirements: Requirements::default(),
             allowed: BTreeSet::new(),
+            allowed_devices: AllowedDevices::new(),
             explain: false,
             pull: false,
             cache_from: Vec::new(),
@@ -291,6 +306,14 @@ impl BuildRequest {
     /// Whether it makes an index, and not an image alone.
     pub fn makes_index(&self) -> bool {
         self.is_several() || self.provenance.is_some()
+    }
+
+    /// Returns what logs in at the servers of sources.
+    pub(super) fn logins(&self) -> Logins<'_> {
+        Logins {
+            secrets: &self.secrets,
+            agents: &self.agents,
+        }
     }
 
     /// Returns the same for each platform by itself.

@@ -36,9 +36,6 @@ use super::tree::{Last, Node, Tree};
 use super::work::StageWork;
 use crate::sys::paths;
 
-/// Bytes of the largest secret (BuildKit `MaxSecretSize`).
-const MAX_SECRET: usize = 500 * 1024;
-
 /// The mounts of a `RUN`, with all that its key needs.
 #[derive(Default)]
 pub(super) struct Asked {
@@ -632,12 +629,4 @@ fn describe(kind: &MountKind, target: &str) -> String {
         } => format!("ssh {id:?} {required} {}", shown(access)),
     };
     format!("{target} {what}")
-}
-
-/// Checks the size of a secret.
-pub(super) fn check_secret(id: &str, content: Vec<u8>) -> Result<Vec<u8>, StepFailure> {
-    if content.len() > MAX_SECRET {
-        return Err(StepFailure::SecretSize(id.to_owned()));
-    }
-    Ok(content)
 }

@@ -176,6 +176,9 @@ impl<'b, 'a> StageWork<'b, 'a> {
             .with("directory", &directory)
             .with("owner", &format!("{}:{}", owner.uid, owner.gid))
             .finish();
+        if self.take(&key.hex, &by).await? || self.take_by_history(&key.hex, &by).await? {
+            return Ok(Cached::Yes);
+        }
         let claim = match self.find(key, &by, label).await? {
             Found::Layer => return Ok(Cached::Yes),
             Found::Nothing(claim) => claim,
@@ -257,6 +260,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
         }) else {
             return Ok(false);
         };
+        build.cache.note_use(key, build.request.started);
         build.note_use(key, &made);
         self.state
             .add_layer(made.layer, made.created, by.to_owned());
@@ -322,14 +326,33 @@ impl<'b, 'a> StageWork<'b, 'a> {
         lock
     }
 
-    /// Remembers the layer just added under another key too.
-    pub(super) fn alias(&self, key: &FinishedKey) -> Result<(), StepFailure> {
+    /// Takes a step from an image that says what its steps did and not what their keys were; the step must depend on nothing else.
+    pub(super) async fn take_by_history(
+        &mut self,
+        key: &str,
+        by: &str,
+    ) -> Result<bool, StepFailure> {
+        let build = self.build;
+        if build.skips_cache(self.stage) || build.epoch.is_some() {
+            return Ok(false);
+        }
+        let Some(made) = build.fetch_step_after(&self.state, by, key).await? else {
+            return Ok(false);
+        };
+        build.note_use(key, &made);
+        self.state
+            .add_layer(made.layer, made.created, by.to_owned());
+        Ok(true)
+    }
+
+    /// Remembers the layer just added, whose key is `other`, under another one too.
+    pub(super) fn alias(&self, key: &FinishedKey, other: &str) -> Result<(), StepFailure> {
         if let (Some(layer), Some(created)) = (self.state.layers.last(), &self.state.created) {
             let made = Made {
                 layer: layer.clone(),
                 created: created.clone(),
             };
-            self.build.cache.put(&key.hex, &made)?;
+            self.build.cache.put_alias(&key.hex, &made, other)?;
             self.build.note_use(&key.hex, &made);
         }
         Ok(())

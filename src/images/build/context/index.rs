@@ -194,6 +194,11 @@ impl FileIndex {
         Ok(hash)
     }
 
+    /// Returns where it is kept.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Returns what it has; whole whatever happened to who had it before.
     pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)

@@ -156,9 +156,10 @@ impl StageWork<'_, '_> {
         let looked = sources::look(build, local, expanded, Owners::Counted).await?;
         let second = self.key_of_transfer("copy content", transfer, expanded)?;
         let second = second.with_digest("files", looked.digest).finish();
+        let full = second.hex.clone();
         let claim = match self.find(second, &expanded.by, label).await? {
             Found::Layer => {
-                self.alias(&first)?;
+                self.alias(&first, &full)?;
                 return Ok(Cached::Yes);
             }
             Found::Nothing(claim) => claim,
@@ -168,7 +169,7 @@ impl StageWork<'_, '_> {
         let (staging, _) = self.fill(pieces, expanded).await?;
         self.commit(staging, claim, expanded.by.clone()).await?;
         self.settle().await?;
-        self.alias(&first)?;
+        self.alias(&first, &full)?;
         Ok(Cached::No)
     }
 
