@@ -143,7 +143,7 @@ impl Engine {
         }
         let progress = BuildEvents::new(&name, events);
         let session = Session::default();
-        let built = self.images.build(&request, &session, &runner, &progress);
+        let built = Box::pin(self.images.build(&request, &session, &runner, &progress));
         let built = interrupted_by(built, &session, cancel.cancelled()).await;
         let built = built.map_err(EngineError::from);
         drop(runner);

@@ -37,6 +37,7 @@ impl LinuxHost<'_> {
         let asked = &build.build;
         let choices = &self.build;
         let read = read_request(self.engine, self.stack()?, build, choices, self.events);
+        let read = Box::pin(read);
         let (mut request, _kept) = self.session.unless_interrupted(read).await?;
         request.tags.insert(0, build.image.parse()?);
         request.no_cache = choices.no_cache || asked.more.no_cache;
@@ -44,10 +45,8 @@ impl LinuxHost<'_> {
         request.pull = choices.pull || asked.more.pull;
         let runner = RuntimeSteps::new(self.engine)?;
         let progress = BuildEvents::new(&build.image, self.events);
-        self.engine
-            .images
-            .build(&request, &self.session, &runner, &progress)
-            .await?;
+        let images = &self.engine.images;
+        Box::pin(images.build(&request, &self.session, &runner, &progress)).await?;
         Ok(())
     }
 }

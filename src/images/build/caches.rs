@@ -15,12 +15,12 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::super::dockerfile::mount::{Access, Sharing};
+use super::super::stop::Stop;
 use super::budget::{Item, superfluous};
 use super::builder::Build;
 use super::cache::modified_ns;
 use super::context::{hash_part, hex};
 use super::error::StepFailure;
-use super::super::stop::Stop;
 use crate::sys::lock::{Lock, Mode};
 use crate::sys::usage;
 

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::super::Images;
 use super::super::archive::load::LayoutImage;
 use super::super::reference::Reference;
+use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::archive;
 use super::aside::{Aside, panicked};
@@ -22,7 +23,6 @@ use super::elsewhere::RemoteContext;
 use super::error::{BuildError, StepFailure};
 use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
-use super::super::stop::Stop;
 use super::tree::Tree;
 
 /// What a named context is.
@@ -116,10 +116,7 @@ const MAX_DOCKERFILE: u64 = 16 << 20;
 
 impl Images {
     /// Takes a context from a stream: a tar archive, also compressed, or a Dockerfile alone. Dropped, it waits for the stream no longer.
-    pub async fn spool_context(
-        &self,
-        reader: Box<dyn Read + Send>,
-    ) -> Result<Spooled, BuildError> {
+    pub async fn spool_context(&self, reader: Box<dyn Read + Send>) -> Result<Spooled, BuildError> {
         let staging = self.store().staging()?;
         let path = staging.directory().join("context");
         let failed = |source| BuildError::Spool { source };

@@ -78,10 +78,11 @@ impl Images {
                 let got = self.fetch_url(url, logins, staging.directory()).await;
                 let body = got.map_err(failed)?.path;
                 let aside = Aside::default();
-                let opened = aside.run(move |stop| {
-                    Spooled::open(staging, &body.unwrap_or_default(), stop)
-                });
-                opened.await.map_err(|source| BuildError::Spool { source })?
+                let opened =
+                    aside.run(move |stop| Spooled::open(staging, &body.unwrap_or_default(), stop));
+                opened
+                    .await
+                    .map_err(|source| BuildError::Spool { source })?
             }
         }
     }

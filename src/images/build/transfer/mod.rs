@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::dockerfile::instruction::Transfer;
 use super::super::reference::Digest;
+use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::cache::Key;
 use super::context::{Owners, Selected};
@@ -13,7 +14,6 @@ use super::contexts::Local;
 use super::copy::{Destination, Filling, Owner};
 use super::error::StepFailure;
 use super::plan::Base;
-use super::super::stop::Stop;
 use super::tree::{Last, Node, Tree};
 use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, StepLabel, archive};
@@ -198,11 +198,7 @@ impl StageWork<'_, '_> {
     }
 
     /// Expands a `COPY` or `ADD`.
-    fn expand(
-        &self,
-        transfer: &Transfer,
-        keyword: Keyword,
-    ) -> Result<Arc<Expanded>, StepFailure> {
+    fn expand(&self, transfer: &Transfer, keyword: Keyword) -> Result<Arc<Expanded>, StepFailure> {
         let tree = || Tree::layers(self.directories());
         let escape = self.build.given.escape;
         Expanded::of(transfer, keyword, &self.state, escape, tree).map(Arc::new)

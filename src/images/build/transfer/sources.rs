@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::super::super::stop::Stop;
 use super::super::budget;
 use super::super::builder::Build;
 use super::super::context::{
@@ -15,7 +16,6 @@ use super::super::contexts::Local;
 use super::super::error::StepFailure;
 use super::super::pattern::IgnoreRules;
 use super::super::remote::{Asked, Fetched, GitSource, Known};
-use super::super::super::stop::Stop;
 use super::super::tree::Tree;
 use super::expanded::{Expanded, Source};
 use crate::images::store::Staging;
@@ -108,12 +108,7 @@ pub(super) async fn look(
 }
 
 /// Hashes what the sources hold.
-fn digest_of(
-    found: &[Found],
-    owners: Owners,
-    index: &FileIndex,
-    stop: &Stop,
-) -> io::Result<Hash> {
+fn digest_of(found: &[Found], owners: Owners, index: &FileIndex, stop: &Stop) -> io::Result<Hash> {
     let mut hash = Sha256::new();
     for source in found {
         match source {
