@@ -147,9 +147,9 @@ RUN --network=none ls /sys/class/net | tr '\n' ' '; echo .
 RUN grep far /etc/hosts; hostname; ulimit -n; grep machine /etc/hosts
 COPY --from=named n /copied
 RUN <<-END
-	#!/bin/awk -f
+#!/bin/awk -f
 	BEGIN { print "awk" }
-END
+	END
 RUN ls / /etc /run 2>/dev/null | tr '\n' ' '; echo .
 "#;
 
@@ -214,6 +214,36 @@ fn a_step_has_its_mounts_and_its_layer_has_none_of_them() {
         &[&options[..], &["--no-cache-filter", "stage-1"]].concat(),
     );
     wrote(&anew, &[" got changed"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn what_a_step_writes_to_the_host_name_file_is_in_the_image() {
+    let machine = machine();
+    let text = "FROM busybox\nRUN test ! -e /etc/hostname && echo own > /etc/hostname\nRUN cat /etc/hostname\n";
+    wrote(&built(&machine, text, &[]), &[" own"]);
+    machine.assert_clean();
+}
+
+#[test]
+fn a_here_document_never_gets_out_by_its_name() {
+    let machine = machine();
+    let outside = machine.write("c/x", "").with_file_name("outside");
+    let up = "../".repeat(20);
+    let name = format!(
+        "{up}{}",
+        outside.display().to_string().trim_start_matches('/')
+    );
+    for line in [
+        format!("COPY <<{name} /x/\ntext\n{name}\n"),
+        format!("RUN <<{name}\n#!/bin/sh\n{name}\n"),
+    ] {
+        let refused = build(&machine, &format!("FROM busybox\n{line}"), &[]);
+        assert_eq!(refused.code, 1, "{line}");
+        let why = "the name of a here-document that becomes a file cannot be a path";
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+        assert!(!outside.exists(), "{line}");
+    }
     machine.assert_clean();
 }
 

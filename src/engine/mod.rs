@@ -63,7 +63,7 @@ use std::sync::Arc;
 
 pub use build::blame::in_dockerfile;
 pub use build::describe::{Call, Described};
-pub use build::{BuiltImage, ImageBuild};
+pub use build::{BuiltDescriptor, BuiltImage, ImageBuild};
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, ImportAsked, ImportSource, Planned, PullOptions};
 pub use error::EngineError;
@@ -122,6 +122,8 @@ pub(crate) struct BuildChoices {
     pub attestations: BTreeMap<&'static str, String>,
     /// Build arguments over the file's.
     pub args: BTreeMap<String, Option<String>>,
+    /// For every platform that the file lists, and not only for the one that is to run.
+    pub all_platforms: bool,
 }
 
 impl Engine {

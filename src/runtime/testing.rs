@@ -96,6 +96,7 @@ impl Sandbox {
                 resolv_conf: "nameserver 127.0.0.11\n".to_owned(),
             },
             etc_directory: &path("etc"),
+            hostname_file: true,
             netns: None,
             joined: &[],
             stdio,

@@ -42,7 +42,7 @@ pub(crate) struct BuildArgs {
     /// Print the builds as a file of `docker buildx bake` in place of building
     #[arg(long)]
     pub(crate) print: bool,
-    /// Taken for the sake of scripts: no attestation is made
+    /// Attest in the images where they are from: `true`, `false`, `mode=min` or `mode=max` [default: as the file says]
     #[arg(
         long,
         value_name = "ATTESTATION",
@@ -51,7 +51,7 @@ pub(crate) struct BuildArgs {
         default_missing_value = "true"
     )]
     pub(crate) provenance: Option<String>,
-    /// Taken for the sake of scripts: no attestation is made
+    /// Taken for the sake of scripts: no bill of materials is made
     #[arg(
         long,
         value_name = "ATTESTATION",

@@ -72,15 +72,16 @@ pub(crate) struct ImageBuildArgs {
     /// image itself; may be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_to: Vec<String>,
-    /// Taken for the sake of scripts: no attestation is made
+    /// Attest in the image where it is from: `true`, `false`, `mode=min` or `mode=max`, which tells build arguments and the Dockerfile
+    /// too [default: false]
     #[arg(
         long,
-        value_name = "ATTESTATION",
+        value_name = "BOOL|mode=MODE",
         default_value = "",
         hide_default_value = true
     )]
     pub(crate) provenance: String,
-    /// Taken for the sake of scripts: no attestation is made
+    /// Taken for the sake of scripts: no bill of materials is made
     #[arg(
         long,
         value_name = "ATTESTATION",
@@ -97,9 +98,9 @@ pub(crate) struct ImageBuildArgs {
     /// Pull base images even if they are there
     #[arg(long)]
     pub(crate) pull: bool,
-    /// What the image is to run on, such as `linux/arm64`; this machine where not said
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    /// What the image is to run on, such as `linux/arm64`; several with commas between make one image of all [default: this machine]
+    #[arg(long, value_name = "PLATFORM[,PLATFORM]")]
+    pub(crate) platform: Vec<String>,
     /// Where else the image goes: `type=local|tar|oci|docker,dest=PATH`, or a directory for its files; may be repeated
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
@@ -118,7 +119,7 @@ pub(crate) struct ImageBuildArgs {
     /// The same as `--call=check`
     #[arg(long)]
     pub(crate) check: bool,
-    /// Attestation; none is made: `type=provenance|sbom,…`
+    /// Attestation: `type=provenance[,mode=max][,builder-id=ID]`
     #[arg(long, value_name = "ATTESTATION")]
     pub(crate) attest: Vec<String>,
     /// Control group of `RUN`: only that of this instance, so that this is refused

@@ -65,7 +65,6 @@ impl Engine {
             allowed_devices: allowed.devices,
             requirements: requirements(more, choices)?,
             tags: tags.collect::<Result<_, _>>()?,
-            platform: platform(build)?,
             ..BuildRequest::new(asked.context.clone(), dockerfile, jiff::Timestamp::now())
         };
         for (name, value) in &more.additional_contexts {
@@ -95,8 +94,11 @@ impl Engine {
             let chosen = choices.attestations.get(name);
             (name, chosen.unwrap_or(value).clone())
         });
-        warnings.extend(super::unmade(&attestations));
-        warnings.extend(unbuilt(&more.platforms, &request.platform));
+        let (provenance, unmade) = super::attest::parse(&attestations)?;
+        request.provenance = provenance;
+        warnings.extend(unmade);
+        let chosen = platforms(build, choices.all_platforms)?;
+        super::platforms::set(&mut request, chosen);
         Ok((request, warnings))
     }
 }
@@ -110,27 +112,21 @@ fn image_of(stack: &Stack, service: &str) -> HostResult<NamedContext> {
     Ok(NamedContext::Image(image.parse()?))
 }
 
-/// Chooses the platform: the service's own, else of those that the build lists the machine's.
-fn platform(build: &BuildImage) -> HostResult<Platform> {
-    if let Some(text) = &build.platform {
-        return Ok(Platform::parse(text)?);
+/// Chooses the platforms: `all` that the build lists, or the one that is to run, which is the service's own, else of those that are listed
+/// the machine's (Docker Compose `pkg/compose/build.go`).
+fn platforms(build: &BuildImage, all: bool) -> HostResult<Vec<Platform>> {
+    let listed = super::platforms::parse(&build.build.more.platforms, None)?;
+    let is_listed = !build.build.more.platforms.is_empty();
+    if all && is_listed {
+        return Ok(listed);
     }
-    let listed = build.build.more.platforms.iter();
-    let listed = listed.map(|text| Platform::parse(text));
-    let listed = listed.collect::<Result<Vec<_>, _>>()?;
+    if let Some(text) = &build.platform {
+        return Ok(vec![Platform::parse(text)?]);
+    }
     let host = Platform::host();
     Ok(match listed.as_slice() {
-        [] => host,
-        several if several.contains(&host) => host,
-        [first, ..] => first.clone(),
-    })
-}
-
-/// Says which of several platforms are not built.
-fn unbuilt(listed: &[String], built: &Platform) -> Option<String> {
-    (listed.len() > 1).then(|| {
-        let listed = listed.join(", ");
-        format!("of the platforms {listed} only {built} is built: not supported yet: an image of several")
+        [first, ..] if !listed.contains(&host) => vec![first.clone()],
+        _ => vec![host],
     })
 }
 

@@ -19,6 +19,7 @@ use crate::engine::linux::read_host_resolver;
 use crate::engine::{Engine, chain};
 use crate::images::build::{FoundDevice, Heard, RunStep, StepError, StepRunner};
 use crate::runtime::cgroup::Cgroups;
+use crate::runtime::init::StartError;
 use crate::sys::lock::{Lock, Mode};
 use resolver::{Resolver, resolver};
 use scene::{Kind, Scene};
@@ -152,6 +153,17 @@ impl StepRunner for RuntimeSteps<'_> {
         self.idle.borrow_mut().clear();
         drop(self.building.take());
         self.engine.clean_up_early();
+    }
+}
+
+/// Says why a command could not be executed, as Docker does.
+fn not_executed(error: &StartError) -> String {
+    match error {
+        StartError::NotExecutable { command, source } => {
+            let why = crate::engine::reason(source).to_lowercase();
+            format!("exec {command}: {why}\n")
+        }
+        _ => format!("{error}\n"),
     }
 }
 

@@ -169,6 +169,8 @@ impl Scene<'_> {
             },
             etc: &etc,
             etc_directory: &self.directory,
+            // What a step writes there is of the image, as with BuildKit.
+            hostname_file: false,
             netns: self.netns.as_ref().map(AsFd::as_fd),
             joined: &[],
             stdio: Stdio::Pipes {
@@ -193,7 +195,7 @@ impl Scene<'_> {
             }
             // As a shell would say it: the step has failed, not the builder.
             Err(error) if matches!(error.exit_code(), 126 | 127) => {
-                hear(Heard::Output(format!("{error}\n").as_bytes()));
+                hear(Heard::Output(super::not_executed(&error).as_bytes()));
                 Ok(error.exit_code())
             }
             Err(error) => Err(error.into()),

@@ -15,6 +15,7 @@ use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::archive;
 use super::aside::{Aside, panicked};
+use super::attest::Material;
 use super::builder::Build;
 use super::cache::Cache;
 use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
@@ -64,6 +65,8 @@ pub struct Spooled {
     directory: Option<PathBuf>,
     /// The Dockerfile, where there was nothing else.
     pub dockerfile: Option<String>,
+    /// Where it is from.
+    pub material: Option<Material>,
 }
 
 impl Spooled {
@@ -83,6 +86,15 @@ impl Spooled {
             staging,
             directory,
             dockerfile,
+            material: None,
+        }
+    }
+
+    /// Says where it is from.
+    pub(super) fn from(self, material: Material) -> Self {
+        Self {
+            material: Some(material),
+            ..self
         }
     }
 
@@ -280,9 +292,12 @@ impl Build<'_> {
         digest: &str,
         selected: &Arc<Vec<Selected>>,
     ) -> Result<Rc<ContextCopy>, StepFailure> {
-        let mut copies = self.copies.borrow_mut();
-        let cell = Rc::clone(copies.entry(digest.to_owned()).or_default());
-        drop(copies);
+        let cell = Rc::clone(
+            self.copies
+                .borrow_mut()
+                .entry(digest.to_owned())
+                .or_default(),
+        );
         let copy = || async {
             let (staging, selected) = (self.store().staging()?, Arc::clone(selected));
             let copied = self.aside.run(move |stop| {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::Images;
 use super::aside::Aside;
+use super::attest::Material;
 use super::contexts::Spooled;
 use super::error::BuildError;
 use super::remote::{Asked, Fetched, GitSource, Logins, Remote, RemoteError};
@@ -76,13 +77,16 @@ impl Images {
             Remote::Url(url) => {
                 let staging = self.store().staging()?;
                 let got = self.fetch_url(url, logins, staging.directory()).await;
-                let body = got.map_err(failed)?.path;
+                let fetched = got.map_err(failed)?;
+                let material = Material::of_url(url, &fetched.digest);
+                let body = fetched.path;
                 let aside = Aside::default();
                 let opened =
                     aside.run(move |stop| Spooled::open(staging, &body.unwrap_or_default(), stop));
-                opened
+                let opened = opened
                     .await
-                    .map_err(|source| BuildError::Spool { source })?
+                    .map_err(|source| BuildError::Spool { source })?;
+                Ok(opened?.from(material))
             }
         }
     }
@@ -137,7 +141,8 @@ impl Images {
         let checkout = git.checkout(&commit, staging.directory(), keep, &login);
         let checkout = checkout.await?;
         let directory = below(&checkout.directory, &git.directory)?;
-        Ok(Spooled::new(staging, Some(directory), None))
+        let material = Material::of_git(&git.shown(), git.reference.as_deref(), &commit);
+        Ok(Spooled::new(staging, Some(directory), None).from(material))
     }
 }
 

@@ -93,6 +93,9 @@ pub enum BuildError {
     /// `SOURCE_DATE_EPOCH`.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]
     Epoch(String),
+    /// Nothing to build for.
+    #[error("there is no platform to build for")]
+    NoPlatform,
     /// Whoever builds wants it no longer.
     #[error("interrupted")]
     Interrupted,
@@ -129,6 +132,31 @@ pub enum StepFailure {
         exit_code: i32,
         /// The last lines that it wrote.
         tail: Vec<String>,
+    },
+    /// A base image that is here for another platform only.
+    #[error("base image `{image}` is here for {found} only, and for {wanted} it cannot be pulled")]
+    OtherPlatform {
+        /// As written.
+        image: String,
+        /// What it is for.
+        found: String,
+        /// What is built.
+        wanted: String,
+        /// Why it cannot be had.
+        #[source]
+        source: Box<ImageError>,
+    },
+    /// Its command is for another processor, and the kernel has no emulator for it.
+    #[error(
+        "process \"{command}\" did not complete successfully: exec format error: it is for {platform}, and this machine runs {host}: install an emulator that the kernel runs it with (binfmt_misc), on Debian `apt-get install qemu-user-static binfmt-support`"
+    )]
+    Foreign {
+        /// The command.
+        command: String,
+        /// What it is for.
+        platform: String,
+        /// What this machine runs.
+        host: String,
     },
     /// It could not be run.
     #[error(transparent)]
@@ -206,6 +234,9 @@ pub enum StepFailure {
     /// What a cache begins with is not what it was when the cache got its name.
     #[error("`{}` changed while the build went on", .0.display())]
     Changed(PathBuf),
+    /// A here-document that cannot be a file of that name.
+    #[error("the name of a here-document that becomes a file cannot be a path")]
+    DocumentName,
     /// Never valid.
     #[error("{0}")]
     Invalid(&'static str),

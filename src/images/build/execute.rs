@@ -7,12 +7,14 @@ use tokio::sync::Notify;
 
 use super::super::dockerfile::instruction::{Command, Run};
 use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
+use super::super::manifest::Platform;
 use super::super::reference::Digest;
 use super::super::store::LayerLock;
 use super::cache::FinishedKey;
 use super::error::StepFailure;
 use super::keep::{Claim, Placed};
 use super::mounts::Asked;
+use super::pattern::file_name;
 use super::plan::PlannedStep;
 use super::step::{Heard, StepMount, StepNetwork, StepSource};
 use super::work::{Cached, Found, StageWork};
@@ -34,6 +36,28 @@ struct Ready {
     devices: Vec<FoundDevice>,
     /// A here-document that names its interpreter: where it is mounted, and what it says.
     script: Option<(String, String)>,
+}
+
+impl Ready {
+    /// Says of a command that could not be executed that it is for another machine, where it is.
+    fn unless_foreign(&self, error: StepFailure) -> StepFailure {
+        let host = Platform::host();
+        let wanted = Platform::parse(&self.platform).ok();
+        let is_foreign = wanted.is_some_and(|wanted| !host.preferences().contains(&wanted));
+        let is_format = |line: &String| line.to_lowercase().contains("exec format error");
+        match error {
+            StepFailure::Exit {
+                exit_code: 126,
+                command,
+                tail,
+            } if is_foreign && tail.iter().any(is_format) => StepFailure::Foreign {
+                command,
+                platform: self.platform.clone(),
+                host: host.to_string(),
+            },
+            error => error,
+        }
+    }
 }
 
 impl StageWork<'_, '_> {
@@ -87,7 +111,8 @@ impl StageWork<'_, '_> {
             drop(lock_below);
             Ok(())
         });
-        ran.await?;
+        let ran = ran.await;
+        ran.map_err(|error| ready.unless_foreign(error))?;
         if prepared.is_unsteady {
             // What the step saw is not what its key says.
             claim.key = None;
@@ -142,10 +167,14 @@ impl StageWork<'_, '_> {
                 return Err(StepFailure::NotAllowed(entitlement.name()));
             }
         }
-        let script = run
-            .script()
-            .map(|document| (format!("/dev/pipes/{}", document.name), document.content()))
-            .filter(|(_, text)| text.starts_with("#!"));
+        let script = match run.script() {
+            // As it is written: a line that tabs stand before is a comment of a shell.
+            Some(document) if document.body.starts_with("#!") => {
+                let name = file_name(&document.name).ok_or(StepFailure::DocumentName)?;
+                Some((format!("/dev/pipes/{name}"), document.content()))
+            }
+            _ => None,
+        };
         let command = match &script {
             Some((path, _)) => Command::Shell(path.clone()),
             None => run::command_of(run),

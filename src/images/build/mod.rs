@@ -13,6 +13,8 @@
 
 pub mod archive;
 mod aside;
+mod assemble;
+pub mod attest;
 mod budget;
 mod builder;
 pub mod cache;
@@ -31,6 +33,7 @@ mod graph;
 mod history;
 mod inputs;
 mod keep;
+mod label;
 pub mod mode;
 mod mounts;
 mod output;
@@ -55,11 +58,12 @@ use std::time::Duration;
 
 use super::dockerfile::instruction::Dockerfile;
 use super::dockerfile::lint;
-use super::manifest::Platform;
+use super::manifest::{Descriptor, Platform};
 use super::progress::BlobState;
 use super::reference::{Digest, Reference};
 use super::store::Image;
 
+pub use attest::{Material, Provenance};
 pub use caches::CacheMount;
 pub use contexts::{NamedContext, Spooled};
 pub use devices::AllowedDevices;
@@ -79,6 +83,8 @@ pub use step::{
 /// What a build tells while it goes on. Steps of different stages go on at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BuildEvent<'a> {
+    /// What a step takes is looked at, which may take long.
+    Looking(StepLabel<'a>),
     /// A step begins.
     Started(StepLabel<'a>),
     /// The step that began was found in the cache.
@@ -179,6 +185,8 @@ pub struct BuildRequest {
     /// Whether it is a directory of whoever builds: its ignore rules count, and the hashes of its files are kept. Else it was made for this
     /// build, of an archive or a repository.
     pub is_local: bool,
+    /// Where the context was fetched from, if it was.
+    pub source: Option<Material>,
     /// The Dockerfile.
     pub dockerfile: DockerfileSource,
     /// Messages show a Dockerfile beneath this directory relative to it: where whoever builds is.
@@ -219,6 +227,10 @@ pub struct BuildRequest {
     pub cache_to: Vec<CacheExport>,
     /// What the image is to run on.
     pub platform: Platform,
+    /// Where it is to be for several, all of them, in the order of the index; `platform` does not count then.
+    pub platforms: Vec<Platform>,
+    /// What is to be attested of it.
+    pub provenance: Option<Provenance>,
     /// The time at which the build begins; new layers are dated from it.
     pub started: jiff::Timestamp,
 }
@@ -257,6 +269,7 @@ impl BuildRequest {
         Self {
             context,
             is_local: true,
+            source: None,
             dockerfile,
             shown_from: PathBuf::new(),
             args: BTreeMap::new(),
@@ -277,12 +290,24 @@ impl BuildRequest {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             platform: Platform::host(),
+            platforms: Vec::new(),
+            provenance: None,
             started,
         }
     }
 }
 
 impl BuildRequest {
+    /// Whether it is for several platforms.
+    pub fn is_several(&self) -> bool {
+        self.platforms.len() > 1
+    }
+
+    /// Whether it makes an index, and not an image alone.
+    pub fn makes_index(&self) -> bool {
+        self.is_several() || self.provenance.is_some()
+    }
+
     /// Returns what logs in at the servers of sources.
     pub(super) fn logins(&self) -> Logins<'_> {
         Logins {
@@ -291,10 +316,24 @@ impl BuildRequest {
         }
     }
 
+    /// Returns the same for each platform by itself.
+    fn for_each_platform(&self) -> Vec<Self> {
+        if self.platforms.is_empty() {
+            return vec![self.clone()];
+        }
+        let platforms = self.platforms.iter();
+        let each = platforms.map(|platform| Self {
+            platform: platform.clone(),
+            ..self.clone()
+        });
+        each.collect()
+    }
+
     /// Builds from a context that was made for it, which must stay as long; where that is a Dockerfile alone, from that.
     pub fn take_from(&mut self, context: &Spooled) {
         self.context = context.directory();
         self.is_local = false;
+        self.source.clone_from(&context.material);
         if let Some(text) = &context.dockerfile {
             self.dockerfile = DockerfileSource::Inline(text.clone());
         }
@@ -304,12 +343,29 @@ impl BuildRequest {
 /// What a build made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// The image.
+    /// The image; of several that for this machine, or the first.
     pub image: Image,
+    /// The image of each platform.
+    pub images: Vec<(Platform, Image)>,
+    /// What the names stand for now: a manifest, or an index.
+    pub target: Descriptor,
     /// Steps that make layers and were in the cache.
     pub steps_cached: usize,
     /// Steps that were done.
     pub steps_run: usize,
+}
+
+impl Built {
+    /// Returns the diff ids of all layers.
+    fn layers(&self) -> Vec<Digest> {
+        let mut layers: Vec<Digest> = Vec::new();
+        for layer in self.images.iter().flat_map(|(_, image)| &image.layers) {
+            if !layers.contains(layer) {
+                layers.push(layer.clone());
+            }
+        }
+        layers
+    }
 }
 
 #[cfg(test)]

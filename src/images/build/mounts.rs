@@ -63,7 +63,7 @@ enum Files {
     /// Of the context.
     Context(Arc<Vec<Selected>>),
     /// Of layers, top first: the node of the source.
-    Layers(Node),
+    Layers(Box<Node>),
     /// Nothing at all.
     Empty,
 }
@@ -235,7 +235,7 @@ impl StageWork<'_, '_> {
             let selected = local.select(aside, &resolved.path, Owners::Counted);
             selected.await?.1
         };
-        Ok((Files::Layers(node), quick, full))
+        Ok((Files::Layers(Box::new(node)), quick, full))
     }
 
     /// Makes ready what is mounted, with room for it in the step's staging directory. Waits for caches that others use.

@@ -39,39 +39,53 @@ pub fn find(text: &str, tree: &Tree) -> Result<Owner, OwnerError> {
     if text.is_empty() || text == ":" {
         return Err(OwnerError::Format(text.to_owned()));
     }
-    // Half an owner is one for BuildKit: root where there is no user, the user's own group where there is none.
-    let group = group.filter(|group| !group.is_empty());
+    // Half an owner is one for BuildKit: what the colon leaves open is root, and not the group of the user.
     let (uid, own_gid) = if user.is_empty() {
         (0, 0)
     } else if let Some(uid) = number(user) {
         (uid, uid)
     } else {
-        let fields = line_of(tree, "user", "/etc/passwd", user)?;
-        let field = |index: usize| fields.get(index).and_then(|field| number(field));
-        match (field(2), field(3)) {
-            (Some(uid), Some(gid)) => (uid, gid),
-            _ => return Err(unknown("user", user, "/etc/passwd")),
-        }
+        find_user(tree, user)?
     };
     let gid = match group {
         None => own_gid,
-        Some(group) => {
-            if let Some(gid) = number(group) {
-                gid
-            } else {
-                let fields = line_of(tree, "group", "/etc/group", group)?;
-                let gid = fields.get(2).and_then(|field| number(field));
-                gid.ok_or_else(|| unknown("group", group, "/etc/group"))?
-            }
-        }
+        Some("") => 0,
+        Some(group) => match number(group) {
+            Some(gid) => gid,
+            None => find_group(tree, group)?,
+        },
     };
     Ok(Owner { uid, gid })
 }
 
-/// Parses a number; a sign is none.
+/// Looks for a user by name; root is one also of an image that knows no users, like those from `scratch`.
+fn find_user(tree: &Tree, user: &str) -> Result<(u32, u32), OwnerError> {
+    let fields = match line_of(tree, "user", "/etc/passwd", user) {
+        Err(OwnerError::Unknown { .. }) if user == "root" => return Ok((0, 0)),
+        fields => fields?,
+    };
+    let field = |index: usize| fields.get(index).and_then(|field| number(field));
+    match (field(2), field(3)) {
+        (Some(uid), Some(gid)) => Ok((uid, gid)),
+        _ => Err(unknown("user", user, "/etc/passwd")),
+    }
+}
+
+/// Looks for a group by name, root as for users.
+fn find_group(tree: &Tree, group: &str) -> Result<u32, OwnerError> {
+    let fields = match line_of(tree, "group", "/etc/group", group) {
+        Err(OwnerError::Unknown { .. }) if group == "root" => return Ok(0),
+        fields => fields?,
+    };
+    let gid = fields.get(2).and_then(|field| number(field));
+    gid.ok_or_else(|| unknown("group", group, "/etc/group"))
+}
+
+/// Parses a number; a sign is none, and the largest one is nobody's: the kernel takes it for "as it is".
 fn number(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    let number = text.parse().ok().filter(|_| digits);
+    number.filter(|number| *number != u32::MAX)
 }
 
 /// Returns the fields of the line of `name`.
@@ -143,7 +157,14 @@ mod tests {
                 "unable to find group `wheel` in `/etc/group` of the image",
             ),
             (":5", "0:5"),
-            ("5:", "5:5"),
+            ("5:", "5:0"),
+            ("app:", "1001:0"),
+            ("5:root", "5:0"),
+            ("4294967294", "4294967294:4294967294"),
+            (
+                "4294967295",
+                "unable to find user `4294967295` in `/etc/passwd` of the image",
+            ),
             (":", "invalid owner `:`: it must be user or user:group"),
             ("", "invalid owner ``: it must be user or user:group"),
         ];
@@ -154,5 +175,16 @@ mod tests {
             };
             assert_eq!(got, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn root_is_known_where_nobody_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let tree = Tree::directory(temp.path());
+        for text in ["root", "root:root", ":root", "0:root"] {
+            assert_eq!(find(text, &tree).unwrap(), Owner::ROOT, "{text}");
+        }
+        find("app", &tree).unwrap_err();
+        find("root:app", &tree).unwrap_err();
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! # Mount points
 //!
-//! A container gets `/proc`, `/sys`, `/dev` and its own `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` mounted over those of
-//! the image. Where the image lacks one, the runtime has to make it, and what it makes would be in the upper directory and so in
+//! A step gets `/proc`, `/sys`, `/dev` and an `/etc/hosts` and `/etc/resolv.conf` mounted over those of the image; `/etc/hostname` is the
+//! image's own. Where the image lacks one, the runtime has to make it, and what it makes would be in the upper directory and so in
 //! the layer. Looking for such remains afterwards is guessing (an empty `/etc/hosts` may be the step's own work), so that they never
 //! come to be:
 //!
@@ -23,7 +23,7 @@ use super::tree::{Last, Tree};
 const DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Files that the runtime mounts over.
-const FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+const FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
 /// Makes the mount points that `layers` (top first) lack: directories in `upper`, files in `points` (missing or empty).
 /// Returns whether there is anything in `points`, which is then to be the top-most lower directory.
@@ -291,7 +291,7 @@ mod tests {
             fs_err::create_dir_all(directory).unwrap();
         }
         fs_err::set_permissions(image.join("etc"), PermissionsExt::from_mode(0o700)).unwrap();
-        fs_err::File::create(image.join("etc/hosts")).unwrap();
+        fs_err::File::create(image.join("etc/other")).unwrap();
         std::os::unix::fs::symlink("../run/dns", image.join("etc/resolv.conf")).unwrap();
         assert!(
             make_mount_points(
@@ -314,7 +314,7 @@ mod tests {
             found.collect::<Vec<_>>().join(" ")
         };
         // `/dev` is made for the sake of a mount below it, and goes with that.
-        assert_eq!(names(&points), "dev etc etc/hostname mnt/cache run/dns");
+        assert_eq!(names(&points), "dev etc etc/hosts mnt/cache run/dns");
         assert_eq!(names(&upper), "sys");
         let facts = |path: &Path| {
             let metadata = fs_err::metadata(path).unwrap();

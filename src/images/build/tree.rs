@@ -87,18 +87,24 @@ impl Tree {
         push_front(&mut ahead, path);
         // The directories gone through, the root first.
         let mut trail: Vec<(OsString, Node)> = Vec::new();
+        // What is not there, below them: `..` leads back out of it, and what follows may be there again.
+        let mut absent: Vec<OsString> = Vec::new();
         let mut links = 0;
         while let Some(name) = ahead.pop_front() {
             if name == ".." {
-                trail.pop();
+                if absent.pop().is_none() {
+                    trail.pop();
+                }
+                continue;
+            }
+            if !absent.is_empty() {
+                absent.push(name);
                 continue;
             }
             let here = trail.last().map_or(root, |(_, node)| node);
             let Some(node) = self.child(here, &name)? else {
-                return Ok(Resolved {
-                    path: missing(&trail, &name, &ahead),
-                    node: None,
-                });
+                absent.push(name);
+                continue;
             };
             if node.metadata.is_symlink() && (!ahead.is_empty() || last == Last::Follow) {
                 links += 1;
@@ -126,11 +132,12 @@ impl Tree {
             }
             trail.push((name, node));
         }
-        let path = trail.iter().map(|(name, _)| name).collect();
+        let found = trail.iter().map(|(name, _)| name);
+        let path = found.chain(&absent).collect();
         let node = trail.pop().map_or_else(|| root.clone(), |(_, node)| node);
         Ok(Resolved {
             path,
-            node: Some(node),
+            node: absent.is_empty().then_some(node),
         })
     }
 
@@ -232,20 +239,6 @@ fn push_front(ahead: &mut VecDeque<OsString>, path: &Path) {
     }
 }
 
-/// Returns the path of something that is missing: what was gone through, its name, and what should have followed.
-fn missing(trail: &[(OsString, Node)], name: &OsStr, ahead: &VecDeque<OsString>) -> PathBuf {
-    let mut parts: Vec<&OsStr> = trail.iter().map(|(name, _)| name.as_os_str()).collect();
-    parts.push(name);
-    for name in ahead {
-        if name == ".." {
-            parts.pop();
-        } else {
-            parts.push(name);
-        }
-    }
-    parts.into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -292,6 +285,9 @@ mod tests {
             ("/../../f", "f", true),
             ("/dangling", "nowhere/x", false),
             ("/new/../f2", "f2", false),
+            ("/new/../abs/a", "d/a", true),
+            ("/new/x/../../out/y", "etc/y", false),
+            ("/new/x/../y", "new/y", false),
             ("/", "", true),
         ];
         for (path, expected, exists) in table {

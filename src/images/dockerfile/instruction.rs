@@ -226,3 +226,15 @@ pub struct Healthcheck {
     /// `--retries`
     pub retries: i64,
 }
+
+impl Healthcheck {
+    /// `HEALTHCHECK NONE`
+    pub const NONE: Self = Self {
+        command: None,
+        interval_ns: 0,
+        timeout_ns: 0,
+        start_period_ns: 0,
+        start_interval_ns: 0,
+        retries: 0,
+    };
+}

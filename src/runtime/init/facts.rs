@@ -31,6 +31,7 @@ pub(crate) fn gather(request: &SpawnRequest<'_>) -> Result<Facts, StartError> {
         masked: throttle_files(),
         netns: request.netns.is_some(),
         etc_directory: request.etc_directory.to_owned(),
+        hostname_file: request.hostname_file,
     })
 }
 

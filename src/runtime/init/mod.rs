@@ -52,6 +52,8 @@ pub struct SpawnRequest<'a> {
     pub root: RootFs,
     /// Content of /etc/hosts and /etc/resolv.conf; /etc/hostname comes from `config`.
     pub etc: &'a EtcFiles,
+    /// Whether it gets an /etc/hostname; else that is the image's, and what is written there stays.
+    pub hostname_file: bool,
     /// An existing directory that belongs to the container, in which `hosts`, `hostname` and `resolv.conf` are (re)written.
     pub etc_directory: &'a Path,
     /// The network namespace to enter. `None` with [`Namespace::Own`] makes an empty

@@ -517,6 +517,7 @@ fn a_plan_is_a_list_of_steps() {
     config.process.tty = true;
     let facts = steps::Facts {
         etc_directory: "/c".into(),
+        hostname_file: true,
         ..steps::Facts::default()
     };
     let plan = steps::plan(&config, &facts).unwrap();

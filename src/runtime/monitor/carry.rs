@@ -188,6 +188,7 @@ impl Monitor<'_> {
             },
             etc: &self.record.etc,
             etc_directory: &etc_directory,
+            hostname_file: true,
             netns: self.netns.as_ref().map(OwnedFd::as_fd),
             joined: &joined,
             stdio,

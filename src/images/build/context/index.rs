@@ -24,8 +24,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::super::copy;
 use super::super::super::stop::Stop;
+use super::super::copy;
 use super::{Entry, Selected};
 use crate::sys::atomic::{self, Durability};
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::pattern::{self, Depth, IgnoreRules, Matched, Pattern};
 use super::super::super::stop::Stop;
+use super::super::pattern::{self, Depth, IgnoreRules, Matched, Pattern};
 use super::super::tree::{Last, Node, Tree};
 use super::walk::{self, Rules, Visit};
 use super::{ContextError, Selected};
@@ -59,22 +59,14 @@ impl Origin<'_> {
         };
         let mut selected = Vec::new();
         for path in self.candidates(&clean)? {
-            // A wildcard does not see through links to directories, nor are there any files below files.
-            if is_wild {
-                let resolved = match self.tree.resolve(&path, Last::Keep) {
-                    Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => continue,
-                    resolved => resolved?,
-                };
-                if resolved.path != path {
-                    continue;
-                }
-            }
+            // What a wildcard finds need not be there; a link that it finds must lead to something, as one that is named must.
+            let may_miss = is_wild && !self.keeps_link(&path)?;
             let found = self.find(&path)?;
             let Some((resolved, node)) = found.filter(|_| !self.ignores_link(&path)) else {
-                if is_wild {
+                if may_miss {
                     continue;
                 }
-                return Err(self.missing(&clean, &path));
+                return Err(self.missing(&path.to_string_lossy(), &path));
             };
             // A file that was asked for by its name is not excluded; one that a wildcard found is.
             let name = path.file_name().unwrap_or_default();
@@ -86,10 +78,10 @@ impl Origin<'_> {
             }
             let entries = self.walk(resolved, node, rules)?;
             if entries.is_empty() {
-                if is_wild {
+                if may_miss {
                     continue;
                 }
-                return Err(self.missing(&clean, &path));
+                return Err(self.missing(&path.to_string_lossy(), &path));
             }
             selected.push(Selected {
                 name: name.to_owned(),
@@ -142,9 +134,8 @@ impl Origin<'_> {
         let is_wild = pattern::is_wildcard(&base) || pattern::is_wildcard(&wanted);
         if !is_wild {
             let path = Path::new(&unescape(&base)).join(unescape(&wanted));
-            let is_there = self.find(&path)?.is_some_and(|(resolved, _)| {
-                !self.judge(&resolved).0 || self.ignore.may_keep_below(resolved.as_os_str())
-            });
+            let is_there = self.find(&path)?;
+            let is_there = is_there.is_some_and(|(resolved, _)| !self.leaves_out(&resolved));
             if !is_there || self.ignores_link(&path) {
                 return Err(self.missing(&path.to_string_lossy(), &path));
             }
@@ -211,6 +202,9 @@ impl Origin<'_> {
         for part in clean.split('/').filter(|part| !part.is_empty()) {
             if !pattern::is_wildcard(part) {
                 let literal = unescape(part);
+                if last == Last::Keep {
+                    paths = self.directories(paths)?;
+                }
                 for path in &mut paths {
                     path.push(&literal);
                 }
@@ -223,8 +217,11 @@ impl Origin<'_> {
                     Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => continue,
                     resolved => resolved?,
                 };
-                if last == Last::Keep && resolved.path != path {
-                    continue;
+                // Where the first wildcard is looked for must be there.
+                if last == Last::Follow
+                    && (resolved.node.is_none() || self.leaves_out(&resolved.path))
+                {
+                    return Err(self.missing(&path.to_string_lossy(), &path));
                 }
                 let Some(node) = resolved.node.filter(|node| node.metadata.is_dir()) else {
                     continue;
@@ -237,6 +234,30 @@ impl Origin<'_> {
             last = Last::Keep;
         }
         Ok(paths)
+    }
+
+    /// Returns whether a link lies at a path that leads there through no other, and is not ignored.
+    fn keeps_link(&self, path: &Path) -> Result<bool, ContextError> {
+        let resolved = self.tree.resolve(path, Last::Keep)?;
+        let is_link = resolved.node.is_some_and(|node| node.metadata.is_symlink());
+        Ok(is_link && !self.judge(&resolved.path).0)
+    }
+
+    /// Returns whether the rules ignore a path and all that may be below it.
+    fn leaves_out(&self, path: &Path) -> bool {
+        self.judge(path).0 && !self.ignore.may_keep_below(path.as_os_str())
+    }
+
+    /// Returns those of the paths that are directories: a wildcard does not see through links, nor are there any files below files.
+    fn directories(&self, paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, ContextError> {
+        let mut directories = Vec::new();
+        for path in paths {
+            let node = self.tree.resolve(&path, Last::Keep)?.node;
+            if node.is_some_and(|node| node.metadata.is_dir()) {
+                directories.push(path);
+            }
+        }
+        Ok(directories)
     }
 
     /// Returns whether the path as written is ignored; one that goes through links may end where nothing is.

@@ -119,6 +119,41 @@ fn sources_select() {
 }
 
 #[test]
+fn a_wildcard_must_not_find_links_that_lead_nowhere() {
+    let temp = context();
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, temp.path().join(name)).unwrap();
+    };
+    link("nowhere", "gone");
+    link("/etc/passwd", "out");
+    link("loop", "loop");
+    link("../a.txt", "d/up");
+    let table = [
+        ("", "g*", "\"/gone\": not found in the build context"),
+        ("gone", "g*", ""),
+        ("", "none/*", "\"/none\": not found in the build context"),
+        ("d", "d/*", "\"/d\": excluded by .dockerignore"),
+        ("d\n!d/e", "d/*", "e:  f"),
+        ("", "a.txt/*", ""),
+        ("", "ou?", "\"/out\": not found in the build context"),
+        ("", "loo*", "too many symbolic links in `loop`"),
+        ("", "*/c.txt", "c.txt: "),
+        ("", "*/e/*", "f: "),
+        ("", "**/up", "up: "),
+        ("a.txt", "**/up", "\"/d/up\": excluded by .dockerignore"),
+        (
+            "",
+            ".",
+            ":  a.txt b.md d d/c.txt d/e d/e/f d/up gone link loop out",
+        ),
+    ];
+    for (rules, source, expected) in table {
+        let got = shown(temp.path(), rules, source, &[]);
+        assert_eq!(got, expected, "{rules:?} {source}");
+    }
+}
+
+#[test]
 fn parents_are_kept() {
     let temp = tempfile::tempdir().unwrap();
     for file in [
@@ -241,7 +276,14 @@ fn digest(root: &Path, cache: &Path) -> (String, usize) {
         parents: false,
     };
     let selected = origin.take(".", taking).unwrap();
-    hash_selected(&mut hash, &selected, Owners::Ignored, &index, &Stop::default()).unwrap();
+    hash_selected(
+        &mut hash,
+        &selected,
+        Owners::Ignored,
+        &index,
+        &Stop::default(),
+    )
+    .unwrap();
     index.save().unwrap();
     let known = index.entries().known.len();
     (hex(&hash.finalize()), known)

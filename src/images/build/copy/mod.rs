@@ -10,13 +10,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
 
+use super::super::stop::Stop;
 use super::context::{self, Entry, Selected};
 use super::mode::ModeChange;
-use super::super::stop::Stop;
 use super::tree::{Last, Tree};
 use crate::sys::xattr::DEFAULT_ACL;
 use files::{
@@ -207,11 +207,11 @@ impl Filling {
         let resolved = self.merged.resolve(&destination.path, Last::Follow)?;
         let is_directory = resolved.node.as_ref().map(|node| node.metadata.is_dir());
         let target = match is_directory {
-            Some(true) => resolved.path.join(name),
+            Some(true) => inside(&resolved.path, name)?,
             Some(false) if destination.is_directory => {
                 return Err(not_a_directory(&destination.path));
             }
-            None if destination.is_directory => resolved.path.join(name),
+            None if destination.is_directory => inside(&resolved.path, name)?,
             Some(false) | None => resolved.path,
         };
         if let Some(parent) = target.parent() {
@@ -440,6 +440,18 @@ impl Destination {
             path: PathBuf::from(super::stage::absolute(working_directory, text)),
             is_directory,
         }
+    }
+}
+
+/// Returns what is called `name` in a resolved directory; nothing that leads out of it is a name.
+fn inside(directory: &Path, name: &OsStr) -> io::Result<PathBuf> {
+    let mut parts = Path::new(name).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(part)), None) if part == name => Ok(directory.join(name)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a file cannot be called `{}`", name.display()),
+        )),
     }
 }
 

@@ -179,6 +179,13 @@ pub fn is_wildcard(text: &str) -> bool {
     })
 }
 
+/// Returns the name that a file made of `text` has in a directory: cleaned from the root, so that `../a` is `a`; none where that is a
+/// path or nothing.
+pub fn file_name(text: &str) -> Option<String> {
+    let name = clean(text);
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
 /// Returns a path without `.`, `..`, empty parts and the leading `/`; `..` stops at the root.
 pub fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();

@@ -7,7 +7,7 @@ use super::super::copy::{Destination, Owner, Style};
 use super::super::error::StepFailure;
 use super::super::mode::ModeChange;
 use super::super::owner;
-use super::super::pattern::IgnoreRules;
+use super::super::pattern::{IgnoreRules, clean, file_name};
 use super::super::remote::{GitSource, Remote, RemoteError};
 use super::super::stage::{StageError, StageState};
 use super::super::tree::Tree;
@@ -118,12 +118,14 @@ impl Expanded {
     pub(super) fn add_to(&self, key: Key, transfer: &Transfer) -> Key {
         let Style { owner, mode } = &self.style;
         let sources = self.sources.iter().map(|source| match source {
-            Source::Local(path) => path.as_str(),
+            // However it is written; but for `/./`, which means something with `--parents`.
+            Source::Local(path) if !self.parents => clean(path),
+            Source::Local(path) => path.clone(),
             // What comes counts, and not from where.
-            Source::Url(_) => "url:",
-            Source::Git(_) => "git:",
+            Source::Url(_) => "url:".to_owned(),
+            Source::Git(_) => "git:".to_owned(),
         });
-        let sources: Vec<&str> = sources.collect();
+        let sources: Vec<String> = sources.collect();
         let mut key = key
             .with("destination", &self.destination.path.to_string_lossy())
             .with(
@@ -160,7 +162,8 @@ fn documents(
         } else {
             content
         };
-        Ok((document.name.clone(), content))
+        let name = file_name(&document.name).ok_or(StepFailure::DocumentName)?;
+        Ok((name, content))
     });
     documents.collect()
 }
@@ -272,7 +275,11 @@ mod tests {
                         Some(format!(" git {:?} {:?}", git.checksum, git.keep_git_dir))
                     }
                 });
-                format!("{}{}", expanded.by, remote.collect::<String>())
+                let documents = expanded.documents.iter();
+                let documents = documents.filter(|(name, _)| name == "e");
+                let documents = documents.map(|(name, _)| format!(" file {name}"));
+                let rest: String = remote.chain(documents).collect();
+                format!("{}{rest}", expanded.by)
             }
         }
     }
@@ -318,6 +325,15 @@ mod tests {
             (
                 "ADD --keep-git-dir=false git://h/x?keep-git-dir=true /d",
                 "inconsistent keep-git-dir configuration",
+            ),
+            ("COPY <<../e /d/\n../e", "COPY <<../e /d/ # buildkit file e"),
+            (
+                "COPY <<a/b /d/\na/b",
+                "the name of a here-document that becomes a file cannot be a path",
+            ),
+            (
+                "COPY <<.. /d/\n..",
+                "the name of a here-document that becomes a file cannot be a path",
             ),
             (
                 "COPY --chmod=888 a /d",

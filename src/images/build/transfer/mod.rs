@@ -115,6 +115,7 @@ impl StageWork<'_, '_> {
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
         let build = self.build;
+        build.progress.event(BuildEvent::Looking(label));
         let looked = sources::look(build, local, expanded, Owners::Ignored).await?;
         let key = key.with_digest("files", looked.digest).finish();
         let mut claim = match self.find(key, &expanded.by, label).await? {
@@ -151,6 +152,7 @@ impl StageWork<'_, '_> {
         }
         let name = format!("`{}`", transfer.from.as_deref().unwrap_or_default());
         let local = Arc::new(Local::layers(build.directories(from), name));
+        build.progress.event(BuildEvent::Looking(label));
         let looked = sources::look(build, local, expanded, Owners::Counted).await?;
         let second = self.key_of_transfer("copy content", transfer, expanded)?;
         let second = second.with_digest("files", looked.digest).finish();

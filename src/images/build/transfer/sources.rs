@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::super::super::stop::Stop;
+use super::super::attest::Material;
 use super::super::budget;
 use super::super::builder::Build;
 use super::super::context::{
@@ -37,6 +38,20 @@ pub(super) enum Found {
     },
     /// A commit, not yet checked out.
     Git { source: GitSource, commit: String },
+}
+
+impl Found {
+    /// Says what it is, where it is from elsewhere.
+    fn material(&self) -> Option<Material> {
+        match self {
+            Self::Local(_) => None,
+            Self::Url { url, fetched, .. } => Some(Material::of_url(url, &fetched.digest)),
+            Self::Git { source, commit } => {
+                let reference = source.reference.as_deref();
+                Some(Material::of_git(&source.shown(), reference, commit))
+            }
+        }
+    }
 }
 
 /// Every source of a step, found.
@@ -86,6 +101,10 @@ pub(super) async fn look(
                 })
             }
         });
+        let found = elsewhere.last().and_then(Option::as_ref);
+        if let Some(material) = found.and_then(Found::material) {
+            build.note_material(material);
+        }
     }
     let expanded = Arc::clone(expanded);
     let looked = build.aside.run(move |stop| {

@@ -122,8 +122,9 @@ impl Flags {
             return Ok(None);
         };
         match flag.value.as_deref().map(str::to_lowercase).as_deref() {
-            None | Some("true" | "") => Ok(Some(true)),
+            None | Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
+            Some("") => Err(flag.without_value()),
             Some(other) => Err(Fault::new(
                 flag.span,
                 format!("expecting boolean value for flag {name}, not: {other}"),
@@ -162,8 +163,13 @@ impl Flags {
 impl Flag {
     /// Returns the value and the place.
     fn required(self) -> Result<(String, Span), Fault> {
-        let missing = || Fault::new(self.span, format!("missing a value on flag: {}", self.name));
-        Ok((self.value.clone().ok_or_else(missing)?, self.span))
+        let value = self.value.clone().ok_or_else(|| self.without_value())?;
+        Ok((value, self.span))
+    }
+
+    /// Says that the value is missing.
+    fn without_value(&self) -> Fault {
+        Fault::new(self.span, format!("missing a value on flag: {}", self.name))
     }
 }
 

@@ -14,14 +14,14 @@ pub(super) fn parse_healthcheck(
         None => (arguments.rest, ""),
     };
     let mut check = Healthcheck {
-        command: None,
         interval_ns: duration_flag(flags, "interval")?,
         timeout_ns: duration_flag(flags, "timeout")?,
         start_period_ns: duration_flag(flags, "start-period")?,
         start_interval_ns: duration_flag(flags, "start-interval")?,
-        retries: 0,
+        ..Healthcheck::NONE
     };
-    if let Some((text, span)) = flags.placed("retries")? {
+    let retries = flags.placed("retries")?;
+    if let Some((text, span)) = retries.filter(|(text, _)| !text.is_empty()) {
         let number: i32 = text
             .parse()
             .map_err(|_| Fault::new(span, format!("invalid number of --retries: `{text}`")))?;
@@ -32,7 +32,8 @@ pub(super) fn parse_healthcheck(
         check.retries = i64::from(number);
     }
     match kind.to_ascii_uppercase().as_str() {
-        "NONE" if rest.is_empty() => Ok(Kind::Healthcheck(check)),
+        // Whatever the flags say: there is nothing that they could be of.
+        "NONE" if rest.is_empty() => Ok(Kind::Healthcheck(Healthcheck::NONE)),
         "NONE" => Err(arguments.fault("HEALTHCHECK NONE takes no arguments")),
         "CMD" => {
             let command = Arguments { rest, ..*arguments }.command()?;
@@ -51,7 +52,8 @@ pub(super) fn parse_healthcheck(
 
 /// Takes a duration flag, 0 where absent.
 fn duration_flag(flags: &mut Flags, name: &str) -> Result<i64, Fault> {
-    let Some((text, span)) = flags.placed(name)? else {
+    let given = flags.placed(name)?;
+    let Some((text, span)) = given.filter(|(text, _)| !text.is_empty()) else {
         return Ok(0);
     };
     let duration = parse_duration(&text).ok_or_else(|| {

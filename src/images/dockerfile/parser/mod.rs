@@ -253,7 +253,7 @@ fn parse_instruction(line: &Logical, escape: char) -> Result<Instruction, Fault>
     if arguments.rest.is_empty() {
         let needed = match keyword.as_str() {
             // They are the shell's matter: `/bin/sh -c ""`.
-            "CMD" | "ENTRYPOINT" => None,
+            "CMD" | "ENTRYPOINT" | "RUN" => None,
             "COPY" | "ADD" => Some("at least two arguments"),
             "MAINTAINER" | "STOPSIGNAL" | "USER" | "WORKDIR" => Some("exactly one argument"),
             _ => Some("at least one argument"),
@@ -362,7 +362,8 @@ fn parse_volume(arguments: &Arguments<'_>) -> Result<Vec<String>, Fault> {
     if words.is_empty() {
         return Err(arguments.fault("VOLUME requires at least one argument"));
     }
-    if words.iter().any(|word| word.trim().is_empty()) {
+    let words: Vec<String> = words.iter().map(|word| word.trim().to_owned()).collect();
+    if words.iter().any(String::is_empty) {
         return Err(arguments.fault("VOLUME specified can not be an empty string"));
     }
     Ok(words)

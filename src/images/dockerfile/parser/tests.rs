@@ -333,7 +333,11 @@ const WRONG: &[(&str, &str)] = &[
     ("LABEL a=b =c", "11: LABEL names can not be blank"),
     ("ARG a =b", "7: ARG names can not be blank"),
     ("ARG", "1: ARG requires at least one argument"),
-    ("RUN", "1: RUN requires at least one argument"),
+    ("COPY --link= a b", "6: missing a value on flag: link"),
+    (
+        "VOLUME [\"/a\", \" \"]",
+        "1: VOLUME specified can not be an empty string",
+    ),
     ("RUN []", "1: RUN requires at least one argument"),
     (
         "RUN [1]",
@@ -519,4 +523,34 @@ fn durations_parse() {
     for (text, expected) in table {
         assert_eq!(parse_duration(text), expected, "{text}");
     }
+}
+
+#[test]
+fn what_is_left_out_is_as_nothing() {
+    let shell = |text: &str| Command::Shell(text.to_owned());
+    let run = |kind: &Kind| match kind {
+        Kind::Run(run) => run.command.clone(),
+        other => panic!("{other:?}"),
+    };
+    for line in ["RUN", "RUN  \t", "RUN --network=none"] {
+        assert_eq!(run(&stage(line)[0]), shell(""), "{line}");
+    }
+    let none = Healthcheck::NONE;
+    let table = [
+        ("HEALTHCHECK --interval=5s --retries=3 NONE", none.clone()),
+        (
+            "HEALTHCHECK --interval= --timeout= --retries= CMD x",
+            Healthcheck {
+                command: Some(shell("x")),
+                ..none
+            },
+        ),
+    ];
+    for (line, expected) in table {
+        assert_eq!(stage(line), [Kind::Healthcheck(expected)], "{line}");
+    }
+    assert_eq!(
+        stage("VOLUME [\" /x \", \"/y\"]"),
+        [Kind::Volume(strings(&["/x", "/y"]))]
+    );
 }

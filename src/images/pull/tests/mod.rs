@@ -10,7 +10,6 @@ mod tags;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use super::super::import::{Change, ImportOptions};
 use super::super::registry::transport::{Local, Request, Response, Transport, TransportError};

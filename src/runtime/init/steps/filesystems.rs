@@ -345,7 +345,7 @@ pub(super) fn etc_files(config: &ContainerConfig, facts: &Facts, plan: &mut Plan
         let target = format!("/etc/{name}");
         let taken = config.mounts.iter().any(|mount| mount.target == target)
             || config.files.iter().any(|file| file.target == target);
-        if taken {
+        if taken || (name == "hostname" && !facts.hostname_file) {
             continue;
         }
         plan.trees.push(HostTree {

@@ -29,6 +29,8 @@ pub(crate) struct Facts {
     pub(crate) netns: bool,
     /// Where the generated files for /etc are.
     pub(crate) etc_directory: PathBuf,
+    /// Whether `hostname` is one of them.
+    pub(crate) hostname_file: bool,
 }
 
 /// A device of the host.

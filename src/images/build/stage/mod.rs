@@ -6,11 +6,18 @@ use serde_json::Value;
 
 use super::super::dockerfile::expand::{self, ExpandError, Variables};
 use super::super::dockerfile::instruction::{Argument, Command, Healthcheck, Kind};
-use super::super::dockerfile::lint::is_secret;
 use super::super::manifest::{self, History, ImageConfig};
 use super::super::reference::Digest;
 use super::copy::Destination;
 use super::history::{self, quoted};
+use ports::parse_ports;
+use signal::is_signal;
+
+mod ports;
+mod shown;
+mod signal;
+#[cfg(test)]
+mod tests;
 
 /// What `PATH` is where an image says nothing (moby `system.DefaultPathEnvUnix`).
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,6 +43,9 @@ pub enum StageError {
     /// `STOPSIGNAL`.
     #[error("invalid signal `{0}`")]
     Signal(String),
+    /// `VOLUME` of nothing, once expanded.
+    #[error("VOLUME specified can not be an empty string")]
+    Volume,
     /// A name that is nothing once expanded.
     #[error("{0} names can not be blank")]
     Blank(&'static str),
@@ -115,43 +125,6 @@ impl StageState {
         &self.variables
     }
 
-    /// Returns an instruction as it is shown: with the values of its variables, as BuildKit shows it, but for those whose names speak of
-    /// secrets. What is quoted, unknown or more than a name stays as written.
-    pub fn shown(&self, text: &str) -> String {
-        let mut shown = String::new();
-        let mut rest = text;
-        let mut is_quoted = false;
-        while let Some(character) = rest.chars().next() {
-            let (kept, after) = rest.split_at(character.len_utf8());
-            match character {
-                '$' if !is_quoted => {
-                    let (name, beyond) = variable_name(after);
-                    if let Some(value) = self.shown_value(name) {
-                        shown.push_str(value);
-                        rest = beyond;
-                        continue;
-                    }
-                }
-                '\\' if !is_quoted && after.starts_with('$') => {
-                    shown.push_str("\\$");
-                    rest = after.get(1..).unwrap_or_default();
-                    continue;
-                }
-                '\'' => is_quoted = !is_quoted,
-                _ => {}
-            }
-            shown.push_str(kept);
-            rest = after;
-        }
-        shown
-    }
-
-    /// Returns the value of a variable that may be shown, if it fits on a line.
-    fn shown_value(&self, name: &str) -> Option<&str> {
-        let value = self.variables.get(name).filter(|_| !is_secret(name))?;
-        (!value.contains('\n')).then_some(value)
-    }
-
     /// Returns the environment of a `RUN`, `NAME=value`.
     pub fn run_environment(&self) -> Vec<String> {
         let pairs = self.environment.iter();
@@ -223,18 +196,24 @@ impl StageState {
                 Some(format!("USER {}", self.config.config.user))
             }
             Kind::Expose(words) => {
-                let text = expand::expand_words(&words.join(" "), given.escape, variables)?;
+                // Sorted as they are written; a range stays in order.
+                let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+                words.sort_unstable();
                 let mut ports = Vec::new();
-                for word in text {
-                    ports.extend(parse_ports(&word)?);
+                for word in words {
+                    for word in expand::expand_words(word, given.escape, variables)? {
+                        ports.extend(parse_ports(&word)?);
+                    }
                 }
-                ports.sort();
                 self.config.config.exposed_ports.extend(ports.clone());
                 Some(format!("EXPOSE [{}]", ports.join(" ")))
             }
             Kind::Volume(paths) => {
                 let paths = paths.iter().map(|path| expand(path));
                 let paths = paths.collect::<Result<Vec<_>, _>>()?;
+                if paths.iter().any(String::is_empty) {
+                    return Err(StageError::Volume);
+                }
                 self.config.config.volumes.extend(paths.iter().cloned());
                 Some(format!("VOLUME [{}]", paths.join(" ")))
             }
@@ -351,10 +330,15 @@ impl StageState {
         }
     }
 
-    /// Moves to a working directory; returns the new one.
+    /// Moves to a working directory; returns the new one as the configuration and the history have it: an absolute path as it is
+    /// written (`/app/`), any other joined with the one before and made clean (BuildKit `system.NormalizeWorkdir`).
     pub fn enter_directory(&mut self, path: &str, given: &Given) -> Result<String, StageError> {
         let path = expand::expand(path, given.escape, &self.variables)?;
-        let directory = absolute(&self.working_directory(), &path);
+        let directory = if path.starts_with('/') {
+            path
+        } else {
+            absolute(&self.working_directory(), &path)
+        };
         self.config.config.working_dir.clone_from(&directory);
         Ok(directory)
     }
@@ -480,281 +464,5 @@ fn lower_healthcheck(check: &Healthcheck) -> manifest::Healthcheck {
         start_period_ns: check.start_period_ns,
         start_interval_ns: check.start_interval_ns,
         retries: check.retries,
-    }
-}
-
-/// Parses `[[ip:]host:]port[-port][/protocol]` to `port/protocol`; only the container's side counts.
-fn parse_ports(text: &str) -> Result<Vec<String>, StageError> {
-    let wrong = || StageError::Port(text.to_owned());
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
-    let protocol = match protocol {
-        "" => "tcp".to_owned(),
-        protocol => protocol.to_ascii_lowercase(),
-    };
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(wrong());
-    }
-    let ports = ports.rsplit(':').next().unwrap_or_default();
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u16>()
-            .ok()
-            .filter(|_| digits)
-            .ok_or_else(wrong)
-    };
-    let (first, last) = (number(first)?, number(last)?);
-    if first > last {
-        return Err(wrong());
-    }
-    Ok((first..=last)
-        .map(|port| format!("{port}/{protocol}"))
-        .collect())
-}
-
-/// Returns whether `text` names or numbers a signal of Linux.
-fn is_signal(text: &str) -> bool {
-    const NAMES: [&str; 33] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV",
-        "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU",
-        "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "POLL", "PWR", "SYS",
-    ];
-    if let Ok(number) = text.parse::<u8>() {
-        return (1..=64).contains(&number);
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |rest: &str, sign: char| {
-        let digits = rest.strip_prefix(sign);
-        rest.is_empty() || digits.is_some_and(|d| d.parse::<u8>().is_ok_and(|n| n <= 30))
-    };
-    let real_time = name
-        .strip_prefix("RTMIN")
-        .is_some_and(|rest| offset(rest, '+'))
-        || name
-            .strip_prefix("RTMAX")
-            .is_some_and(|rest| offset(rest, '-'));
-    real_time || NAMES.contains(&name)
-}
-
-/// Splits what follows a `$` into the name of a plain `$NAME` or `${NAME}`, empty where it is neither, and what comes after.
-fn variable_name(text: &str) -> (&str, &str) {
-    let inner = text.strip_prefix('{').unwrap_or(text);
-    let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
-    let end = inner.find(|c| !is_part(c)).unwrap_or(inner.len());
-    let (name, beyond) = inner.split_at(end);
-    match (inner.len() < text.len(), beyond.strip_prefix('}')) {
-        (false, _) => (name, beyond),
-        (true, Some(beyond)) => (name, beyond),
-        (true, None) => ("", text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::super::super::dockerfile::parser;
-    use super::*;
-
-    /// The state after the configuration instructions of a stage.
-    fn after(body: &str, arguments: &[(&str, &str)]) -> StageState {
-        let file = parser::parse(Path::new("D"), &format!("FROM a\n{body}")).unwrap();
-        let owned = |pairs: &[(&str, &str)]| -> Variables {
-            let pairs = pairs.iter();
-            pairs
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect()
-        };
-        let given = Given {
-            arguments: owned(arguments),
-            globals: owned(&[("G", "global"), ("TARGETARCH", "amd64")]),
-            escape: file.escape,
-        };
-        let mut base = ImageConfig::default();
-        base.config.cmd = Some(vec!["sh".to_owned()]);
-        let mut state = StageState::of_image(base, Vec::new());
-        for instruction in &file.stages[0].instructions {
-            match &instruction.kind {
-                Kind::Workdir(path) => drop(state.enter_directory(path, &given).unwrap()),
-                kind => state.apply(kind, &given).unwrap(),
-            }
-        }
-        state
-    }
-
-    #[test]
-    fn headings_show_what_variables_are() {
-        let mut state = StageState::of_scratch(&manifest::Platform::host());
-        state.set_env("D", "/dst");
-        state.set_env("API_KEY", "hush");
-        state.set_env("LINES", "a\nb");
-        let table = [
-            ("COPY $D ${D}/x", "COPY /dst /dst/x"),
-            (
-                "RUN a $D$D \\$D '$D' \"$D\"",
-                "RUN a /dst/dst \\$D '$D' \"/dst\"",
-            ),
-            (
-                "RUN for i in $LIST; do echo ${i:-$D} $1 $$; done",
-                "RUN for i in $LIST; do echo ${i:-/dst} $1 $$; done",
-            ),
-            ("RUN use $API_KEY ${LINES} $", "RUN use $API_KEY ${LINES} $"),
-            ("RUN é${D", "RUN é${D"),
-        ];
-        for (text, expected) in table {
-            assert_eq!(state.shown(text), expected);
-        }
-    }
-
-    #[test]
-    fn environments_follow_docker() {
-        let path = format!("PATH={DEFAULT_PATH}");
-        let table: [(&str, &[&str], &[&str]); 7] = [
-            (
-                "ENV a=1 b=\"two words\" c=$a d=${a}x e=${none:-dflt} f=${a:+alt} g=\\$a\nENV old style value here\nENV h=\"$old\" i='$a'",
-                &[
-                    "a=1",
-                    "b=two words",
-                    "c=",
-                    "d=x",
-                    "e=dflt",
-                    "f=",
-                    "g=$a",
-                    "old=style value here",
-                    "h=style value here",
-                    "i=$a",
-                ],
-                &[
-                    "a=1",
-                    "b=two words",
-                    "c=",
-                    "d=x",
-                    "e=dflt",
-                    "f=",
-                    "g=$a",
-                    "old=style value here",
-                    "h=style value here",
-                    "i=$a",
-                ],
-            ),
-            ("ARG X=1\nENV Y=$X", &["Y=1"], &["X=1", "Y=1"]),
-            ("ENV A=1\nARG A=2", &["A=1"], &["A=2"]),
-            ("ARG A=2\nENV A=1", &["A=1"], &["A=1"]),
-            (
-                "ARG G\nARG N\nARG TARGETARCH",
-                &[],
-                &["G=global", "TARGETARCH=amd64"],
-            ),
-            ("ARG V=dflt\nARG W=w-$V", &[], &["V=cli", "W=w-cli"]),
-            ("ENV A=1\nENV A=2 B=$A", &["A=2", "B=1"], &["A=2", "B=1"]),
-        ];
-        for (body, env, run) in table {
-            let state = after(body, &[("V", "cli"), ("UNDECLARED", "x")]);
-            let with_path = |rest: &[&str]| -> Vec<String> {
-                let rest = rest.iter().map(|pair| (*pair).to_owned());
-                std::iter::once(path.clone()).chain(rest).collect()
-            };
-            assert_eq!(state.config.config.env, with_path(env), "{body}");
-            assert_eq!(state.run_environment(), with_path(run), "{body}");
-        }
-    }
-
-    #[test]
-    fn metadata_follows_docker() {
-        let body = "LABEL a=b \"c d\"=\"e f\" multi=\"l1\\\nl2\"\nEXPOSE 80 443/tcp 53/UDP 9000-9002\nVOLUME /v1 /v2\nVOLUME [\"/v 3\"]\nSTOPSIGNAL SIGQUIT\nHEALTHCHECK --interval=5s --retries=4 CMD test -f /ok\nMAINTAINER me\nUSER 5:6\nWORKDIR /a\nWORKDIR b\nWORKDIR ../c\nENTRYPOINT [\"/bin/echo\", \"a b\"]\n";
-        let state = after(body, &[]);
-        let json = serde_json::to_value(&state.config.config).unwrap();
-        assert_eq!(
-            json,
-            serde_json::json!({
-                "Env": [format!("PATH={DEFAULT_PATH}")],
-                "Labels": {"a": "b", "c d": "e f", "multi": "l1l2"},
-                "ExposedPorts": {"443/tcp": {}, "53/udp": {}, "80/tcp": {}, "9000/tcp": {}, "9001/tcp": {}, "9002/tcp": {}},
-                "Volumes": {"/v 3": {}, "/v1": {}, "/v2": {}},
-                "StopSignal": "SIGQUIT",
-                "Healthcheck": {"Test": ["CMD-SHELL", "test -f /ok"], "Interval": 5_000_000_000_i64, "Retries": 4},
-                "User": "5:6",
-                "WorkingDir": "/a/c",
-                "Entrypoint": ["/bin/echo", "a b"],
-            })
-        );
-        let by: Vec<_> = state
-            .config
-            .history
-            .iter()
-            .filter_map(|entry| entry.created_by.as_deref())
-            .collect();
-        assert_eq!(
-            by,
-            [
-                "LABEL a=b c d=e f multi=l1l2",
-                "EXPOSE [443/tcp 53/udp 80/tcp 9000/tcp 9001/tcp 9002/tcp]",
-                "VOLUME [/v1 /v2]",
-                "VOLUME [/v 3]",
-                "STOPSIGNAL SIGQUIT",
-                "HEALTHCHECK &{[\"CMD-SHELL\" \"test -f /ok\"] \"5s\" \"0s\" \"0s\" \"0s\" '\\x04'}",
-                "MAINTAINER me",
-                "USER 5:6",
-                "ENTRYPOINT [\"/bin/echo\" \"a b\"]",
-            ]
-        );
-    }
-
-    #[test]
-    fn commands_and_shells() {
-        type Words = Option<&'static [&'static str]>;
-        let table: [(&str, Words, Words); 4] = [
-            ("CMD x y", Some(&["/bin/sh", "-c", "x y"]), None),
-            ("ENTRYPOINT [\"e\"]", None, Some(&["e"])),
-            (
-                "CMD [\"c\"]\nENTRYPOINT [\"e\"]",
-                Some(&["c"]),
-                Some(&["e"]),
-            ),
-            (
-                "SHELL [\"/bin/bash\", \"-c\"]\nCMD x",
-                Some(&["/bin/bash", "-c", "x"]),
-                None,
-            ),
-        ];
-        let owned = |words: Option<&[&str]>| -> Option<Vec<String>> {
-            words.map(|words| words.iter().map(|w| (*w).to_owned()).collect())
-        };
-        for (body, cmd, entrypoint) in table {
-            let config = after(body, &[]).config.config;
-            assert_eq!(
-                (config.cmd, config.entrypoint),
-                (owned(cmd), owned(entrypoint)),
-                "{body}"
-            );
-        }
-    }
-
-    #[test]
-    fn ports_and_signals_are_checked() {
-        for wrong in ["", "x", "80/xyz", "70000", "9-8", "80-", "+80"] {
-            assert_eq!(
-                parse_ports(wrong),
-                Err(StageError::Port(wrong.to_owned())),
-                "{wrong}"
-            );
-        }
-        for tcp in ["127.0.0.1:8080:80", "80/", "80/TCP"] {
-            assert_eq!(parse_ports(tcp).unwrap(), ["80/tcp"], "{tcp}");
-        }
-        let table = [
-            ("SIGTERM", true),
-            ("term", true),
-            ("9", true),
-            ("RTMIN+3", true),
-            ("0", false),
-            ("65", false),
-            ("SIGFOO", false),
-            ("RTMIN+99", false),
-        ];
-        for (text, expected) in table {
-            assert_eq!(is_signal(text), expected, "{text}");
-        }
     }
 }
