@@ -119,7 +119,7 @@ fn steps_are_in_the_network_that_is_named() {
     machine.write(
         "q/compose.yaml",
         "name: q\nservices:\n  a: {build: {network: p_back, dockerfile_inline: \"FROM busybox\\nRUN wget -q -O - http://web/group | head -1\\n\"}}\n  \
-         b: {build: {network: none, dockerfile_inline: \"FROM busybox\\nRUN ls /sys/class/net\\n\"}}\n",
+         b: {build: {network: none, dockerfile_inline: \"FROM busybox\\nRUN ls /sys/class/net; echo b\\n\"}}\n",
     );
     let ran = machine.run("q", &["build"]);
     assert!(
