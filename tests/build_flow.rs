@@ -84,7 +84,8 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 
 /// What builds that ended left below the root.
 fn remains(machine: &Machine) -> String {
-    machine.sh("ls stack/lib/tmp | grep -v '^lock$' || true; ls stack/run/steps 2>/dev/null || true")
+    machine
+        .sh("ls stack/lib/tmp | grep -v '^lock$' || true; ls stack/run/steps 2>/dev/null || true")
 }
 
 /// Whether a process, or one of its threads, has a file open.
@@ -122,8 +123,14 @@ fn a_large_file_of_the_context_holds_up_neither_interrupts_nor_other_stages() {
                 FROM scratch\nCOPY --from=one / /\nCOPY --from=two / /\n";
     let (code, told) = build(&machine, text, &[]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("[two 2/2] RUN echo here; exit 9") && told.contains(" here"), "{told}");
-    assert!(told.contains(":4 ") && told.contains("exit code: 9"), "{told}");
+    assert!(
+        told.contains("[two 2/2] RUN echo here; exit 9") && told.contains(" here"),
+        "{told}"
+    );
+    assert!(
+        told.contains(":4\n") && told.contains("exit code: 9"),
+        "{told}"
+    );
     assert_eq!(remains(&machine), "");
     machine.assert_clean();
 }
@@ -134,7 +141,9 @@ fn what_is_finished_is_kept_whatever_becomes_of_the_next_step() {
     machine.sh("mkdir c");
     // Large enough to be hashed beside the next step.
     let first = |name: &str| {
-        format!("FROM busybox\nRUN echo {name}; dd if=/dev/zero of=/{name} bs=1M count=24 2>/dev/null\n")
+        format!(
+            "FROM busybox\nRUN echo {name}; dd if=/dev/zero of=/{name} bs=1M count=24 2>/dev/null\n"
+        )
     };
     let is_cached = |name: &str| {
         let (code, told) = build(&machine, &format!("{}RUN true\n", first(name)), &[]);
@@ -167,7 +176,11 @@ fn what_is_finished_is_kept_whatever_becomes_of_the_next_step() {
 fn a_layer_that_is_there_already_stays_below_the_step_that_began_above_it() {
     let machine = machine();
     machine.sh("mkdir c && head -c 24M /dev/urandom > c/large && touch -d 2020-01-01 c/large");
-    let (code, told) = build(&machine, "FROM busybox\nCOPY large /large\n", &["-t", "one"]);
+    let (code, told) = build(
+        &machine,
+        "FROM busybox\nCOPY large /large\n",
+        &["-t", "one"],
+    );
     assert_eq!(code, Some(0), "{told}");
     let known = cached_steps(&machine);
     // Another key, and the same layer.
@@ -175,7 +188,9 @@ fn a_layer_that_is_there_already_stays_below_the_step_that_began_above_it() {
                 RUN --mount=type=cache,target=/c echo begun; until [ -e /c/go ]; do usleep 1000; done; wc -c /large; ls /\n";
     let mut going = Going::begin(&machine, text, &["-t", "two"]);
     going.until(" begun");
-    wait_until("the layer is found to be there", || cached_steps(&machine) > known);
+    wait_until("the layer is found to be there", || {
+        cached_steps(&machine) > known
+    });
     machine.sh("for d in stack/lib/cache/mounts/*/data; do : > $d/go; done");
     let (code, told) = going.end();
     assert_eq!(code, Some(0), "{told}");
@@ -207,7 +222,10 @@ fn who_waits_for_another_build_says_so_and_can_be_interrupted() {
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("CACHED"), "{told}");
     let ids = ["one", "two"].map(|name| {
-        machine.ok(".", &["image", "inspect", "--format", "{{.RootFS.Layers}}", name])
+        machine.ok(
+            ".",
+            &["image", "inspect", "--format", "{{.RootFS.Layers}}", name],
+        )
     });
     assert_eq!(ids[0], ids[1]);
     assert_eq!(remains(&machine), "");
@@ -220,7 +238,9 @@ fn the_first_failure_ends_every_stage_and_so_do_interrupts() {
     machine.sh("mkdir c");
     let meet = "--mount=type=cache,target=/c";
     let sleeper = |name: &str| {
-        format!("FROM busybox AS {name}\nRUN {meet} printf '{name} sleeps'; : > /c/{name}; sleep 1000\n")
+        format!(
+            "FROM busybox AS {name}\nRUN {meet} printf '{name} sleeps'; : > /c/{name}; sleep 1000\n"
+        )
     };
     let all = "for s in a b c; do until [ -e /c/$s ]; do usleep 1000; done; done";
     let stages = [sleeper("a"), sleeper("b"), sleeper("c")].concat();
@@ -228,16 +248,24 @@ fn the_first_failure_ends_every_stage_and_so_do_interrupts() {
     let text = format!("{stages}FROM busybox AS d\nRUN {meet} {all}; echo words; exit 5\n{last}");
     let (code, told) = build(&machine, &text, &[]);
     assert_eq!(code, Some(1), "{told}");
-    for wanted in ["words", "a sleeps", "b sleeps", "c sleeps", "CANCELED", "exit code: 5"] {
+    for wanted in [
+        "words",
+        "a sleeps",
+        "b sleeps",
+        "c sleeps",
+        "CANCELED",
+        "exit code: 5",
+    ] {
         assert!(told.contains(wanted), "no `{wanted}` in\n{told}");
     }
     assert_eq!(told.matches("CANCELED").count(), 3, "{told}");
-    assert!(told.contains(":8 "), "{told}");
+    assert!(told.contains(":8\n"), "{told}");
     assert_eq!(remains(&machine), "");
     machine.assert_clean();
     machine.sh("rm -f stack/lib/cache/mounts/*/data/*");
     // Twice in a row: whatever the second one meets.
-    let text = format!("{stages}FROM busybox AS d\nRUN {meet} {all}; echo words; sleep 1000\n{last}");
+    let text =
+        format!("{stages}FROM busybox AS d\nRUN {meet} {all}; echo words; sleep 1000\n{last}");
     let mut going = Going::begin(&machine, &text, &[]);
     going.until(" words");
     going.signal(Signal::INT);
@@ -249,4 +277,53 @@ fn the_first_failure_ends_every_stage_and_so_do_interrupts() {
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(remains(&machine), "");
     machine.assert_clean();
+}
+
+#[test]
+fn a_full_disk_is_said_and_leaves_nothing() {
+    let machine = machine();
+    machine.sh(
+        "mkdir c && dd if=/dev/zero of=c/large bs=1M count=40 2>/dev/null && \
+         dd if=/dev/zero bs=1M count=40 2>/dev/null | tar cf - c/large | gzip -1 > c/packed.tgz; \
+         mkdir small && mount -t tmpfs -o size=24m small small",
+    );
+    let run = |text: &str| {
+        machine.write("c/Dockerfile", text);
+        let mut command = machine.command("c", env!("CARGO_BIN_EXE_stack"));
+        let root = machine.path().join("small/root");
+        command.arg("--root").arg(root);
+        let ran = command.args(["image", "build", "--progress", "plain", "."]);
+        support::Ran::of(&ran.output().unwrap())
+    };
+    let left = || {
+        machine.sh("ls small/root/lib/tmp | grep -v '^lock$' || true; ls small/root/run/steps 2>/dev/null || true")
+    };
+    let busybox = machine.path().join("busybox.tar").display().to_string();
+    let stack = env!("CARGO_BIN_EXE_stack");
+    machine.sh(&format!(
+        "{stack} --root small/root image import -c 'CMD [\"sh\"]' {busybox} busybox:latest"
+    ));
+    for step in [
+        "RUN dd if=/dev/zero of=/big bs=1M",
+        "COPY large /",
+        "ADD packed.tgz /",
+        "RUN --mount=type=bind,target=/c true",
+    ] {
+        let ran = run(&format!("FROM busybox\n{step}\n"));
+        assert_eq!(ran.code, 1, "{step}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("No space left on device"),
+            "{step}: {}",
+            ran.stderr
+        );
+        assert!(
+            ran.stderr.contains("Dockerfile:2\n"),
+            "{step}: {}",
+            ran.stderr
+        );
+        assert_eq!(left(), "", "{step}");
+    }
+    let ran = run("FROM busybox\nRUN echo works > /w\n");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(left(), "");
 }

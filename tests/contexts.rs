@@ -346,20 +346,18 @@ fn a_cache_goes_elsewhere_and_comes_back() {
     );
     assert!(said.contains("is not used"), "{said}");
     assert!(
-        said.contains("`provenance: true` is ignored: no attestation is made"),
+        !said.contains("`sbom") && !said.contains("`provenance"),
         "{said}"
     );
-    assert!(!said.contains("`sbom"), "{said}");
     assert_eq!(count(&said, "CACHED"), 0, "{said}");
     one.write(
         "p/compose.yaml",
         "name: demo\nservices:\n  app:\n    build:\n      context: ../c\n      cache_to: ['type=local,dest=kept']\n      \
-         cache_from: ['type=local,src=kept', 'type=inline']\n      platforms: [linux/arm64, linux/amd64]\n      sbom: true\n",
+         cache_from: ['type=local,src=kept', 'type=inline']\n      platforms: [linux/amd64]\n      sbom: true\n",
     );
     let ran = one.run("p", &["build"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     for expected in [
-        "of the platforms linux/arm64, linux/amd64 only linux/amd64 is built",
         "`sbom: true` is ignored",
         "`type=inline` of `--cache-from` is ignored",
     ] {

@@ -324,6 +324,91 @@ fn the_cache_of_a_build_goes_through_a_registry() {
 }
 
 #[test]
+fn an_image_is_the_cache_of_its_own_build() {
+    if skipped() {
+        return;
+    }
+    let site = Site::new("127.0.0.1", "", "");
+    let machine = &site.machine;
+    machine.import_busybox();
+    let base = format!("{}/base:v1", site.host);
+    machine.ok(".", &["image", "tag", "busybox", &base]);
+    machine.ok(".", &["image", "push", "-q", &base]);
+    machine.write("context/one", "1");
+    machine.write(
+        "context/Dockerfile",
+        &format!(
+            "FROM {base} AS first\nRUN echo made > /made\nFROM {base}\nENV A=1\nRUN echo $A > /a\nWORKDIR /w\n\
+             COPY one /made\nCOPY --from=first /made /taken\nRUN cat /made /taken > both\n"
+        ),
+    );
+    let context = machine.path().join("context");
+    let context = context.to_str().unwrap();
+    let layers = |machine: &dyn Fn(&[&str]) -> Ran| {
+        machine(&["image", "inspect", "-f", "{{json .RootFS.Layers}}", "made"]).stdout
+    };
+    let here = |args: &[&str]| machine.run(".", args);
+    for (name, option, cached) in [
+        // The step of the stage that is not in the image is done again, and comes to the same file.
+        ("records", &["--cache-to", "type=inline"][..], 5),
+        ("argument", &["--build-arg", "BUILDKIT_INLINE_CACHE=1"], 5),
+        // The history says what the first RUN and the WORKDIR were, and of a COPY not what it copied.
+        ("plain", &[], 2),
+    ] {
+        let image = format!("{}/team/{name}:v1", site.host);
+        let mut args = vec!["image", "build", "-q", "-t", &image, "-t", "made"];
+        args.extend_from_slice(option);
+        args.push(context);
+        let id = machine.ok(".", &args);
+        assert_eq!(
+            machine.ok(".", &args),
+            id,
+            "{name}: it is the same image again"
+        );
+        machine.ok(".", &["image", "push", "-q", &image]);
+        let has_records = machine.sh(&format!(
+            "grep -l vnd.stack.cache.v1 {}/lib/images/blobs/sha256/{} || true",
+            machine.root().display(),
+            id.trim().trim_start_matches("sha256:")
+        ));
+        assert_eq!(has_records.is_empty(), option.is_empty(), "{name}");
+        // Somebody else, whose store is empty.
+        let other = format!("other-{name}");
+        let theirs = |args: &[&str]| {
+            let mut command = machine.command(".", env!("CARGO_BIN_EXE_stack"));
+            let root = machine.path().join(&other);
+            Ran::of(&command.arg("--root").arg(root).args(args).output().unwrap())
+        };
+        let ran = theirs(&[
+            "image",
+            "build",
+            "--cache-from",
+            &image,
+            "-t",
+            "made",
+            context,
+        ]);
+        let found = ran.stderr.lines().filter(|line| line.ends_with(" CACHED"));
+        assert_eq!(
+            (ran.code, found.count()),
+            (0, cached),
+            "{name}: {}",
+            ran.stderr
+        );
+        if !option.is_empty() {
+            assert_eq!(layers(&theirs), layers(&here), "{name}");
+        }
+    }
+    // Another base, and nothing of it is right any more.
+    machine.ok(".", &["image", "tag", "made", &base]);
+    machine.ok(".", &["image", "push", "-q", &base]);
+    let image = format!("{}/team/plain:v1", site.host);
+    let ran = site.other(&["image", "build", "--cache-from", &image, context]);
+    let found = ran.stderr.lines().filter(|line| line.ends_with(" CACHED"));
+    assert_eq!((ran.code, found.count()), (0, 0), "{}", ran.stderr);
+}
+
+#[test]
 fn all_tags_go_there_and_back() {
     if skipped() {
         return;

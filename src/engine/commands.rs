@@ -384,6 +384,7 @@ impl Engine {
                 .map(|text| crate::engine::build::options::bytes("--memory", text))
                 .transpose()?,
             args: options.build_args.clone(),
+            all_platforms: true,
         };
         let host = LinuxHost::new(self, Some(stack), events, &lock).with_build(choices);
         self.expect_builds(plan.steps.len());

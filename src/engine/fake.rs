@@ -177,6 +177,7 @@ impl FakeHost {
                 .collect(),
             images: state.images.clone(),
             other_platforms: BTreeMap::new(),
+            platform_images: BTreeMap::new(),
         }
     }
 

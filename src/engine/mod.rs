@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`roots`] and [`instance`] (where), [`event`] and [`view`] (what commands see), [`observe`],
 //! [`lower`], [`host`] and `linux` (the machine), [`apply`], `blame` (whose fault a failure is), `up` and `down` (`commands`, with `ports`, `recover` and `cleanup`), [`source`] (what `apply` fetches), [`registry`] (pushes and logins), `boot`, [`logs`],
-//! [`exec`], [`watch`], `build` and `step` (builds), [`store`], [`load`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
+//! [`exec`], [`watch`], `build`, `step` and `cdi` (builds), [`store`], [`load`], [`snapshot`], [`inspect`], [`system`] and [`prune`] (images and disk), [`doors`] (hidden commands).
 
 pub mod annotations;
 pub mod apply;
@@ -17,6 +17,7 @@ mod blame;
 mod boot;
 mod build;
 pub mod cancel;
+mod cdi;
 mod cleanup;
 mod commands;
 #[cfg(test)]
@@ -62,7 +63,7 @@ use std::sync::Arc;
 
 pub use build::blame::in_dockerfile;
 pub use build::describe::{Call, Described};
-pub use build::{BuiltImage, ImageBuild};
+pub use build::{BuiltDescriptor, BuiltImage, ImageBuild};
 pub use cancel::Cancel;
 pub use commands::{BuildOptions, ImportAsked, ImportSource, Planned, PullOptions};
 pub use error::EngineError;
@@ -121,6 +122,8 @@ pub(crate) struct BuildChoices {
     pub attestations: BTreeMap<&'static str, String>,
     /// Build arguments over the file's.
     pub args: BTreeMap<String, Option<String>>,
+    /// For every platform that the file lists, and not only for the one that is to run.
+    pub all_platforms: bool,
 }
 
 impl Engine {

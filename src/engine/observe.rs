@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::Engine;
 use crate::engine::annotations::Annotations;
 use crate::engine::error::EngineError;
-use crate::images::Image;
+use crate::engine::store::platform_option;
 use crate::plan::fingerprint;
 use crate::plan::images::References;
 use crate::plan::naming;
@@ -22,8 +22,13 @@ fn project_of(labels: &BTreeMap<String, String>) -> Option<&str> {
     labels.get(naming::PROJECT).map(String::as_str)
 }
 
-/// See [`Observed::other_platforms`].
-type OtherPlatforms = BTreeMap<PlatformAsked, String>;
+/// See the fields of [`Observed`].
+#[derive(Default)]
+struct ImageIds {
+    images: BTreeMap<String, String>,
+    other_platforms: BTreeMap<PlatformAsked, String>,
+    platform_images: BTreeMap<PlatformAsked, String>,
+}
 
 impl Engine {
     /// Takes the snapshot of `project`; `references` are the images that planning may ask about.
@@ -57,7 +62,11 @@ impl Engine {
             .volumes()
             .list()
             .map_err(|error| crate::engine::volume_error(&error))?;
-        let (images, other_platforms) = self.image_ids(references)?;
+        let ImageIds {
+            images,
+            other_platforms,
+            platform_images,
+        } = self.image_ids(references)?;
         Ok(Observed {
             containers: mine.map(observed_container).collect(),
             networks,
@@ -67,41 +76,34 @@ impl Engine {
                 .collect(),
             images,
             other_platforms,
+            platform_images,
         })
     }
 
-    /// Returns the image id of each reference that is in the store, and which of them are not for a platform asked for.
-    fn image_ids(
-        &self,
-        references: &References,
-    ) -> Result<(BTreeMap<String, String>, OtherPlatforms), EngineError> {
-        let mut ids = BTreeMap::new();
-        let mut others = BTreeMap::new();
+    /// Returns the image id of each reference that is in the store, and what there is for platforms that are asked for.
+    fn image_ids(&self, references: &References) -> Result<ImageIds, EngineError> {
+        let mut ids = ImageIds::default();
         for (text, asked) in references {
             // A name, an id, or the beginning of one.
             let Some(image) = self.images.find(text)? else {
                 continue;
             };
-            ids.insert(text.clone(), image.id.to_string());
+            ids.images.insert(text.clone(), image.id.to_string());
             for asked in asked {
-                let Some(found) = other_platform(&image, asked)? else {
-                    continue;
-                };
-                others.insert((text.clone(), asked.clone()), found);
+                let platform = platform_option(asked)?;
+                let key = (text.clone(), asked.clone());
+                match self.images.find_for(text, &platform)? {
+                    Some(found) if found.id == image.id => {}
+                    Some(found) => drop(ids.platform_images.insert(key, found.id.to_string())),
+                    None => {
+                        let other = image.config.platform().to_string();
+                        ids.other_platforms.insert(key, other);
+                    }
+                }
             }
         }
-        Ok((ids, others))
+        Ok(ids)
     }
-}
-
-/// Returns the platform of an image that does not run where `asked` does; one that does not say its own fits everywhere.
-fn other_platform(image: &Image, asked: &str) -> Result<Option<String>, EngineError> {
-    let found = image.config.platform();
-    let fits = found.architecture.is_empty()
-        || crate::engine::store::platform_option(asked)?
-            .preferences()
-            .contains(&found);
-    Ok((!fits).then(|| found.to_string()))
 }
 
 /// What one container, of any project, holds on to.

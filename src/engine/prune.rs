@@ -89,9 +89,9 @@ impl Engine {
         }
         let cleared = match cache_limit(&options.filters) {
             Some(limit_ns) => self.images.clear_cache(limit_ns),
-            None => Ok(()),
+            None => Ok(0),
         };
-        pruned.note(cleared);
+        bytes += pruned.note(cleared).unwrap_or(0);
         let images = self.prune_images(options.all, &options.filters);
         if let Some(mut images) = pruned.note(images) {
             pruned.failures.append(&mut images.failures);
@@ -230,7 +230,7 @@ fn fits(container: &Container, filters: &[Filter]) -> bool {
     })
 }
 
-/// Returns before when, in nanoseconds since 1970, entries of the build cache must be made to go: `i128::MAX` for all, `None` where
+/// Returns before when, in nanoseconds since 1970, entries of the build cache must be used to go: `i128::MAX` for all, `None` where
 /// none does: nothing of it has labels.
 fn cache_limit(filters: &[Filter]) -> Option<i128> {
     filters

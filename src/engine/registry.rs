@@ -12,7 +12,7 @@ use crate::engine::linux::PullEvents;
 use crate::engine::store::platform_option;
 use crate::engine::{Engine, chain};
 use crate::images::registry::login::{self, Kept};
-use crate::images::{ImageError, Packing, Platform, Reference};
+use crate::images::{ImageError, Packing, Platform, PushChoices, Reference};
 use crate::plan;
 use crate::plan::options::ImageOptions;
 use crate::spec::model::Stack;
@@ -145,18 +145,22 @@ impl Engine {
         Ok(self.images.local_tags(&reference.parse()?)?)
     }
 
-    /// Pushes one image by its name.
+    /// Pushes one image by its name; of several only the one for `platform`, where that is given.
     pub async fn push_image(
         &self,
         reference: &str,
-        packing: Packing,
+        (packing, platform): (Packing, Option<&str>),
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<PushedImage, EngineError> {
         let parsed: Reference = reference.parse()?;
+        let choices = PushChoices {
+            packing,
+            platform: platform.map(platform_option).transpose()?,
+        };
         let progress = PullEvents::new(reference, events);
         let pushed = tokio::select! {
-            pushed = self.images.push(&parsed, packing, &progress) => pushed?,
+            pushed = self.images.push(&parsed, &choices, &progress) => pushed?,
             () = cancel.cancelled() => return Err(EngineError::Interrupted),
         };
         Ok(PushedImage {
@@ -190,7 +194,7 @@ impl Engine {
         }
         let pushes = images.pushed.iter().map(|image| async move {
             emit(image, EventKind::Started("Pushing"));
-            let pushed = self.push_image(image, options.packing, events, cancel);
+            let pushed = self.push_image(image, (options.packing, None), events, cancel);
             match pushed.await {
                 Ok(_) => {
                     emit(image, EventKind::Finished("Pushed"));

@@ -1,5 +1,6 @@
 //! The image store for the commands: images beside the containers that were made of them.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use crate::engine::error::EngineError;
@@ -8,12 +9,15 @@ use crate::engine::{Engine, chain};
 pub use crate::images::filter::{Filter, FilterError};
 use crate::images::{
     Collected, Digest, ImageError, ImageUser, Known, Platform, Reference, Removal, RemoveConflict,
-    Removing, remove,
+    Removing, Reserved, remove,
 };
 use crate::runtime::status::{Container, Status};
 
 /// Images that are looked at together when unused ones are removed: each has an open file meanwhile.
 const PRUNED_AT_ONCE: usize = 64;
+
+/// Images that are taken for removal: several indexes may have the same one.
+type Reservations = BTreeMap<Digest, Reserved>;
 
 /// What removing an image did, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,9 +74,31 @@ impl Engine {
         Ok(images.iter().flat_map(rows).collect())
     }
 
+    /// Finds an image; of several the one for `platform`, where that is given, and fails where there is none for it.
+    pub(crate) fn known_for(
+        &self,
+        asked: &str,
+        platform: Option<&str>,
+    ) -> Result<Known, EngineError> {
+        let mut known = self.images.find_known(asked)?;
+        if let Some(text) = platform {
+            let platform = platform_option(text)?;
+            let Some(image) = known.image_of(&platform).cloned() else {
+                let text = asked.to_owned();
+                return Err(ImageError::OtherPlatform { text, platform }.into());
+            };
+            known.image = image;
+        }
+        Ok(known)
+    }
+
     /// Returns how an image came to be, the last step first.
-    pub fn image_history(&self, asked: &str) -> Result<Vec<HistoryView>, EngineError> {
-        let known = self.images.find_known(asked)?;
+    pub fn image_history(
+        &self,
+        asked: &str,
+        platform: Option<&str>,
+    ) -> Result<Vec<HistoryView>, EngineError> {
+        let known = self.known_for(asked, platform)?;
         let steps = self.images.history(&known.image)?;
         let mut views: Vec<HistoryView> = steps
             .into_iter()
@@ -86,7 +112,7 @@ impl Engine {
             })
             .collect();
         if let Some(last) = views.first_mut() {
-            last.id = known.image.id.to_string();
+            last.id = known.id.to_string();
             last.tags = known.names.iter().map(Reference::familiar).collect();
         }
         Ok(views)
@@ -133,14 +159,16 @@ impl Engine {
         images: &[Known],
         pruned: &mut Pruned,
     ) -> Result<(), EngineError> {
-        let mut reserved = Vec::new();
+        let mut reserved = Reservations::new();
+        let mut alone = Vec::new();
         for known in images {
-            let alone = self.images.try_reserve(removing, &known.image.id)?;
-            reserved.extend(alone.map(|alone| (known, alone)));
+            if self.reserve(removing, known, &mut reserved)? {
+                alone.push(known);
+            }
         }
         // Not before: a container may have come meanwhile.
         let containers = self.runtime.list()?;
-        for (known, _alone) in &reserved {
+        for known in alone {
             if !users_among(&containers, known).is_empty() {
                 continue;
             }
@@ -155,6 +183,26 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Takes all that there is of an image for removal, but for what is `reserved` already; returns whether that is so, and not somebody about
+    /// to make a container of it.
+    fn reserve(
+        &self,
+        removing: &Removing,
+        known: &Known,
+        reserved: &mut Reservations,
+    ) -> Result<bool, EngineError> {
+        for image in known.images() {
+            if reserved.contains_key(&image.id) {
+                continue;
+            }
+            match self.images.try_reserve(removing, &image.id)? {
+                Some(alone) => drop(reserved.insert(image.id.clone(), alone)),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the image that `asked` names, or only that name of it. What nothing needs any more is removed with it, unless a pull,
@@ -179,13 +227,14 @@ impl Engine {
     ) -> Result<Vec<Removed>, EngineError> {
         let removing = self.images.removing()?;
         let known = self.images.find_known(asked)?;
-        let alone = self.images.try_reserve(&removing, &known.image.id)?;
+        let mut reserved = Reservations::new();
+        let is_alone = self.reserve(&removing, &known, &mut reserved)?;
         let users = users_among(&self.runtime.list()?, &known);
         let mut removal =
             remove::decide(&known, asked, options.force, &users).map_err(ImageError::from)?;
         removal.forget &= !options.no_prune;
-        if removal.forget && alone.is_none() {
-            let image = known.image.id.short().to_owned();
+        if removal.forget && !is_alone {
+            let image = known.id.short().to_owned();
             return Err(ImageError::from(RemoveConflict::Wanted { image }).into());
         }
         let freed = self.images.remove(&known, &removal, true)?;
@@ -195,10 +244,9 @@ impl Engine {
 
 /// Returns those of `containers` that were made of an image, those that run first.
 fn users_among(containers: &[Container], known: &Known) -> Vec<ImageUser> {
-    let id = known.image.id.to_string();
     let mut users: Vec<ImageUser> = containers
         .iter()
-        .filter(|container| container.config().image.id == id)
+        .filter(|container| known.has_id(&container.config().image.id))
         .map(user)
         .collect();
     users.sort_by_key(|user| !user.running);
@@ -212,7 +260,7 @@ fn said(known: &Known, removal: &Removal, freed: &[Digest]) -> Vec<Removed> {
         .map(|name| Removed::Untagged(name.familiar()))
         .collect();
     if removal.forget {
-        removed.push(Removed::Deleted(known.image.id.to_string()));
+        removed.push(Removed::Deleted(known.id.to_string()));
         removed.extend(
             freed
                 .iter()
@@ -225,13 +273,14 @@ fn said(known: &Known, removal: &Removal, freed: &[Digest]) -> Vec<Removed> {
 /// Returns the rows of an image: one a name, one a repository that has only digests, or one without a name.
 pub(crate) fn rows(known: &Known) -> Vec<StoredImageView> {
     let none = || "<none>".to_owned();
+    let platforms: Vec<String> = known.platforms().iter().map(ToString::to_string).collect();
     let row =
         |repository: Option<String>, tag: Option<&str>, digest: Option<&Digest>| StoredImageView {
             repository: repository.unwrap_or_else(none),
             tag: tag.map_or_else(none, str::to_owned),
             digest: digest.map_or_else(none, ToString::to_string),
-            platform: known.image.config.platform().to_string(),
-            id: known.image.id.to_string(),
+            platform: platforms.join(", "),
+            id: known.id.to_string(),
             size_bytes: known.size_bytes,
             created_s: known.image.config.created.as_deref().and_then(seconds),
         };

@@ -9,6 +9,7 @@ use crate::engine::error::EngineError;
 use crate::engine::store::rows;
 use crate::engine::view::{ContainerView, StoredImageView};
 use crate::engine::{Engine, volume_error};
+use crate::images::Known;
 pub use crate::images::{Checked, Finding};
 use crate::runtime::status::{Container, Status};
 
@@ -58,7 +59,7 @@ pub struct DiskUsage {
     pub containers: Usage,
     /// Named and anonymous volumes.
     pub volumes: Usage,
-    /// Layers that only the build cache has.
+    /// Layers that only the build cache has, cache mounts, and what else it remembers.
     pub cache: Usage,
     /// Every image.
     pub image_list: Vec<ImageUsage>,
@@ -111,21 +112,21 @@ impl Engine {
         usage: &mut DiskUsage,
     ) -> Result<(), EngineError> {
         let sizes = self.images.sizes()?;
-        let users = |id: String| {
+        let users = |known: &Known| {
             containers
                 .iter()
-                .filter(|container| container.config().image.id == id)
+                .filter(|container| known.has_id(&container.config().image.id))
                 .count() as u64
         };
         let mut needed = BTreeSet::new();
         let mut images_of: BTreeMap<_, u64> = BTreeMap::new();
         for known in &sizes.images {
-            let layers: BTreeSet<_> = known.image.layers.iter().cloned().collect();
+            let layers: BTreeSet<_> = known.layers().into_iter().cloned().collect();
             for layer in &layers {
                 *images_of.entry(layer.clone()).or_default() += 1;
             }
             usage.images.total += 1;
-            if users(known.image.id.to_string()) > 0 {
+            if users(known) > 0 {
                 usage.images.active += 1;
                 needed.extend(layers);
             }
@@ -137,14 +138,14 @@ impl Engine {
             .filter(|(layer, _)| !needed.contains(*layer));
         usage.images.reclaimable_bytes = idle.map(|(_, bytes)| bytes).sum();
         for known in &sizes.images {
-            let layers: BTreeSet<_> = known.image.layers.iter().collect();
+            let layers = known.layers();
             let bytes = |shared: bool| {
                 let of_kind = layers
                     .iter()
                     .filter(|layer| (images_of.get(**layer) > Some(&1)) == shared);
                 of_kind.filter_map(|layer| sizes.layers.get(*layer)).sum()
             };
-            let containers = users(known.image.id.to_string());
+            let containers = users(known);
             usage
                 .image_list
                 .extend(rows(known).into_iter().map(|row| ImageUsage {
@@ -159,6 +160,11 @@ impl Engine {
             // What an image has too takes no room of its own.
             usage.cache.add(if is_used { 0 } else { *bytes }, is_used);
         }
+        for (mount, is_used) in &sizes.mounts {
+            usage.cache.add(mount.bytes, *is_used);
+        }
+        usage.cache.size_bytes += sizes.notes;
+        usage.cache.reclaimable_bytes += sizes.notes;
         Ok(())
     }
 }

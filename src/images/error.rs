@@ -3,6 +3,7 @@
 use super::archive::load::LoadError;
 use super::archive::save::SaveError;
 use super::build::remote::RemoteError;
+use super::manifest::Platform;
 use super::registry::RegistryError;
 use super::registry::auth::CredentialsError;
 use super::remove::RemoveConflict;
@@ -53,6 +54,16 @@ pub enum ImageError {
     PushDigest {
         /// As people write it.
         reference: String,
+    },
+    /// It is here, but not for that platform.
+    #[error(
+        "image with reference {text} was found but does not provide the specified platform ({platform})"
+    )]
+    OtherPlatform {
+        /// As asked for.
+        text: String,
+        /// As asked for.
+        platform: Platform,
     },
     /// A registry that does not let us in.
     #[error(transparent)]

@@ -185,6 +185,8 @@ mod tests {
             .labels
             .insert("k".to_owned(), label.to_owned());
         Known {
+            id: digest.clone(),
+            members: Vec::new(),
             image: Image {
                 id: digest.clone(),
                 manifest: digest.clone(),

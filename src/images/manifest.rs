@@ -36,6 +36,13 @@ pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.lis
 /// Docker configuration.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
+/// Says of an entry of an index what it is: [`ATTESTATION`] (BuildKit `docs/attestations/attestation-storage.md`).
+pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+/// Says which manifest of the index such an entry is about.
+pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+/// What attests something of an image, and is none.
+pub const ATTESTATION: &str = "attestation-manifest";
+
 /// A document that is not what it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -248,6 +255,18 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether it points to an index.
+    pub fn is_index(&self) -> bool {
+        matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_INDEX)
+    }
+
+    /// Whether it points to what is said about an image, which runs nowhere.
+    pub fn is_attestation(&self) -> bool {
+        let platform = self.platform.as_ref();
+        platform.is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
+            || self.annotations.get(REFERENCE_TYPE).map(String::as_str) == Some(ATTESTATION)
+    }
+
     /// Whether it is a layer that may not be copied everywhere (image-spec `layer.md#non-distributable-layers`).
     pub fn is_foreign(&self) -> bool {
         self.media_type.contains("nondistributable") || self.media_type.contains("foreign")
@@ -282,6 +301,17 @@ pub struct DescriptorPlatform {
     /// The rest: `os.version`, `os.features`.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+impl From<Platform> for DescriptorPlatform {
+    fn from(platform: Platform) -> Self {
+        Self {
+            os: platform.os,
+            architecture: platform.architecture,
+            variant: platform.variant,
+            extra: Extra::new(),
+        }
+    }
 }
 
 impl DescriptorPlatform {
@@ -342,6 +372,22 @@ pub struct Index {
 }
 
 impl Index {
+    /// Returns an OCI index of these.
+    pub fn new(manifests: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(OCI_INDEX.to_owned()),
+            manifests,
+            annotations: BTreeMap::new(),
+            extra: Extra::new(),
+        }
+    }
+
+    /// Whether it lists that manifest.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.manifests.iter().any(|entry| entry.digest == *digest)
+    }
+
     /// Returns the manifest that fits `platform` best; of equals the first. Attestations are passed over.
     pub fn choose(&self, platform: &Platform) -> Result<&Descriptor, ManifestError> {
         for wanted in platform.preferences() {

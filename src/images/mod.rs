@@ -33,15 +33,17 @@ pub(crate) mod testing;
 pub mod unpack;
 
 pub use archive::load::Loaded;
+use build::CacheMount;
 use build::cache::Cache;
-use build::remote::{Fetched, shown};
+use build::remote::{Asked, Fetched, shown};
 pub use commit::{Changes, CommitOptions};
 pub use error::ImageError;
 pub use import::{Change, ImportOptions};
 pub use manifest::{ImageConfig, Platform};
 pub use progress::{BlobState, Progress, Silent};
+use pull::Naming;
 pub use pull::{Pulled, remote_digest};
-pub use push::Pushed;
+pub use push::{PushChoices, Pushed};
 pub use reference::{Digest, Reference, ReferenceError};
 use registry::Client;
 pub use registry::ClientEnvironment;
@@ -62,6 +64,10 @@ pub struct Sizes {
     pub layers: BTreeMap<Digest, u64>,
     /// Bytes of the layers that the build cache has, by diff id; images may have them too.
     pub cached: BTreeMap<Digest, u64>,
+    /// Cache mounts of builds, and whether a build uses each.
+    pub mounts: Vec<(CacheMount, bool)>,
+    /// Bytes of what else the build cache remembers.
+    pub notes: u64,
 }
 
 /// The images below one root, and the way to registries.
@@ -111,6 +117,11 @@ impl Images {
         Ok(self.store.find(text)?)
     }
 
+    /// As [`Images::find`], and for a platform: of several images the best; `None` where nothing suits it.
+    pub fn find_for(&self, text: &str, platform: &Platform) -> Result<Option<Image>, ImageError> {
+        Ok(self.store.find_for(text, platform)?)
+    }
+
     /// Gets an image from its registry, whatever the store has under that name.
     pub async fn pull(
         &self,
@@ -122,11 +133,32 @@ impl Images {
         Ok(pulled.image)
     }
 
+    /// The same, but what has that name here keeps it: an image for another platform of the same index shares it.
+    pub(crate) async fn pull_beside(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        progress: &dyn Progress,
+    ) -> Result<Image, ImageError> {
+        let pulled = self.fetch_as(reference, (platform, Naming::Keep), progress);
+        Ok(pulled.await?.image)
+    }
+
     /// The same, and says what came of it.
     pub async fn fetch(
         &self,
         reference: &Reference,
         platform: &Platform,
+        progress: &dyn Progress,
+    ) -> Result<Pulled, ImageError> {
+        let wanted = (platform, Naming::Take);
+        self.fetch_as(reference, wanted, progress).await
+    }
+
+    async fn fetch_as(
+        &self,
+        reference: &Reference,
+        wanted: (&Platform, Naming),
         progress: &dyn Progress,
     ) -> Result<Pulled, ImageError> {
         let client = self.registry_client();
@@ -138,7 +170,7 @@ impl Images {
             &self.store,
             &client,
             reference,
-            platform,
+            wanted,
             progress,
         ))
         .await;
@@ -161,11 +193,11 @@ impl Images {
         pull::tags(&client, reference).await.map_err(failed)
     }
 
-    /// Brings an image to its registry, under the tag it has here; layers that are compressed for it are so by `packing`.
+    /// Brings an image to its registry, under the tag it has here.
     pub async fn push(
         &self,
         reference: &Reference,
-        packing: Packing,
+        options: &PushChoices,
         progress: &dyn Progress,
     ) -> Result<Pushed, ImageError> {
         let client = self.registry_client();
@@ -177,7 +209,7 @@ impl Images {
             &self.store,
             &client,
             reference,
-            packing,
+            options,
             progress,
         ))
         .await;
@@ -208,7 +240,7 @@ impl Images {
         options: &ImportOptions,
     ) -> Result<Image, ImageError> {
         let staging = self.store.staging()?;
-        let fetched = Fetched::get(&self.http, url, None, None, staging.directory()).await;
+        let fetched = Fetched::get(&self.http, Asked::of(url), staging.directory()).await;
         let fetched = fetched.map_err(|error| ImageError::ImportUrl(Box::new(error)))?;
         let path = staging.directory().join("body");
         let path = fetched.path.unwrap_or(path);
@@ -244,7 +276,7 @@ impl Images {
         };
         let mut sizes = Sizes::default();
         for known in self.known()? {
-            for diff_id in &known.image.layers {
+            for diff_id in known.layers() {
                 sizes.layers.insert(diff_id.clone(), size(diff_id)?);
             }
             sizes.images.push(known);
@@ -255,14 +287,8 @@ impl Images {
                 sizes.cached.insert(diff_id, bytes);
             }
         }
+        (sizes.mounts, sizes.notes) = self.cache_sizes()?;
         Ok(sizes)
-    }
-
-    /// Forgets what build steps made before a time, nanoseconds since 1970; [`Images::collect`] frees the space.
-    pub fn clear_cache(&self, before_ns: i128) -> Result<(), ImageError> {
-        let path = self.store.root().join("cache");
-        let cleared = Cache::below(self.store.root()).clear(before_ns);
-        Ok(cleared.map_err(StoreError::io("remove", &path))?)
     }
 
     /// Lists every name, and every image without one, newest first.
@@ -302,7 +328,7 @@ impl Images {
     /// Points `reference` to the image that `source` names.
     pub fn tag(&self, source: &str, reference: &Reference) -> Result<(), ImageError> {
         let known = self.find_known(source)?;
-        Ok(self.store.tag(&known.image, reference)?)
+        Ok(self.store.tag_known(&known, reference)?)
     }
 
     /// Writes images into one tar, which is a docker-archive and an OCI layout. Of `platform` they must be, where given.
@@ -341,12 +367,11 @@ impl Images {
         } = removal;
         // What cannot be read is told before anything is gone.
         let cached = self.cached()?;
-        self.store
-            .unname(&known.image.id, names, digests, *forget)?;
+        self.store.unname(&known.id, names, digests, *forget)?;
         if !forget {
             return Ok(Vec::new());
         }
-        let freed = self.store.freed(&known.image, &cached)?;
+        let freed = self.store.freed(known, &cached)?;
         if collect {
             self.collect()?;
         }

@@ -105,7 +105,7 @@ fn by_name(
         return Err(RemoveConflict::Name {
             asked: asked.to_owned(),
             container: user.container.clone(),
-            image: known.image.id.short().to_owned(),
+            image: known.id.short().to_owned(),
         });
     }
     let mut removal = Removal {
@@ -133,7 +133,7 @@ fn by_name(
 }
 
 fn by_id(known: &Known, force: bool, users: &[ImageUser]) -> Result<Removal, RemoveConflict> {
-    let image = known.image.id.short().to_owned();
+    let image = known.id.short().to_owned();
     if let Some(user) = users.iter().find(|user| user.running) {
         return Err(RemoveConflict::Running {
             image,
@@ -190,6 +190,8 @@ mod tests {
             .into_iter()
             .partition(|name| name.digest().is_some());
         Known {
+            id: digest.clone(),
+            members: Vec::new(),
             image: Image {
                 id: digest.clone(),
                 manifest: digest.clone(),
@@ -207,7 +209,7 @@ mod tests {
     /// Who uses it: `r` a container that runs, `s` one that does not.
     fn check(names: &[&str], asked: &str, force: bool, users: &str, expected: &str) {
         let known = known(names);
-        let digest = known.image.id.to_string();
+        let digest = known.id.to_string();
         let users: Vec<ImageUser> = users
             .chars()
             .map(|kind| ImageUser {
@@ -225,9 +227,7 @@ mod tests {
             }
             Err(error) => error.to_string(),
         };
-        let shown = shown
-            .replace(&digest, "D")
-            .replace(known.image.id.short(), "ID");
+        let shown = shown.replace(&digest, "D").replace(known.id.short(), "ID");
         assert_eq!(shown, expected, "{names:?} {asked} {force} {users:?}");
     }
 

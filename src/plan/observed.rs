@@ -22,6 +22,8 @@ pub struct Observed {
     pub images: BTreeMap<String, String>,
     /// Of these, those that are not for a platform that a service asks for.
     pub other_platforms: BTreeMap<PlatformAsked, String>,
+    /// Of those that stand for several images: the one for a platform that a service asks for, where that is another one than in `images`.
+    pub platform_images: BTreeMap<PlatformAsked, String>,
 }
 
 /// A reference, and the platform that a service asks for with it; both as the file writes them.
@@ -145,6 +147,13 @@ impl Observed {
                 .entry(reference.clone())
                 .or_insert_with(|| PENDING_IMAGE.to_owned());
         }
+    }
+
+    /// Returns the id of the image that a service gets by a reference, and the platform that it asks for.
+    pub fn image(&self, reference: &str, asked: Option<&str>) -> Option<&String> {
+        let asked = asked.map(|asked| (reference.to_owned(), asked.to_owned()));
+        let of_platform = asked.and_then(|asked| self.platform_images.get(&asked));
+        of_platform.or_else(|| self.images.get(reference))
     }
 
     /// Returns the platform of an image that is here, but not for the platform asked for.

@@ -1,8 +1,10 @@
 //! A program that runs in a process group of its own, within tokio.
+#![expect(unsafe_code, reason = "what a child does before it executes")]
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, ExitStatus};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
@@ -15,6 +17,24 @@ use super::{pidfd, ready};
 pub struct Running {
     child: Child,
     kept_bytes: u64,
+}
+
+/// Has the kernel kill a program when the thread that starts it ends, however it does. The program gains no privileges by its set-id bits:
+/// with those it would outlive its parent (`man 2 prctl`, `PR_SET_PDEATHSIG`).
+pub fn end_with_parent(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let prepare = move || {
+        super::process::set_no_new_privileges()?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have ended in between.
+        if rustix::process::getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    };
+    // SAFETY: three system calls, which allocate nothing and take no lock.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// How a program ended, and the beginning of what it wrote.

@@ -127,7 +127,10 @@ fn holder_in(locks: &str, inode: u64) -> Option<u32> {
             return None;
         };
         let is_it = file.rsplit(':').next() == Some(&inode);
-        is_it.then(|| pid.parse().ok()).flatten().filter(|pid| *pid > 0)
+        is_it
+            .then(|| pid.parse().ok())
+            .flatten()
+            .filter(|pid| *pid > 0)
     })
 }
 

@@ -29,6 +29,7 @@ pub mod ready;
 pub mod remove;
 pub mod seccomp;
 pub mod signals;
+pub mod sockets;
 mod thread;
 pub mod timer;
 pub mod usage;

@@ -26,8 +26,9 @@ pub(crate) struct BuildArgs {
     /// Push the images when they are built
     #[arg(long)]
     pub(crate) push: bool,
-    /// Agent for `RUN --mount=type=ssh`: `default`, or a name and its socket; may be repeated
-    #[arg(long, value_name = "ID[=SOCKET]", num_args = 0..=1, default_missing_value = "default")]
+    /// Agent for `RUN --mount=type=ssh`, and as `default` for repositories by ssh: yours, that at a socket, or one made for key files;
+    /// may be repeated
+    #[arg(long, value_name = "ID[=SOCKET|KEY,…]", num_args = 0..=1, default_missing_value = "default")]
     pub(crate) ssh: Vec<String>,
     /// Memory that a `RUN` may use
     #[arg(short, long, value_name = "BYTES")]
@@ -41,7 +42,7 @@ pub(crate) struct BuildArgs {
     /// Print the builds as a file of `docker buildx bake` in place of building
     #[arg(long)]
     pub(crate) print: bool,
-    /// Taken for the sake of scripts: no attestation is made
+    /// Attest in the images where they are from: `true`, `false`, `mode=min` or `mode=max` [default: as the file says]
     #[arg(
         long,
         value_name = "ATTESTATION",
@@ -50,7 +51,7 @@ pub(crate) struct BuildArgs {
         default_missing_value = "true"
     )]
     pub(crate) provenance: Option<String>,
-    /// Taken for the sake of scripts: no attestation is made
+    /// Taken for the sake of scripts: no bill of materials is made
     #[arg(
         long,
         value_name = "ATTESTATION",

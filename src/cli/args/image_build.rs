@@ -29,11 +29,14 @@ pub(crate) struct ImageBuildArgs {
     /// Run every step of a stage again; may be repeated, or names separated by commas
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Secret for `RUN --mount=type=secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be repeated
+    /// Secret for `RUN --mount=type=secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; may be repeated. Those called
+    /// `HTTP_AUTH_TOKEN_<HOST>`, `HTTP_AUTH_HEADER_<HOST>`, `GIT_AUTH_TOKEN[.<HOST>]` and `GIT_AUTH_HEADER[.<HOST>]` log in where files
+    /// and repositories come from
     #[arg(long, value_name = "SECRET")]
     pub(crate) secret: Vec<String>,
-    /// Agent for `RUN --mount=type=ssh`: `default`, or a name and its socket; may be repeated
-    #[arg(long, value_name = "ID[=SOCKET]")]
+    /// Agent for `RUN --mount=type=ssh`, and as `default` for repositories by ssh: yours, that at a socket, or one made for key files;
+    /// may be repeated
+    #[arg(long, value_name = "ID[=SOCKET|KEY,…]")]
     pub(crate) ssh: Vec<String>,
     /// Line of `/etc/hosts` for `RUN`; may be repeated
     #[arg(long, value_name = "NAME:ADDRESS")]
@@ -55,28 +58,30 @@ pub(crate) struct ImageBuildArgs {
     /// Limit for `RUN`: `nofile=1024:2048`; may be repeated
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
-    /// Let `RUN` ask for `network.host` or `security.insecure`; may be repeated
+    /// Let `RUN` ask for `network.host`, `security.insecure`, `device` or `device=NAME`; may be repeated
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
     /// What stands for a stage or image of that name: a directory, `docker-image://REFERENCE`,
     /// `oci-layout://PATH[:TAG][@DIGEST]`, or the URL of a git repository or file; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_context: Vec<String>,
-    /// Cache of elsewhere to look for steps in: an image's name, or `type=local,src=DIRECTORY`; may be repeated
+    /// Cache of elsewhere to look for steps in: the name of a cache or an image, or `type=local,src=DIRECTORY`; may be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_from: Vec<String>,
-    /// Where to bring the cache: an image's name, or `type=local,dest=DIRECTORY`, with `mode=max` every step; may be repeated
+    /// Where to bring the cache: an image's name, `type=local,dest=DIRECTORY`, with `mode=max` every step, or with `type=inline` into the
+    /// image itself; may be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_to: Vec<String>,
-    /// Taken for the sake of scripts: no attestation is made
+    /// Attest in the image where it is from: `true`, `false`, `mode=min` or `mode=max`, which tells build arguments and the Dockerfile
+    /// too [default: false]
     #[arg(
         long,
-        value_name = "ATTESTATION",
+        value_name = "BOOL|mode=MODE",
         default_value = "",
         hide_default_value = true
     )]
     pub(crate) provenance: String,
-    /// Taken for the sake of scripts: no attestation is made
+    /// Taken for the sake of scripts: no bill of materials is made
     #[arg(
         long,
         value_name = "ATTESTATION",
@@ -93,9 +98,9 @@ pub(crate) struct ImageBuildArgs {
     /// Pull base images even if they are there
     #[arg(long)]
     pub(crate) pull: bool,
-    /// What the image is to run on, such as `linux/arm64`; this machine where not said
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    /// What the image is to run on, such as `linux/arm64`; several with commas between make one image of all [default: this machine]
+    #[arg(long, value_name = "PLATFORM[,PLATFORM]")]
+    pub(crate) platform: Vec<String>,
     /// Where else the image goes: `type=local|tar|oci|docker,dest=PATH`, or a directory for its files; may be repeated
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
@@ -114,7 +119,7 @@ pub(crate) struct ImageBuildArgs {
     /// The same as `--call=check`
     #[arg(long)]
     pub(crate) check: bool,
-    /// Attestation; none is made: `type=provenance|sbom,…`
+    /// Attestation: `type=provenance[,mode=max][,builder-id=ID]`
     #[arg(long, value_name = "ATTESTATION")]
     pub(crate) attest: Vec<String>,
     /// Control group of `RUN`: only that of this instance, so that this is refused

@@ -48,6 +48,9 @@ pub(crate) struct ImagePushArgs {
     /// Every tag that the repository has here
     #[arg(short, long)]
     pub(crate) all_tags: bool,
+    /// Of an image of several platforms, only what is for this one
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Show the name only
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -19,6 +19,9 @@ pub(crate) struct HistoryArgs {
     /// Show whole IDs and instructions
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Of an image of several platforms, the one to show [default: this machine]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Show IDs only
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -33,6 +36,9 @@ pub(crate) struct ImageInspectArgs {
     /// Go template to write each with instead of JSON, such as `{{.Config.Env}}`
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+    /// Of an image of several platforms, the one to show [default: this machine]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
 }
 
 /// `stack inspect`.
@@ -136,7 +142,7 @@ pub(crate) struct SaveArgs {
     /// File to write instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Fail unless the images are for this platform
+    /// Save only what is for this platform; fail where an image has nothing for it
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
 }

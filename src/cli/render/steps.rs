@@ -257,6 +257,23 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_says_so_and_what_is_cut_off_too() {
+        let began = |label: &str| StepNews::Began(label.to_owned());
+        let steps = steps(&[
+            (0, 1, began("[a 1/2] RUN make")),
+            (0, 2, began("[b 1/2] RUN long")),
+            (0, 2, StepNews::Waits(Some(1))),
+            (500, 1, StepNews::CutOff),
+        ]);
+        let frame = steps.frame(Duration::from_secs(1), (60, 20), false);
+        assert_snapshot!(frame.join("\n"), @r"
+        - CANCELED [a 1/2] RUN make                         0.5s
+        ⠋ [b 1/2] RUN long                                  1.0s
+          waiting for another build of this step (pid 1)
+        ");
+    }
+
+    #[test]
     fn no_frame_is_higher_or_wider_than_it_may_be() {
         for height in 0..12 {
             for width in [10, 20, 80] {

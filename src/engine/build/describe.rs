@@ -49,10 +49,11 @@ impl Engine {
         let remote = RemoteContext::parse(&build.context);
         let remote =
             remote.map_err(|error| options::wrong("PATH", &build.context, error.to_string()))?;
+        let agents = self.agents(&build.ssh, &build.directory).await?;
         let spooled = self
-            .spool(build, remote.as_ref(), stream, events, cancel)
+            .spool(build, remote.as_ref(), &agents, stream, (events, cancel))
             .await?;
-        let request = self.image_request(build, spooled.as_ref())?;
+        let request = self.image_request(build, spooled.as_ref(), &agents)?;
         Ok(match call {
             Call::Targets => Described::Targets(describe::targets(&request)?),
             Call::Outline => Described::Outline(describe::outline(&request)?),
@@ -87,7 +88,7 @@ impl Engine {
                 continue;
             };
             let read = read_request(self, stack, build, &choices, events).await;
-            let (request, _fetched) = read.map_err(|error| EngineError::System {
+            let (request, _kept) = read.map_err(|error| EngineError::System {
                 attempted: format!("check the build of {}", build.image),
                 source: std::io::Error::other(chain(&*error)),
             })?;

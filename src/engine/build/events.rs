@@ -31,6 +31,8 @@ pub(crate) struct BuildEvents<'a> {
 struct Told {
     /// Of its stage, from 0: two stages may have one name.
     stage: usize,
+    /// As labels name the stage.
+    named: String,
     /// In the stage.
     number: usize,
     began: Instant,
@@ -63,7 +65,11 @@ impl<'a> BuildEvents<'a> {
     /// Returns the number of a step, from 1, and when it began; `None` where nothing was told of it.
     fn known(&self, label: StepLabel<'_>) -> Option<(usize, Instant)> {
         let steps = self.steps.borrow();
-        let is_it = |step: &Told| (step.stage, step.number) == (label.stage_index, label.number);
+        let is_it = |step: &Told| {
+            // Of several platforms each has the stage.
+            let same_stage = step.stage == label.stage_index && step.named == label.stage;
+            same_stage && step.number == label.number
+        };
         let at = steps.iter().position(is_it)?;
         steps.get(at).map(|step| (at + 1, step.began))
     }
@@ -77,6 +83,7 @@ impl<'a> BuildEvents<'a> {
         let mut steps = self.steps.borrow_mut();
         steps.push(Told {
             stage: label.stage_index,
+            named: label.stage.to_owned(),
             number: label.number,
             began,
         });
@@ -110,7 +117,7 @@ pub(super) fn remark(warning: &Warning, file: &Dockerfile) -> Remark {
 impl BuildProgress for BuildEvents<'_> {
     fn event(&self, event: BuildEvent<'_>) {
         match event {
-            BuildEvent::Started(label) => self.begin(label),
+            BuildEvent::Looking(label) | BuildEvent::Started(label) => self.begin(label),
             BuildEvent::Waiting(label, holder) => self.tell(label, StepNews::Waits(holder)),
             BuildEvent::Cached(label) => self.tell(label, StepNews::Cached),
             BuildEvent::Explained(label, why) => {
@@ -143,5 +150,58 @@ impl BuildProgress for BuildEvents<'_> {
                 self.emit(EventKind::Remark(Box::new(remark(warning, file))));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps what is told, as plain text.
+    #[derive(Default)]
+    struct Kept(RefCell<Vec<String>>);
+
+    impl EventSink for Kept {
+        fn emit(&self, event: Event) {
+            if let EventKind::Building(step) = event.kind {
+                self.0.borrow_mut().push(step.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn stages_of_one_name_have_steps_of_their_own() {
+        let kept = Kept::default();
+        let events = BuildEvents::new("image", &kept);
+        let label = |stage_index, number| StepLabel {
+            number,
+            total: 2,
+            stage: "same",
+            stage_index,
+            text: "RUN x",
+        };
+        let began = label(0, 2);
+        events.event(BuildEvent::Started(began));
+        events.event(BuildEvent::Started(label(1, 2)));
+        events.event(BuildEvent::Waiting(label(1, 1), Some(7)));
+        events.event(BuildEvent::Waiting(label(1, 1), None));
+        events.event(BuildEvent::Waiting(label(1, 1), Some(std::process::id())));
+        events.event(BuildEvent::CutOff(label(1, 2)));
+        // Of one that nothing was told of, nothing is told.
+        events.event(BuildEvent::CutOff(label(2, 2)));
+        events.event(BuildEvent::Broke(began, "no such file"));
+        assert_eq!(
+            kept.0.take(),
+            [
+                "#1 [same 2/2] RUN x",
+                "#2 [same 2/2] RUN x",
+                "#3 [same 1/2] RUN x",
+                "#3 waiting for another build of this step (pid 7)",
+                "#3 waiting for another build of this step",
+                "#3 waiting for the same step, which goes on in this build already",
+                "#2 CANCELED",
+                "#1 ERROR: no such file",
+            ]
+        );
     }
 }

@@ -1,27 +1,32 @@
 //! Builds: from what was asked for to the builder's request, and its progress as events.
 
+mod agents;
+mod attest;
 pub(crate) mod blame;
 pub(crate) mod describe;
 mod events;
 pub(crate) mod options;
 mod output;
+mod platforms;
 mod service;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use crate::engine::cancel::Cancel;
 use crate::engine::error::EngineError;
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
+use crate::engine::registry::PushedImage;
 use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
 use crate::images::build::{
-    BuildError, BuildRequest, DockerfileSource, Entitlement, RemoteContext, Requirements,
-    SecretSource, Session, Spooled, StepNetwork,
+    BuildError, BuildRequest, Built, DockerfileSource, Entitlement, Logins, RemoteContext,
+    Requirements, SecretSource, Session, Spooled, StepNetwork,
 };
-use crate::images::{Packing, Platform, Reference};
+use crate::images::{Packing, Reference};
 
+pub(crate) use agents::Agents;
 pub(crate) use events::BuildEvents;
 use options::OptionError;
 
@@ -80,17 +85,30 @@ pub struct ImageBuild {
     pub explain: bool,
     /// Look for newer base images.
     pub pull: bool,
-    /// What the image is to run on; this machine where unset.
-    pub platform: Option<String>,
+    /// What the image is to run on, also several with commas between; this machine where empty.
+    pub platforms: Vec<String>,
 }
 
 /// What a build made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltImage {
-    /// `sha256:…` of its configuration.
+    /// `sha256:…` that it is known by here: of its configuration, or of its index.
     pub id: String,
-    /// `sha256:…` of its manifest.
+    /// `sha256:…` of its configuration, where it has but one.
+    pub config: Option<String>,
+    /// The manifest or index: where it was pushed, as it is in the registry.
+    pub descriptor: BuiltDescriptor,
+}
+
+/// What a build made, as others find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltDescriptor {
+    /// Of a manifest or index.
+    pub media_type: String,
+    /// `sha256:…`.
     pub digest: String,
+    /// Its length.
+    pub size_bytes: u64,
 }
 
 impl Engine {
@@ -106,6 +124,7 @@ impl Engine {
         let outputs = outputs.map(|text| output::parse(text, &build.directory));
         let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let name = build.tags.first().cloned();
+        let (provenance, unmade) = attest::parse(&build.attestations)?;
         let remote = RemoteContext::parse(&build.context);
         let remote =
             remote.map_err(|error| options::wrong("PATH", &build.context, error.to_string()))?;
@@ -114,14 +133,20 @@ impl Engine {
             None => build.context.clone(),
         };
         let name = name.unwrap_or_else(shown);
+        let dead = step::sweep_dead(self);
+        let agents = self.agents(&build.ssh, &build.directory).await?;
         let spooled = self
-            .spool(build, remote.as_ref(), streams.0, events, cancel)
+            .spool(build, remote.as_ref(), &agents, streams.0, (events, cancel))
             .await?;
-        let mut request = self.image_request(build, spooled.as_ref())?;
+        let mut request = self.image_request(build, spooled.as_ref(), &agents)?;
         let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
         let mut warnings = add_caches(&mut request, caches, &build.directory)?;
-        warnings.extend(unmade(&build.attestations));
-        warnings.extend(step::sweep_dead(self));
+        request.provenance = provenance;
+        warnings.extend(unmade);
+        for output in &outputs {
+            output.check(&request.platforms)?;
+        }
+        warnings.extend(dead);
         self.expect_builds(1);
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
             attempted: "prepare to run the steps of a build".to_owned(),
@@ -139,26 +164,56 @@ impl Engine {
         }
         let progress = BuildEvents::new(&name, events);
         let session = Session::default();
-        let built = self.images.build(&request, &session, &runner, &progress);
+        let built = Box::pin(self.images.build(&request, &session, &runner, &progress));
         let built = interrupted_by(built, &session, cancel.cancelled()).await;
         let built = built.map_err(EngineError::from);
         drop(runner);
+        drop(agents);
         emit(match &built {
             Ok(_) => EventKind::Finished("Built"),
             Err(error) => EventKind::Failed(chain(error)),
         });
         let cleaned = self.clean_up_late().await;
-        let image = built?.image;
+        let built = built?;
         cleaned?;
         for output in &outputs {
-            self.write_output(&image, &build.tags, output, streams.1)?;
+            self.write_output(&built, &build.tags, output, streams.1)?;
         }
-        if build.push || outputs.contains(&output::Output::Registry) {
-            self.push_names(&build.tags, events, cancel).await?;
+        let is_pushed = build.push || outputs.contains(&output::Output::Registry);
+        let names = is_pushed.then_some(build.tags.as_slice());
+        self.describe_built(&built, names.unwrap_or_default(), events, cancel)
+            .await
+    }
+
+    /// Pushes `names`, and says what was built.
+    async fn describe_built(
+        &self,
+        built: &Built,
+        names: &[String],
+        events: &dyn EventSink,
+        cancel: &Cancel,
+    ) -> Result<BuiltImage, EngineError> {
+        let mut descriptor = BuiltDescriptor {
+            media_type: built.target.media_type.clone(),
+            digest: built.target.digest.to_string(),
+            size_bytes: built.target.size,
+        };
+        // Layers go there compressed, so that it is another one than here.
+        if let Some(pushed) = self.push_names(names, events, cancel).await? {
+            descriptor.digest = pushed.digest;
+            descriptor.size_bytes = pushed.size_bytes;
         }
+        let is_index = built.target.is_index();
+        let id = if is_index {
+            &built.target.digest
+        } else {
+            &built.image.id
+        };
+        let is_single = built.images.len() == 1;
         Ok(BuiltImage {
-            id: image.id.to_string(),
-            digest: image.manifest.to_string(),
+            id: id.to_string(),
+            config: is_single.then(|| built.image.id.to_string()),
+            descriptor,
         })
     }
 
@@ -167,17 +222,22 @@ impl Engine {
         &self,
         build: &ImageBuild,
         remote: Option<&RemoteContext>,
+        agents: &Agents,
         stream: Box<dyn std::io::Read + Send>,
-        events: &dyn EventSink,
-        cancel: &Cancel,
+        (events, cancel): (&dyn EventSink, &Cancel),
     ) -> Result<Option<Spooled>, EngineError> {
         Ok(match (remote, build.context.as_str()) {
             (Some(remote), _) => {
                 let args = self.arguments(&build.build_args);
+                let secrets = self.secrets(build)?;
+                let logins = Logins {
+                    secrets: &secrets,
+                    agents: &agents.sockets,
+                };
                 let shown = remote.shown();
                 let name = build.tags.first().unwrap_or(&shown);
                 tokio::select! {
-                    fetched = self.fetch_context(remote, &args, (name, events)) => Some(fetched?),
+                    fetched = self.fetch_context(remote, &args, logins, (name, events)) => Some(fetched?),
                     () = cancel.cancelled() => return Err(EngineError::Interrupted),
                 }
             }
@@ -194,6 +254,7 @@ impl Engine {
         &self,
         remote: &RemoteContext,
         args: &BTreeMap<String, Option<String>>,
+        logins: Logins<'_>,
         (image, events): (&str, &dyn EventSink),
     ) -> Result<Spooled, BuildError> {
         events.emit(Event {
@@ -203,7 +264,7 @@ impl Engine {
         let keep = args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         let keep = keep.and_then(Option::as_deref);
         let keep = keep.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE"));
-        self.images.fetch_context(remote, keep).await
+        self.images.fetch_context(remote, keep, logins).await
     }
 
     /// Returns what the builder is asked for.
@@ -211,6 +272,7 @@ impl Engine {
         &self,
         build: &ImageBuild,
         spooled: Option<&Spooled>,
+        agents: &Agents,
     ) -> Result<BuildRequest, EngineError> {
         let tags = build.tags.iter().map(|tag| tag.parse::<Reference>());
         let tags = tags.collect::<Result<Vec<_>, _>>()?;
@@ -231,7 +293,10 @@ impl Engine {
             })
         };
         let network = options::network(&build.network);
-        Ok(BuildRequest {
+        let default = self.environment.get("DOCKER_DEFAULT_PLATFORM");
+        let default = default.map(String::as_str).filter(|text| !text.is_empty());
+        let allowed = allowed(&build.allow, &network)?;
+        let mut request = BuildRequest {
             is_local: spooled.is_none(),
             shown_from: build.directory.clone(),
             args: self.arguments(&build.build_args),
@@ -242,7 +307,7 @@ impl Engine {
             explain: build.explain,
             no_cache_filter: build.no_cache_filter.clone(),
             secrets: self.secrets(build)?,
-            agents: self.agents(build)?,
+            agents: agents.sockets.clone(),
             contexts: build
                 .contexts
                 .iter()
@@ -250,20 +315,25 @@ impl Engine {
                 .collect::<Result<_, _>>()?,
             network: network.clone(),
             requirements: requirements(build)?,
-            allowed: allowed(&build.allow, &network)?,
+            allowed: allowed.entitlements,
+            allowed_devices: allowed.devices,
             pull: build.pull,
-            platform: platform(build.platform.as_deref())?,
+            source: spooled.and_then(|spooled| spooled.material.clone()),
             ..BuildRequest::new(context, dockerfile, jiff::Timestamp::now())
-        })
+        };
+        let platforms = platforms::parse(&build.platforms, default)?;
+        platforms::set(&mut request, platforms);
+        Ok(request)
     }
 
-    /// Pushes every name of an image.
+    /// Pushes every name of an image; returns what came of the last.
     async fn push_names(
         &self,
         names: &[String],
         events: &dyn EventSink,
         cancel: &Cancel,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<PushedImage>, EngineError> {
+        let mut last = None;
         for name in names {
             let emit = |kind| {
                 events.emit(Event {
@@ -272,28 +342,25 @@ impl Engine {
                 });
             };
             emit(EventKind::Started("Pushing"));
-            let pushed = self.push_image(name, Packing::default(), events, cancel);
+            let pushed = self.push_image(name, (Packing::default(), None), events, cancel);
             match pushed.await {
-                Ok(_) => emit(EventKind::Finished("Pushed")),
+                Ok(pushed) => {
+                    emit(EventKind::Finished("Pushed"));
+                    last = Some(pushed);
+                }
                 Err(error) => {
                     emit(EventKind::Failed(chain(&error)));
                     return Err(error);
                 }
             }
         }
-        Ok(())
+        Ok(last)
     }
 
     /// Reads the secrets.
     fn secrets(&self, build: &ImageBuild) -> Result<BTreeMap<String, SecretSource>, OptionError> {
         let read = |text: &String| options::secret(text, &build.directory, &self.environment);
         build.secrets.iter().map(read).collect()
-    }
-
-    /// Finds the sockets of the ssh agents.
-    fn agents(&self, build: &ImageBuild) -> Result<BTreeMap<String, PathBuf>, OptionError> {
-        let read = |text: &String| options::ssh(text, &build.directory, &self.environment);
-        build.ssh.iter().map(read).collect()
     }
 
     /// Gives build arguments without a value that of the environment.
@@ -352,16 +419,6 @@ fn add_caches(
     Ok(warnings)
 }
 
-/// Says which attestations are asked for: none is ever made.
-fn unmade(asked: &[(&'static str, String)]) -> Vec<String> {
-    let wanted = asked
-        .iter()
-        .filter(|(_, value)| !matches!(value.as_str(), "" | "false" | "disabled=true"));
-    wanted
-        .map(|(name, value)| format!("`{name}: {value}` is ignored: no attestation is made"))
-        .collect()
-}
-
 /// Reads what every step is given.
 fn requirements(build: &ImageBuild) -> Result<Requirements, OptionError> {
     let size = |option, text: &Option<String>| {
@@ -385,21 +442,10 @@ fn requirements(build: &ImageBuild) -> Result<Requirements, OptionError> {
 }
 
 /// Returns what steps may ask for: what is listed, and what the whole build is given anyhow (docker/buildx).
-fn allowed(typed: &[String], network: &StepNetwork) -> Result<BTreeSet<Entitlement>, OptionError> {
-    let mut allowed = options::entitlements(typed)?;
+fn allowed(typed: &[String], network: &StepNetwork) -> Result<options::Allowed, OptionError> {
+    let mut allowed = options::allowed(typed)?;
     if *network == StepNetwork::Host {
-        allowed.insert(Entitlement::NetworkHost);
+        allowed.entitlements.insert(Entitlement::NetworkHost);
     }
     Ok(allowed)
-}
-
-/// Reads a platform; the machine's where there is none.
-fn platform(text: Option<&str>) -> Result<Platform, EngineError> {
-    let Some(text) = text else {
-        return Ok(Platform::host());
-    };
-    Platform::parse(text).map_err(|error| EngineError::System {
-        attempted: "read --platform".to_owned(),
-        source: std::io::Error::other(error),
-    })
 }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::images::archive::load::LayoutImage;
 use crate::images::build::{
-    CacheExport, CachePlace, Entitlement, Limit, NamedContext, RemoteContext, SecretSource,
-    StepNetwork,
+    AgentSource, AllowedDevices, CacheExport, CachePlace, Entitlement, Limit, NamedContext,
+    RemoteContext, SecretSource, StepNetwork,
 };
 use crate::images::dockerfile::mount::csv_fields;
 use crate::images::{Packing, Reference};
@@ -96,32 +96,49 @@ pub(crate) fn secret(
     Ok((id, source))
 }
 
-/// Reads `--ssh default|ID[=SOCKET]`: which agent, and its socket.
+/// Reads `--ssh default|ID[=SOCKET|KEY[,KEY]…]` (docker/buildx `sshprovider`): which agent, and its socket or its keys. Without a path it is
+/// the agent of whoever builds.
 pub(crate) fn ssh(
     text: &str,
     directory: &Path,
     environment: &BTreeMap<String, String>,
-) -> Result<(String, PathBuf), OptionError> {
+) -> Result<(String, AgentSource), OptionError> {
     use std::os::unix::fs::FileTypeExt;
     let option = "--ssh";
     let (id, paths) = text.split_once('=').unwrap_or((text, ""));
-    let socket = match (paths, environment.get("SSH_AUTH_SOCK")) {
-        ("", Some(socket)) if !socket.is_empty() => directory.join(socket),
-        ("", _) => {
-            let message = "there is no agent: SSH_AUTH_SOCK is not set";
+    let id = if id.is_empty() { "default" } else { id };
+    let (mut sockets, mut keys) = (Vec::new(), Vec::new());
+    let own = environment.get("SSH_AUTH_SOCK").map_or("", String::as_str);
+    let paths = if paths.is_empty() { own } else { paths };
+    if paths.is_empty() {
+        let message = "there is no agent: SSH_AUTH_SOCK is not set";
+        return Err(wrong(option, text, message));
+    }
+    for path in paths.split(',').map(|path| directory.join(path)) {
+        match fs_err::metadata(&path) {
+            Ok(metadata) if metadata.file_type().is_socket() => sockets.push(path),
+            Ok(metadata) if metadata.is_file() => keys.push(path),
+            Ok(_) => {
+                let message = format!("`{}` is neither a socket nor a key", path.display());
+                return Err(wrong(option, text, message));
+            }
+            Err(error) => return Err(wrong(option, text, crate::engine::reason(&error))),
+        }
+    }
+    let source = match (sockets.pop(), keys) {
+        (Some(socket), keys) if keys.is_empty() && sockets.is_empty() => {
+            AgentSource::Socket(socket)
+        }
+        (Some(_), keys) if keys.is_empty() => {
+            return Err(wrong(option, text, "only single socket allowed"));
+        }
+        (Some(_), _) => {
+            let message = "invalid combination of keys and sockets";
             return Err(wrong(option, text, message));
         }
-        (path, _) => directory.join(path),
+        (None, keys) => AgentSource::Keys(keys),
     };
-    match fs_err::metadata(&socket) {
-        Ok(metadata) if metadata.file_type().is_socket() => Ok((id.to_owned(), socket)),
-        Ok(_) => Err(wrong(
-            option,
-            text,
-            "keys are not supported yet: add them to an agent with `ssh-add`, and give its socket",
-        )),
-        Err(error) => Err(wrong(option, text, crate::engine::reason(&error))),
-    }
+    Ok((id.to_owned(), source))
 }
 
 /// Reads `--add-host NAME:ADDRESS`, or with `=`; an address of version 6 may stand in brackets, and `host-gateway`, which has none here, is
@@ -188,13 +205,33 @@ pub(crate) fn bytes(option: &'static str, text: &str) -> Result<u64, OptionError
     found.ok_or_else(|| wrong(option, text, "it must be a size such as 64m"))
 }
 
-/// Reads `--allow`.
-pub(crate) fn entitlements(typed: &[String]) -> Result<BTreeSet<Entitlement>, OptionError> {
-    let read = |text: &String| {
-        let message = "it must be network.host or security.insecure";
-        Entitlement::parse(text).ok_or_else(|| wrong("--allow", text, message))
-    };
-    typed.iter().map(read).collect()
+/// What steps may ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    pub(crate) entitlements: BTreeSet<Entitlement>,
+    pub(crate) devices: AllowedDevices,
+}
+
+/// Reads `--allow`: `network.host`, `security.insecure`, `device`, or `device=NAME[,alias=ALIAS]` (BuildKit `util/entitlements`).
+pub(crate) fn allowed(typed: &[String]) -> Result<Allowed, OptionError> {
+    let option = "--allow";
+    let mut allowed = Allowed::default();
+    for text in typed {
+        if let Some(device) = text.strip_prefix("device=").filter(|rest| !rest.is_empty()) {
+            let (name, rest) = device.split_once(',').unwrap_or((device, ""));
+            let alias = match rest.split_once('=') {
+                Some(("alias", alias)) if !alias.is_empty() => alias,
+                None if rest.is_empty() => name,
+                _ => return Err(wrong(option, text, "it must be device=NAME[,alias=ALIAS]")),
+            };
+            allowed.devices.insert(alias.to_owned(), name.to_owned());
+            continue;
+        }
+        let message = "it must be network.host, security.insecure, device or device=NAME";
+        let found = Entitlement::parse(text).ok_or_else(|| wrong(option, text, message));
+        allowed.entitlements.insert(found?);
+    }
+    Ok(allowed)
 }
 
 /// Reads `--build-context NAME=VALUE`.
@@ -242,16 +279,26 @@ pub(crate) fn cache_from(
     Ok(place)
 }
 
-/// Reads `--cache-to`: as `--cache-from`, with `dest=…`, `mode=min|max`, `compression=…`, `compression-level=…`, `ignore-error=…`.
+/// Reads `--cache-to`: as `--cache-from`, with `dest=…`, `mode=min|max`, `compression=…`, `compression-level=…`, `ignore-error=…`; or
+/// `type=inline`, which is of the image's own layers whatever the mode.
 pub(crate) fn cache_to(
     text: &str,
     directory: &Path,
 ) -> Result<CacheOption<CacheExport>, OptionError> {
     let option = "--cache-to";
     let mut asked = CacheFields::read(option, text)?;
-    let place = match asked.place("dest", directory)? {
-        Ok(place) => place,
-        Err(why) => return Ok(Err(why)),
+    let place = if asked
+        .fields
+        .get("type")
+        .is_some_and(|kind| kind == "inline")
+    {
+        asked.take("type");
+        CachePlace::Inline
+    } else {
+        match asked.place("dest", directory)? {
+            Ok(place) => place,
+            Err(why) => return Ok(Err(why)),
+        }
     };
     let all = match asked.take("mode").as_deref() {
         None | Some("min") => false,
@@ -335,7 +382,7 @@ impl<'a> CacheFields<'a> {
                 }
             }
             "inline" | "gha" | "s3" | "azblob" => Ok(Err(format!(
-                "`{}` of `{}` is ignored: caches are `type=local` or `type=registry` here",
+                "`{}` of `{}` is ignored: caches are `type=local`, `type=registry` or `type=inline` here",
                 self.text, self.option
             ))),
             _ => Err(self.wrong("type is `local` or `registry`")),
@@ -420,6 +467,8 @@ mod tests {
                 "type=local,dest=c,compression=zstd,ignore-error=true,image-manifest=true",
                 "/w/c false Zstd(3) true",
             ),
+            ("type=inline", "inline false Gzip(6) false"),
+            ("type=inline,reset=true", "reset is for `type=local`"),
             ("type=local", "it needs a dest"),
             ("type=registry", "it needs a ref"),
             ("type=registry,ref=A", "invalid"),
@@ -435,7 +484,7 @@ mod tests {
             ("type=x", "type is `local` or `registry`"),
             (
                 "type=gha",
-                "`type=gha` of `--cache-to` is ignored: caches are `type=local` or `type=registry` here",
+                "`type=gha` of `--cache-to` is ignored: caches are `type=local`, `type=registry` or `type=inline` here",
             ),
         ];
         for (text, expected) in table {
@@ -444,6 +493,82 @@ mod tests {
         }
         let from = cache_from("type=local,src=/c,tag=t", Path::new("/w"));
         assert_eq!(from, Ok(Ok(CachePlace::Local("/c".into(), "t".to_owned()))));
+    }
+
+    #[test]
+    fn what_is_allowed_is_read() {
+        let read = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            allowed(&texts).map_err(|error| error.message)
+        };
+        let both = read(&[
+            "network.host",
+            "device=v/c=n,alias=v/c=a",
+            "device=v/c",
+            "device",
+        ]);
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let expected = Allowed {
+            entitlements: [Entitlement::NetworkHost, Entitlement::Device].into(),
+            devices: [pair("v/c=a", "v/c=n"), pair("v/c", "v/c")].into(),
+        };
+        assert_eq!(both, Ok(expected));
+        for bad in ["device=x,y", "device=x,alias=", "all", ""] {
+            assert!(
+                read(&[bad]).unwrap_err().starts_with("it must be "),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn agents_are_sockets_or_keys() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        for name in ["a", "b"] {
+            fs_err::File::create(path(name)).unwrap();
+        }
+        let bind = |name| std::os::unix::net::UnixListener::bind(path(name)).unwrap();
+        let _bound = [bind("s"), bind("t")];
+        fs_err::create_dir(path("d")).unwrap();
+        let socket = |name| AgentSource::Socket(path(name));
+        let keys = |names: &[&str]| AgentSource::Keys(names.iter().map(|n| path(n)).collect());
+        let mixed = "invalid combination of keys and sockets";
+        let own = path("s").display().to_string();
+        let environment = BTreeMap::from([("SSH_AUTH_SOCK".to_owned(), own)]);
+        let table = [
+            ("default", Ok(("default", socket("s")))),
+            ("", Ok(("default", socket("s")))),
+            ("id", Ok(("id", socket("s")))),
+            ("id=t", Ok(("id", socket("t")))),
+            ("id=a", Ok(("id", keys(&["a"])))),
+            ("=a,b", Ok(("default", keys(&["a", "b"])))),
+            ("id=a,s", Err(mixed)),
+            ("id=s,a", Err(mixed)),
+            ("id=s,t", Err("only single socket allowed")),
+        ];
+        for (text, expected) in table {
+            let found = ssh(text, temp.path(), &environment).map_err(|error| error.message);
+            let expected = expected
+                .map(|(id, source)| (id.to_owned(), source))
+                .map_err(str::to_owned);
+            assert_eq!(found, expected, "{text}");
+        }
+        let fails = |text| {
+            ssh(text, temp.path(), &BTreeMap::new())
+                .unwrap_err()
+                .message
+        };
+        assert_eq!(
+            fails("default"),
+            "there is no agent: SSH_AUTH_SOCK is not set"
+        );
+        assert!(fails("x=d").ends_with("is neither a socket nor a key"));
+        assert!(
+            fails("x=none").contains("No such file"),
+            "{}",
+            fails("x=none")
+        );
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::Agents;
 use super::options::{self, OptionError};
+use crate::engine::error::EngineError;
 use crate::engine::host::HostResult;
 use crate::engine::{BuildChoices, Engine};
 use crate::images::Platform;
@@ -16,12 +18,27 @@ use crate::spec::model::build::BuildMore;
 use crate::spec::model::volume::FileObject;
 
 impl Engine {
+    /// Finds or starts the ssh agents that `build:` of a service asks for, or whoever builds in its place.
+    pub(crate) async fn service_agents(
+        &self,
+        stack: &Stack,
+        build: &BuildImage,
+        choices: &BuildChoices,
+    ) -> Result<Agents, EngineError> {
+        if choices.ssh.is_empty() {
+            let listed = &build.build.more.ssh;
+            return self.agents(listed, &stack.directory).await;
+        }
+        let here = std::env::current_dir().unwrap_or_default();
+        self.agents(&choices.ssh, &here).await
+    }
+
     /// Returns what `build:` of a service asks for, beyond its names and the use of the cache, and warnings.
     pub(crate) fn service_request(
         &self,
         stack: &Stack,
         build: &BuildImage,
-        choices: &BuildChoices,
+        (choices, agents): (&BuildChoices, &Agents),
         dockerfile: DockerfileSource,
     ) -> HostResult<(BuildRequest, Vec<String>)> {
         let (asked, more) = (&build.build, &build.build.more);
@@ -30,17 +47,10 @@ impl Engine {
         let network = options::network(more.network.as_deref().unwrap_or_default());
         let mut allowed = super::allowed(&more.entitlements, &network)?;
         if more.privileged {
-            allowed.insert(Entitlement::SecurityInsecure);
+            let all = &mut allowed.entitlements;
+            all.insert(Entitlement::SecurityInsecure);
         }
         let nowhere = Path::new("/");
-        let ssh = if choices.ssh.is_empty() {
-            &more.ssh
-        } else {
-            &choices.ssh
-        };
-        let agents = ssh
-            .iter()
-            .map(|text| options::ssh(text, nowhere, &self.environment));
         let tags = more.tags.iter().map(|tag| tag.parse());
         let mut request = BuildRequest {
             // Paths that cannot be shortened are shown whole.
@@ -49,12 +59,12 @@ impl Engine {
             target: asked.target.clone(),
             labels: more.labels.clone(),
             no_cache_filter: more.no_cache_filter.clone(),
-            agents: agents.collect::<Result<_, _>>()?,
+            agents: agents.sockets.clone(),
             network,
-            allowed,
+            allowed: allowed.entitlements,
+            allowed_devices: allowed.devices,
             requirements: requirements(more, choices)?,
             tags: tags.collect::<Result<_, _>>()?,
-            platform: platform(build)?,
             ..BuildRequest::new(asked.context.clone(), dockerfile, jiff::Timestamp::now())
         };
         for (name, value) in &more.additional_contexts {
@@ -84,8 +94,11 @@ impl Engine {
             let chosen = choices.attestations.get(name);
             (name, chosen.unwrap_or(value).clone())
         });
-        warnings.extend(super::unmade(&attestations));
-        warnings.extend(unbuilt(&more.platforms, &request.platform));
+        let (provenance, unmade) = super::attest::parse(&attestations)?;
+        request.provenance = provenance;
+        warnings.extend(unmade);
+        let chosen = platforms(build, choices.all_platforms)?;
+        super::platforms::set(&mut request, chosen);
         Ok((request, warnings))
     }
 }
@@ -99,27 +112,21 @@ fn image_of(stack: &Stack, service: &str) -> HostResult<NamedContext> {
     Ok(NamedContext::Image(image.parse()?))
 }
 
-/// Chooses the platform: the service's own, else of those that the build lists the machine's.
-fn platform(build: &BuildImage) -> HostResult<Platform> {
-    if let Some(text) = &build.platform {
-        return Ok(Platform::parse(text)?);
+/// Chooses the platforms: `all` that the build lists, or the one that is to run, which is the service's own, else of those that are listed
+/// the machine's (Docker Compose `pkg/compose/build.go`).
+fn platforms(build: &BuildImage, all: bool) -> HostResult<Vec<Platform>> {
+    let listed = super::platforms::parse(&build.build.more.platforms, None)?;
+    let is_listed = !build.build.more.platforms.is_empty();
+    if all && is_listed {
+        return Ok(listed);
     }
-    let listed = build.build.more.platforms.iter();
-    let listed = listed.map(|text| Platform::parse(text));
-    let listed = listed.collect::<Result<Vec<_>, _>>()?;
+    if let Some(text) = &build.platform {
+        return Ok(vec![Platform::parse(text)?]);
+    }
     let host = Platform::host();
     Ok(match listed.as_slice() {
-        [] => host,
-        several if several.contains(&host) => host,
-        [first, ..] => first.clone(),
-    })
-}
-
-/// Says which of several platforms are not built.
-fn unbuilt(listed: &[String], built: &Platform) -> Option<String> {
-    (listed.len() > 1).then(|| {
-        let listed = listed.join(", ");
-        format!("of the platforms {listed} only {built} is built: not supported yet: an image of several")
+        [first, ..] if !listed.contains(&host) => vec![first.clone()],
+        _ => vec![host],
     })
 }
 

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{GraphDriver, RunInspect, keys};
 use crate::engine::Engine;
 use crate::engine::error::EngineError;
-use crate::images::manifest::{Descriptor, RunConfig};
+use crate::images::manifest::{Descriptor, DescriptorPlatform, REFERENCE_DIGEST, RunConfig};
+use crate::images::store::Member;
 use crate::images::{Known, Reference};
 
 /// Go's zero time, for what never was.
@@ -36,6 +37,64 @@ pub struct ImageInspect {
     root_fs: RootFs,
     metadata: Metadata,
     descriptor: Descriptor,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    manifests: Vec<ManifestSummary>,
+}
+
+/// One entry of an index (moby `api/types/image`, `ManifestSummary`).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ManifestSummary {
+    #[serde(rename = "ID")]
+    id: String,
+    descriptor: Descriptor,
+    available: bool,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_data: Option<ImageData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestation_data: Option<AttestationData>,
+}
+
+/// What an image of an index is for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageData {
+    platform: DescriptorPlatform,
+}
+
+/// Which manifest of the index something is attested of.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AttestationData {
+    r#for: String,
+}
+
+impl From<Member> for ManifestSummary {
+    fn from(member: Member) -> Self {
+        let descriptor = member.descriptor;
+        let is_attestation = descriptor.is_attestation();
+        let about = descriptor.annotations.get(REFERENCE_DIGEST).cloned();
+        let platform = descriptor.platform.clone().or_else(|| {
+            let image = member.image.as_ref()?;
+            Some(DescriptorPlatform::from(image.config.platform()))
+        });
+        let platform = platform.filter(|_| !is_attestation);
+        Self {
+            id: descriptor.digest.to_string(),
+            available: member.is_here && (is_attestation || member.image.is_some()),
+            kind: match (is_attestation, platform.is_some()) {
+                (true, _) => "attestation",
+                (false, true) => "image",
+                (false, false) => "unknown",
+            },
+            image_data: platform.map(|platform| ImageData { platform }),
+            attestation_data: about
+                .filter(|_| is_attestation)
+                .map(|r#for| AttestationData { r#for }),
+            descriptor,
+        }
+    }
 }
 
 /// Diff ids, bottom first.
@@ -54,9 +113,20 @@ struct Metadata {
 }
 
 impl Engine {
-    /// Describes an image; fails with [`crate::images::ImageError::NoSuchImage`] where there is none.
-    pub fn inspect_image(&self, asked: &str) -> Result<ImageInspect, EngineError> {
-        let known = self.images.find_known(asked)?;
+    /// Describes an image, of several the one for `platform` or this machine; fails with [`crate::images::ImageError::NoSuchImage`] where there is none.
+    pub fn inspect_image(
+        &self,
+        asked: &str,
+        platform: Option<&str>,
+    ) -> Result<ImageInspect, EngineError> {
+        let mut known = self.known_for(asked, platform)?;
+        if platform.is_some() {
+            let manifest = &known.image.manifest;
+            let mut members = known.members.iter();
+            if let Some(member) = members.find(|member| member.descriptor.digest == *manifest) {
+                known.descriptor = member.descriptor.clone();
+            }
+        }
         let directories = self.images.layer_directories(&known.image);
         Ok(describe(known, &directories))
     }
@@ -65,7 +135,7 @@ impl Engine {
 /// Describes an image with its overlay lower directories, top-most first.
 fn describe(known: Known, directories: &[PathBuf]) -> ImageInspect {
     let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect();
-    let config = known.image.config;
+    let (config, layers) = (known.image.config, known.image.layers);
     let text = |key: &str| {
         let value = config.extra.get(key).and_then(serde_json::Value::as_str);
         value.unwrap_or_default().to_owned()
@@ -80,7 +150,7 @@ fn describe(known: Known, directories: &[PathBuf]) -> ImageInspect {
         ..known.descriptor
     };
     ImageInspect {
-        id: known.image.id.to_string(),
+        id: known.id.to_string(),
         repo_tags: familiar(&known.names),
         repo_digests: familiar(&known.digests),
         parent: String::new(),
@@ -96,12 +166,13 @@ fn describe(known: Known, directories: &[PathBuf]) -> ImageInspect {
         graph_driver: GraphDriver::overlay(tree, upper, lower.unwrap_or_default()),
         root_fs: RootFs {
             r#type: "layers",
-            layers: known.image.layers.iter().map(ToString::to_string).collect(),
+            layers: layers.iter().map(ToString::to_string).collect(),
         },
         metadata: Metadata {
             last_tag_time: known.tagged.unwrap_or_else(|| NEVER.to_owned()),
         },
         descriptor,
+        manifests: known.members.into_iter().map(Into::into).collect(),
         config: RunInspect::from(config.config),
     }
 }

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::LinuxHost;
-use crate::engine::build::BuildEvents;
+use crate::engine::build::{Agents, BuildEvents};
 use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::host::HostResult;
 use crate::engine::step::RuntimeSteps;
 use crate::engine::{BuildChoices, Engine};
-use crate::images::build::{BuildRequest, DockerfileSource, RemoteContext, Spooled};
+use crate::images::build::{BuildRequest, DockerfileSource, Logins, RemoteContext, Spooled};
 use crate::images::{BlobState, Digest, ImageError, Platform, Progress, Reference};
 use crate::plan::action::{BuildImage, PullImage};
 use crate::spec::model::Stack;
@@ -37,17 +37,15 @@ impl LinuxHost<'_> {
         let asked = &build.build;
         let choices = &self.build;
         let read = read_request(self.engine, self.stack()?, build, choices, self.events);
-        let (mut request, _fetched) = self.session.unless_interrupted(read).await?;
+        let (mut request, _kept) = self.session.unless_interrupted(read).await?;
         request.tags.insert(0, build.image.parse()?);
         request.no_cache = choices.no_cache || asked.more.no_cache;
         request.explain = choices.explain;
         request.pull = choices.pull || asked.more.pull;
         let runner = RuntimeSteps::new(self.engine)?;
         let progress = BuildEvents::new(&build.image, self.events);
-        self.engine
-            .images
-            .build(&request, &self.session, &runner, &progress)
-            .await?;
+        let images = &self.engine.images;
+        Box::pin(images.build(&request, &self.session, &runner, &progress)).await?;
         Ok(())
     }
 }
@@ -148,20 +146,22 @@ pub(crate) fn tell_layer(
     });
 }
 
-/// Returns what the build of a service asks for, and its context where that was fetched, which must stay as long.
+/// Returns what the build of a service asks for, and its context where that was fetched and its agents, which must stay as long.
 pub(crate) async fn read_request(
     engine: &Engine,
     stack: &Stack,
     build: &BuildImage,
     choices: &BuildChoices,
     events: &dyn EventSink,
-) -> HostResult<(BuildRequest, Option<Spooled>)> {
+) -> HostResult<(BuildRequest, (Option<Spooled>, Agents))> {
     let asked = &build.build;
     let dockerfile = match &asked.dockerfile_inline {
         Some(text) => DockerfileSource::Inline(text.clone()),
         None => DockerfileSource::Path(asked.dockerfile.clone()),
     };
-    let (mut request, warnings) = engine.service_request(stack, build, choices, dockerfile)?;
+    let agents = engine.service_agents(stack, build, choices).await?;
+    let given = (choices, &agents);
+    let (mut request, warnings) = engine.service_request(stack, build, given, dockerfile)?;
     for warning in warnings {
         events.emit(Event {
             subject: Subject::Build(build.image.clone()),
@@ -172,7 +172,11 @@ pub(crate) async fn read_request(
     let fetched = match &remote {
         Some(remote) => {
             let shown = (build.image.as_str(), events);
-            let fetch = engine.fetch_context(remote, &request.args, shown);
+            let logins = Logins {
+                secrets: &request.secrets,
+                agents: &request.agents,
+            };
+            let fetch = engine.fetch_context(remote, &request.args, logins, shown);
             Some(fetch.await?)
         }
         None => None,
@@ -180,5 +184,5 @@ pub(crate) async fn read_request(
     if let Some(fetched) = &fetched {
         request.take_from(fetched);
     }
-    Ok((request, fetched))
+    Ok((request, (fetched, agents)))
 }

@@ -4,14 +4,15 @@
 //! numbers: draft-ietf-sshm-ssh-agent, section 6.1).
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::sys::sockets::ShortPath;
 
 /// `SSH_AGENTC_REQUEST_IDENTITIES` and `SSH_AGENTC_SIGN_REQUEST`.
 const ALLOWED: [u8; 2] = [11, 13];
@@ -41,11 +42,7 @@ impl Agent {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // An address has 108 bytes, a root may have more.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened: OwnedFd = rustix::fs::open(directory, flags, Mode::empty())?;
-        let short = format!("/proc/self/fd/{}/{name}", opened.as_raw_fd());
-        let listener = UnixListener::bind(short)?;
+        let listener = UnixListener::bind(ShortPath::of(&path)?.path())?;
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         rustix::fs::chownat(CWD, &path, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
         rustix::fs::chmod(&path, Mode::from_raw_mode(mode & 0o7777))?;
@@ -80,7 +77,8 @@ pub(super) async fn serve(agents: &[Agent]) -> io::Result<std::convert::Infallib
 
 /// Passes on what a client may ask for.
 async fn relay(mut client: UnixStream, upstream: &Path) -> io::Result<()> {
-    let mut agent = UnixStream::connect(upstream).await?;
+    let upstream = ShortPath::of(upstream)?;
+    let mut agent = UnixStream::connect(upstream.path()).await?;
     while let Some(request) = read(&mut client).await? {
         let answer = if request.first().is_some_and(|kind| ALLOWED.contains(kind)) {
             write(&mut agent, &request).await?;

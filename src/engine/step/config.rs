@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::engine::lower::process::DEFAULT_PATH;
 use crate::images::build::{RunStep, StepNetwork, StepSource};
+use crate::runtime::cgroup::DeviceAccess;
 use crate::runtime::config::{
     ContainerConfig, FileOrigin, ImageUse, InjectedFile, LogConfig, Mount, MountSource, Namespace,
     Namespaces, Process, Resources, RestartPolicy, Rlimit, Seccomp, UserNamespace,
 };
 use crate::runtime::init::capabilities;
+use crate::sys::bpf;
 
 /// Processes and threads of a step for each processor of the machine, and at least: what no honest build comes near, and far from what
 /// takes the machine with it.
@@ -26,6 +28,31 @@ pub(super) fn limits(step: &RunStep) -> Resources {
         pids: Some(PIDS_AT_LEAST.max(PIDS_EACH * processors)),
         ..Resources::default()
     }
+}
+
+/// Returns the devices that a step's processes may open.
+pub(super) fn devices(step: &RunStep) -> DeviceAccess {
+    if step.insecure {
+        return DeviceAccess::All;
+    }
+    if step.devices.is_empty() {
+        return DeviceAccess::Default;
+    }
+    let letters = [('r', bpf::READ), ('w', bpf::WRITE), ('m', bpf::MAKE)];
+    let rules = step.devices.iter().map(|device| bpf::DeviceRule {
+        kind: if device.is_block {
+            bpf::DeviceKind::Block
+        } else {
+            bpf::DeviceKind::Character
+        },
+        major: Some(device.major),
+        minor: Some(device.minor),
+        access: letters
+            .iter()
+            .filter(|(letter, _)| device.permissions.contains(*letter))
+            .fold(0, |access, (_, bit)| access | bit),
+    });
+    DeviceAccess::And(rules.collect())
 }
 
 /// Returns the container that a step runs as: Docker's defaults and what the step asks for. `agents` are the sockets of its agents, in

@@ -11,13 +11,15 @@ mod resolver;
 mod scene;
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
+use crate::engine::cdi::Registry;
 use crate::engine::linux::read_host_resolver;
 use crate::engine::{Engine, chain};
-use crate::images::build::{Heard, RunStep, StepError, StepRunner};
-use crate::runtime::cgroup::{Cgroups, DeviceAccess};
+use crate::images::build::{FoundDevice, Heard, RunStep, StepError, StepRunner};
+use crate::runtime::cgroup::Cgroups;
+use crate::runtime::init::StartError;
 use crate::sys::lock::{Lock, Mode};
 use resolver::{Resolver, resolver};
 use scene::{Kind, Scene};
@@ -44,6 +46,8 @@ pub(crate) struct RuntimeSteps<'a> {
     resolver: Resolver,
     /// Scenes whose step has ended.
     idle: RefCell<Vec<Scene<'a>>>,
+    /// The machine's devices, once a step has asked for one.
+    devices: RefCell<Option<Registry>>,
 }
 
 impl<'a> RuntimeSteps<'a> {
@@ -57,6 +61,7 @@ impl<'a> RuntimeSteps<'a> {
             building: RefCell::new(Some(engine.lock_instance(Mode::Shared)?)),
             resolver: resolver(&host, &behind),
             idle: RefCell::default(),
+            devices: RefCell::default(),
         })
     }
 
@@ -94,7 +99,7 @@ impl<'a> RuntimeSteps<'a> {
         let mut scene = Scene {
             engine: self.engine,
             kind,
-            directory: self.engine.roots.run.join(STEPS).join(id.as_str()),
+            directory: directory(self.engine, id.as_str()),
             id,
             cgroup: None,
             netns: None,
@@ -105,11 +110,7 @@ impl<'a> RuntimeSteps<'a> {
         // First: it says what there is to be taken apart.
         scene.owner = Some(own(&scene.directory)?);
         let limits = config::limits(step);
-        let devices = if step.insecure {
-            DeviceAccess::All
-        } else {
-            DeviceAccess::Default
-        };
+        let devices = config::devices(step);
         // Also where only a part of it can be made.
         scene.cgroup = Some(self.cgroups.existing(scene.id.as_str()));
         scene.cgroup = Some(self.cgroups.create(scene.id.as_str(), &limits, devices)?);
@@ -134,10 +135,35 @@ impl StepRunner for RuntimeSteps<'_> {
         })
     }
 
+    fn find_devices(&self, name: &str) -> Result<Vec<FoundDevice>, StepError> {
+        let failed = |message| StepError {
+            message,
+            source: None,
+        };
+        if self.devices.borrow().is_none() {
+            let read = Registry::read(&self.engine.environment);
+            *self.devices.borrow_mut() = Some(read.map_err(|error| failed(error.to_string()))?);
+        }
+        let devices = self.devices.borrow();
+        let found = devices.as_ref().map(|devices| devices.find(name));
+        found.unwrap_or_else(|| Ok(Vec::new())).map_err(failed)
+    }
+
     fn finish(&self) {
         self.idle.borrow_mut().clear();
         drop(self.building.take());
         self.engine.clean_up_early();
+    }
+}
+
+/// Says why a command could not be executed, as Docker does.
+fn not_executed(error: &StartError) -> String {
+    match error {
+        StartError::NotExecutable { command, source } => {
+            let why = crate::engine::reason(source).to_lowercase();
+            format!("exec {command}: {why}\n")
+        }
+        _ => format!("{error}\n"),
     }
 }
 
@@ -161,8 +187,13 @@ fn is_dead(directory: &Path) -> bool {
     owner.exists() && matches!(Lock::try_acquire(&owner, Mode::Exclusive), Ok(Some(_)))
 }
 
+/// Returns the directory of the step `id`.
+pub(crate) fn directory(engine: &Engine, id: &str) -> PathBuf {
+    engine.roots.run.join(STEPS).join(id)
+}
+
 /// Makes the directory of a step, and the lock that says that somebody owns it: never there unlocked.
-fn own(directory: &Path) -> std::io::Result<Lock> {
+pub(crate) fn own(directory: &Path) -> std::io::Result<Lock> {
     fs_err::create_dir_all(directory)?;
     let made = directory.join("owner.new");
     let lock = Lock::acquire(&made, Mode::Exclusive)?;

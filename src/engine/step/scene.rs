@@ -7,16 +7,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::agent::{self, Agent};
-use super::{BUILD_NETWORK, STEP_NETWORK, config};
+use super::{BUILD_NETWORK, NETWORKS, STEP_NETWORK, config};
 use crate::engine::host::HostResult;
 use crate::engine::{Engine, chain, readable};
-use crate::images::build::{Heard, RunStep, StepNetwork, StepSource};
+use crate::images::build::{Heard, RunStep, StepDevice, StepNetwork, StepSource};
 use crate::net::config::{EndpointConfig, NetworkConfig, SandboxConfig};
-use crate::net::record::Attachment;
+use crate::net::record::{Attachment, NetworkRecord};
 use crate::net::sidecar::{self, SidecarConfig};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::config::{ContainerId, EtcFiles};
 use crate::runtime::init::{self, RootFs, SpawnRequest, Stdio};
+use crate::spec::diagnostic::nearest;
 use crate::sys::clone::{self, Forked};
 use crate::sys::lock::Lock;
 use crate::sys::{netns, pidfd, process};
@@ -26,6 +27,7 @@ use crate::sys::{netns, pidfd, process};
 pub(super) struct Kind {
     pub(super) network: StepNetwork,
     pub(super) insecure: bool,
+    pub(super) devices: Vec<StepDevice>,
     pub(super) memory_bytes: Option<u64>,
 }
 
@@ -35,6 +37,7 @@ impl Kind {
         Self {
             network: step.network.clone(),
             insecure: step.insecure,
+            devices: step.devices.clone(),
             memory_bytes: step.requirements.memory_bytes,
         }
     }
@@ -69,8 +72,10 @@ impl Scene<'_> {
             }
             StepNetwork::Named(name) => {
                 let networks = net.networks()?;
-                let known = networks.into_iter().find(|n| n.config.name == *name);
-                let known = known.ok_or_else(|| format!("network {name} not found"))?;
+                let known = networks.iter().find(|n| n.config.name == *name);
+                let known = known
+                    .ok_or_else(|| unknown_network(name, &networks))?
+                    .clone();
                 (self.attach_to(known.config).await?, true)
             }
             StepNetwork::Own => {
@@ -190,12 +195,33 @@ impl Scene<'_> {
             }
             // As a shell would say it: the step has failed, not the builder.
             Err(error) if matches!(error.exit_code(), 126 | 127) => {
-                hear(Heard::Output(format!("{error}\n").as_bytes()));
+                hear(Heard::Output(super::not_executed(&error).as_bytes()));
                 Ok(error.exit_code())
             }
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Says that there is no network of that name, and which one may be meant.
+fn unknown_network(name: &str, networks: &[NetworkRecord]) -> String {
+    let known = networks.iter().map(|network| network.config.name.as_str());
+    let known: Vec<&str> = known.filter(|known| !NETWORKS.contains(known)).collect();
+    // Of a project's network people know the short name.
+    let of_project = known.iter().find(|known| {
+        known
+            .split_once('_')
+            .is_some_and(|(_, short)| short == name)
+    });
+    let near = of_project
+        .copied()
+        .or_else(|| nearest(name, known.iter().copied()));
+    let hint = match (near, known.as_slice()) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, []) => "there are none: those of a project come with `stack up`".to_owned(),
+        (None, known) => format!("there are {}", known.join(", ")),
+    };
+    format!("network {name} not found: {hint}")
 }
 
 /// Returns a network of steps.

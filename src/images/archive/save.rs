@@ -10,7 +10,7 @@ use super::super::manifest::{
     Descriptor, Document, Extra, Index, OCI_INDEX, Platform, parse_document,
 };
 use super::super::reference::{Digest, Reference};
-use super::super::store::{Image, Known, Store, StoreError};
+use super::super::store::{Image, Known, Member, Named, Store, StoreError};
 use super::{ArchivedImage, FULL_NAME, REF_NAME};
 
 /// An archive that cannot be written.
@@ -44,8 +44,42 @@ pub enum SaveError {
 #[derive(Debug, Clone, PartialEq)]
 struct Chosen {
     image: Image,
+    /// Of its manifest, or of the index that has it.
     descriptor: Descriptor,
+    /// What else the index has; empty where there is none.
+    members: Vec<Member>,
     names: Vec<Reference>,
+}
+
+impl Chosen {
+    /// Chooses all that there is of an image, or what is for `platform`.
+    fn of(
+        known: Known,
+        names: Vec<Reference>,
+        (text, platform): (&str, Option<&Platform>),
+    ) -> Result<Self, SaveError> {
+        let Some(platform) = platform else {
+            return Ok(Self {
+                image: known.image,
+                descriptor: known.descriptor,
+                members: known.members,
+                names,
+            });
+        };
+        let missing = || SaveError::Platform {
+            text: text.to_owned(),
+            platform: platform.clone(),
+        };
+        let image = known.image_of(platform).ok_or_else(missing)?.clone();
+        let mut members = known.members.into_iter();
+        let member = members.find(|member| member.descriptor.digest == image.manifest);
+        Ok(Self {
+            descriptor: member.map_or(known.descriptor, |member| member.descriptor),
+            image,
+            members: Vec::new(),
+            names,
+        })
+    }
 }
 
 /// Writes the images that `asked` names: by name and tag, all tags of a repository, or an id (then without a name).
@@ -61,20 +95,11 @@ pub(in crate::images) fn save(
     for text in asked {
         let found = choose(store, text)?;
         for (known, names) in found {
-            if platform.is_some_and(|platform| known.image.config.platform() != *platform) {
-                return Err(SaveError::Platform {
-                    text: text.clone(),
-                    platform: platform.cloned().unwrap_or_else(Platform::host),
-                });
-            }
-            let same = chosen.iter_mut().find(|c| c.image.id == known.image.id);
-            match same {
-                Some(same) => same.names.extend(names),
-                None => chosen.push(Chosen {
-                    image: known.image,
-                    descriptor: known.descriptor,
-                    names,
-                }),
+            let found = Chosen::of(known, names, (text, platform))?;
+            let digest = &found.descriptor.digest;
+            match chosen.iter_mut().find(|c| c.descriptor.digest == *digest) {
+                Some(same) => same.names.extend(found.names),
+                None => chosen.push(found),
             }
         }
     }
@@ -134,6 +159,9 @@ fn write(store: &Store, chosen: &[Chosen], sink: impl Write) -> Result<(), SaveE
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for image in chosen {
         let layers = tar.image(store, &image.image)?;
+        if !image.members.is_empty() {
+            tar.several(store, image)?;
+        }
         let top = layers.last().map(|layer| layer.digest.hex().to_owned());
         index.manifests.extend(entries(image));
         for name in &image.names {
@@ -215,13 +243,8 @@ impl<W: Write> Archive<W> {
             Document::Manifest(manifest) => manifest,
             Document::Index(_) => return Err(gone(&image.manifest).into()),
         };
-        let config = store.read_blob(&image.id)?;
-        let config = config.ok_or_else(|| gone(&image.id))?;
-        for (digest, bytes) in [(&image.id, &config), (&image.manifest, &bytes)] {
-            if self.written.insert(digest.clone()) {
-                self.file(&format!("blobs/sha256/{}", digest.hex()), bytes)?;
-            }
-        }
+        self.document(store, &image.id)?;
+        self.document(store, &image.manifest)?;
         for (layer, diff_id) in manifest.layers.iter().zip(&image.layers) {
             store.layer_blob(diff_id, &layer.digest)?;
             if self.written.insert(layer.digest.clone()) {
@@ -229,6 +252,47 @@ impl<W: Write> Archive<W> {
             }
         }
         Ok(manifest.layers)
+    }
+
+    /// Writes an index, the rest of the images that it has here and what is attested of them.
+    fn several(&mut self, store: &Store, chosen: &Chosen) -> Result<(), SaveError> {
+        self.document(store, &chosen.descriptor.digest)?;
+        for member in &chosen.members {
+            if let Some(image) = &member.image {
+                self.image(store, image)?;
+            } else if member.is_here && member.descriptor.is_attestation() {
+                self.attestation(store, &member.descriptor.digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is attested of an image.
+    fn attestation(&mut self, store: &Store, manifest: &Digest) -> Result<(), SaveError> {
+        let bytes = self.document(store, manifest)?;
+        let named = Named::of(&bytes).map_err(|source| StoreError::Document {
+            image: manifest.clone(),
+            source,
+        })?;
+        for blob in named.blobs() {
+            let is_here = store.blob_path(&blob.digest).exists();
+            if is_here && self.written.insert(blob.digest.clone()) {
+                self.blob(store, &blob.digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a small blob, once; returns it.
+    fn document(&mut self, store: &Store, digest: &Digest) -> Result<Vec<u8>, SaveError> {
+        let gone = || StoreError::NoBlob {
+            digest: digest.clone(),
+        };
+        let bytes = store.read_blob(digest)?.ok_or_else(gone)?;
+        if self.written.insert(digest.clone()) {
+            self.file(&format!("blobs/sha256/{}", digest.hex()), &bytes)?;
+        }
+        Ok(bytes)
     }
 
     /// Copies a blob of any size.

@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a build waits that is cut off itself: nothing else goes on meanwhile.
 const CUT_OFF: Duration = Duration::from_millis(500);
+
+/// Bytes of a thread's stack, as the first one's: a walk goes as deep as directories do.
+const STACK: usize = 8 << 20;
 
 /// The threads of a build. Dropped, they are given up.
 #[derive(Debug)]
@@ -82,7 +85,9 @@ impl Aside {
             drop(sender);
         })?;
         let mut kept = self.kept.borrow_mut();
-        kept.retain_mut(|other| matches!(other.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        kept.retain_mut(|other| {
+            matches!(other.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        });
         kept.push(ended);
         Ok(())
     }
@@ -98,6 +103,9 @@ impl Aside {
         let Some(ended) = self.ended.take() else {
             return;
         };
+        if ended.try_recv() == Err(TryRecvError::Disconnected) {
+            return;
+        }
         let (sender, waited) = oneshot::channel::<Infallible>();
         let waiting = std::thread::Builder::new().spawn(move || {
             let _closed = ended.recv_timeout(PATIENCE);
@@ -110,7 +118,8 @@ impl Aside {
 
     fn start(&self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let alive = self.alive.borrow().clone();
-        let begun = std::thread::Builder::new().spawn(move || {
+        let begun = std::thread::Builder::new().stack_size(STACK);
+        let begun = begun.spawn(move || {
             work();
             drop(alive);
         });

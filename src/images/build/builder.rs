@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use super::super::Images;
@@ -22,12 +23,16 @@ use super::super::archive::load::load_layout;
 use super::super::dockerfile::instruction::Dockerfile;
 use super::super::dockerfile::{Fault, Place, Span, parser};
 use super::super::error::ImageError;
-use super::super::manifest::Platform;
+use super::super::manifest::{ImageConfig, Platform};
 use super::super::progress::{BlobState, Progress};
 use super::super::reference::{Digest, Reference};
+use super::super::registry::error::chain;
 use super::super::registry::transport::Transport;
-use super::super::store::{Image, LayerLock, Store};
+use super::super::store::{Image, LayerLock, Store, suits};
 use super::aside::Aside;
+use super::assemble::{self, Part};
+use super::attest::Material;
+use super::budget;
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{ContextCopy, Local, NamedContext, Spooled};
 use super::error::{BuildError, Excerpt, StepFailure};
@@ -36,6 +41,7 @@ use super::explain::{self, StepPlace};
 use super::inputs::{
     self, canonical_context, dockerfile_error, given, read_dockerfile, read_ignore,
 };
+use super::label::Merged;
 use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
 use super::plan::{self, Base, Inputs, Plan, PlannedStage};
@@ -44,7 +50,7 @@ use super::stage::{Given, StageState};
 use super::{BuildEvent, BuildProgress, BuildRequest, Built, StepLabel, StepRunner};
 
 impl Images {
-    /// Builds an image, gives it the tags of the request, and returns it.
+    /// Builds an image, or one for each platform that the request lists, gives it the tags of the request, and returns it.
     ///
     /// Base images that the store lacks are pulled. A build with nothing changed writes nothing.
     pub async fn build(
@@ -54,30 +60,87 @@ impl Images {
         runner: &dyn StepRunner,
         progress: &dyn BuildProgress,
     ) -> Result<Built, BuildError> {
-        let opened = Opened::read(request)?;
+        let requests = request.for_each_platform();
+        let opened: Vec<Opened<'_>> = requests
+            .iter()
+            .map(Opened::read)
+            .collect::<Result<_, _>>()?;
         // Nothing that the cache names may vanish while the build goes on.
         let hold = self.store().hold()?;
-        let build = Build::new(self, &opened, session, (runner, progress))?;
-        let finished = session.unless_interrupted(build.run()).await;
+        let merged = Merged::new(progress);
+        let progress: &dyn BuildProgress = if requests.len() > 1 {
+            &merged
+        } else {
+            progress
+        };
+        let builds = opened
+            .iter()
+            .map(|opened| Build::new(self, opened, session, (runner, progress)));
+        let builds: Vec<Build<'_>> = builds.collect::<Result<_, _>>()?;
+        let running = builds.iter().map(|build| Box::pin(build.run()));
+        let running = try_join_all(running);
+        let finished = session.unless_interrupted(running).await;
         runner.finish();
-        // What nobody waits for any more ends, and what is finished is kept.
-        build.aside.end().await;
-        // Hashes are worth keeping also where a later step failed; without them the next build only takes longer.
-        build.warn_unless_done(
-            "keep the hashes of the context's files",
-            build.save_indexes(),
-        );
-        let image = build.put(finished?)?;
-        build.warn_unless_done("remove caches of steps", build.prune_caches());
-        let written = build.write_caches(&image.layers);
-        session.unless_interrupted(written).await?;
+        for build in &builds {
+            // What nobody waits for any more ends, and what is finished is kept.
+            build.aside.end().await;
+            // Hashes are worth keeping also where a later step failed; without them the next build only takes longer.
+            build.warn_unless_done(
+                "keep the hashes of the context's files",
+                build.save_indexes(),
+            );
+        }
+        let built = put_all(&builds, finished?)?;
+        if let Some((first, others)) = builds.split_first() {
+            first.take_uses(others);
+            let layers = built.layers();
+            let written = first.write_caches(&layers);
+            session.unless_interrupted(written).await?;
+        }
         drop(hold);
-        Ok(Built {
-            image,
-            steps_cached: build.cached.get(),
-            steps_run: build.ran.get(),
-        })
+        if let Some(first) = builds.first()
+            && built.steps_run > 0
+        {
+            let done = self.apply_budget(request.started);
+            let done = done.map_err(std::io::Error::other);
+            first.warn_unless_done("keep the build cache within its budget", done);
+        }
+        Ok(built)
     }
+}
+
+/// Writes what builds made: an image, or an index where there are several or something is attested.
+fn put_all(builds: &[Build<'_>], states: Vec<StageState>) -> Result<Built, BuildError> {
+    let first = builds.first().ok_or(BuildError::NoPlatform)?;
+    let mut parts = Vec::new();
+    for (build, state) in builds.iter().zip(states) {
+        let (image, attestations) = if first.request.makes_index() {
+            let (config, layers) = build.configured(state);
+            let image = build.store().make_image(config, &layers)?;
+            (image, build.attestations()?)
+        } else {
+            (build.put(state)?, Vec::new())
+        };
+        parts.push(Part {
+            platform: build.request.platform.clone(),
+            image,
+            attestations,
+        });
+    }
+    let own = assemble::own(&parts).ok_or(BuildError::NoPlatform)?;
+    let image = own.image.clone();
+    let target = if first.request.makes_index() {
+        first.put_index(&parts)?
+    } else {
+        first.store().descriptor(&image)?
+    };
+    Ok(Built {
+        image,
+        target,
+        images: parts.into_iter().map(|p| (p.platform, p.image)).collect(),
+        steps_cached: builds.iter().map(|build| build.cached.get()).sum(),
+        steps_run: builds.iter().map(|build| build.ran.get()).sum(),
+    })
 }
 
 /// What a build begins with.
@@ -126,12 +189,12 @@ pub(super) struct Build<'a> {
     pub(super) fetches: RefCell<BTreeMap<String, Rc<OnceCell<Spooled>>>>,
     /// Parts of contexts as steps see them, by their digest.
     pub(super) copies: RefCell<BTreeMap<String, Rc<OnceCell<Rc<ContextCopy>>>>>,
-    /// Whether a step was given a cache.
-    pub(super) uses_caches: Cell<bool>,
     /// The names of all named contexts.
     context_names: BTreeSet<String>,
     /// By name and platform as written; each is got once.
-    bases: RefCell<BTreeMap<BaseName, Rc<OnceCell<Image>>>>,
+    pub(super) bases: RefCell<BTreeMap<BaseName, Rc<OnceCell<Image>>>>,
+    /// What else the build took from elsewhere, for whoever asks where the image is from.
+    pub(super) materials: RefCell<Vec<Material>>,
     /// Caches of elsewhere, once they were looked at.
     pub(super) foreign: OnceCell<Vec<Foreign>>,
     /// What steps made that were done or found, by their keys.
@@ -182,12 +245,12 @@ impl<'a> Build<'a> {
             locals: RefCell::default(),
             fetches: RefCell::default(),
             copies: RefCell::default(),
-            uses_caches: Cell::new(false),
             context_names: request.contexts.keys().cloned().collect(),
             cache,
             epoch: epoch_of(given)?,
             given: given.clone(),
             bases: RefCell::default(),
+            materials: RefCell::default(),
             foreign: OnceCell::new(),
             used: RefCell::default(),
             aside: Aside::default(),
@@ -207,6 +270,14 @@ impl Build<'_> {
         self.check(&plan)?;
         self.foreign.get_or_init(|| self.read_foreign()).await;
         self.go_through(&plan).await
+    }
+
+    /// Takes what steps of other builds made as its own, where the cache is to be brought elsewhere.
+    fn take_uses(&self, others: &[Self]) {
+        let mut used = self.used.borrow_mut();
+        for other in others {
+            used.append(&mut other.used.borrow_mut());
+        }
     }
 
     /// Plans; as long as that names base images that are not known yet, gets them and plans again with their triggers.
@@ -239,14 +310,21 @@ impl Build<'_> {
             if unknown.is_empty() {
                 return Ok(plan);
             }
-            for stage in unknown {
-                if let Base::Image(name) | Base::Context(name) = &stage.base {
-                    let (span, text) = from_of(self.file, stage);
-                    let got = self.image(name, stage.platform.as_deref()).await;
-                    got.map_err(|source| self.failed(span, text, source))?;
-                }
-            }
+            // All at once; the first that cannot be had ends the others.
+            let gotten = unknown.into_iter().map(|stage| self.get_base(stage));
+            try_join_all(gotten).await?;
         }
+    }
+
+    /// Gets the image that a stage begins with.
+    async fn get_base(&self, stage: &PlannedStage) -> Result<(), BuildError> {
+        let (Base::Image(name) | Base::Context(name)) = &stage.base else {
+            return Ok(());
+        };
+        let (span, text) = from_of(self.file, stage);
+        let got = self.image(name, stage.platform.as_deref()).await;
+        got.map(drop)
+            .map_err(|source| self.failed(span, text, source))
     }
 
     /// Returns the state a stage starts from that is built on no other one.
@@ -301,18 +379,47 @@ impl Build<'_> {
             }
             None => Reference::parse(name)?,
         };
-        let present = self.images.resolve(&reference)?;
-        // A local image of another platform serves unless one is asked for by name, as with Docker.
-        let fits = |image: &Image| platform.is_none() || image.config.platform() == wanted;
-        let present = present.filter(|image| !self.request.pull && fits(image));
-        if let Some(image) = present {
-            return Ok(image);
+        let present = self.store().resolve_for(&reference, &wanted)?;
+        let fits = |image: &Image| match platform {
+            Some(_) => image.config.platform() == wanted,
+            None => suits(image, &wanted),
+        };
+        if let Some(image) = present.as_ref().filter(|image| fits(image))
+            && !self.request.pull
+        {
+            return Ok(image.clone());
         }
         let heard = PullProgress {
             image: name,
             progress: self.progress,
         };
-        Ok(self.images.pull(&reference, &wanted, &heard).await?)
+        // What the name stands for on this machine stays.
+        let pulled = if wanted == Platform::host() {
+            self.images.pull(&reference, &wanted, &heard).await
+        } else {
+            self.images.pull_beside(&reference, &wanted, &heard).await
+        };
+        match (pulled, present) {
+            // One of another platform serves unless this one is asked for by name, or the image is to be for several.
+            (Err(error), Some(image)) if !self.request.pull && platform.is_none() => {
+                let found = image.config.platform().to_string();
+                if self.request.is_several() {
+                    return Err(StepFailure::OtherPlatform {
+                        image: name.to_owned(),
+                        found,
+                        wanted: wanted.to_string(),
+                        source: Box::new(error),
+                    });
+                }
+                let text = format!(
+                    "base image `{name}` is used as it is here, for {found}: it could not be pulled for {wanted}: {}",
+                    chain(&error)
+                );
+                self.progress.event(BuildEvent::Warning(&text));
+                Ok(image)
+            }
+            (pulled, _) => Ok(pulled?),
+        }
     }
 
     /// Makes an image of a named context that is a directory: a layer, and nothing else.
@@ -358,9 +465,16 @@ impl Build<'_> {
 
     /// Keeps what is known of the files of contexts.
     fn save_indexes(&self) -> std::io::Result<()> {
-        self.context.index.save()?;
+        let save = |local: &Local| {
+            local.index.save()?;
+            if let Some(file) = local.index.file() {
+                budget::note_use(file, self.request.started);
+            }
+            Ok(())
+        };
+        save(&self.context)?;
         let locals = self.locals.borrow();
-        locals.values().try_for_each(|local| local.index.save())
+        locals.values().try_for_each(|local| save(local))
     }
 
     /// Takes the right to do the step of a key, if nobody does it.
@@ -370,10 +484,14 @@ impl Build<'_> {
 
     /// Notes what a step made, where the cache is to be brought elsewhere.
     pub(super) fn note_use(&self, key: &str, made: &Made) {
-        if !self.request.cache_to.is_empty() {
-            let mut used = self.used.borrow_mut();
-            used.insert(key.to_owned(), made.clone());
+        if self.request.cache_to.is_empty() && !self.request.is_inline() {
+            return;
         }
+        let mut used = self.used.borrow_mut();
+        if let Some(other) = self.cache.other_key(key) {
+            used.insert(other, made.clone());
+        }
+        used.insert(key.to_owned(), made.clone());
     }
 
     /// Says why a step is not in the cache, where that was asked for.
@@ -418,25 +536,39 @@ impl Build<'_> {
 
     /// Returns the time that new layers are dated with, RFC 3339.
     pub(super) fn now(&self) -> String {
-        if let Some(epoch) = self.epoch {
-            return epoch.to_string();
-        }
-        let now = self.request.started.checked_add(self.started.elapsed());
-        now.unwrap_or(self.request.started).to_string()
+        let time = self.epoch.unwrap_or_else(|| self.finished());
+        time.to_string()
     }
 
-    /// Writes the image, unless its first name has the very same one, and gives it its names.
-    fn put(&self, mut state: StageState) -> Result<Image, BuildError> {
+    /// Returns the time.
+    pub(super) fn finished(&self) -> jiff::Timestamp {
+        let now = self.request.started.checked_add(self.started.elapsed());
+        now.unwrap_or(self.request.started)
+    }
+
+    /// Returns the configuration of the image, and its layers.
+    fn configured(&self, mut state: StageState) -> (ImageConfig, Vec<Digest>) {
         if let Some(epoch) = self.epoch {
             state.created = Some(epoch.to_string());
         }
         let (mut config, layers) = state.finish(&self.request.labels);
         config.rootfs.diff_ids.clone_from(&layers);
+        self.add_inline(&mut config, &layers);
+        (config, layers)
+    }
+
+    /// Writes the image, unless its first name has the very same one, and gives it its names.
+    fn put(&self, state: StageState) -> Result<Image, BuildError> {
+        let (config, layers) = self.configured(state);
         let (mut image, mut missing) = (None, Vec::new());
         for tag in &self.request.tags {
-            match self.store().resolve(tag)? {
-                Some(known) if known.config == config && known.layers == layers => {
-                    image.get_or_insert(known);
+            match self.store().find_known(&tag.to_string())? {
+                Some(known)
+                    if known.members.is_empty()
+                        && known.image.config == config
+                        && known.image.layers == layers =>
+                {
+                    image.get_or_insert(known.image);
                 }
                 _ => missing.push(tag),
             }

@@ -3,32 +3,26 @@
 //! ```text
 //! <root>/cache/mounts/<64 hex>[.n]/lock     flock: shared by who shares it, exclusive for who wants it alone; its time is the last use
 //! <root>/cache/mounts/<64 hex>[.n]/data/    what is mounted
-//! <root>/cache/mounts/.pruned               its time says when the sizes were last looked at
 //! ```
 //!
-//! The name is the SHA-256 of the id (by default the target), of what the cache begins with, and of who owns it. A cache is removed, the
-//! one that was not used for longest first, where all of them together have more than their share of the disk.
+//! The name is the SHA-256 of the id (by default the target), of what the cache begins with, and of who owns it. How long
+//! one stays and how much they may have is in [`super::budget`].
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::super::dockerfile::mount::{Access, Sharing};
+use super::super::stop::Stop;
+use super::budget::{Item, superfluous};
 use super::builder::Build;
+use super::cache::modified_ns;
 use super::context::{hash_part, hex};
 use super::error::StepFailure;
-use super::super::stop::Stop;
 use crate::sys::lock::{Lock, Mode};
 use crate::sys::usage;
-
-/// The largest share of all caches, in bytes; less on a small disk (BuildKit's default for what it reserves).
-const MAX_BYTES: u64 = 10 << 30;
-
-/// How often the sizes are looked at.
-const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// A cache in use.
 #[derive(Debug)]
@@ -113,7 +107,6 @@ impl Build<'_> {
                 renamed => renamed?,
             }
         }
-        self.uses_caches.set(true);
         Ok(held)
     }
 
@@ -124,28 +117,6 @@ impl Build<'_> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
-    }
-
-    /// Removes caches beyond their share of the disk, if this build used any and nobody looked for a while. What cannot be removed
-    /// now is later.
-    pub(super) fn prune_caches(&self) -> io::Result<()> {
-        let top = self.cache.mounts();
-        if !self.uses_caches.get() {
-            return Ok(());
-        }
-        let stamp = top.join(".pruned");
-        let now = SystemTime::from(self.request.started);
-        let looked = fs_err::metadata(&stamp).and_then(|metadata| metadata.modified());
-        if looked.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age < PRUNE_EVERY)) {
-            return Ok(());
-        }
-        touch(&fs_err::File::create(&stamp)?)?;
-        let disk = rustix::fs::statvfs(&top)?;
-        let share = disk.f_blocks.saturating_mul(disk.f_frsize) / 10;
-        prune(&top, share.min(MAX_BYTES), |path| {
-            let old = self.store().staging().map_err(io::Error::other)?;
-            fs_err::rename(path, old.directory().join("old"))
-        })
     }
 }
 
@@ -231,7 +202,7 @@ fn still_there(directory: &Path, lock: Lock) -> io::Result<Option<Held>> {
 }
 
 /// Sets a file's time to now.
-fn touch(file: &fs_err::File) -> io::Result<()> {
+pub(super) fn touch(file: &fs_err::File) -> io::Result<()> {
     let now = rustix::fs::Timespec {
         tv_sec: 0,
         tv_nsec: rustix::fs::UTIME_NOW,
@@ -243,33 +214,85 @@ fn touch(file: &fs_err::File) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &times)?)
 }
 
-/// Removes what was not used for longest until `max_bytes` are not exceeded; what is in use stays.
-fn prune(top: &Path, max_bytes: u64, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+/// A cache as it lies there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    /// Where.
+    pub path: PathBuf,
+    /// When it was last used, nanoseconds since 1970.
+    pub used_ns: i128,
+    /// What is in it.
+    pub bytes: u64,
+}
+
+/// Returns all caches below `top`.
+pub(super) fn list(top: &Path) -> io::Result<Vec<CacheMount>> {
     let mut caches = Vec::new();
-    for entry in fs_err::read_dir(top)? {
+    let entries = match fs_err::read_dir(top) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(caches),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
         let path = entry?.path();
-        let Ok(lock) = fs_err::metadata(path.join("lock")) else {
+        // One without a lock is being made or removed.
+        let Ok(used_ns) = modified_ns(&path.join("lock")) else {
             continue;
         };
         let bytes = usage::bytes_below(&path);
-        caches.push((lock.modified()?, path, bytes));
+        caches.push(CacheMount {
+            path,
+            used_ns,
+            bytes,
+        });
     }
-    caches.sort();
-    let mut total: u64 = caches.iter().map(|(_, _, bytes)| bytes).sum();
-    for (_, path, bytes) in caches {
-        if total <= max_bytes {
-            break;
-        }
-        if let Some(_alone) = Lock::try_acquire(&path.join("lock"), Mode::Exclusive)? {
-            remove(&path)?;
-            total = total.saturating_sub(bytes);
+    Ok(caches)
+}
+
+/// Returns whether somebody uses a cache.
+pub(super) fn is_used(path: &Path) -> io::Result<bool> {
+    Ok(Lock::try_acquire(&path.join("lock"), Mode::Exclusive)?.is_none())
+}
+
+/// Removes what was last used before `since_ns`, and the least used until `max_bytes` are not exceeded; what is in use stays. Returns the
+/// bytes that went.
+pub(super) fn prune(
+    top: &Path,
+    since_ns: i128,
+    max_bytes: u64,
+    remove: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<u64> {
+    let (mut removed, mut unused) = (0, Vec::new());
+    for cache in list(top)? {
+        // Held until all is decided.
+        match Lock::try_acquire(&cache.path.join("lock"), Mode::Exclusive) {
+            Ok(Some(alone)) => unused.push((cache, alone)),
+            Ok(None) => {}
+            // It was removed just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    let items: Vec<Item> = unused
+        .iter()
+        .map(|(cache, _)| Item {
+            used_ns: cache.used_ns,
+            bytes: cache.bytes,
+        })
+        .collect();
+    for index in superfluous(&items, since_ns, max_bytes) {
+        if let Some((cache, _alone)) = unused.get(index) {
+            remove(&cache.path)?;
+            removed += cache.bytes;
+        }
+    }
+    Ok(removed)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
     #[test]
@@ -285,7 +308,12 @@ mod tests {
         }
         let used = Lock::try_acquire(&top.join("a/lock"), Mode::Shared).unwrap();
         let one = usage::bytes_below(&top.join("a"));
-        prune(top, one * 2, |path| fs_err::remove_dir_all(path)).unwrap();
+        let remove = |path: &Path| fs_err::remove_dir_all(path);
+        assert_eq!(prune(top, 0, one * 2, remove).unwrap(), one);
+        let since = i128::from(1_000_000 - 3600 + 1) * 1_000_000_000;
+        assert_eq!(prune(top, since, u64::MAX, remove).unwrap(), one);
+        assert!(is_used(&top.join("a")).unwrap());
+        assert!(!is_used(&top.join("d")).unwrap());
         drop(used);
         let mut left: Vec<_> = fs_err::read_dir(top)
             .unwrap()

@@ -11,18 +11,19 @@ use tokio::sync::mpsc;
 use super::super::Images;
 use super::super::archive::load::LayoutImage;
 use super::super::reference::Reference;
+use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::archive;
 use super::aside::{Aside, panicked};
+use super::attest::Material;
 use super::builder::Build;
 use super::cache::Cache;
 use super::context::{self, FileIndex, Origin, Owners, Selected, hex};
 use super::copy::{Destination, Filling, Owner};
 use super::elsewhere::RemoteContext;
 use super::error::{BuildError, StepFailure};
-use super::mounts::{check_secret, copy_into};
+use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
-use super::super::stop::Stop;
 use super::tree::Tree;
 
 /// What a named context is.
@@ -36,24 +37,6 @@ pub enum NamedContext {
     Remote(RemoteContext),
     /// An image of an OCI layout.
     Layout(LayoutImage),
-}
-
-/// Where the content of a secret comes from.
-#[derive(Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// A file, read when a step needs it.
-    File(PathBuf),
-    /// This.
-    Value(Vec<u8>),
-}
-
-impl std::fmt::Debug for SecretSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Value(_) => f.write_str("Value(…)"),
-        }
-    }
 }
 
 /// Files that `COPY`, `ADD` and mounts take from: a directory, or layers.
@@ -82,6 +65,8 @@ pub struct Spooled {
     directory: Option<PathBuf>,
     /// The Dockerfile, where there was nothing else.
     pub dockerfile: Option<String>,
+    /// Where it is from.
+    pub material: Option<Material>,
 }
 
 impl Spooled {
@@ -101,6 +86,15 @@ impl Spooled {
             staging,
             directory,
             dockerfile,
+            material: None,
+        }
+    }
+
+    /// Says where it is from.
+    pub(super) fn from(self, material: Material) -> Self {
+        Self {
+            material: Some(material),
+            ..self
         }
     }
 
@@ -134,10 +128,7 @@ const MAX_DOCKERFILE: u64 = 16 << 20;
 
 impl Images {
     /// Takes a context from a stream: a tar archive, also compressed, or a Dockerfile alone. Dropped, it waits for the stream no longer.
-    pub async fn spool_context(
-        &self,
-        reader: Box<dyn Read + Send>,
-    ) -> Result<Spooled, BuildError> {
+    pub async fn spool_context(&self, reader: Box<dyn Read + Send>) -> Result<Spooled, BuildError> {
         let staging = self.store().staging()?;
         let path = staging.directory().join("context");
         let failed = |source| BuildError::Spool { source };
@@ -290,7 +281,7 @@ impl Build<'_> {
                 .entry(name.to_owned())
                 .or_default(),
         );
-        let fetch = || self.images.fetch_named(remote);
+        let fetch = || self.images.fetch_named(remote, self.request.logins());
         let spooled = cell.get_or_try_init(fetch).await?;
         Ok(spooled.directory())
     }
@@ -301,9 +292,12 @@ impl Build<'_> {
         digest: &str,
         selected: &Arc<Vec<Selected>>,
     ) -> Result<Rc<ContextCopy>, StepFailure> {
-        let mut copies = self.copies.borrow_mut();
-        let cell = Rc::clone(copies.entry(digest.to_owned()).or_default());
-        drop(copies);
+        let cell = Rc::clone(
+            self.copies
+                .borrow_mut()
+                .entry(digest.to_owned())
+                .or_default(),
+        );
         let copy = || async {
             let (staging, selected) = (self.store().staging()?, Arc::clone(selected));
             let copied = self.aside.run(move |stop| {
@@ -323,8 +317,7 @@ impl Build<'_> {
     /// Returns the content of a secret; `None` where it is not given and not required.
     pub(super) fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, StepFailure> {
         match self.request.secrets.get(id) {
-            Some(SecretSource::Value(content)) => check_secret(id, content.clone()).map(Some),
-            Some(SecretSource::File(path)) => check_secret(id, fs_err::read(path)?).map(Some),
+            Some(source) => Ok(Some(source.read(id)?)),
             None if required => Err(StepFailure::NoSecret(id.to_owned())),
             None => Ok(None),
         }

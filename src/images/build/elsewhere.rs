@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::super::Images;
 use super::aside::Aside;
+use super::attest::Material;
 use super::contexts::Spooled;
 use super::error::BuildError;
-use super::remote::{Fetched, GitSource, Remote, RemoteError};
+use super::remote::{Asked, Fetched, GitSource, Logins, Remote, RemoteError};
 
 /// A context that is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,30 +66,57 @@ impl Images {
         &self,
         context: &RemoteContext,
         keep_git_dir: bool,
+        logins: Logins<'_>,
     ) -> Result<Spooled, BuildError> {
         let failed = |source| fetch_failed(context, source);
         match &context.0 {
-            Remote::Git(git) => self.clone_context(git, keep_git_dir).await.map_err(failed),
+            Remote::Git(git) => {
+                let cloned = self.clone_context(git, keep_git_dir, logins).await;
+                cloned.map_err(failed)
+            }
             Remote::Url(url) => {
                 let staging = self.store().staging()?;
-                let got = Fetched::get(&self.http, url, None, None, staging.directory()).await;
-                let body = got.map_err(failed)?.path;
+                let got = self.fetch_url(url, logins, staging.directory()).await;
+                let fetched = got.map_err(failed)?;
+                let material = Material::of_url(url, &fetched.digest);
+                let body = fetched.path;
                 let aside = Aside::default();
-                let opened = aside.run(move |stop| {
-                    Spooled::open(staging, &body.unwrap_or_default(), stop)
-                });
-                opened.await.map_err(|source| BuildError::Spool { source })?
+                let opened =
+                    aside.run(move |stop| Spooled::open(staging, &body.unwrap_or_default(), stop));
+                let opened = opened
+                    .await
+                    .map_err(|source| BuildError::Spool { source })?;
+                Ok(opened?.from(material))
             }
         }
     }
 
+    /// Gets a file by URL.
+    async fn fetch_url(
+        &self,
+        url: &str,
+        logins: Logins<'_>,
+        directory: &Path,
+    ) -> Result<Fetched, RemoteError> {
+        let authorization = logins.web(url)?;
+        let asked = Asked {
+            authorization: authorization.as_deref(),
+            ..Asked::of(url)
+        };
+        Fetched::get(&self.http, asked, directory).await
+    }
+
     /// Fetches what is to be a named context.
-    pub(super) async fn fetch_named(&self, context: &RemoteContext) -> Result<Spooled, BuildError> {
+    pub(super) async fn fetch_named(
+        &self,
+        context: &RemoteContext,
+        logins: Logins<'_>,
+    ) -> Result<Spooled, BuildError> {
         let Remote::Url(url) = &context.0 else {
-            return self.fetch_context(context, false).await;
+            return self.fetch_context(context, false, logins).await;
         };
         let staging = self.store().staging()?;
-        let got = Fetched::get(&self.http, url, None, None, staging.directory()).await;
+        let got = self.fetch_url(url, logins, staging.directory()).await;
         let fetched = got.map_err(|source| fetch_failed(context, source))?;
         if let Some(body) = fetched.path {
             let place = staging.diff().join(&fetched.name);
@@ -102,15 +130,19 @@ impl Images {
         &self,
         git: &GitSource,
         keep_git_dir: bool,
+        logins: Logins<'_>,
     ) -> Result<Spooled, RemoteError> {
         let staging = self.store().staging().map_err(|error| {
             RemoteError::file("make a directory in", self.store().root())(io::Error::other(error))
         })?;
-        let commit = git.resolve().await?;
+        let login = logins.git(&git.remote)?.of_own();
+        let commit = git.resolve(&login).await?;
         let keep = git.keep_git_dir.unwrap_or(keep_git_dir);
-        let checkout = git.checkout(&commit, staging.directory(), keep).await?;
+        let checkout = git.checkout(&commit, staging.directory(), keep, &login);
+        let checkout = checkout.await?;
         let directory = below(&checkout.directory, &git.directory)?;
-        Ok(Spooled::new(staging, Some(directory), None))
+        let material = Material::of_git(&git.shown(), git.reference.as_deref(), &commit);
+        Ok(Spooled::new(staging, Some(directory), None).from(material))
     }
 }
 

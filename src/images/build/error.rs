@@ -14,6 +14,7 @@ use super::exchange::CacheError;
 use super::owner::OwnerError;
 use super::pattern::PatternError;
 use super::remote::RemoteError;
+use super::secrets::SecretError;
 use super::stage::StageError;
 
 /// A failed build.
@@ -92,6 +93,9 @@ pub enum BuildError {
     /// `SOURCE_DATE_EPOCH`.
     #[error("invalid SOURCE_DATE_EPOCH `{0}`: it must be seconds since 1970")]
     Epoch(String),
+    /// Nothing to build for.
+    #[error("there is no platform to build for")]
+    NoPlatform,
     /// Whoever builds wants it no longer.
     #[error("interrupted")]
     Interrupted,
@@ -129,6 +133,31 @@ pub enum StepFailure {
         /// The last lines that it wrote.
         tail: Vec<String>,
     },
+    /// A base image that is here for another platform only.
+    #[error("base image `{image}` is here for {found} only, and for {wanted} it cannot be pulled")]
+    OtherPlatform {
+        /// As written.
+        image: String,
+        /// What it is for.
+        found: String,
+        /// What is built.
+        wanted: String,
+        /// Why it cannot be had.
+        #[source]
+        source: Box<ImageError>,
+    },
+    /// Its command is for another processor, and the kernel has no emulator for it.
+    #[error(
+        "process \"{command}\" did not complete successfully: exec format error: it is for {platform}, and this machine runs {host}: install an emulator that the kernel runs it with (binfmt_misc), on Debian `apt-get install qemu-user-static binfmt-support`"
+    )]
+    Foreign {
+        /// The command.
+        command: String,
+        /// What it is for.
+        platform: String,
+        /// What this machine runs.
+        host: String,
+    },
     /// It could not be run.
     #[error(transparent)]
     Runner(#[from] StepError),
@@ -159,15 +188,34 @@ pub enum StepFailure {
     /// Required, and not given.
     #[error("secret \"{0}\": not found: it is required and was not given")]
     NoSecret(String),
-    /// More than a secret may have.
-    #[error("secret \"{0}\" is too big: it may have 500 KB at most")]
-    SecretSize(String),
+    /// A secret that cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// What no variable can hold.
     #[error("secret \"{0}\" has a NUL byte: the variable {1} cannot hold it")]
     SecretNul(String, String),
     /// Required, and not given.
     #[error("ssh agent \"{0}\": not found: it is required and was not given")]
     NoAgent(String),
+    /// Required, and not there.
+    #[error("required device {0:?} is not registered")]
+    NoDevice(String),
+    /// Not for this build.
+    #[error(
+        "device {0:?} is not allowed: the build must be given `--allow device` or `--allow device={0}`"
+    )]
+    DeviceNotAllowed(String),
+    /// A device that is named and not there.
+    #[error("device {name:?}: `{}`", path.display())]
+    Device {
+        /// Its name.
+        name: String,
+        /// Its node on the machine.
+        path: PathBuf,
+        /// What is wrong with that.
+        #[source]
+        source: io::Error,
+    },
     /// A named context.
     #[error("context `{name}`")]
     NamedContext {

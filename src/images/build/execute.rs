@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::super::dockerfile::instruction::{Command, Run};
 use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
+use super::super::manifest::Platform;
 use super::super::reference::Digest;
 use super::super::store::LayerLock;
 use super::cache::FinishedKey;
@@ -17,7 +18,7 @@ use super::pattern::file_name;
 use super::plan::PlannedStep;
 use super::step::{Heard, StepMount, StepNetwork, StepSource};
 use super::work::{Cached, Found, StageWork};
-use super::{BuildEvent, Entitlement, RunStep, StepLabel, run};
+use super::{BuildEvent, Entitlement, FoundDevice, Requirements, RunStep, StepLabel, devices, run};
 
 /// Name of the machine that steps see (BuildKit).
 const HOSTNAME: &str = "buildkitsandbox";
@@ -32,8 +33,31 @@ struct Ready {
     hostname: String,
     network: StepNetwork,
     insecure: bool,
+    devices: Vec<FoundDevice>,
     /// A here-document that names its interpreter: where it is mounted, and what it says.
     script: Option<(String, String)>,
+}
+
+impl Ready {
+    /// Says of a command that could not be executed that it is for another machine, where it is.
+    fn unless_foreign(&self, error: StepFailure) -> StepFailure {
+        let host = Platform::host();
+        let wanted = Platform::parse(&self.platform).ok();
+        let is_foreign = wanted.is_some_and(|wanted| !host.preferences().contains(&wanted));
+        let is_format = |line: &String| line.to_lowercase().contains("exec format error");
+        match error {
+            StepFailure::Exit {
+                exit_code: 126,
+                command,
+                tail,
+            } if is_foreign && tail.iter().any(is_format) => StepFailure::Foreign {
+                command,
+                platform: self.platform.clone(),
+                host: host.to_string(),
+            },
+            error => error,
+        }
+    }
 }
 
 impl StageWork<'_, '_> {
@@ -48,6 +72,7 @@ impl StageWork<'_, '_> {
         let by = self.state.history_of_run(&ready.args);
         let asked = self.ask_for_mounts(run, &step.mounts).await?;
         let mut claim = Claim::default();
+        // Another key of the step, which is looked for first, and the one that says more.
         let mut quick = None;
         // Above a layer that is new, this step was never done.
         if self.pending.is_none() {
@@ -58,13 +83,19 @@ impl StageWork<'_, '_> {
                     return Ok(Cached::Yes);
                 }
                 let full = self.key_of(&ready, content, &self.state.layers);
-                quick = Some(std::mem::replace(&mut key, full));
+                let quicker = std::mem::replace(&mut key, full);
+                quick = Some((quicker, key.hex.clone()));
+            }
+            if self.is_all_in_history(run, &ready)
+                && (self.take(&key.hex, &by).await? || self.take_by_history(&key.hex, &by).await?)
+            {
+                return Ok(Cached::Yes);
             }
             claim = match self.find(key, &by, label).await? {
                 Found::Nothing(claim) => claim,
                 Found::Layer => {
-                    if let Some(quick) = &quick {
-                        self.alias(quick)?;
+                    if let Some((quick, full)) = &quick {
+                        self.alias(quick, full)?;
                     }
                     return Ok(Cached::Yes);
                 }
@@ -80,7 +111,8 @@ impl StageWork<'_, '_> {
             drop(lock_below);
             Ok(())
         });
-        ran.await?;
+        let ran = ran.await;
+        ran.map_err(|error| ready.unless_foreign(error))?;
         if prepared.is_unsteady {
             // What the step saw is not what its key says.
             claim.key = None;
@@ -89,11 +121,22 @@ impl StageWork<'_, '_> {
         // What was mounted must not go before.
         drop(prepared);
         self.commit(staging, claim, by).await?;
-        if let Some(quick) = &quick {
+        if let Some((quick, full)) = &quick {
             self.settle().await?;
-            self.alias(quick)?;
+            self.alias(quick, full)?;
         }
         Ok(Cached::No)
+    }
+
+    /// Whether the history says all that a `RUN` depends on, as far as any history does.
+    fn is_all_in_history(&self, run: &Run, ready: &Ready) -> bool {
+        run.mounts.is_empty()
+            && run.devices.is_empty()
+            && ready.script.is_none()
+            && ready.network == StepNetwork::Own
+            && !ready.insecure
+            && ready.hostname == HOSTNAME
+            && self.build.request.requirements == Requirements::default()
     }
 
     /// Takes the right to do a step above a layer that was new when it began, where nobody has it.
@@ -147,6 +190,7 @@ impl StageWork<'_, '_> {
             hostname: hostname.map_or_else(|| HOSTNAME.to_owned(), Clone::clone),
             network,
             insecure,
+            devices: self.build.devices(run)?,
             script,
         })
     }
@@ -164,6 +208,10 @@ impl StageWork<'_, '_> {
         // A compiler's tests, say, see how much there is.
         if let Some(bytes) = given.shm_bytes {
             key = key.with("size of /dev/shm", &format!("{bytes} bytes of /dev/shm"));
+        }
+        if !ready.devices.is_empty() {
+            let names = ready.devices.iter().map(|device| device.name.as_str());
+            key = key.with_all("devices", &names.collect::<Vec<_>>());
         }
         key.with_all("command", &ready.args)
             .with_all("environment", &ready.env)
@@ -204,6 +252,7 @@ impl StageWork<'_, '_> {
                 read_only: true,
             });
         }
+        let devices = devices::add(&ready.devices, prepared, staging.directory())?;
         let mut layers = self.directories();
         if let Some(pending) = &self.pending {
             layers.insert(0, pending.diff.clone());
@@ -225,6 +274,7 @@ impl StageWork<'_, '_> {
             mounts: prepared.mounts.clone(),
             network: ready.network.clone(),
             insecure: ready.insecure,
+            devices,
             hostname: ready.hostname.clone(),
             requirements: self.build.request.requirements.clone(),
         })

@@ -18,13 +18,13 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
 use super::super::reference::Digest;
+use super::super::stop::{Heeding, Stop};
 use super::super::store::layers::Measured;
 use super::super::store::{LayerLock, Staging, Store, StoreError};
 use super::aside::{Aside, panicked};
 use super::cache::{Cache, FinishedKey, Made};
 use super::error::StepFailure;
 use super::explain;
-use super::super::stop::{Heeding, Stop};
 
 /// Bytes of a layer's tar above which it is hashed beside the next step: what takes no longer than to start one.
 const BESIDE_BYTES: u64 = 8 << 20;

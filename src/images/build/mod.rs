@@ -13,6 +13,9 @@
 
 pub mod archive;
 mod aside;
+mod assemble;
+pub mod attest;
+mod budget;
 mod builder;
 pub mod cache;
 mod caches;
@@ -20,6 +23,7 @@ pub mod context;
 mod contexts;
 pub mod copy;
 pub mod describe;
+mod devices;
 mod elsewhere;
 pub mod error;
 pub mod exchange;
@@ -29,6 +33,7 @@ mod graph;
 mod history;
 mod inputs;
 mod keep;
+mod label;
 pub mod mode;
 mod mounts;
 mod output;
@@ -37,7 +42,9 @@ pub mod pattern;
 pub mod plan;
 pub mod remote;
 pub mod run;
+mod secrets;
 mod session;
+mod ssh;
 pub mod stage;
 mod step;
 mod transfer;
@@ -51,25 +58,33 @@ use std::time::Duration;
 
 use super::dockerfile::instruction::Dockerfile;
 use super::dockerfile::lint;
-use super::manifest::Platform;
+use super::manifest::{Descriptor, Platform};
 use super::progress::BlobState;
 use super::reference::{Digest, Reference};
 use super::store::Image;
 
-pub use contexts::{NamedContext, SecretSource, Spooled};
+pub use attest::{Material, Provenance};
+pub use caches::CacheMount;
+pub use contexts::{NamedContext, Spooled};
+pub use devices::AllowedDevices;
 pub use elsewhere::RemoteContext;
 pub use error::{BuildError, Excerpt, StepFailure};
 pub use exchange::{CacheExport, CachePlace};
 pub use inputs::ignore_rules;
+pub use remote::Logins;
+pub use secrets::{SecretError, SecretSource};
 pub use session::Session;
+pub use ssh::{AgentSource, KeyAgent, KeyError};
 pub use step::{
-    Heard, Limit, Requirements, RunStep, StepError, StepFile, StepMount, StepNetwork, StepRunner,
-    StepSource,
+    DeviceEdits, DeviceMount, DeviceNode, FoundDevice, Heard, Limit, Requirements, RunStep,
+    StepDevice, StepError, StepFile, StepMount, StepNetwork, StepRunner, StepSource,
 };
 
 /// What a build tells while it goes on. Steps of different stages go on at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BuildEvent<'a> {
+    /// What a step takes is looked at, which may take long.
+    Looking(StepLabel<'a>),
     /// A step begins.
     Started(StepLabel<'a>),
     /// The step that began was found in the cache.
@@ -170,6 +185,8 @@ pub struct BuildRequest {
     /// Whether it is a directory of whoever builds: its ignore rules count, and the hashes of its files are kept. Else it was made for this
     /// build, of an archive or a repository.
     pub is_local: bool,
+    /// Where the context was fetched from, if it was.
+    pub source: Option<Material>,
     /// The Dockerfile.
     pub dockerfile: DockerfileSource,
     /// Messages show a Dockerfile beneath this directory relative to it: where whoever builds is.
@@ -198,6 +215,8 @@ pub struct BuildRequest {
     pub requirements: Requirements,
     /// What a `RUN` may ask for beyond a container's rights.
     pub allowed: BTreeSet<Entitlement>,
+    /// Which devices a `RUN` may ask for, where it may not ask for all.
+    pub allowed_devices: AllowedDevices,
     /// Say of each step that is done why it was not in the cache.
     pub explain: bool,
     /// Ask the registry also for base images that are here.
@@ -208,6 +227,10 @@ pub struct BuildRequest {
     pub cache_to: Vec<CacheExport>,
     /// What the image is to run on.
     pub platform: Platform,
+    /// Where it is to be for several, all of them, in the order of the index; `platform` does not count then.
+    pub platforms: Vec<Platform>,
+    /// What is to be attested of it.
+    pub provenance: Option<Provenance>,
     /// The time at which the build begins; new layers are dated from it.
     pub started: jiff::Timestamp,
 }
@@ -219,12 +242,14 @@ pub enum Entitlement {
     NetworkHost,
     /// `security.insecure`: every capability and device.
     SecurityInsecure,
+    /// `device`: every device that the machine has a name for.
+    Device,
 }
 
 impl Entitlement {
     /// Reads its name.
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::NetworkHost, Self::SecurityInsecure];
+        let all = [Self::NetworkHost, Self::SecurityInsecure, Self::Device];
         all.into_iter().find(|known| known.name() == text)
     }
 
@@ -233,6 +258,7 @@ impl Entitlement {
         match self {
             Self::NetworkHost => "network.host",
             Self::SecurityInsecure => "security.insecure",
+            Self::Device => "device",
         }
     }
 }
@@ -243,6 +269,7 @@ impl BuildRequest {
         Self {
             context,
             is_local: true,
+            source: None,
             dockerfile,
             shown_from: PathBuf::new(),
             args: BTreeMap::new(),
@@ -257,21 +284,56 @@ impl BuildRequest {
             network: StepNetwork::default(),
             requirements: Requirements::default(),
             allowed: BTreeSet::new(),
+            allowed_devices: AllowedDevices::new(),
             explain: false,
             pull: false,
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             platform: Platform::host(),
+            platforms: Vec::new(),
+            provenance: None,
             started,
         }
     }
 }
 
 impl BuildRequest {
+    /// Whether it is for several platforms.
+    pub fn is_several(&self) -> bool {
+        self.platforms.len() > 1
+    }
+
+    /// Whether it makes an index, and not an image alone.
+    pub fn makes_index(&self) -> bool {
+        self.is_several() || self.provenance.is_some()
+    }
+
+    /// Returns what logs in at the servers of sources.
+    pub(super) fn logins(&self) -> Logins<'_> {
+        Logins {
+            secrets: &self.secrets,
+            agents: &self.agents,
+        }
+    }
+
+    /// Returns the same for each platform by itself.
+    fn for_each_platform(&self) -> Vec<Self> {
+        if self.platforms.is_empty() {
+            return vec![self.clone()];
+        }
+        let platforms = self.platforms.iter();
+        let each = platforms.map(|platform| Self {
+            platform: platform.clone(),
+            ..self.clone()
+        });
+        each.collect()
+    }
+
     /// Builds from a context that was made for it, which must stay as long; where that is a Dockerfile alone, from that.
     pub fn take_from(&mut self, context: &Spooled) {
         self.context = context.directory();
         self.is_local = false;
+        self.source.clone_from(&context.material);
         if let Some(text) = &context.dockerfile {
             self.dockerfile = DockerfileSource::Inline(text.clone());
         }
@@ -281,12 +343,29 @@ impl BuildRequest {
 /// What a build made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// The image.
+    /// The image; of several that for this machine, or the first.
     pub image: Image,
+    /// The image of each platform.
+    pub images: Vec<(Platform, Image)>,
+    /// What the names stand for now: a manifest, or an index.
+    pub target: Descriptor,
     /// Steps that make layers and were in the cache.
     pub steps_cached: usize,
     /// Steps that were done.
     pub steps_run: usize,
+}
+
+impl Built {
+    /// Returns the diff ids of all layers.
+    fn layers(&self) -> Vec<Digest> {
+        let mut layers: Vec<Digest> = Vec::new();
+        for layer in self.images.iter().flat_map(|(_, image)| &image.layers) {
+            if !layers.contains(layer) {
+                layers.push(layer.clone());
+            }
+        }
+        layers
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use super::super::dockerfile::expand;
 use super::super::dockerfile::instruction::Run;
 use super::super::dockerfile::mount::{Access, Mount, MountKind, Sharing};
+use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::caches::Held;
 use super::context::{self, Origin, Owners, Selected};
@@ -31,13 +32,9 @@ use super::pattern::{self, IgnoreRules};
 use super::plan::Base;
 use super::stage::absolute;
 use super::step::{StepFile, StepMount, StepSource};
-use super::super::stop::Stop;
 use super::tree::{Last, Node, Tree};
 use super::work::StageWork;
 use crate::sys::paths;
-
-/// Bytes of the largest secret (BuildKit `MaxSecretSize`).
-const MAX_SECRET: usize = 500 * 1024;
 
 /// The mounts of a `RUN`, with all that its key needs.
 #[derive(Default)]
@@ -66,7 +63,7 @@ enum Files {
     /// Of the context.
     Context(Arc<Vec<Selected>>),
     /// Of layers, top first: the node of the source.
-    Layers(Node),
+    Layers(Box<Node>),
     /// Nothing at all.
     Empty,
 }
@@ -238,7 +235,7 @@ impl StageWork<'_, '_> {
             let selected = local.select(aside, &resolved.path, Owners::Counted);
             selected.await?.1
         };
-        Ok((Files::Layers(node), quick, full))
+        Ok((Files::Layers(Box::new(node)), quick, full))
     }
 
     /// Makes ready what is mounted, with room for it in the step's staging directory. Waits for caches that others use.
@@ -632,12 +629,4 @@ fn describe(kind: &MountKind, target: &str) -> String {
         } => format!("ssh {id:?} {required} {}", shown(access)),
     };
     format!("{target} {what}")
-}
-
-/// Checks the size of a secret.
-pub(super) fn check_secret(id: &str, content: Vec<u8>) -> Result<Vec<u8>, StepFailure> {
-    if content.len() > MAX_SECRET {
-        return Err(StepFailure::SecretSize(id.to_owned()));
-    }
-    Ok(content)
 }

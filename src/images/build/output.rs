@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::Path;
 
 use super::super::Images;
+use super::super::stop::Stop;
 use super::super::store::Image;
 use super::super::unpack::writer::write_layer;
 use super::context::Origin;
 use super::copy::{Destination, Filling, Style};
 use super::error::StepFailure;
 use super::pattern::IgnoreRules;
-use super::super::stop::Stop;
 use super::tree::Tree;
 
 impl Images {
@@ -43,10 +43,16 @@ impl Images {
         Ok(filling.finish()?)
     }
 
-    /// Writes all files of an image as one tar.
-    pub fn write_files_tar(&self, image: &Image, sink: &mut impl Write) -> Result<(), StepFailure> {
+    /// Writes all files of images as one tar, each within a directory of that name, which may be empty.
+    pub fn write_files_tar(
+        &self,
+        images: &[(String, &Image)],
+        sink: &mut impl Write,
+    ) -> Result<(), StepFailure> {
         let staging = self.store().staging()?;
-        self.write_files(image, &staging.diff())?;
+        for (directory, image) in images {
+            self.write_files(image, &staging.diff().join(directory))?;
+        }
         let written = write_layer(&staging.diff(), sink);
         written.map_err(std::io::Error::other)?;
         Ok(())

@@ -281,9 +281,6 @@ fn plan_stage(
     steps.extend(stage.instructions.iter().cloned());
     let mut planned = Vec::new();
     for instruction in steps {
-        if let Some((what, span)) = not_done(&instruction) {
-            faults.push(Fault::new(span, format!("not supported yet: {what}")));
-        }
         match find_sources(stages, index, &instruction, inputs) {
             Ok((from, mounts)) => planned.push(PlannedStep {
                 instruction,
@@ -304,17 +301,6 @@ fn plan_stage(
         platform,
         steps: planned,
     })
-}
-
-/// Returns a part of an instruction that is valid but that this builder does not do yet, with its place.
-fn not_done(instruction: &Instruction) -> Option<(&'static str, Span)> {
-    match &instruction.kind {
-        Kind::Run(run) => {
-            let device = run.devices.first()?;
-            Some(("--device", device.span))
-        }
-        _ => None,
-    }
 }
 
 /// Returns what `FROM name` means in stage `index`: an earlier stage, of equal names the last, or an image.
@@ -447,7 +433,7 @@ mod tests {
 
     #[test]
     fn only_what_is_needed_is_planned() {
-        let text = "FROM a AS one\nRUN 1\nFROM b AS two\nRUN --device=v/c=n 2\nFROM one\nCOPY --from=0 x y\nCOPY --from=img:1 x y\n";
+        let text = "FROM a AS one\nRUN 1\nFROM b AS two\nRUN 2\nFROM one\nCOPY --from=0 x y\nCOPY --from=img:1 x y\n";
         assert_eq!(
             shown(text, None, &[]),
             "one <- Image(\"a\"): RUN 1\n\
@@ -455,7 +441,8 @@ mod tests {
         );
         assert_eq!(shown(text, Some("ONE"), &[]), "one <- Image(\"a\"): RUN 1");
         assert_eq!(shown(text, Some("0"), &[]), "one <- Image(\"a\"): RUN 1");
-        assert_eq!(shown(text, Some("two"), &[]), "not supported yet: --device");
+        let late = "FROM a\nFROM b AS two\nCOPY --from=later x y\nFROM c AS later";
+        assert!(shown(late, Some("two"), &[]).starts_with("cannot copy from stage `later`"));
         assert_eq!(
             shown(text, Some("twoo"), &[]),
             "target stage `twoo` could not be found (did you mean `two`?)"
@@ -514,14 +501,6 @@ mod tests {
     #[test]
     fn triggers_run_first_and_may_need_stages() {
         let text = "FROM a AS tools\nFROM base\nRUN own\n";
-        assert_eq!(
-            shown(
-                text,
-                None,
-                &[("base", &["COPY --from=tools x y", "RUN --device=v/c=n z"])]
-            ),
-            "not supported yet: --device"
-        );
         assert_eq!(
             shown(text, None, &[("base", &["COPY --from=tools x y"])]),
             "tools <- Image(\"a\"): \n\

@@ -18,6 +18,12 @@ pub trait StepRunner {
         hear: &'a mut dyn FnMut(Heard<'_>),
     ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>>;
 
+    /// Finds the devices of a name of the Container Device Interface; none where there is none of it.
+    fn find_devices(&self, name: &str) -> Result<Vec<FoundDevice>, StepError> {
+        let _unknown = name;
+        Ok(Vec::new())
+    }
+
     /// Hears that the build has run its last step: what is kept for the next one can go while the image is written.
     fn finish(&self) {}
 }
@@ -56,6 +62,8 @@ pub struct RunStep {
     pub network: StepNetwork,
     /// With every capability and device, and without a system call filter.
     pub insecure: bool,
+    /// Devices that it may use beyond those of every container; their nodes are among the mounts.
+    pub devices: Vec<StepDevice>,
     /// Name of the machine that it sees.
     pub hostname: String,
     /// What else it is given.
@@ -158,6 +166,73 @@ pub enum StepSource {
         /// Permission bits.
         mode: u32,
     },
+}
+
+/// A device that a step may use.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepDevice {
+    /// Whether it is a block device, and no character device.
+    pub is_block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Of the letters `rwm`.
+    pub permissions: String,
+}
+
+/// A device of the machine, and what it needs in a container (CDI specification).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundDevice {
+    /// `vendor/class=name`.
+    pub name: String,
+    /// Whether any build may have it.
+    pub is_free: bool,
+    /// What it needs.
+    pub edits: DeviceEdits,
+    /// What it needs too and does not get, in words.
+    pub left_out: Vec<String>,
+}
+
+/// What a device needs in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceEdits {
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Device nodes.
+    pub nodes: Vec<DeviceNode>,
+    /// Files and directories of the machine.
+    pub mounts: Vec<DeviceMount>,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// In the container.
+    pub path: String,
+    /// On the machine.
+    pub host_path: PathBuf,
+    /// Whether it is a block device, and its numbers; those of the machine's node where unset.
+    pub number: Option<(bool, u32, u32)>,
+    /// Permission bits, where they are not to be the machine's.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Of the letters `rwm`.
+    pub permissions: String,
+}
+
+/// A file or directory of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceMount {
+    /// On the machine.
+    pub host_path: PathBuf,
+    /// In the container.
+    pub target: String,
+    /// Whether it can only be read.
+    pub read_only: bool,
 }
 
 /// A file by its content.

@@ -34,8 +34,8 @@ pub(super) struct StageWork<'b, 'a> {
     pub(super) state: StageState,
     /// The last step's layer while it is hashed beside the next one.
     pub(super) pending: Option<Pending>,
-    /// The stage as labels name it: empty where the build has one.
-    shown_name: &'b str,
+    /// Whether labels name the stage: not where the build has but one.
+    several: bool,
     /// How many steps it has that are shown, and which one it is at.
     total: usize,
     number: usize,
@@ -66,12 +66,12 @@ impl<'b, 'a> StageWork<'b, 'a> {
         several: bool,
         ends: &'b Ends,
     ) -> Result<Self, StepFailure> {
-        let shown_name = if several { stage.name.as_str() } else { "" };
+        let shown_name = build.stage_label(stage, several, None);
         let (_, text) = super::builder::from_of(build.file, stage);
         let label = StepLabel {
             number: 1,
             total: 1 + stage.steps.iter().filter(|step| step.makes_layer()).count(),
-            stage: shown_name,
+            stage: &shown_name,
             stage_index: stage.index,
             text,
         };
@@ -95,7 +95,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
             stage,
             state,
             pending: None,
-            shown_name,
+            several,
             total: label.total,
             number: 1,
             begun: Instant::now(),
@@ -110,10 +110,12 @@ impl<'b, 'a> StageWork<'b, 'a> {
         }
         self.number += 1;
         let shown = self.state.shown(&step.instruction.text);
+        let state = Some(&self.state);
+        let shown_name = self.build.stage_label(self.stage, self.several, state);
         let label = StepLabel {
             number: self.number,
             total: self.total,
-            stage: self.shown_name,
+            stage: &shown_name,
             stage_index: self.stage.index,
             text: &shown,
         };
@@ -174,6 +176,9 @@ impl<'b, 'a> StageWork<'b, 'a> {
             .with("directory", &directory)
             .with("owner", &format!("{}:{}", owner.uid, owner.gid))
             .finish();
+        if self.take(&key.hex, &by).await? || self.take_by_history(&key.hex, &by).await? {
+            return Ok(Cached::Yes);
+        }
         let claim = match self.find(key, &by, label).await? {
             Found::Layer => return Ok(Cached::Yes),
             Found::Nothing(claim) => claim,
@@ -212,16 +217,14 @@ impl<'b, 'a> StageWork<'b, 'a> {
         if self.take(&key.hex, by).await? {
             return Ok(Found::Layer);
         }
-        let (lock, was_waited_for) = match self.build.try_lock(&key)? {
-            Some(lock) => (Some(lock), false),
-            None => {
-                let holder = self.build.store().step_holder(&key.hex);
-                self.build
-                    .progress
-                    .event(BuildEvent::Waiting(label, holder));
-                (Some(wait_for_lock(self.build.store(), &key).await?), true)
-            }
-        };
+        let mut lock = self.build.try_lock(&key)?;
+        let was_waited_for = lock.is_none();
+        if was_waited_for {
+            let store = self.build.store();
+            let waiting = BuildEvent::Waiting(label, store.step_holder(&key.hex));
+            self.build.progress.event(waiting);
+            lock = Some(wait_for_lock(store, &key).await?);
+        }
         // Between the look and the lock it may have been done.
         if (was_waited_for || !self.build.skips_cache(self.stage))
             && self.take_made(&key.hex, by).await?
@@ -257,6 +260,7 @@ impl<'b, 'a> StageWork<'b, 'a> {
         }) else {
             return Ok(false);
         };
+        build.cache.note_use(key, build.request.started);
         build.note_use(key, &made);
         self.state
             .add_layer(made.layer, made.created, by.to_owned());
@@ -322,14 +326,33 @@ impl<'b, 'a> StageWork<'b, 'a> {
         lock
     }
 
-    /// Remembers the layer just added under another key too.
-    pub(super) fn alias(&self, key: &FinishedKey) -> Result<(), StepFailure> {
+    /// Takes a step from an image that says what its steps did and not what their keys were; the step must depend on nothing else.
+    pub(super) async fn take_by_history(
+        &mut self,
+        key: &str,
+        by: &str,
+    ) -> Result<bool, StepFailure> {
+        let build = self.build;
+        if build.skips_cache(self.stage) || build.epoch.is_some() {
+            return Ok(false);
+        }
+        let Some(made) = build.fetch_step_after(&self.state, by, key).await? else {
+            return Ok(false);
+        };
+        build.note_use(key, &made);
+        self.state
+            .add_layer(made.layer, made.created, by.to_owned());
+        Ok(true)
+    }
+
+    /// Remembers the layer just added, whose key is `other`, under another one too.
+    pub(super) fn alias(&self, key: &FinishedKey, other: &str) -> Result<(), StepFailure> {
         if let (Some(layer), Some(created)) = (self.state.layers.last(), &self.state.created) {
             let made = Made {
                 layer: layer.clone(),
                 created: created.clone(),
             };
-            self.build.cache.put(&key.hex, &made)?;
+            self.build.cache.put_alias(&key.hex, &made, other)?;
             self.build.note_use(&key.hex, &made);
         }
         Ok(())

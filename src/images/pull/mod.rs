@@ -56,12 +56,21 @@ pub struct Pulled {
     pub is_new: bool,
 }
 
+/// Whether what is pulled gets the name that it is pulled by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// Whatever has it until now.
+    Take,
+    /// Unless it would take it from something else.
+    Keep,
+}
+
 /// Gets an image from its registry.
 pub(super) async fn pull(
     store: &Store,
     client: &Client<'_>,
     reference: &Reference,
-    platform: &Platform,
+    (platform, naming): (&Platform, Naming),
     progress: &dyn Progress,
 ) -> Result<Pulled, ImageError> {
     let failed = |source| ImageError::Pull {
@@ -72,7 +81,8 @@ pub(super) async fn pull(
     check_repository(reference)?;
     let _hold = store.hold()?;
     let endpoints = client.endpoints(reference).map_err(failed)?;
-    let before = store.resolve(reference)?.zip(store.source(reference)?);
+    let before = store.resolve_for(reference, platform)?;
+    let before = before.zip(store.source(reference)?);
     if let Some(known) = &before
         && known.0.config.platform() == *platform
         && is_current(client, &endpoints, reference, &known.1).await
@@ -128,7 +138,11 @@ pub(super) async fn pull(
         layers: found.config.rootfs.diff_ids.clone(),
         config: found.config,
     };
-    store.adopt(&image, &[reference], Some(&found.source))?;
+    let names: &[&Reference] = match naming {
+        Naming::Keep if store.displaces(&image, reference, &found.source)? => &[],
+        Naming::Keep | Naming::Take => &[reference],
+    };
+    store.adopt(&image, names, Some(&found.source))?;
     let is_new = before != Some((image.clone(), found.source.clone()));
     Ok(Pulled {
         image,

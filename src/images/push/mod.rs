@@ -8,7 +8,8 @@
 //!
 //! The manifest of an image whose blobs are all kept goes as it is, byte for byte, so that a digest survives its way through here;
 //! where the store has all of the index that the image came by, that goes too. An image with layers that were made here gets a
-//! manifest of its own, in OCI's types, which names their compressed forms.
+//! manifest of its own, in OCI's types, which names their compressed forms. A name that stands for several images goes as an index of
+//! them (`several`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::error::ImageError;
 use super::manifest::{
     Descriptor, Document, Index, Manifest, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD,
-    OCI_MANIFEST, parse_config, parse_document,
+    OCI_MANIFEST, Platform, parse_config, parse_document,
 };
 use super::progress::{BlobState, Progress};
 use super::reference::{Digest, Reference};
@@ -30,6 +31,8 @@ use super::registry::upload::{BlobSource, Uploaded};
 use super::registry::{Client, RegistryError};
 use super::store::{Packing, Store, StoreError};
 
+mod several;
+
 const LAYERS_AT_ONCE: usize = 5;
 /// Each uses all processors, and some memory.
 const PACKED_AT_ONCE: usize = 2;
@@ -37,6 +40,15 @@ const PACKED_AT_ONCE: usize = 2;
 const MAX_MOUNTS: usize = 3;
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How an image is pushed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushChoices {
+    /// What layers are compressed with that are not yet.
+    pub packing: Packing,
+    /// Of an index, only the image for this platform.
+    pub platform: Option<Platform>,
+}
 
 /// What came of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +93,7 @@ pub(super) async fn push(
     store: &Store,
     client: &Client<'_>,
     reference: &Reference,
-    packing: Packing,
+    options: &PushChoices,
     progress: &dyn Progress,
 ) -> Result<Pushed, ImageError> {
     let failed = |source| ImageError::Push {
@@ -94,28 +106,48 @@ pub(super) async fn push(
         });
     };
     let _hold = store.hold()?;
-    let image = store.resolve(reference)?;
-    let image = image.ok_or_else(|| ImageError::NotHere {
+    let known = store.find_known(&reference.to_string())?;
+    let known = known.ok_or_else(|| ImageError::NotHere {
         reference: reference.familiar(),
     })?;
+    let image = match &options.platform {
+        None => &known.image,
+        Some(platform) => {
+            let image = known.image_of(platform);
+            image.ok_or_else(|| ImageError::OtherPlatform {
+                text: reference.familiar(),
+                platform: platform.clone(),
+            })?
+        }
+    };
     let source = store.source(reference)?;
-    let original = is_original(store, &image.manifest, source.as_ref())?;
-    let parcel = pack_up(store, &image.manifest, original)?;
-    let parcel = parcel.ok_or_else(|| StoreError::NoBlob {
-        digest: image.manifest.clone(),
-    })?;
     let push = Push {
         store,
         client,
         endpoint: client.push_endpoint(reference).map_err(failed)?,
         reference,
-        packing,
+        packing: options.packing,
         packers: Semaphore::new(PACKED_AT_ONCE),
         elsewhere: elsewhere(store, reference)?,
         progress,
     };
+    if known.descriptor.is_index() && options.platform.is_none() {
+        let index = push.index(&known, source.as_ref()).await?;
+        push.document(tag, &index.media_type, &index.bytes).await?;
+        let digest = store.put_blob(&index.bytes)?;
+        store.note_source(&known.descriptor.digest, reference, &digest)?;
+        let size_bytes = index.bytes.len() as u64;
+        return Ok(Pushed { digest, size_bytes });
+    }
+    let original = is_original(store, &image.manifest, source.as_ref())?;
+    let parcel = pack_up(store, &image.manifest, original)?;
+    let parcel = parcel.ok_or_else(|| StoreError::NoBlob {
+        digest: image.manifest.clone(),
+    })?;
     let index = match source {
-        Some(source) if source != image.manifest => whole_index(store, &source)?,
+        Some(source) if source != image.manifest && options.platform.is_none() => {
+            whole_index(store, &source)?
+        }
         _ => None,
     };
     let (digest, size_bytes) = if let Some(whole) = index {
@@ -131,7 +163,9 @@ pub(super) async fn push(
         push.document(tag, &media_type, &bytes).await?;
         (store.put_blob(&bytes)?, bytes.len() as u64)
     };
-    store.note_source(&image, reference, &digest)?;
+    if options.platform.is_none() {
+        store.note_source(&image.manifest, reference, &digest)?;
+    }
     Ok(Pushed { digest, size_bytes })
 }
 

@@ -121,15 +121,21 @@ fn name(server: &Server, rest: &str) -> Reference {
 }
 
 fn push(fixture: &Fixture, reference: &Reference) -> Result<(Pushed, Vec<BlobState>), String> {
+    let choices = PushChoices::default();
     let recorder = Recorder::default();
-    let work = fixture
-        .images
-        .push(reference, Packing::default(), &recorder);
+    let work = fixture.images.push(reference, &choices, &recorder);
     let pushed = block_on(work).map_err(|error| chain(&error))?;
     let states = recorder.0.take().into_iter().map(|(_, state)| state);
     // How far an upload was seen depends on the time it took.
     let states = states.filter(|state| !matches!(state, BlobState::Uploading { .. }));
     Ok((pushed, states.collect()))
+}
+
+fn choices(packing: Packing) -> PushChoices {
+    PushChoices {
+        packing,
+        platform: None,
+    }
 }
 
 fn count(server: &Server, method: &str, part: &str) -> usize {
@@ -413,7 +419,7 @@ fn a_real_registry_and_skopeo_read_what_we_push() {
         let to = remote(&format!("team/made:{tag}"));
         let image = one.images.resolve(&made).unwrap().unwrap();
         one.images.store().tag(&image, &to).unwrap();
-        let pushed = block_on(one.images.push(&to, packing, &Silent)).unwrap();
+        let pushed = block_on(one.images.push(&to, &choices(packing), &Silent)).unwrap();
         let inspected = tool(
             "skopeo",
             &["inspect", "--tls-verify=false", &format!("docker://{to}")],
@@ -441,7 +447,7 @@ fn a_real_registry_and_skopeo_read_what_we_push() {
         // What was pulled is pushed again unchanged.
         let again = remote("other/copy:v1");
         two.images.store().tag(&pulled, &again).unwrap();
-        let copied = block_on(two.images.push(&again, Packing::default(), &Silent)).unwrap();
+        let copied = block_on(two.images.push(&again, &PushChoices::default(), &Silent)).unwrap();
         assert_eq!(copied, pushed);
     }
     let tags = block_on(one.images.remote_tags(&made)).unwrap();

@@ -12,7 +12,7 @@
 //! look), layers are made again of their blobs, and what cannot be is named, to be pulled again. An image without its documents is
 //! nothing more than a name: it goes out of the index, which is kept there too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ use super::super::reference::Digest;
 use super::super::unpack::pipeline::{ReaderChunks, run};
 use super::layers::{Measured, chain_ids};
 use super::leases::names;
-use super::{LayerRecord, Staging, Store, StoreError, index};
+use super::{LayerRecord, Member, Staging, Store, StoreError, index};
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,13 +162,29 @@ impl Store {
             let _locked = self.lock()?;
             self.begin_index()?;
         }
-        for name in names(&self.path("images/blobs/sha256"))? {
-            // Most blobs are no manifests.
-            let Some(digest) = Digest::from_hex(&name)
-                .filter(|digest| matches!(self.documents(digest), Ok(Some(_))))
-            else {
+        let blobs = names(&self.path("images/blobs/sha256"))?;
+        let blobs: Vec<Digest> = blobs.iter().filter_map(|n| Digest::from_hex(n)).collect();
+        let mut within = BTreeSet::new();
+        for digest in &blobs {
+            // What an index has more of than one image came together.
+            let members = self.members(digest).unwrap_or_default();
+            let is_image = |member: &&Member| member.image.is_some();
+            let attests = |member: &&Member| member.is_here && member.descriptor.is_attestation();
+            let count = members.iter().filter(is_image).count();
+            if count > 1 || (count == 1 && members.iter().any(|member| attests(&member))) {
+                within.extend(members.into_iter().map(|member| member.descriptor.digest));
+                let entry = self.describe_index(digest)?;
+                self.name_entry(entry, digest, &[], None)?;
+            }
+        }
+        for digest in blobs.into_iter().filter(|digest| !within.contains(digest)) {
+            // Most blobs are no manifests, and attestations no images.
+            let Ok(Some((layers, _))) = self.documents(&digest) else {
                 continue;
             };
+            if layers.iter().any(|layer| !layer.media_type.contains("tar")) {
+                continue;
+            }
             match self.load(&digest)? {
                 Some(image) => self.name(&image, &[], None)?,
                 None => checked.tell(
@@ -187,8 +203,8 @@ impl Store {
     /// Returns the blobs of each layer that images name, by diff id.
     fn blobs_of_layers(&self) -> Result<BTreeMap<Digest, Vec<Descriptor>>, StoreError> {
         let mut blobs: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
-        for entry in &self.read_index()?.manifests {
-            let Ok(Some((layers, diff_ids))) = self.documents(&entry.digest) else {
+        for manifest in self.known_manifests()? {
+            let Ok(Some((layers, diff_ids))) = self.documents(&manifest) else {
                 continue; // told of with the images
             };
             for (layer, diff_id) in layers.into_iter().zip(diff_ids) {
@@ -196,6 +212,27 @@ impl Store {
             }
         }
         Ok(blobs)
+    }
+
+    /// Returns the manifests of all images that are known.
+    fn known_manifests(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut found = Vec::new();
+        for entry in &self.read_index()?.manifests {
+            // A damaged index is told of with the images.
+            found.extend(self.manifests_of(&entry.digest).unwrap_or_default());
+        }
+        Ok(found)
+    }
+
+    /// As [`Store::documents`]; `None` also for what is not known as an image's.
+    pub(super) fn image_documents(
+        &self,
+        manifest: &Digest,
+    ) -> Result<Option<Documents>, StoreError> {
+        match self.documents(manifest) {
+            Err(error) if error.is_no_image() => Ok(None),
+            found => found,
+        }
     }
 
     /// Returns the layers and the diff ids that a manifest and its configuration name.
@@ -373,13 +410,19 @@ impl Store {
             checked.images += 1;
             let name = index::reference_of(entry).map(|name| name.familiar());
             let subject = format!("image {}", name.unwrap_or_else(|| entry.digest.to_string()));
-            let problem = match self.documents(&entry.digest) {
-                Ok(Some((_, diff_ids))) => {
-                    self.check_image(&diff_ids, repair, blobs, checked)?;
+            let documents = self.manifests_of(&entry.digest).and_then(|manifests| {
+                let documents = manifests.iter().map(|manifest| self.documents(manifest));
+                documents.collect::<Result<Vec<_>, _>>()
+            });
+            let problem = match documents {
+                Ok(documents) if documents.iter().any(Option::is_some) => {
+                    for (_, diff_ids) in documents.iter().flatten() {
+                        self.check_image(diff_ids, repair, blobs, checked)?;
+                    }
                     continue;
                 }
-                Ok(None) if self.is_index(&entry.digest)? => continue,
-                Ok(None) => "lacks its manifest or configuration".to_owned(),
+                Ok(_) if self.is_foreign_index(entry)? => continue,
+                Ok(_) => "lacks its manifest or configuration".to_owned(),
                 // A disk that cannot be read says nothing of the image.
                 Err(error @ StoreError::Io { .. }) => return Err(error),
                 Err(error) => crate::images::registry::error::chain(&error),
@@ -422,7 +465,11 @@ impl Store {
         fs_err::create_dir_all(&directory).map_err(StoreError::io("make", &directory))?;
         let stamp = jiff::Timestamp::now().as_nanosecond();
         self.replace(&directory.join(format!("index.json.{stamp}")), &before)?;
-        let is_here = |entry: &Descriptor| matches!(self.documents(&entry.digest), Ok(Some(_)));
+        let is_here = |entry: &Descriptor| {
+            let manifests = self.manifests_of(&entry.digest).unwrap_or_default();
+            let mut documents = manifests.iter().map(|manifest| self.documents(manifest));
+            documents.any(|found| matches!(found, Ok(Some(_))))
+        };
         self.change_index(|index| {
             index
                 .manifests
@@ -430,11 +477,9 @@ impl Store {
         })
     }
 
-    /// Whether something is an index of images, which other tools may have put here: none of ours, and no damage.
-    fn is_index(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let bytes = self.read_blob(digest)?;
-        let document = bytes.map(|bytes| parse_document(&bytes, None));
-        Ok(matches!(document, Some(Ok(Document::Index(_)))))
+    /// Whether something is an index without images that other tools put here: none of ours, and no damage.
+    fn is_foreign_index(&self, entry: &Descriptor) -> Result<bool, StoreError> {
+        Ok(index::id_of(entry).is_none() && self.index_of(&entry.digest)?.is_some())
     }
 
     /// Makes trees by chain id that are missing, where all layers are here.
@@ -463,8 +508,8 @@ impl Store {
         let Some(diff_id) = Digest::from_hex(name).filter(|_| to.is_dir()) else {
             return Ok(());
         };
-        for entry in &self.read_index()?.manifests {
-            let Ok(Some((_, diff_ids))) = self.documents(&entry.digest) else {
+        for manifest in self.known_manifests()? {
+            let Ok(Some((_, diff_ids))) = self.documents(&manifest) else {
                 continue;
             };
             for (chain, of) in chain_ids(&diff_ids).iter().zip(&diff_ids) {

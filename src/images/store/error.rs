@@ -143,6 +143,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a manifest is sound, and not that of an image.
+    pub(crate) fn is_no_image(&self) -> bool {
+        matches!(
+            self,
+            Self::Document {
+                source: ManifestError::MediaType { .. },
+                ..
+            }
+        )
+    }
+
     /// Whether the file system was too full: no word on what was looked at.
     pub(crate) fn is_lack_of_room(&self) -> bool {
         match self {

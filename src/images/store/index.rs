@@ -1,6 +1,6 @@
 //! `index.json`: which names there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::manifest::{Descriptor, Index};
 use super::super::reference::{Digest, Reference};
@@ -30,8 +30,7 @@ pub(super) fn entry_of_id<'a>(
     text: &str,
 ) -> Result<Option<&'a Descriptor>, StoreError> {
     let prefix = text.strip_prefix("sha256:").unwrap_or(text);
-    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if prefix.is_empty() || !prefix.bytes().all(hex) {
+    if !is_digits(prefix) {
         return Ok(None);
     }
     let mut found: BTreeMap<&str, &Descriptor> = BTreeMap::new();
@@ -51,6 +50,12 @@ pub(super) fn entry_of_id<'a>(
     }
     let by_manifest = index.manifests.iter().find(|e| e.digest.hex() == prefix);
     Ok(found.into_values().next().or(by_manifest))
+}
+
+/// Whether something reads like the first digits of an id.
+pub(super) fn is_digits(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    !text.is_empty() && text.bytes().all(hex)
 }
 
 /// Returns the name of an entry.
@@ -109,7 +114,7 @@ impl Store {
         let index = self.read_index()?;
         let names = index.manifests.iter().filter_map(reference_of);
         let names = names.filter(|name| name.repository() == repository);
-        let tags: std::collections::BTreeSet<String> = names
+        let tags: BTreeSet<String> = names
             .filter_map(|name| name.tag().map(str::to_owned))
             .collect();
         Ok(tags.into_iter().collect())
@@ -126,10 +131,11 @@ impl Store {
                 let path = repository.strip_prefix(domain)?.strip_prefix('/')?;
                 Some(path.to_owned())
             });
-            if let Some(path) = origin
-                && let Some(image) = self.load(&entry.digest)?
-            {
-                found.push((path, image.layers));
+            let Some(path) = origin else { continue };
+            for manifest in self.manifests_of(&entry.digest)? {
+                if let Some(image) = self.load(&manifest)? {
+                    found.push((path.clone(), image.layers));
+                }
             }
         }
         Ok(found)
@@ -142,14 +148,25 @@ impl Store {
         names: &[&Reference],
         source: Option<&Digest>,
     ) -> Result<(), StoreError> {
-        let mut entry = self.descriptor(image)?;
+        self.name_entry(self.descriptor(image)?, &image.id, names, source)
+    }
+
+    /// Makes known what `entry` points to, an image or an index of that id, under `names` if there are any, and synced.
+    pub(super) fn name_entry(
+        &self,
+        mut entry: Descriptor,
+        id: &Digest,
+        names: &[&Reference],
+        source: Option<&Digest>,
+    ) -> Result<(), StoreError> {
         entry
             .annotations
-            .insert(IMAGE_ID.to_owned(), image.id.to_string());
+            .insert(IMAGE_ID.to_owned(), id.to_string());
         let now = jiff::Timestamp::now().to_string();
+        let joint = self.joint(&entry, source)?;
         self.change_index(|index| {
-            let of_image = |e: &&Descriptor| e.digest == image.manifest;
-            let known = index.manifests.iter().find(of_image).cloned();
+            let of_entry = |e: &&Descriptor| e.digest == entry.digest;
+            let known = index.manifests.iter().find(of_entry).cloned();
             let named_by = names.first().map(|name| name.repository());
             let origin = match (source, named_by) {
                 (Some(source), Some(repository)) => Some((repository, source.clone())),
@@ -165,8 +182,13 @@ impl Store {
                 index.manifests.push(entry.clone());
             }
             for name in names.iter().map(|name| reference_name(name)) {
+                if let Some(joint) = joint.as_ref().filter(|joint| joint.takes(index, &name)) {
+                    joint.take(index, &name);
+                    continue;
+                }
                 let mut entry = entry.clone();
-                let before = index.manifests.iter().filter(of_image);
+                let before = index.manifests.iter();
+                let before = before.filter(|e| e.digest == entry.digest);
                 let before = before.filter(|e| e.annotations.get(NAME) == Some(&name));
                 let tagged = match source {
                     None => Some(now.clone()),
@@ -181,11 +203,51 @@ impl Store {
         })
     }
 
-    /// Notes that `image` is `source` in the registry, where the name `reference` still is its own: an upload takes minutes, and
+    /// Whether an image that came by `source` would take the name `reference` from something else.
+    pub(crate) fn displaces(
+        &self,
+        image: &Image,
+        reference: &Reference,
+        source: &Digest,
+    ) -> Result<bool, StoreError> {
+        let index = self.read_index()?;
+        let Some(named) = entry_of(&index, reference) else {
+            return Ok(false);
+        };
+        let joint = self.joint(&self.descriptor(image)?, Some(source))?;
+        let name = reference_name(reference);
+        let is_joint = joint.is_some_and(|joint| joint.takes(&index, &name));
+        Ok(named.digest != image.manifest && !is_joint)
+    }
+
+    /// Returns the index that an image came by, where a name may come to stand for both it and another one of that index.
+    fn joint(
+        &self,
+        entry: &Descriptor,
+        source: Option<&Digest>,
+    ) -> Result<Option<Joint>, StoreError> {
+        let Some(source) = source.filter(|source| **source != entry.digest) else {
+            return Ok(None);
+        };
+        let Some(index) = self.index_of(source)?.filter(|i| i.has(&entry.digest)) else {
+            return Ok(None);
+        };
+        let mut joint = self.describe_index(source)?;
+        for key in [IMAGE_ID, SOURCE] {
+            joint.annotations.insert(key.to_owned(), source.to_string());
+        }
+        let all = index.manifests.into_iter().map(|member| member.digest);
+        Ok(Some(Joint {
+            entry: joint,
+            others: all.filter(|digest| *digest != entry.digest).collect(),
+        }))
+    }
+
+    /// Notes that the manifest or index `target` is `source` in the registry, where the name `reference` still is its own: an upload takes minutes, and
     /// somebody may have given the name to another image meanwhile.
     pub(crate) fn note_source(
         &self,
-        image: &Image,
+        target: &Digest,
         reference: &Reference,
         source: &Digest,
     ) -> Result<(), StoreError> {
@@ -193,9 +255,8 @@ impl Store {
         self.sync()?;
         let name = reference_name(reference);
         self.change_index(|index| {
-            let mine = |e: &&mut Descriptor| {
-                e.digest == image.manifest && e.annotations.get(NAME) == Some(&name)
-            };
+            let mine =
+                |e: &&mut Descriptor| e.digest == *target && e.annotations.get(NAME) == Some(&name);
             for entry in index.manifests.iter_mut().filter(mine) {
                 let annotations = &mut entry.annotations;
                 annotations.insert(SOURCE.to_owned(), source.to_string());
@@ -262,6 +323,43 @@ impl Store {
         fs_err::rename(&temporary, &path).map_err(StoreError::io("write", &path))?;
         let directory = self.path("images");
         crate::sys::atomic::sync_directory(&directory).map_err(StoreError::io("sync", &directory))
+    }
+}
+
+/// An index that takes the place of one of its images, where a name comes to stand for another one too.
+struct Joint {
+    entry: Descriptor,
+    /// Of the index, but for the one that came last.
+    others: BTreeSet<Digest>,
+}
+
+impl Joint {
+    /// Whether a name has the index, or another image of it that came by it.
+    fn takes(&self, index: &Index, name: &str) -> bool {
+        let named = |e: &&Descriptor| e.annotations.get(NAME).is_some_and(|n| n == name);
+        index.manifests.iter().find(named).is_some_and(|named| {
+            let came_by = source_of(named).as_ref() == Some(&self.entry.digest);
+            named.digest == self.entry.digest || (came_by && self.others.contains(&named.digest))
+        })
+    }
+
+    /// Lets a name stand for the index.
+    fn take(&self, index: &mut Index, name: &str) {
+        let mut entry = self.entry.clone();
+        let named = |e: &&Descriptor| e.annotations.get(NAME).is_some_and(|n| n == name);
+        if let Some(old) = index.manifests.iter().find(named) {
+            for key in [SOURCE_REPOSITORY, TAGGED] {
+                let value = old.annotations.get(key).cloned();
+                entry
+                    .annotations
+                    .extend(value.map(|value| (key.to_owned(), value)));
+            }
+        }
+        point(index, entry, name);
+        // The index has them.
+        let is_other =
+            |e: &Descriptor| !e.annotations.contains_key(NAME) && self.others.contains(&e.digest);
+        index.manifests.retain(|e| !is_other(e));
     }
 }
 

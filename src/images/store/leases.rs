@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::manifest::{Document, parse_document};
 use super::super::reference::Digest;
 use super::layers::{LayerRecord, chain_ids};
-use super::{Image, Store, StoreError, document_bytes, index};
+use super::{Image, Known, Named, Store, StoreError, document_bytes, index};
 use crate::sys::lock::{Lock, Mode};
 
 /// Keeps garbage collection away while layers are made that no image names yet.
@@ -161,17 +161,23 @@ impl Store {
         Ok(record.map_or(0, |record| record.size_bytes))
     }
 
-    /// Returns the chain ids of those layers of `image`, the top first, that nothing else holds.
+    /// Returns the chain ids of those layers of an image, or of all of an index, the top first, that nothing else holds.
     pub fn freed(
         &self,
-        image: &Image,
+        known: &Known,
         cached: &BTreeSet<Digest>,
     ) -> Result<Vec<Digest>, StoreError> {
         let (kept, _) = self.held(cached)?;
-        let chains = chain_ids(&image.layers);
-        let both = image.layers.iter().zip(chains).rev();
-        let freed = both.filter(|(diff_id, _)| !kept.contains(diff_id.hex()));
-        Ok(freed.map(|(_, chain)| chain).collect())
+        let mut freed = Vec::new();
+        for image in known.images() {
+            let chains = chain_ids(&image.layers);
+            for (diff_id, chain) in image.layers.iter().zip(chains).rev() {
+                if !kept.contains(diff_id.hex()) && !freed.contains(&chain) {
+                    freed.push(chain);
+                }
+            }
+        }
+        Ok(freed)
     }
 
     /// Returns the names of the layer directories and of the blobs that are in use.
@@ -194,6 +200,7 @@ impl Store {
             layers.extend(chain_ids(diff_ids).iter().map(|id| id.hex().to_owned()));
         };
         let mut manifests: BTreeSet<Digest> = BTreeSet::new();
+        let mut seen: BTreeSet<Digest> = BTreeSet::new();
         for entry in &self.read_index()?.manifests {
             manifests.insert(entry.digest.clone());
             blobs.extend(index::source_of(entry).map(|d| d.hex().to_owned()));
@@ -214,18 +221,27 @@ impl Store {
             hold_layers(&lease.layers);
             manifests.insert(lease.manifest);
         }
-        for manifest in manifests {
+        while let Some(manifest) = manifests.pop_first() {
             blobs.insert(manifest.hex().to_owned());
+            seen.insert(manifest.clone());
             let Some(bytes) = self.read_blob(&manifest)? else {
                 continue;
             };
-            if let Ok(Document::Manifest(document)) = parse_document(&bytes, None) {
-                blobs.insert(document.config.digest.hex().to_owned());
-                blobs.extend(document.layers.iter().map(|l| l.digest.hex().to_owned()));
+            match (parse_document(&bytes, None), Named::of(&bytes)) {
+                (Ok(Document::Index(index)), _) => {
+                    let inner = index.manifests.into_iter().map(|entry| entry.digest);
+                    manifests.extend(inner.filter(|digest| !seen.contains(digest)));
+                    continue;
+                }
+                // Also of what is no image: attestations, say.
+                (_, Ok(named)) => {
+                    blobs.extend(named.blobs().map(|blob| blob.digest.hex().to_owned()));
+                }
+                (_, Err(_)) => {}
             }
             // What the configuration names is kept, whether or not all of it can be read: a layer that is whole is not to go
             // because another one of its image is damaged.
-            if let Some((_, diff_ids)) = self.documents(&manifest)? {
+            if let Some((_, diff_ids)) = self.image_documents(&manifest)? {
                 hold_layers(&diff_ids);
                 for diff_id in &diff_ids {
                     let record = self.layer(diff_id)?;

@@ -6,9 +6,10 @@
 //!        ├─ lock            flock: held while index.json, a layer's record or a lease changes; never across a download
 //!        ├─ oci-layout      {"imageLayoutVersion":"1.0.0"}
 //!        ├─ reserve         zeros that a removal takes away where there is no room for what it has to write
-//!        ├─ index.json      one entry a name (and one for each image without a name), pointing to a platform's manifest:
+//!        ├─ index.json      one entry a name (and one for each image without a name), pointing to a platform's manifest, or to an
+//!        │                  index of several and what is attested of them:
 //!        │                  org.opencontainers.image.ref.name  docker.io/library/busybox:latest
-//!        │                  stack.image.id                     the digest of the configuration
+//!        │                  stack.image.id                     the digest of the configuration; of an index its own
 //!        │                  stack.source.digest                what the registry's name pointed to: the index, or the manifest
 //!        │                  stack.source.repository            the repository of that name
 //!        │                  stack.tagged                       when it got the name here, RFC 3339; not where it was pulled
@@ -41,7 +42,7 @@
 //! Everything is written below `tmp/` and renamed, so a killed command leaves nothing but an unlocked directory there.
 //!
 //! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `reserve`,
-//! `using`, `partial` (downloads that go on), `packed` (layers as they are pushed), `check`.
+//! `using`, `several` (indexes), `partial` (downloads that go on), `packed` (layers as they are pushed), `check`.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -50,7 +51,7 @@ use serde::Serialize;
 
 use super::manifest::{
     Descriptor, DescriptorPlatform, Document, Extra, ImageConfig, Manifest, ManifestError,
-    OCI_CONFIG, OCI_MANIFEST, parse_config, parse_document,
+    OCI_CONFIG, OCI_MANIFEST, Platform, parse_config, parse_document,
 };
 use super::reference::{Digest, Reference};
 use crate::sys::atomic::Durability;
@@ -66,6 +67,7 @@ mod leases;
 pub(crate) mod packed;
 pub(crate) mod partial;
 mod reserve;
+mod several;
 pub mod staging;
 mod standing;
 mod using;
@@ -77,6 +79,8 @@ pub use layers::LayerRecord;
 pub use leases::{Collected, Hold};
 pub use packed::{Packed, Packing};
 pub(crate) use partial::Partial;
+pub use several::Member;
+pub(crate) use several::{Named, suits};
 pub(crate) use staging::LayerLock;
 pub use staging::Staging;
 pub use using::{BegunUse, Removing, Reserved};
@@ -108,7 +112,7 @@ pub struct ImageSummary {
     /// `None` for an image without one.
     pub tag: Option<String>,
     /// What it runs on.
-    pub platform: crate::images::Platform,
+    pub platform: Platform,
     /// The image's id.
     pub id: Digest,
     /// What the registry's name pointed to, for an image that was pulled.
@@ -249,9 +253,17 @@ impl Store {
 
     /// Reads a small blob and checks it; `None` if it is not here.
     pub fn read_blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read_blob_within(digest, MAX_DOCUMENT_BYTES)
+    }
+
+    fn read_blob_within(
+        &self,
+        digest: &Digest,
+        max_bytes: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.blob_path(digest);
         let bytes = match fs_err::metadata(&path) {
-            Ok(stat) if stat.len() > MAX_DOCUMENT_BYTES => {
+            Ok(stat) if stat.len() > max_bytes => {
                 return Err(StoreError::TooLarge {
                     digest: digest.clone(),
                 });
@@ -279,13 +291,24 @@ impl Store {
     /// manifest are written, everything is synced, and `names` point to it.
     pub fn put_named(
         &self,
-        mut config: ImageConfig,
+        config: ImageConfig,
         layers: &[Digest],
         names: &[&Reference],
     ) -> Result<Image, StoreError> {
         for name in names {
             check_tag(name)?;
         }
+        let image = self.make_image(config, layers)?;
+        self.adopt(&image, names, None)?;
+        Ok(image)
+    }
+
+    /// As [`Store::put_named`], but neither known nor synced before [`Store::adopt`] or [`Store::put_index`].
+    pub(crate) fn make_image(
+        &self,
+        mut config: ImageConfig,
+        layers: &[Digest],
+    ) -> Result<Image, StoreError> {
         config.rootfs.diff_ids = layers.to_vec();
         "layers".clone_into(&mut config.rootfs.kind);
         let bytes = document_bytes("image configuration", &config)?;
@@ -297,9 +320,7 @@ impl Store {
             let record = self.layer(diff_id)?.ok_or_else(missing)?;
             blobs.push(record.descriptor().ok_or_else(missing)?);
         }
-        let image = self.put_documents(&bytes, config, None, blobs)?;
-        self.adopt(&image, names, None)?;
-        Ok(image)
+        self.put_documents(&bytes, config, None, blobs)
     }
 
     /// Keeps a configuration, verbatim, and its manifest, which is made of `layers` where there is none. Neither known nor synced
@@ -357,6 +378,12 @@ impl Store {
         self.name(image, names, source)
     }
 
+    /// Points `reference` to all that is known under another name.
+    pub(crate) fn tag_known(&self, known: &Known, reference: &Reference) -> Result<(), StoreError> {
+        check_tag(reference)?;
+        self.name_entry(known.descriptor.clone(), &known.id, &[reference], None)
+    }
+
     /// Points `reference` to `image`; the image it pointed to before stays, without that name.
     pub fn tag(&self, image: &Image, reference: &Reference) -> Result<(), StoreError> {
         check_tag(reference)?;
@@ -366,8 +393,14 @@ impl Store {
     /// Finds the image of a name or of a digest (of its manifest, or of what its registry's name pointed to).
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Image>, StoreError> {
         let index = self.read_index()?;
-        let entry = index::entry_of(&index, reference);
-        entry.map_or(Ok(None), |entry| self.load(&entry.digest))
+        if let Some(entry) = index::entry_of(&index, reference) {
+            return self.load(&entry.digest);
+        }
+        let Some(digest) = reference.digest() else {
+            return Ok(None);
+        };
+        let member = self.find_member(&index.manifests, |image| image.manifest == *digest)?;
+        Ok(member.map(|(_, image)| image))
     }
 
     /// Finds the image of exactly this id; no name is ever taken for it.
@@ -386,30 +419,62 @@ impl Store {
                 return Ok(Some(image));
             }
         }
-        Ok(None)
+        let member = self.find_member(&index.manifests, |image| image.id == *id)?;
+        Ok(member.map(|(_, image)| image))
     }
 
     /// Finds the image of a name, a digest or the first digits of an id, in this order. What reads like a digest, or the beginning
-    /// of one, is never a name (`ParseAnyReference` of distribution/reference), so that no name takes the place of an id.
+    /// of one, is never a name (`ParseAnyReference` of distribution/reference), so that no name takes the place of an id. Of an index
+    /// it is the image for this machine.
     pub fn find(&self, text: &str) -> Result<Option<Image>, StoreError> {
+        match self.find_entry(text)? {
+            Some((_, Some(image))) => Ok(Some(image)),
+            Some((entry, None)) => self.load(&entry.digest),
+            None => Ok(None),
+        }
+    }
+
+    /// Finds the entry of the index for [`Store::find`], and the image that was meant where that is one of several.
+    fn find_entry(&self, text: &str) -> Result<Option<(Descriptor, Option<Image>)>, StoreError> {
+        let index = self.read_index()?;
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
         let whole = Digest::from_hex(digits).is_some();
         if !whole
             && !text.starts_with("sha256:")
             && let Ok(reference) = Reference::parse(text)
-            && let Some(image) = self.resolve(&reference)?
         {
-            return Ok(Some(image));
+            if let Some(entry) = index::entry_of(&index, &reference)
+                && self.load(&entry.digest)?.is_some()
+            {
+                return Ok(Some((entry.clone(), None)));
+            }
+            if let Some(digest) = reference.digest() {
+                let of_digest = |image: &Image| image.manifest == *digest;
+                if let Some((entry, image)) = self.find_member(&index.manifests, of_digest)? {
+                    return Ok(Some((entry, Some(image))));
+                }
+            }
         }
-        let index = self.read_index()?;
-        match index::entry_of_id(&index, text)? {
-            Some(entry) => self.load(&entry.digest),
-            None => Ok(None),
+        if let Some(entry) = index::entry_of_id(&index, text)? {
+            return Ok(Some((entry.clone(), None)));
         }
+        if !index::is_digits(digits) {
+            return Ok(None);
+        }
+        let fits =
+            |image: &Image| image.id.hex().starts_with(digits) || image.manifest.hex() == digits;
+        let member = self.find_member(&index.manifests, fits)?;
+        Ok(member.map(|(entry, image)| (entry, Some(image))))
+    }
+
+    /// Reads the image of a manifest, or that of an index for this machine (if there is none, the first); `None` where a document or
+    /// a layer of it does not count any more.
+    pub(crate) fn load(&self, digest: &Digest) -> Result<Option<Image>, StoreError> {
+        self.load_for(digest, &Platform::host())
     }
 
     /// Reads the image of a manifest; `None` where a document or a layer of it does not count any more.
-    pub(crate) fn load(&self, manifest: &Digest) -> Result<Option<Image>, StoreError> {
+    fn load_manifest(&self, manifest: &Digest) -> Result<Option<Image>, StoreError> {
         let invalid = |source: ManifestError| StoreError::Document {
             image: manifest.clone(),
             source,
@@ -439,27 +504,30 @@ impl Store {
         }))
     }
 
-    /// Lists every name, and every image without one, newest first.
+    /// Lists every name, and every image without one, newest first; an index has a row for each of its images.
     pub fn list(&self) -> Result<Vec<ImageSummary>, StoreError> {
         let mut rows = Vec::new();
         for entry in &self.read_index()?.manifests {
-            let Some(image) = self.load(&entry.digest)? else {
-                continue;
-            };
-            let mut size_bytes = 0;
-            for diff_id in &image.layers {
-                size_bytes += self.layer(diff_id)?.map_or(0, |layer| layer.size_bytes);
-            }
             let reference = index::reference_of(entry);
-            rows.push(ImageSummary {
-                repository: reference.as_ref().map(Reference::familiar_repository),
-                tag: reference.and_then(|r| r.tag().map(str::to_owned)),
-                platform: image.config.platform(),
-                id: image.id,
-                source: index::source_of(entry),
-                created: image.config.created,
-                size_bytes,
-            });
+            for manifest in self.manifests_of(&entry.digest)? {
+                let Some(image) = self.load(&manifest)? else {
+                    continue;
+                };
+                let mut size_bytes = 0;
+                for diff_id in &image.layers {
+                    size_bytes += self.layer(diff_id)?.map_or(0, |layer| layer.size_bytes);
+                }
+                let tag = reference.as_ref().and_then(Reference::tag);
+                rows.push(ImageSummary {
+                    repository: reference.as_ref().map(Reference::familiar_repository),
+                    tag: tag.map(str::to_owned),
+                    platform: image.config.platform(),
+                    id: image.id,
+                    source: index::source_of(entry),
+                    created: image.config.created,
+                    size_bytes,
+                });
+            }
         }
         rows.sort_by(|a, b| {
             let newest_first = b.created.cmp(&a.created);
@@ -469,7 +537,7 @@ impl Store {
     }
 
     /// Describes the manifest of `image` for the index.
-    fn descriptor(&self, image: &Image) -> Result<Descriptor, StoreError> {
+    pub(crate) fn descriptor(&self, image: &Image) -> Result<Descriptor, StoreError> {
         let path = self.blob_path(&image.manifest);
         let bytes = self
             .read_blob(&image.manifest)?
@@ -482,13 +550,7 @@ impl Store {
         let media_type = media_type.unwrap_or(OCI_MANIFEST);
         let mut descriptor =
             Descriptor::new(media_type, image.manifest.clone(), bytes.len() as u64);
-        let platform = image.config.platform();
-        descriptor.platform = Some(DescriptorPlatform {
-            os: platform.os,
-            architecture: platform.architecture,
-            variant: platform.variant,
-            extra: Extra::new(),
-        });
+        descriptor.platform = Some(DescriptorPlatform::from(image.config.platform()));
         Ok(descriptor)
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::super::import::{Change, import};
-use super::super::manifest::Platform;
 use super::layers::chain_ids;
 use super::*;
 

@@ -442,7 +442,7 @@ impl<'a> Deciding<'a, '_> {
                 found: found.to_owned(),
             });
         }
-        let id = observed.images.get(&self.image).cloned();
+        let id = observed.image(&self.image, asked).cloned();
         id.ok_or_else(|| PlanError::Image {
             image: self.image.clone(),
             service: self.name.to_string(),

@@ -3,10 +3,12 @@
 use crate::sys::bpf;
 
 /// Which devices its processes may open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceAccess {
     /// Docker's default list.
     Default,
+    /// That, and these.
+    And(Vec<bpf::DeviceRule>),
     /// Every device.
     All,
 }

@@ -138,7 +138,7 @@ impl Cgroups {
                 result => result?,
             }
         }
-        group.limit_devices(devices)?;
+        group.limit_devices(&devices)?;
         Ok(group)
     }
 
@@ -412,14 +412,17 @@ impl Cgroup {
     }
 
     /// Allows devices: by the `devices` hierarchy, else by a program on the v2 group.
-    fn limit_devices(&self, devices: DeviceAccess) -> Result<(), CgroupError> {
-        if devices == DeviceAccess::All {
-            return Ok(());
-        }
+    fn limit_devices(&self, devices: &DeviceAccess) -> Result<(), CgroupError> {
+        let more = match devices {
+            DeviceAccess::All => return Ok(()),
+            DeviceAccess::Default => &[],
+            DeviceAccess::And(more) => more.as_slice(),
+        };
+        let rules = [&DEVICES, more].concat();
         if let Some(placed) = self.of("devices") {
             write(&placed.directory.join("devices.deny"), "a")?;
             let allow = placed.directory.join("devices.allow");
-            return DEVICES
+            return rules
                 .iter()
                 .try_for_each(|rule| write(&allow, &rule.to_string()));
         }
@@ -428,7 +431,7 @@ impl Cgroup {
         };
         let directory =
             fs_err::File::open(&placed.directory).map_err(failed("open", &placed.directory))?;
-        bpf::limit_devices(directory.file().as_fd(), &DEVICES)
+        bpf::limit_devices(directory.file().as_fd(), &rules)
             .map_err(failed("limit the devices of", &placed.directory))
     }
 

@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, StatVfsMountFlags, openat};
+use rustix::io::Errno;
 
 use crate::runtime::init::overlay::{self, Writable};
 use crate::runtime::init::steps::{Fill, HostTree, Overlay};
@@ -82,9 +83,15 @@ pub(crate) fn mount_root(root: &RootFs, userns: Option<&Mapping>) -> Result<Owne
         work: &work,
         is_volatile: root.is_volatile,
     };
-    overlay::mount(&lowers, Some(writable)).map_err(step(|| {
-        format!("mount the root file system over `{}`", root.upper.display())
-    }))
+    overlay::mount(&lowers, Some(writable))
+        .and_then(|mounted| match rustix::fs::fstatvfs(&mounted)?.f_flag {
+            // What the kernel makes of a work directory that it cannot fill, on a full disk as a rule.
+            flags if flags.contains(StatVfsMountFlags::RDONLY) => Err(Errno::NOSPC.into()),
+            _ => Ok(mounted),
+        })
+        .map_err(step(|| {
+            format!("mount the root file system over `{}`", root.upper.display())
+        }))
 }
 
 /// Shows only the lower directories, with their own owners.
@@ -315,7 +322,7 @@ fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let mut names = vec![0_u8; 64 * 1024];
     let length = match rustix::fs::flistxattr(from, names.as_mut_slice()) {
         Ok(length) => length,
-        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        Err(Errno::OPNOTSUPP) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     };
     names.truncate(length);
@@ -328,7 +335,7 @@ fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
         value.truncate(length);
         match rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty()) {
             // The volume's file system has no place for it.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -370,7 +377,7 @@ fn times(stat: &rustix::fs::Stat) -> rustix::fs::Timestamps {
 /// An entry that is there already is one that an earlier, interrupted fill made.
 fn accept_existing(result: rustix::io::Result<()>) -> io::Result<()> {
     match result {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::render::diagnostic::Drawing;
 use crate::cli::render::progress::Shown;
 use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
-use crate::engine::{BuiltImage, Call, Described, ImageBuild};
+use crate::engine::{BuiltDescriptor, BuiltImage, Call, Described, ImageBuild};
 
 /// Builds an image; with `-q` its ID is all that is printed.
 pub(in crate::cli::commands) async fn run(
@@ -63,7 +63,7 @@ pub(in crate::cli::commands) async fn run(
         outputs: args.output,
         push: args.push,
         pull: args.pull,
-        platform: args.platform,
+        platforms: args.platform,
     };
     let engine = context.engine()?;
     if let Some(path) = &args.iidfile {
@@ -163,10 +163,23 @@ pub(in crate::cli::commands) fn print(
 
 /// Renders what is known of an image, with the keys of docker/buildx.
 fn metadata(built: &BuiltImage, names: &[String]) -> String {
-    let object = serde_json::json!({
-        "containerimage.config.digest": built.id,
-        "containerimage.digest": built.digest,
+    let BuiltDescriptor {
+        media_type,
+        digest,
+        size_bytes,
+    } = &built.descriptor;
+    let mut object = serde_json::json!({
+        "containerimage.descriptor": {
+            "mediaType": media_type,
+            "digest": digest,
+            "size": size_bytes,
+        },
+        "containerimage.digest": digest,
         "image.name": names.join(","),
     });
+    if let (Some(config), Some(object)) = (&built.config, object.as_object_mut()) {
+        let key = "containerimage.config.digest".to_owned();
+        object.insert(key, config.clone().into());
+    }
     format!("{object:#}\n")
 }

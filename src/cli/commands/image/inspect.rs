@@ -1,12 +1,16 @@
 //! `stack image inspect`.
 
 use crate::cli::args::{ImageInspectArgs, InspectType};
-use crate::cli::commands::inspect::show;
+use crate::cli::commands::inspect::{Asked, show};
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
 
 /// Shows the images that there are.
 pub(in crate::cli) fn run(context: &Context, args: &ImageInspectArgs) -> Result<(), CliError> {
-    let only = Some(InspectType::Image);
-    show(context, &args.images, args.format.as_deref(), only)
+    let asked = Asked {
+        format: args.format.as_deref(),
+        only: Some(InspectType::Image),
+        platform: args.platform.as_deref(),
+    };
+    show(context, &args.images, asked)
 }

@@ -32,7 +32,9 @@ pub(in crate::cli) fn list(context: &Context, args: &ImageListArgs) -> Result<()
 
 /// Shows how an image came to be.
 pub(in crate::cli) fn history(context: &Context, args: &HistoryArgs) -> Result<(), CliError> {
-    let steps = context.engine()?.image_history(&args.image)?;
+    let steps = context
+        .engine()?
+        .image_history(&args.image, args.platform.as_deref())?;
     let look = HistoryLook {
         whole: args.no_trunc,
         human: args.human,

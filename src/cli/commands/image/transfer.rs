@@ -81,6 +81,7 @@ pub(crate) async fn push(context: &Context, args: ImagePushArgs) -> Result<(), C
     let packing = packing(args.packing)?;
     let name = ImageName::parse(&args.reference)?;
     refuse_tag(&name, args.all_tags)?;
+    let platform = args.platform.as_deref();
     let engine = context.engine()?;
     let references = if args.all_tags {
         let tags = engine.local_tags(&args.reference)?;
@@ -105,7 +106,7 @@ pub(crate) async fn push(context: &Context, args: ImagePushArgs) -> Result<(), C
         let progress = context.show_push(args.quiet);
         let work = shown(&progress, &name, ("Pushing", "Pushed"), async {
             engine
-                .push_image(reference, packing, &progress, &cancel)
+                .push_image(reference, (packing, platform), &progress, &cancel)
                 .await
         });
         let pushed = drive(work, &progress, &mut interrupts, &cancel).await?;

@@ -13,7 +13,7 @@ use super::super::manifest::{
 };
 use super::super::progress::BlobState;
 use super::super::reference::{Digest, Reference};
-use super::super::store::{LayerRecord, Store, StoreError, check_tag};
+use super::super::store::{Image, LayerRecord, Store, StoreError, check_tag};
 use super::super::unpack::UnpackError;
 use super::super::unpack::pipeline::{ReaderChunks, run};
 use super::spool::{Spool, Spooled};
@@ -171,19 +171,25 @@ pub(in crate::images) fn load(
     let directory = staging.directory().join("spool");
     fs_err::create_dir(&directory).map_err(StoreError::io("make", &directory))?;
     let spool = Spool::read(source, &directory)?;
-    let found = if spool.get("index.json").is_some() && spool.get("oci-layout").is_some() {
+    let (found, several) = if spool.get("index.json").is_some() && spool.get("oci-layout").is_some()
+    {
         from_layout(&spool, platform)?
     } else {
-        from_list(&spool, platform)?
+        (from_list(&spool, platform)?, Vec::new())
     };
     // All is known to be whole before anything is kept.
     found.iter().try_for_each(check)?;
+    several.iter().try_for_each(Several::check)?;
     let kept = found.into_iter().map(|image| keep(store, image, told));
-    kept.collect()
+    let kept_several = several.into_iter().map(|group| group.keep(store, told));
+    kept.chain(kept_several).collect()
 }
 
 /// Reads `index.json`.
-fn from_layout(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>, LoadError> {
+fn from_layout(
+    spool: &Spool,
+    platform: Option<&Platform>,
+) -> Result<(Vec<Found>, Vec<Several>), LoadError> {
     let index: Index = json(spool, "index.json")?;
     let Some(first) = index.manifests.first().map(|entry| entry.digest.clone()) else {
         let path = "index.json";
@@ -200,16 +206,37 @@ fn from_layout(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>,
     }
     let mut named: BTreeMap<Option<Reference>, Vec<Descriptor>> = BTreeMap::new();
     let mut order: Vec<Option<Reference>> = Vec::new();
+    let mut nameless: Vec<Descriptor> = Vec::new();
     for entry in index.manifests {
         let name = name_of(&entry)?;
+        if name.is_none() && platform.is_none() {
+            nameless.push(entry);
+            continue;
+        }
         if !order.contains(&name) {
             order.push(name.clone());
         }
         named.entry(name).or_default().push(entry);
     }
-    let mut found: Vec<(Digest, Found)> = Vec::new();
-    for name in order {
+    // What has no name stands for itself.
+    let groups = order.into_iter().map(|name| {
         let entries = named.remove(&name).unwrap_or_default();
+        (name, entries)
+    });
+    let nameless = nameless.into_iter().map(|entry| (None, vec![entry]));
+    let groups: Vec<_> = groups.chain(nameless).collect();
+    let mut found: Vec<(Digest, Found)> = Vec::new();
+    let mut several: Vec<Several> = Vec::new();
+    for (name, entries) in groups {
+        if platform.is_none()
+            && let Some(group) = Several::of(spool, &entries, name.as_ref())?
+        {
+            match several.iter_mut().find(|same| same.is(&group)) {
+                Some(same) => same.names.extend(name),
+                None => several.push(group),
+            }
+            continue;
+        }
         for entry in choose(spool, &entries, platform)? {
             let same = found.iter_mut().find(|(digest, _)| *digest == entry.digest);
             if let Some((_, same)) = same {
@@ -221,11 +248,12 @@ fn from_layout(spool: &Spool, platform: Option<&Platform>) -> Result<Vec<Found>,
             found.push((entry.digest, image));
         }
     }
-    if found.is_empty() {
+    if found.is_empty() && several.is_empty() {
         let platform = platform.cloned().unwrap_or_else(Platform::host);
         return Err(LoadError::Platform { platform });
     }
-    Ok(found.into_iter().map(|(_, image)| image).collect())
+    let found = found.into_iter().map(|(_, image)| image);
+    Ok((found.collect(), several))
 }
 
 /// Returns the name that an entry of `index.json` gives its image.
@@ -311,7 +339,7 @@ fn flatten(
                 flatten(spool, &index.manifests, depth + 1, seen, manifests)?;
             }
             Ok(Document::Manifest(manifest)) => {
-                if is_attestation(entry) {
+                if entry.is_attestation() {
                     continue;
                 }
                 if let Some(config) = spool.blob(&manifest.config.digest)? {
@@ -325,11 +353,6 @@ fn flatten(
         }
     }
     Ok(())
-}
-
-fn is_attestation(entry: &Descriptor) -> bool {
-    let platform = entry.platform.as_ref();
-    platform.is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown")
 }
 
 /// Reads an image by its manifest.
@@ -434,13 +457,7 @@ fn json<T: serde::de::DeserializeOwned>(spool: &Spool, path: &str) -> Result<T, 
 
 /// Checks what needs no unpacking.
 fn check(image: &Found) -> Result<(), LoadError> {
-    for name in &image.names {
-        // Nobody has checked a digest that it claims, and no name may read like an id.
-        check_tag(name).map_err(|source| LoadError::Tag {
-            name: name.familiar(),
-            source: Box::new(source),
-        })?;
-    }
+    check_names(&image.names)?;
     let diff_ids = image.config()?.1.rootfs.diff_ids.len();
     let layers = image.layers.len();
     if layers == diff_ids {
@@ -452,46 +469,77 @@ fn check(image: &Found) -> Result<(), LoadError> {
     })
 }
 
+/// Checks the names that an archive gives an image.
+fn check_names(names: &[Reference]) -> Result<(), LoadError> {
+    names.iter().try_for_each(|name| {
+        // Nobody has checked a digest that it claims, and no name may read like an id.
+        check_tag(name).map_err(|source| LoadError::Tag {
+            name: name.familiar(),
+            source: Box::new(source),
+        })
+    })
+}
+
 /// Puts an image into the store, under its names.
 fn keep(store: &Store, image: Found, told: Told<'_>) -> Result<Loaded, LoadError> {
+    let names = image.names.clone();
+    let shown = names.first().map(Reference::familiar);
+    let image = take(store, image, shown, told)?;
+    let replaced = replaced(store, &names, &image.id)?;
+    let references: Vec<&Reference> = names.iter().collect();
+    store.adopt(&image, &references, None)?;
+    Ok(Loaded {
+        id: image.id,
+        names,
+        replaced,
+    })
+}
+
+/// Returns the names that something else has, with its id.
+fn replaced(
+    store: &Store,
+    names: &[Reference],
+    id: &Digest,
+) -> Result<Vec<(Reference, Digest)>, LoadError> {
+    let mut replaced = Vec::new();
+    for name in names {
+        let before = store.find_known(&name.to_string())?;
+        let before = before.filter(|before| before.id != *id);
+        replaced.extend(before.map(|before| (name.clone(), before.id)));
+    }
+    Ok(replaced)
+}
+
+/// Puts an image into the store, where nothing names it yet; it is `shown` so meanwhile.
+fn take(
+    store: &Store,
+    image: Found,
+    shown: Option<String>,
+    told: Told<'_>,
+) -> Result<Image, LoadError> {
     let (config_bytes, config) = image.config()?;
     let Found {
-        names,
         manifest,
         mut layers,
         config: Spooled { digest: id, .. },
         ..
     } = image;
-    let shown = names.first().map(Reference::familiar);
     let shown = shown.unwrap_or_else(|| id.short().to_owned());
     let told = |layer: &Digest, state| told(&shown, layer, state);
     let known = match &manifest {
         Some(manifest) => store.load(&manifest.digest)?,
-        None => store.known_of(&id)?.map(|known| known.image),
+        None => store.image_of(&id)?,
     };
-    let image = if let Some(image) = known {
+    if let Some(image) = known {
         for (layer, _) in &layers {
             told(&layer.digest, BlobState::Exists);
         }
-        image
-    } else {
-        unpack(store, &config.rootfs.diff_ids, &mut layers, &told)?;
-        let layers = layers.into_iter().map(|(descriptor, _)| descriptor);
-        let manifest = manifest.map(|manifest| manifest.bytes()).transpose()?;
-        store.put_documents(&config_bytes, config, manifest.as_deref(), layers.collect())?
-    };
-    let mut replaced = Vec::new();
-    for name in &names {
-        let before = store.resolve(name)?.filter(|before| before.id != id);
-        replaced.extend(before.map(|before| (name.clone(), before.id)));
+        return Ok(image);
     }
-    let references: Vec<&Reference> = names.iter().collect();
-    store.adopt(&image, &references, None)?;
-    Ok(Loaded {
-        id,
-        names,
-        replaced,
-    })
+    unpack(store, &config.rootfs.diff_ids, &mut layers, &told)?;
+    let layers = layers.into_iter().map(|(descriptor, _)| descriptor);
+    let manifest = manifest.map(|manifest| manifest.bytes()).transpose()?;
+    Ok(store.put_documents(&config_bytes, config, manifest.as_deref(), layers.collect())?)
 }
 
 /// Unpacks the layers that are not here yet, several at once.
@@ -621,8 +669,10 @@ impl<R: Read, F: Fn(u64)> Read for Watched<R, F> {
 }
 
 mod layout;
+mod several;
 #[cfg(test)]
 mod tests;
 
 pub use layout::LayoutImage;
 pub(in crate::images) use layout::load_layout;
+use several::Several;

@@ -24,8 +24,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::super::copy;
 use super::super::super::stop::Stop;
+use super::super::copy;
 use super::{Entry, Selected};
 use crate::sys::atomic::{self, Durability};
 
@@ -192,6 +192,11 @@ impl FileIndex {
             }
         }
         Ok(hash)
+    }
+
+    /// Returns where it is kept.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// Returns what it has; whole whatever happened to who had it before.

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::pattern::{self, Depth, IgnoreRules, Matched, Pattern};
 use super::super::super::stop::Stop;
+use super::super::pattern::{self, Depth, IgnoreRules, Matched, Pattern};
 use super::super::tree::{Last, Node, Tree};
 use super::walk::{self, Rules, Visit};
 use super::{ContextError, Selected};

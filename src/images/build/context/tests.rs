@@ -276,7 +276,14 @@ fn digest(root: &Path, cache: &Path) -> (String, usize) {
         parents: false,
     };
     let selected = origin.take(".", taking).unwrap();
-    hash_selected(&mut hash, &selected, Owners::Ignored, &index, &Stop::default()).unwrap();
+    hash_selected(
+        &mut hash,
+        &selected,
+        Owners::Ignored,
+        &index,
+        &Stop::default(),
+    )
+    .unwrap();
     index.save().unwrap();
     let known = index.entries().known.len();
     (hex(&hash.finalize()), known)

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::pattern::{IgnoreRules, Matched};
 use super::super::super::stop::Stop;
+use super::super::pattern::{IgnoreRules, Matched};
 use super::super::tree::{Node, Tree};
 use super::Entry;
 

@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use super::super::context;
 use super::super::super::stop::Stop;
+use super::super::context;
 use super::Owner;
 use crate::sys::xattr;
 

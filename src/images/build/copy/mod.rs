@@ -14,9 +14,9 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
 
+use super::super::stop::Stop;
 use super::context::{self, Entry, Selected};
 use super::mode::ModeChange;
-use super::super::stop::Stop;
 use super::tree::{Last, Tree};
 use crate::sys::xattr::DEFAULT_ACL;
 use files::{

@@ -8,9 +8,9 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, XattrFlags};
 
+use super::super::super::stop::Heeding;
 use super::super::super::unpack::UnpackError;
 use super::super::super::unpack::reader::{Entry, Kind, TarReader};
-use super::super::super::stop::Heeding;
 use super::super::tree::{Last, Node};
 use super::files::{
     at, copy_attributes, copy_content, named, set_attribute, set_owner_and_mode, timestamps,

@@ -5,6 +5,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::logins::GitLogin;
 use super::parse::unescape;
 
 /// An address without what logs in there, and that.
@@ -33,25 +34,39 @@ pub(super) fn part(address: &str) -> Parted {
     }
 }
 
-/// Has git send the header to the host of `address` alone. It is told by the environment, which other users cannot read.
-pub(super) fn authorize(command: &mut Command, parted: &Parted) {
-    let Some(authorization) = &parted.authorization else {
+/// Has git log in at `remote`. It is told by the environment, which other users cannot read. Who logs in goes where he was sent, and no
+/// server sends him on: git would take along to a new host what it was given for the first.
+pub(super) fn authorize(command: &mut Command, remote: &str, login: &GitLogin) {
+    let header = match &login.header {
+        Some((scope, value)) => Some((scope.clone(), value.clone())),
+        None => {
+            let parted = part(remote);
+            origin(&parted.address).zip(parted.authorization)
+        }
+    };
+    let Some((scope, value)) = header else {
         return;
     };
-    let origin = match parted.address.split_once("://") {
-        Some((scheme, rest)) => {
-            let host = rest.split('/').next().unwrap_or_default();
-            format!("{scheme}://{host}/")
-        }
-        None => return,
-    };
-    command
-        .env("GIT_CONFIG_COUNT", "1")
-        .env("GIT_CONFIG_KEY_0", format!("http.{origin}.extraHeader"))
-        .env(
-            "GIT_CONFIG_VALUE_0",
-            format!("Authorization: {authorization}"),
-        );
+    let settings = [
+        (
+            format!("http.{scope}.extraHeader"),
+            format!("Authorization: {value}"),
+        ),
+        ("http.followRedirects".to_owned(), "false".to_owned()),
+    ];
+    command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+    for (index, (key, value)) in settings.into_iter().enumerate() {
+        command
+            .env(format!("GIT_CONFIG_KEY_{index}"), key)
+            .env(format!("GIT_CONFIG_VALUE_{index}"), value);
+    }
+}
+
+/// Returns scheme and host of an address.
+fn origin(address: &str) -> Option<String> {
+    let (scheme, rest) = address.split_once("://")?;
+    let host = rest.split('/').next().unwrap_or_default();
+    Some(format!("{scheme}://{host}/"))
 }
 
 /// Returns an address for people: on the web a lone user is a token more often than a name.
@@ -73,7 +88,7 @@ fn is_web(scheme: &str) -> bool {
 }
 
 /// Splits `SCHEME://USER@REST`.
-fn pieces(address: &str) -> Option<(&str, &str, &str)> {
+pub(super) fn pieces(address: &str) -> Option<(&str, &str, &str)> {
     let (scheme, rest) = address.split_once("://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let at = rest.get(..end)?.rfind('@')?;

@@ -8,10 +8,12 @@ use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
+use super::logins::{GitLogin, redact};
 use super::parse::{GitSource, ModifiedTimes};
 use super::{RemoteError, credentials};
 use crate::sys::child::Running;
 use crate::sys::git;
+use crate::sys::sockets::ShortPath;
 
 /// Most of an output that is read.
 const OUTPUT_BYTES: u64 = 16 << 20;
@@ -33,7 +35,7 @@ pub struct Checkout {
 
 impl GitSource {
     /// Returns the commit that the source names now.
-    pub async fn resolve(&self) -> Result<String, RemoteError> {
+    pub async fn resolve(&self, login: &GitLogin) -> Result<String, RemoteError> {
         if let Some(name) = self.reference.as_deref().filter(|name| is_commit(name)) {
             return self.checked(name.to_owned());
         }
@@ -41,7 +43,7 @@ impl GitSource {
         let deref = format!("{name}^{{}}");
         let address = credentials::part(&self.remote).address;
         let arguments = ["ls-remote", "--", &address, name, &deref];
-        let said = self.git("ask", Path::new("/"), &arguments).await?;
+        let said = self.git("ask", Path::new("/"), &arguments, login).await?;
         let refs: BTreeMap<&str, &str> = said
             .lines()
             .filter_map(|line| line.split_once('\t'))
@@ -85,16 +87,17 @@ impl GitSource {
         commit: &str,
         directory: &Path,
         keep_git_dir: bool,
+        login: &GitLogin,
     ) -> Result<Checkout, RemoteError> {
         let top = directory.join("checkout");
         fs_err::create_dir(&top).map_err(RemoteError::file("make", &top))?;
-        self.git("make", &top, &["init", "-q"]).await?;
+        self.git("make", &top, &["init", "-q"], login).await?;
         let address = credentials::part(&self.remote).address;
         let add = ["remote", "add", "origin", "--", &address];
-        self.git("make", &top, &add).await?;
-        self.fetch(commit, &top).await?;
-        self.git("check out", &top, &["checkout", "-q", "--detach", commit])
-            .await?;
+        self.git("make", &top, &add, login).await?;
+        self.fetch(commit, &top, login).await?;
+        let detach = ["checkout", "-q", "--detach", commit];
+        self.git("check out", &top, &detach, login).await?;
         if !self.without_submodules && top.join(".gitmodules").symlink_metadata().is_ok() {
             let update = [
                 "submodule",
@@ -104,13 +107,14 @@ impl GitSource {
                 "--recursive",
                 "--depth=1",
             ];
-            self.git("update the submodules of", &top, &update).await?;
+            self.git("update the submodules of", &top, &update, login)
+                .await?;
         }
         let time = match self.times {
             ModifiedTimes::Checkout => None,
             ModifiedTimes::Commit => {
                 let log = ["log", "-1", "--format=%ct", commit];
-                let said = self.git("date", &top, &log).await?;
+                let said = self.git("date", &top, &log, login).await?;
                 said.trim().parse().ok()
             }
         };
@@ -125,7 +129,7 @@ impl GitSource {
     }
 
     /// Fetches a commit: it alone where the server gives it so, else all that leads to refs.
-    async fn fetch(&self, commit: &str, top: &Path) -> Result<(), RemoteError> {
+    async fn fetch(&self, commit: &str, top: &Path, login: &GitLogin) -> Result<(), RemoteError> {
         let name = self.reference.as_deref().unwrap_or("HEAD");
         let has = ["cat-file", "-e", commit];
         for wanted in [commit, name] {
@@ -138,8 +142,8 @@ impl GitSource {
                 "--",
                 wanted,
             ];
-            let fetched = self.git("fetch", top, &shallow).await;
-            if fetched.is_ok() && self.git("find", top, &has).await.is_ok() {
+            let fetched = self.git("fetch", top, &shallow, login).await;
+            if fetched.is_ok() && self.git("find", top, &has, login).await.is_ok() {
                 return Ok(());
             }
         }
@@ -151,8 +155,10 @@ impl GitSource {
             "--",
             "+refs/heads/*:refs/remotes/origin/*",
         ];
-        self.git("fetch", top, &all).await?;
-        self.git("find the commit in", top, &has).await.map(drop)
+        self.git("fetch", top, &all, login).await?;
+        self.git("find the commit in", top, &has, login)
+            .await
+            .map(drop)
     }
 
     /// Runs git to its end and returns its output; where this is dropped, git and all it started are killed.
@@ -165,10 +171,14 @@ impl GitSource {
         attempted: &'static str,
         directory: &Path,
         arguments: &[&str],
+        login: &GitLogin,
     ) -> Result<String, RemoteError> {
         let mut command = Command::new("git");
         git::confine(&mut command, &PROTOCOLS);
-        credentials::authorize(&mut command, &credentials::part(&self.remote));
+        credentials::authorize(&mut command, &self.remote, login);
+        let agent = login.agent.as_deref().map(ShortPath::of);
+        let agent = agent.transpose().map_err(RemoteError::Process)?;
+        ssh(&mut command, agent.as_ref().map(ShortPath::path), login);
         command
             .args(["-c", "advice.detachedHead=false"])
             .args(arguments.iter().map(OsStr::new))
@@ -182,16 +192,63 @@ impl GitSource {
         if ended.status.success() {
             return Ok(String::from_utf8_lossy(&ended.output).into_owned());
         }
-        let complaint =
-            String::from_utf8_lossy(&ended.complaint).replace(&self.remote, &self.shown());
+        let complaint = String::from_utf8_lossy(&ended.complaint);
+        let complaint = redact(&complaint, &self.remote, login);
         let lines = complaint.lines().map(str::trim).filter(|l| !l.is_empty());
         let joined = lines.collect::<Vec<_>>().join("; ");
         let clean = joined.replace(char::is_control, " ");
+        let mut message: String = clean.chars().take(COMPLAINT).collect();
+        message.push_str(advice(&message, login));
         Err(RemoteError::Git {
             attempted,
             url: self.shown(),
-            message: clean.chars().take(COMPLAINT).collect(),
+            message,
         })
+    }
+}
+
+/// Says what ssh may use: the agent it is given, and keys of whoever builds only where he named the repository himself, and no Dockerfile.
+///
+/// A host that was never met is believed, as with BuildKit, which asks it for its key; one that has another key than it had is not.
+fn ssh(command: &mut Command, agent: Option<&Path>, login: &GitLogin) {
+    let mut options = vec![
+        "ssh",
+        "-o BatchMode=yes",
+        "-o StrictHostKeyChecking=accept-new",
+        // What is new is written to the first, and so nowhere.
+        "-o 'UserKnownHostsFile=/dev/null ~/.ssh/known_hosts ~/.ssh/known_hosts2'",
+    ];
+    match agent {
+        Some(agent) => {
+            command.env("SSH_AUTH_SOCK", agent);
+            options.push("-o IdentityAgent=SSH_AUTH_SOCK");
+        }
+        None if login.is_own => {}
+        None => options.push("-o IdentityAgent=none"),
+    }
+    if !login.is_own {
+        options.push("-o IdentityFile=none");
+    }
+    let setting = format!("core.sshCommand={}", options.join(" "));
+    command.args(["-c", &setting]);
+}
+
+/// Returns what may help where a server says no.
+fn advice(message: &str, login: &GitLogin) -> &'static str {
+    let is_refused = |why: &[&str]| why.iter().any(|text| message.contains(text));
+    if login.agent.is_none()
+        && is_refused(&["Permission denied (publickey", "Too many authentication"])
+    {
+        "; give the build an agent (`--ssh default`) or a key (`--ssh default=FILE`)"
+    } else if is_refused(&["could not read Username", "Authentication failed"]) {
+        "; give the build a secret GIT_AUTH_TOKEN or GIT_AUTH_HEADER"
+    } else if is_refused(&[
+        "unable to update url base from redirection",
+        "returned error: 30",
+    ]) {
+        "; it points elsewhere, where what logs in does not go: name the repository where it is"
+    } else {
+        ""
     }
 }
 

@@ -12,10 +12,40 @@ use super::super::super::registry::transport::{
 };
 use super::RemoteError;
 use super::credentials::shown;
+use super::logins::{advice, goes_along};
 use crate::images::build::context::hex;
 
 /// How many times a server may point elsewhere.
 const MAX_REDIRECTS: usize = 10;
+
+/// Bytes that come between two looks at how much room there is.
+const LOOK_EVERY: u64 = 16 << 20;
+
+/// Bytes of the disk that no body takes; less on a small one.
+const KEPT_FREE: u64 = 512 << 20;
+
+/// A file that is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// Where it is.
+    pub url: &'a str,
+    /// What the body must have.
+    pub checksum: Option<&'a str>,
+    /// What it was: it does not come again if the server says that it still is.
+    pub known: Option<&'a Known>,
+    /// The value of `Authorization`, for the host of the URL alone.
+    pub authorization: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    /// Asks for a URL, and nothing else.
+    pub fn of(url: &'a str) -> Self {
+        Self {
+            url,
+            ..Self::default()
+        }
+    }
+}
 
 /// What is known of a URL from an earlier build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,21 +74,22 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// Gets `url` into `directory`, unless the server says that it is still what is `known`. `checksum` is what the body must have.
+    /// Gets a file into `directory`, unless it still is what is known.
     pub async fn get(
         transport: &dyn Transport,
-        url: &str,
-        checksum: Option<&str>,
-        known: Option<&Known>,
+        asked: Asked<'_>,
         directory: &Path,
     ) -> Result<Self, RemoteError> {
-        let checksum = checksum.map(Checksum::parse).transpose()?;
+        let url = asked.url;
+        let checksum = asked.checksum.map(Checksum::parse).transpose()?;
         let parsed = Url::parse(url).map_err(|e| RemoteError::Source(format!("{url}: {e}")))?;
         let name = file_name(&parsed);
         // What must have that checksum is not asked for again if it is there.
-        let known = known.filter(|_| checksum.is_none());
-        let mut response = send(transport, parsed, known).await?;
-        if let (304, Some(known)) = (response.status, known) {
+        let known = asked.known.filter(|_| checksum.is_none());
+        let mut response = send(transport, parsed, known, asked.authorization).await?;
+        if let Some(known) = known
+            && is_unchanged(&response, known)
+        {
             return Ok(Self {
                 path: None,
                 name,
@@ -67,10 +98,11 @@ impl Fetched {
                 etag: Some(known.etag.clone()),
             });
         }
-        if response.status != 200 {
+        if !matches!(response.status, 200..300) {
             return Err(RemoteError::Status {
                 url: shown(url),
                 status: response.status,
+                advice: advice(url, response.status),
             });
         }
         let path = directory.join("body");
@@ -113,19 +145,34 @@ impl Fetched {
     }
 }
 
-/// Sends a request, and goes where the answers point.
+/// Whether an answer says that a file is as it was. Servers that do not know the question say so by the same tag, and their bodies need
+/// not be read.
+fn is_unchanged(response: &Response, known: &Known) -> bool {
+    let strong = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+    let tag = response.header("etag").map(strong);
+    match response.status {
+        304 => true,
+        200 => tag.is_some_and(|tag| tag == strong(&known.etag)),
+        _ => false,
+    }
+}
+
+/// Sends a request, and goes where the answers point. What logs in goes along only on the host it is for; once off it, never again.
 async fn send(
     transport: &dyn Transport,
     url: Url,
     known: Option<&Known>,
+    authorization: Option<&str>,
 ) -> Result<Response, RemoteError> {
-    let mut url = url;
+    let (mut url, mut authorization) = (url, authorization);
     for _ in 0..=MAX_REDIRECTS {
         let mut headers = Vec::new();
         if let Some(known) = known {
             headers.push((Cow::Borrowed("if-none-match"), known.etag.clone()));
         }
-        if let Some(password) = url.password() {
+        if let Some(value) = authorization {
+            headers.push((Cow::Borrowed("authorization"), value.to_owned()));
+        } else if let Some(password) = url.password() {
             use base64::Engine as _;
             let pair = format!("{}:{password}", url.username());
             let code = base64::engine::general_purpose::STANDARD.encode(pair);
@@ -149,7 +196,9 @@ async fn send(
         }
         let next = response.header("location").and_then(|to| url.join(to).ok());
         let next = next.filter(|next| matches!(next.scheme(), "http" | "https"));
-        url = next.ok_or(RemoteError::Redirect(here, "it redirects to nowhere"))?;
+        let next = next.ok_or(RemoteError::Redirect(here, "it redirects to nowhere"))?;
+        authorization = authorization.filter(|_| goes_along(&url, &next));
+        url = next;
     }
     Err(RemoteError::Redirect(
         shown(url.as_str()),
@@ -171,6 +220,8 @@ async fn save(
         .open(path)
         .map_err(RemoteError::file("make", path))?;
     let mut hash = Sha256::new();
+    let length = response.header("content-length");
+    let mut room = Room::new(url, path, length.and_then(|text| text.parse().ok()))?;
     loop {
         let chunk = response.body.chunk().await;
         let chunk = chunk.map_err(|source| RemoteError::Transport {
@@ -180,6 +231,7 @@ async fn save(
         let Some(chunk) = chunk else {
             break;
         };
+        room.take(chunk.len() as u64)?;
         hash.update(&chunk);
         if let Some(checksum) = &mut checksum {
             checksum.update(&chunk);
@@ -191,6 +243,56 @@ async fn save(
         checksum.check()?;
     }
     Ok(format!("sha256:{}", hex(&hash.finalize())))
+}
+
+/// Watches over the room on the disk while a body comes, which may have no end.
+struct Room<'a> {
+    url: &'a str,
+    directory: &'a Path,
+    received: u64,
+    /// When to look again, in bytes received.
+    next_look: u64,
+}
+
+impl<'a> Room<'a> {
+    /// Looks whether a body of that length can be had at all.
+    fn new(url: &'a str, path: &'a Path, length: Option<u64>) -> Result<Self, RemoteError> {
+        let room = Self {
+            url,
+            directory: path.parent().unwrap_or(path),
+            received: 0,
+            next_look: LOOK_EVERY,
+        };
+        room.look(length.unwrap_or(0))?;
+        Ok(room)
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(), RemoteError> {
+        self.received += bytes;
+        if self.received < self.next_look {
+            return Ok(());
+        }
+        self.next_look = self.received + LOOK_EVERY;
+        self.look(0)
+    }
+
+    /// Fails where `more` bytes have no room.
+    fn look(&self, more: u64) -> Result<(), RemoteError> {
+        let disk = rustix::fs::statvfs(self.directory);
+        let disk =
+            disk.map_err(|errno| RemoteError::file("look at", self.directory)(errno.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        let kept = KEPT_FREE.min(bytes(disk.f_blocks) / 20);
+        let left = bytes(disk.f_bavail).saturating_sub(kept);
+        if left > more {
+            return Ok(());
+        }
+        Err(RemoteError::NoRoom {
+            url: shown(self.url),
+            received: self.received + more,
+            left,
+        })
+    }
 }
 
 /// What a body must hash to.

@@ -10,17 +10,20 @@
 use std::path::{Path, PathBuf};
 
 use super::super::registry::transport::TransportError;
+use super::secrets::SecretError;
 
 mod credentials;
 mod git;
 mod http;
+mod logins;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 pub(in crate::images) use credentials::shown;
 pub use git::Checkout;
-pub use http::{Fetched, Known};
+pub use http::{Asked, Fetched, Known};
+pub use logins::{GitLogin, Logins};
 pub use parse::{GitSource, ModifiedTimes, Remote};
 
 /// A remote source that cannot be had.
@@ -49,13 +52,31 @@ pub enum RemoteError {
         expected: String,
     },
     /// The server says no.
-    #[error("GET {url}: invalid response status {status}")]
+    #[error("GET {url}: invalid response status {status}{advice}")]
     Status {
         /// Without a password.
         url: String,
         /// HTTP's number.
         status: u16,
+        /// What may help.
+        advice: String,
     },
+    /// More than there is room for.
+    #[error("GET {url}: the disk has no room for it: {received} bytes came, and {left} are free")]
+    NoRoom {
+        /// Without a password.
+        url: String,
+        /// How many bytes came, or would.
+        received: u64,
+        /// How many more there is room for.
+        left: u64,
+    },
+    /// A secret that is to log in somewhere.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// One that no request can have.
+    #[error("the secret \"{0}\" is no header's value: one line of ASCII characters")]
+    Header(String),
     /// It leads nowhere.
     #[error("GET {0}: {1}")]
     Redirect(String, &'static str),

@@ -239,7 +239,12 @@ fn files_are_fetched_as_docker_has_them() {
     let get = |path: &str, checksum: Option<&str>, known: Option<&Known>| {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("{}{path}", server.address);
-        let got = Fetched::get(&http, &url, checksum, known, directory.path());
+        let asked = Asked {
+            checksum,
+            known,
+            ..Asked::of(&url)
+        };
+        let got = Fetched::get(&http, asked, directory.path());
         let fetched = block_on(got).map_err(|error| error.to_string())?;
         let facts = fetched.path.as_ref().map(|path| {
             let metadata = fs_err::metadata(path).unwrap();
@@ -365,17 +370,19 @@ fn repositories_are_checked_out() {
     ];
     for (rest, expected) in table {
         assert_eq!(
-            block_on(source(rest).resolve()).unwrap(),
+            block_on(source(rest).resolve(&GitLogin::default())).unwrap(),
             *expected,
             "{rest}"
         );
     }
-    let none = block_on(source("#none").resolve()).unwrap_err().to_string();
+    let none = block_on(source("#none").resolve(&GitLogin::default()))
+        .unwrap_err()
+        .to_string();
     assert!(
         none.ends_with("repository does not contain ref none"),
         "{none}"
     );
-    let wrong = block_on(source("?checksum=0000000").resolve()).unwrap_err();
+    let wrong = block_on(source("?checksum=0000000").resolve(&GitLogin::default())).unwrap_err();
     assert_eq!(
         wrong.to_string(),
         format!("expected checksum to match 0000000, got {two}")
@@ -386,7 +393,8 @@ fn repositories_are_checked_out() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         let source = source(rest);
-        let checkout = source.checkout(commit, directory.path(), keep);
+        let nobody = GitLogin::default();
+        let checkout = source.checkout(commit, directory.path(), keep, &nobody);
         let top = block_on(checkout).unwrap().directory;
         assert_eq!(fs_err::read_to_string(top.join("a")).unwrap(), text);
         let mode = |path: &str| fs_err::metadata(top.join(path)).unwrap().mode() & 0o777;
@@ -418,13 +426,14 @@ fn a_password_goes_to_the_server_alone(served: &Path, server: &Server, commit: &
             ..GitSource::default()
         }
     };
-    let refused = block_on(locked("ghp_x@").resolve())
+    let refused = block_on(locked("ghp_x@").resolve(&GitLogin::default()))
         .unwrap_err()
         .to_string();
     assert!(!refused.contains("ghp_x"), "{refused}");
     let directory = tempfile::tempdir().unwrap();
     let source = locked("me:s3cr3t@");
-    let top = block_on(source.checkout(commit, directory.path(), true)).unwrap();
+    let top =
+        block_on(source.checkout(commit, directory.path(), true, &GitLogin::default())).unwrap();
     let kept = top.directory.join(".git");
     let config = fs_err::read_to_string(kept.join("config")).unwrap();
     assert!(config.contains("/locked/repo.git") && !config.contains("s3cr3t"));

@@ -87,7 +87,7 @@ impl BuildProgress for Told {
             BuildEvent::Failed { exit_code, .. } => format!("failed {exit_code}"),
             BuildEvent::Note(text) | BuildEvent::Warning(text) => text.to_owned(),
             BuildEvent::Lint(warning, _) => warning.to_string(),
-            BuildEvent::Done(..) | BuildEvent::Pulling { .. } => return,
+            BuildEvent::Looking(_) | BuildEvent::Done(..) | BuildEvent::Pulling { .. } => return,
         };
         self.0.borrow_mut().push(line);
     }
@@ -474,8 +474,8 @@ fn what_is_not_done_or_not_there_is_said() {
             "dockerfile_inline:2:1: COPY https://x/y /x: source can't be a URL for COPY",
         ),
         (
-            "FROM busybox\nRUN --device=v/c=n y\n",
-            "dockerfile_inline:2:5: not supported yet: --device",
+            "FROM busybox\nRUN --device=v/c=n,required y\n",
+            "dockerfile_inline:2:1: RUN --device=v/c=n,required y: required device \"v/c=n\" is not registered",
         ),
         (
             "FROM busybox\nCOPY --chown=who a /\n",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::dockerfile::instruction::Transfer;
 use super::super::reference::Digest;
+use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::cache::Key;
 use super::context::{Owners, Selected};
@@ -13,7 +14,6 @@ use super::contexts::Local;
 use super::copy::{Destination, Filling, Owner};
 use super::error::StepFailure;
 use super::plan::Base;
-use super::super::stop::Stop;
 use super::tree::{Last, Node, Tree};
 use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, StepLabel, archive};
@@ -115,6 +115,7 @@ impl StageWork<'_, '_> {
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
         let build = self.build;
+        build.progress.event(BuildEvent::Looking(label));
         let looked = sources::look(build, local, expanded, Owners::Ignored).await?;
         let key = key.with_digest("files", looked.digest).finish();
         let mut claim = match self.find(key, &expanded.by, label).await? {
@@ -151,12 +152,14 @@ impl StageWork<'_, '_> {
         }
         let name = format!("`{}`", transfer.from.as_deref().unwrap_or_default());
         let local = Arc::new(Local::layers(build.directories(from), name));
+        build.progress.event(BuildEvent::Looking(label));
         let looked = sources::look(build, local, expanded, Owners::Counted).await?;
         let second = self.key_of_transfer("copy content", transfer, expanded)?;
         let second = second.with_digest("files", looked.digest).finish();
+        let full = second.hex.clone();
         let claim = match self.find(second, &expanded.by, label).await? {
             Found::Layer => {
-                self.alias(&first)?;
+                self.alias(&first, &full)?;
                 return Ok(Cached::Yes);
             }
             Found::Nothing(claim) => claim,
@@ -166,7 +169,7 @@ impl StageWork<'_, '_> {
         let (staging, _) = self.fill(pieces, expanded).await?;
         self.commit(staging, claim, expanded.by.clone()).await?;
         self.settle().await?;
-        self.alias(&first)?;
+        self.alias(&first, &full)?;
         Ok(Cached::No)
     }
 
@@ -197,11 +200,7 @@ impl StageWork<'_, '_> {
     }
 
     /// Expands a `COPY` or `ADD`.
-    fn expand(
-        &self,
-        transfer: &Transfer,
-        keyword: Keyword,
-    ) -> Result<Arc<Expanded>, StepFailure> {
+    fn expand(&self, transfer: &Transfer, keyword: Keyword) -> Result<Arc<Expanded>, StepFailure> {
         let tree = || Tree::layers(self.directories());
         let escape = self.build.given.escape;
         Expanded::of(transfer, keyword, &self.state, escape, tree).map(Arc::new)

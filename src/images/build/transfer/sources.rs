@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::super::super::stop::Stop;
+use super::super::attest::Material;
+use super::super::budget;
 use super::super::builder::Build;
 use super::super::context::{
     self, FileIndex, Hash, Origin, Owners, Selected, Taking, hash_part, hex,
@@ -13,8 +16,7 @@ use super::super::context::{
 use super::super::contexts::Local;
 use super::super::error::StepFailure;
 use super::super::pattern::IgnoreRules;
-use super::super::remote::{Fetched, GitSource, Known};
-use super::super::super::stop::Stop;
+use super::super::remote::{Asked, Fetched, GitSource, Known};
 use super::super::tree::Tree;
 use super::expanded::{Expanded, Source};
 use crate::images::store::Staging;
@@ -36,6 +38,20 @@ pub(super) enum Found {
     },
     /// A commit, not yet checked out.
     Git { source: GitSource, commit: String },
+}
+
+impl Found {
+    /// Says what it is, where it is from elsewhere.
+    fn material(&self) -> Option<Material> {
+        match self {
+            Self::Local(_) => None,
+            Self::Url { url, fetched, .. } => Some(Material::of_url(url, &fetched.digest)),
+            Self::Git { source, commit } => {
+                let reference = source.reference.as_deref();
+                Some(Material::of_git(&source.shown(), reference, commit))
+            }
+        }
+    }
 }
 
 /// Every source of a step, found.
@@ -77,11 +93,18 @@ pub(super) async fn look(
         elsewhere.push(match source {
             Source::Local(_) => None,
             Source::Url(url) => Some(ask(build, url, expanded.checksum.as_deref()).await?),
-            Source::Git(source) => Some(Found::Git {
-                commit: source.resolve().await?,
-                source: source.clone(),
-            }),
+            Source::Git(source) => {
+                let login = build.request.logins().git(&source.remote)?;
+                Some(Found::Git {
+                    commit: source.resolve(&login).await?,
+                    source: source.clone(),
+                })
+            }
         });
+        let found = elsewhere.last().and_then(Option::as_ref);
+        if let Some(material) = found.and_then(Found::material) {
+            build.note_material(material);
+        }
     }
     let expanded = Arc::clone(expanded);
     let looked = build.aside.run(move |stop| {
@@ -104,12 +127,7 @@ pub(super) async fn look(
 }
 
 /// Hashes what the sources hold.
-fn digest_of(
-    found: &[Found],
-    owners: Owners,
-    index: &FileIndex,
-    stop: &Stop,
-) -> io::Result<Hash> {
+fn digest_of(found: &[Found], owners: Owners, index: &FileIndex, stop: &Stop) -> io::Result<Hash> {
     let mut hash = Sha256::new();
     for source in found {
         match source {
@@ -173,7 +191,9 @@ pub(super) async fn obtain(
             Found::Git { source, commit } => {
                 let staging = build.store().staging()?;
                 let keep = source.keep_git_dir.unwrap_or(false);
-                let checkout = source.checkout(&commit, staging.directory(), keep).await?;
+                let login = build.request.logins().git(&source.remote)?;
+                let checkout = source.checkout(&commit, staging.directory(), keep, &login);
+                let checkout = checkout.await?;
                 let directory = match source.directory.as_str() {
                     "" => ".",
                     directory => directory,
@@ -217,6 +237,7 @@ async fn ask(build: &Build<'_>, url: &str, checksum: Option<&str>) -> Result<Fou
     if let (Some(known), Some(checksum)) = (&known, checksum)
         && known.digest == checksum
     {
+        budget::note_use(&file, build.request.started);
         let fetched = Fetched::known(url, known)?;
         return Ok(Found::Url {
             url: url.to_owned(),
@@ -251,15 +272,21 @@ async fn fetch(
     known: Option<&Known>,
 ) -> Result<(Fetched, Staging), StepFailure> {
     let staging = build.store().staging()?;
-    let transport = build.transport();
-    let fetched = Fetched::get(transport, url, checksum, known, staging.directory()).await?;
+    let authorization = build.request.logins().web(url)?;
+    let asked = Asked {
+        url,
+        checksum,
+        known,
+        authorization: authorization.as_deref(),
+    };
+    let fetched = Fetched::get(build.transport(), asked, staging.directory()).await?;
     Ok((fetched, staging))
 }
 
 /// Returns where is remembered what a URL held.
 fn record(build: &Build<'_>, url: &str) -> PathBuf {
     let name = hex(&Sha256::digest(url.as_bytes()));
-    build.cache.files().with_file_name("urls").join(name)
+    build.cache.urls().join(name)
 }
 
 /// Reads what is remembered of a URL; nothing of what is not of that form.

@@ -232,7 +232,8 @@ fn a_network_that_is_gone_for_a_moment_is_waited_for() {
     let client = Client::new(&flaky, &environment(fixture.root.path())).unwrap();
     let platform = Platform::parse("linux/amd64").unwrap();
     let (store, reference) = (fixture.images.store(), server.reference());
-    block_on(pull(store, &client, &reference, &platform, &Silent)).unwrap();
+    let wanted = (&platform, Naming::Take);
+    block_on(pull(store, &client, &reference, wanted, &Silent)).unwrap();
     assert_eq!(left.get(), 0);
     assert_eq!(
         ranges(&server, &layer),

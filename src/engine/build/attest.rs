@@ -1,0 +1,166 @@
+//! `--provenance`, `--sbom` and `--attest` (docker/buildx `util/buildflags/attests.go`).
+
+use super::options::{OptionError, fields, wrong};
+use crate::images::build::Provenance;
+
+/// Reads what is asked to be attested: pairs of `provenance`, `sbom` or `attest` and what is said of it, the last of a kind counts.
+/// Returns warnings of what is not made.
+pub(super) fn parse(
+    asked: &[(&'static str, String)],
+) -> Result<(Option<Provenance>, Vec<String>), OptionError> {
+    let mut provenance = None;
+    let mut bill = None;
+    for (option, text) in asked.iter().filter(|(_, text)| !text.is_empty()) {
+        let (kind, fields) = read(option, text)?;
+        match kind.as_str() {
+            "provenance" => provenance = of_provenance(option, text, fields)?,
+            "sbom" => {
+                let is_wanted = !is_disabled(option, text, &fields)?;
+                bill = is_wanted.then(|| format!("{option}: {text}"));
+            }
+            _ => return Err(wrong(option, text, "type is `provenance` or `sbom`")),
+        }
+    }
+    let unmade = |asked: String| {
+        format!("`{asked}` is ignored: no bill of materials is made: that takes a scanner's image")
+    };
+    Ok((provenance, bill.map(unmade).into_iter().collect()))
+}
+
+/// What is attested, and what is said of it.
+type Asked = (String, Vec<(String, String)>);
+
+fn read(option: &'static str, text: &str) -> Result<Asked, OptionError> {
+    if option == "attest" {
+        let mut kind = String::new();
+        let mut rest = fields(option, text)?;
+        rest.retain(|(key, value)| {
+            if key == "type" {
+                kind.clone_from(value);
+            }
+            key != "type"
+        });
+        return Ok((kind, rest));
+    }
+    let rest = match boolean(text) {
+        Some(wanted) => vec![("disabled".to_owned(), (!wanted).to_string())],
+        None => fields(option, text)?,
+    };
+    Ok((option.to_owned(), rest))
+}
+
+fn of_provenance(
+    option: &'static str,
+    text: &str,
+    fields: Vec<(String, String)>,
+) -> Result<Option<Provenance>, OptionError> {
+    if is_disabled(option, text, &fields)? {
+        return Ok(None);
+    }
+    let mut provenance = Provenance::default();
+    for (key, value) in fields {
+        match (key.as_str(), value.as_str()) {
+            ("mode", "min") => provenance.max = false,
+            ("mode", "max") => provenance.max = true,
+            ("mode", _) => return Err(wrong(option, text, "mode is `min` or `max`")),
+            ("version", "v1") | ("disabled", _) => {}
+            ("version", _) => {
+                return Err(wrong(
+                    option,
+                    text,
+                    "not supported: a version other than v1",
+                ));
+            }
+            ("builder-id", _) => provenance.builder_id = value,
+            ("reproducible", _) => provenance.reproducible = boolean(&value).unwrap_or(false),
+            _ => {
+                return Err(wrong(
+                    option,
+                    text,
+                    format!("not supported yet: key `{key}`"),
+                ));
+            }
+        }
+    }
+    Ok(Some(provenance))
+}
+
+fn is_disabled(
+    option: &'static str,
+    text: &str,
+    fields: &[(String, String)],
+) -> Result<bool, OptionError> {
+    let Some((_, value)) = fields.iter().find(|(key, _)| key == "disabled") else {
+        return Ok(false);
+    };
+    boolean(value).ok_or_else(|| wrong(option, text, "disabled is `true` or `false`"))
+}
+
+/// Reads a truth value as Go does (`strconv.ParseBool`).
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attestations_read() {
+        let shown = |asked: &[(&'static str, &str)]| {
+            let owned: Vec<_> = asked.iter().map(|(o, t)| (*o, (*t).to_owned())).collect();
+            match parse(&owned) {
+                Err(error) => error.message,
+                Ok((provenance, warnings)) => {
+                    let provenance = provenance.map(|p| {
+                        let Provenance {
+                            max,
+                            builder_id,
+                            reproducible,
+                        } = p;
+                        format!("{max} {builder_id:?} {reproducible}")
+                    });
+                    format!("{provenance:?} {}", warnings.join(""))
+                }
+            }
+        };
+        let table: [(&[(&'static str, &str)], &str); 11] = [
+            (&[], "None "),
+            (&[("provenance", "")], "None "),
+            (&[("provenance", "false")], "None "),
+            (&[("provenance", "true")], r#"Some("false \"\" false") "#),
+            (&[("provenance", "mode=max")], r#"Some("true \"\" false") "#),
+            (
+                &[(
+                    "attest",
+                    "type=provenance,mode=max,builder-id=b,reproducible=true",
+                )],
+                r#"Some("true \"b\" true") "#,
+            ),
+            (
+                &[
+                    ("attest", "type=provenance"),
+                    ("attest", "type=provenance,disabled=true"),
+                ],
+                "None ",
+            ),
+            (&[("provenance", "mode=x")], "mode is `min` or `max`"),
+            (
+                &[("provenance", "version=v0.2")],
+                "not supported: a version other than v1",
+            ),
+            (&[("attest", "mode=max")], "type is `provenance` or `sbom`"),
+            (
+                &[("sbom", "true")],
+                "None `sbom: true` is ignored: no bill of materials is made: that takes a scanner's image",
+            ),
+        ];
+        for (asked, expected) in table {
+            assert_eq!(shown(asked), expected, "{asked:?}");
+        }
+    }
+}
