@@ -108,9 +108,7 @@ impl BuildProgress for Merged<'_> {
             }
             BuildEvent::Looking(label) | BuildEvent::Explained(label, _) => !self.has_ended(label),
             // For another of these builds nobody needs to know.
-            BuildEvent::Looking(label) | BuildEvent::Waiting(label, _) => {
-                !self.told.borrow().contains(&begun(label))
-            }
+            BuildEvent::Waiting(label, _) => !self.told.borrow().contains(&begun(label)),
             BuildEvent::Cached(label)
             | BuildEvent::Done(label, _)
             | BuildEvent::Failed { step: label, .. }
