@@ -5,7 +5,6 @@
     clippy::disallowed_methods,
     reason = "tests run real processes"
 )]
-#![expect(clippy::unwrap_used, reason = "a test's helpers")]
 
 mod support;
 

@@ -247,12 +247,9 @@ fn ports_and_volumes_are_expanded_word_for_word() {
 
 #[test]
 fn proxies_of_the_build_win() {
-    type Row = (
-        &'static [(&'static str, &'static str)],
-        &'static [&'static str],
-    );
+    type Pairs = &'static [(&'static str, &'static str)];
     let own: &[&str] = &["A=1", "http_proxy=own"];
-    let table: [Row; 4] = [
+    let table: [(Pairs, &[&str]); 4] = [
         (&[("A", "2"), ("FOO_PROXY", "x")], own),
         (&[("HTTP_PROXY", ""), ("no_proxy", "")], own),
         (
