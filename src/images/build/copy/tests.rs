@@ -473,8 +473,8 @@ fn links_on_the_way_of_an_archive_begin_where_it_is_unpacked() {
     place.fill(
         "image",
         &[
-            "x/to -> /y/z",
             "x/y/z/@700",
+            "x/to -> /y/z",
             "x/up -> ../../../e",
             "y/z/",
             "e/",
