@@ -119,7 +119,7 @@ fn steps_are_in_the_network_that_is_named() {
     machine.write(
         "q/compose.yaml",
         "name: q\nservices:\n  a: {build: {network: p_back, dockerfile_inline: \"FROM busybox\\nRUN wget -q -O - http://web/group | head -1\\n\"}}\n  \
-         b: {build: {network: none, dockerfile_inline: \"FROM busybox\\nRUN ls /sys/class/net\\n\"}}\n",
+         b: {build: {network: none, dockerfile_inline: \"FROM busybox\\nRUN ls /sys/class/net; echo b\\n\"}}\n",
     );
     let ran = machine.run("q", &["build"]);
     assert!(
@@ -157,6 +157,14 @@ containerEdits:
   mounts: [{hostPath: /etc/hostname, containerPath: /opt/thing/host, options: [ro]}]
 ";
 
+/// Steps that use them.
+const DEVICES: &str = "FROM busybox\n\
+        RUN --device=vendor.com/thing=one,required echo \"is $ONE\"; echo gone > /dev/one; stat -c %t:%T /dev/one; test -s /opt/thing/host; echo x > /opt/thing/host || echo fixed\n\
+        RUN --device=vendor.com/thing=two stat -c %t:%T:%a:%g /dev/two; head -c 3 /dev/two | wc -c\n\
+        RUN --device=vendor.com/thing=kmsg dd if=/dev/kmsg-of-test of=/dev/null bs=8k count=1 2>&1 | tail -1 | cut -d' ' -f1; echo > /dev/kmsg-of-test || echo read-only\n\
+        RUN --device=vendor.com/none=x echo without\n\
+        RUN ls -A /opt /dev/one 2>&1 | tail -1; echo \"and$ONE.\"; cat /dev/kmsg 2>&1 | head -1\n";
+
 #[test]
 fn devices_have_names_and_must_be_allowed() {
     let machine = machine();
@@ -166,21 +174,15 @@ fn devices_have_names_and_must_be_allowed() {
         r#"{"kind": "free.org/thing", "annotations": {"org.mobyproject.buildkit.device.autoallow": "true"},
             "devices": [{"name": "x", "containerEdits": {"env": ["FREE=1"]}}]}"#,
     );
-    let text = "FROM busybox\n\
-        RUN --device=vendor.com/thing=one,required echo \"is $ONE\"; echo gone > /dev/one; stat -c %t:%T /dev/one; test -s /opt/thing/host; echo x > /opt/thing/host || echo fixed\n\
-        RUN --device=vendor.com/thing=two stat -c %t:%T:%a:%g /dev/two; head -c 3 /dev/two | wc -c\n\
-        RUN --device=vendor.com/thing=kmsg dd if=/dev/kmsg-of-test of=/dev/null bs=8k count=1 2>&1 | tail -1 | cut -d' ' -f1; echo > /dev/kmsg-of-test || echo read-only\n\
-        RUN --device=vendor.com/none=x echo without\n\
-        RUN ls -A /opt /dev/one 2>&1 | tail -1; echo \"and$ONE.\"; cat /dev/kmsg 2>&1 | head -1\n";
     fails(
         &machine,
-        text,
+        DEVICES,
         &[],
         "device \"vendor.com/thing=one\" is not allowed: the build must be given `--allow device` or `--allow device=vendor.com/thing=one`",
     );
     let progress = built(
         &machine,
-        text,
+        DEVICES,
         &["--allow", "device"],
         &[
             " is first",
@@ -199,7 +201,7 @@ fn devices_have_names_and_must_be_allowed() {
     ] {
         assert!(progress.contains(said), "{said}: {progress}");
     }
-    let again = built(&machine, text, &["--allow", "device"], &[]);
+    let again = built(&machine, DEVICES, &["--allow", "device"], &[]);
     assert_eq!(again.matches(" CACHED").count(), 5, "{again}");
     let one = "FROM busybox\nRUN --device=vendor.com/thing=one,required echo $ONE again\n";
     let alias = "device=vendor.com/thing=one,alias=my/thing=x";

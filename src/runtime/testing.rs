@@ -64,7 +64,7 @@ impl Sandbox {
         let instance = format!("{:08x}", rand::random_u32());
         let cgroups = Cgroups::detect(&instance).unwrap();
         let cgroup = cgroups
-            .create("c", &Resources::default(), DeviceAccess::Default)
+            .create("c", &Resources::default(), &DeviceAccess::Default)
             .unwrap();
         Self {
             config: config(script),

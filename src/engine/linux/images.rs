@@ -37,6 +37,7 @@ impl LinuxHost<'_> {
         let asked = &build.build;
         let choices = &self.build;
         let read = read_request(self.engine, self.stack()?, build, choices, self.events);
+        let read = Box::pin(read);
         let (mut request, _kept) = self.session.unless_interrupted(read).await?;
         request.tags.insert(0, build.image.parse()?);
         request.no_cache = choices.no_cache || asked.more.no_cache;

@@ -113,7 +113,7 @@ impl<'a> RuntimeSteps<'a> {
         let devices = config::devices(step);
         // Also where only a part of it can be made.
         scene.cgroup = Some(self.cgroups.existing(scene.id.as_str()));
-        scene.cgroup = Some(self.cgroups.create(scene.id.as_str(), &limits, devices)?);
+        scene.cgroup = Some(self.cgroups.create(scene.id.as_str(), &limits, &devices)?);
         let attached = scene.attach(self.resolver.is_forwarded).await;
         attached.map_err(|error| chain(&*error))?;
         Ok(scene)

@@ -113,9 +113,8 @@ impl Images {
         let disk = Disk::of(root).map_err(failed)?;
         self.take_steps(&cache, since_ns, |used| disk.for_layers(used))?;
         for directory in cache.notes() {
-            cache
-                .clear_files(&directory, since_ns)
-                .map_err(|error| self.cache_failed("clear", error))?;
+            let cleared = Cache::clear_files(&directory, since_ns);
+            cleared.map_err(|error| self.cache_failed("clear", error))?;
         }
         self.take_mounts(&cache, since_ns, disk.for_mounts())?;
         Ok(())

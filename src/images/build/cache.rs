@@ -247,11 +247,11 @@ impl Cache {
         let notes = self.notes();
         notes
             .iter()
-            .try_for_each(|directory| self.clear_files(directory, before_ns))
+            .try_for_each(|directory| Self::clear_files(directory, before_ns))
     }
 
     /// Removes the files of one of its directories that were last used before a time.
-    pub(super) fn clear_files(&self, directory: &Path, before_ns: i128) -> io::Result<()> {
+    pub(super) fn clear_files(directory: &Path, before_ns: i128) -> io::Result<()> {
         for entry in entries_of(directory)? {
             let path = entry?.path();
             if modified_ns(&path).is_ok_and(|at| at < before_ns) {

@@ -261,13 +261,13 @@ impl StageWork<'_, '_> {
         if run::make_mount_points(&staging.diff(), &points, &layers, &prepared.points())? {
             layers.insert(0, points);
         }
-        let proxies = self.state.proxies(&self.build.given.arguments);
+        let env = self.state.proxied_environment(&self.build.given.arguments);
         Ok(RunStep {
             layers,
             upper: staging.diff(),
             work: staging.work(),
             args: ready.args.clone(),
-            env: [ready.env.as_slice(), &proxies, &prepared.env].concat(),
+            env: [env.as_slice(), &prepared.env].concat(),
             secret_env: prepared.secret_env.clone(),
             cwd: ready.cwd.clone(),
             user: ready.user.clone(),

@@ -106,7 +106,7 @@ impl BuildProgress for Merged<'_> {
                 self.is_new(begun(label));
                 !self.has_ended(label)
             }
-            BuildEvent::Explained(label, _) => !self.has_ended(label),
+            BuildEvent::Looking(label) | BuildEvent::Explained(label, _) => !self.has_ended(label),
             // For another of these builds nobody needs to know.
             BuildEvent::Looking(label) | BuildEvent::Waiting(label, _) => {
                 !self.told.borrow().contains(&begun(label))

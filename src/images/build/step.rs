@@ -19,8 +19,7 @@ pub trait StepRunner {
     ) -> Pin<Box<dyn Future<Output = Result<i32, StepError>> + 'a>>;
 
     /// Finds the devices of a name of the Container Device Interface; none where there is none of it.
-    fn find_devices(&self, name: &str) -> Result<Vec<FoundDevice>, StepError> {
-        let _unknown = name;
+    fn find_devices(&self, _name: &str) -> Result<Vec<FoundDevice>, StepError> {
         Ok(Vec::new())
     }
 

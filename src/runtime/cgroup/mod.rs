@@ -118,7 +118,7 @@ impl Cgroups {
         &self,
         id: &str,
         resources: &Resources,
-        devices: DeviceAccess,
+        devices: &DeviceAccess,
     ) -> Result<Cgroup, CgroupError> {
         let settings = settings(resources, |controller| {
             self.owner(controller).map(|hierarchy| hierarchy.version)
@@ -138,7 +138,7 @@ impl Cgroups {
                 result => result?,
             }
         }
-        group.limit_devices(&devices)?;
+        group.limit_devices(devices)?;
         Ok(group)
     }
 

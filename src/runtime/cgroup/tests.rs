@@ -163,7 +163,7 @@ fn limits_hold_and_everything_in_a_group_is_killed() {
     };
     sandbox.cgroup = sandbox
         .cgroups
-        .create("c", &resources, DeviceAccess::Default)
+        .create("c", &resources, &DeviceAccess::Default)
         .unwrap();
     let (read, write) = pipe();
     let spawned = sandbox
@@ -212,7 +212,7 @@ fn devices_that_are_not_listed_cannot_be_opened() {
         return;
     };
     let group = cgroups
-        .create("v2", &Resources::default(), DeviceAccess::Default)
+        .create("v2", &Resources::default(), &DeviceAccess::Default)
         .unwrap();
     assert_eq!(group.hierarchies().collect::<Vec<_>>(), [&hierarchy]);
     group.kill_all().unwrap();

@@ -154,7 +154,7 @@ impl Monitor<'_> {
         };
         let cgroup = self
             .cgroups
-            .create(id.as_str(), &config.resources, devices)
+            .create(id.as_str(), &config.resources, &devices)
             .map_err(|error| failed(&error))?;
         let joined = self.joined().map_err(|why| (125, why))?;
         let joined: Vec<_> = joined

@@ -130,10 +130,18 @@ mod tests {
         (config, layers)
     }
 
+    /// History so far, layers so far, the step, and its layer.
+    type Row = (
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static str,
+        Option<&'static str>,
+    );
+
     #[test]
     fn a_step_has_the_layer_of_an_image_where_all_before_it_is_the_same() {
         let (image, _) = config(&["base", "-ENV A=1", "RUN x", "RUN y"], &["b", "x", "y"]);
-        let table: [(&[&str], &[&str], &str, Option<&str>); 9] = [
+        let table: [Row; 9] = [
             (&["base", "-ENV A=1"], &["b"], "RUN x", Some("x")),
             (
                 &["base", "-ENV A=1", "RUN x"],

@@ -37,12 +37,11 @@ pub(super) fn part(address: &str) -> Parted {
 /// Has git log in at `remote`. It is told by the environment, which other users cannot read. Who logs in goes where he was sent, and no
 /// server sends him on: git would take along to a new host what it was given for the first.
 pub(super) fn authorize(command: &mut Command, remote: &str, login: &GitLogin) {
-    let header = match &login.header {
-        Some((scope, value)) => Some((scope.clone(), value.clone())),
-        None => {
-            let parted = part(remote);
-            origin(&parted.address).zip(parted.authorization)
-        }
+    let header = if login.header.is_some() {
+        login.header.clone()
+    } else {
+        let parted = part(remote);
+        origin(&parted.address).zip(parted.authorization)
     };
     let Some((scope, value)) = header else {
         return;

@@ -368,21 +368,17 @@ fn repositories_are_checked_out() {
         (&format!("#{one}"), &one),
         (&format!("?checksum={}", &two[..7]), &two),
     ];
+    let nobody = GitLogin::default();
+    let resolve = |rest: &str| block_on(source(rest).resolve(&nobody));
     for (rest, expected) in table {
-        assert_eq!(
-            block_on(source(rest).resolve(&GitLogin::default())).unwrap(),
-            *expected,
-            "{rest}"
-        );
+        assert_eq!(resolve(rest).unwrap(), *expected, "{rest}");
     }
-    let none = block_on(source("#none").resolve(&GitLogin::default()))
-        .unwrap_err()
-        .to_string();
+    let none = resolve("#none").unwrap_err().to_string();
     assert!(
         none.ends_with("repository does not contain ref none"),
         "{none}"
     );
-    let wrong = block_on(source("?checksum=0000000").resolve(&GitLogin::default())).unwrap_err();
+    let wrong = resolve("?checksum=0000000").unwrap_err();
     assert_eq!(
         wrong.to_string(),
         format!("expected checksum to match 0000000, got {two}")
@@ -393,7 +389,6 @@ fn repositories_are_checked_out() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         let source = source(rest);
-        let nobody = GitLogin::default();
         let checkout = source.checkout(commit, directory.path(), keep, &nobody);
         let top = block_on(checkout).unwrap().directory;
         assert_eq!(fs_err::read_to_string(top.join("a")).unwrap(), text);

@@ -133,21 +133,24 @@ impl StageState {
             .collect()
     }
 
-    /// Returns the proxies among the build arguments, in both cases of letters, where the stage has not named them itself.
-    pub fn proxies(&self, given: &Variables) -> Vec<String> {
+    /// Returns the environment of a `RUN` with the proxies among the build arguments, in both cases of letters; they win over what
+    /// the stage says, and an empty one is none (BuildKit `proxyEnvList`).
+    pub fn proxied_environment(&self, given: &Variables) -> Vec<String> {
         let mut found = Vec::new();
         for upper in PROXIES {
             let lower = upper.to_ascii_lowercase();
-            let Some(value) = given.get(upper).or_else(|| given.get(&lower)) else {
+            let value = given.get(upper).or_else(|| given.get(&lower));
+            let Some(value) = value.filter(|value| !value.is_empty()) else {
                 continue;
             };
-            for name in [upper, &lower] {
-                if !self.environment.iter().any(|(known, _)| known == name) {
-                    found.push(format!("{name}={value}"));
-                }
-            }
+            found.push((upper.to_owned(), value));
+            found.push((lower, value));
         }
-        found
+        let own = self.environment.iter();
+        let own = own.filter(|(name, _)| !found.iter().any(|(proxy, _)| proxy == name));
+        let own = own.map(|(name, value)| format!("{name}={value}"));
+        let proxies = found.iter().map(|(name, value)| format!("{name}={value}"));
+        own.chain(proxies).collect()
     }
 
     /// Returns the working directory: absolute, clean.

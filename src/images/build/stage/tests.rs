@@ -244,3 +244,31 @@ fn ports_and_volumes_are_expanded_word_for_word() {
     let volume = state.apply(&file.stages[0].instructions[0].kind, &Given::default());
     assert_eq!(volume, Err(StageError::Volume));
 }
+
+#[test]
+fn proxies_of_the_build_win() {
+    let own: &[&str] = &["A=1", "http_proxy=own"];
+    let table: [(&[(&str, &str)], &[&str]); 4] = [
+        (&[("A", "2"), ("FOO_PROXY", "x")], own),
+        (&[("HTTP_PROXY", ""), ("no_proxy", "")], own),
+        (
+            &[("HTTP_PROXY", "p")],
+            &["A=1", "HTTP_PROXY=p", "http_proxy=p"],
+        ),
+        (
+            &[("no_proxy", "n")],
+            &["A=1", "http_proxy=own", "NO_PROXY=n", "no_proxy=n"],
+        ),
+    ];
+    for (given, expected) in table {
+        let state = after("ENV A=1 http_proxy=own", &[]);
+        let given = given.iter();
+        let given = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = state.proxied_environment(&given.collect());
+        let path = format!("PATH={DEFAULT_PATH}");
+        let wanted: Vec<&str> = std::iter::once(path.as_str())
+            .chain(expected.iter().copied())
+            .collect();
+        assert_eq!(environment, wanted);
+    }
+}

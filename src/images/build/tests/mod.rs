@@ -24,7 +24,7 @@ const SCRIPT: &str = r#"
 _r=$1 _l=$2 _u=$3 _w=$4 _user=$5 _cwd=$6; shift 6
 mount -t overlay overlay -o "lowerdir=$_l,upperdir=$_u,workdir=$_w" "$_r" || exit 125
 mount --bind /proc "$_r/proc" && mount --bind /dev "$_r/dev" && mount --bind /sys "$_r/sys" || exit 125
-for _f in hosts hostname resolv.conf; do mount --bind /dev/null "$_r/etc/$_f" || exit 125; done
+for _f in hosts resolv.conf; do mount --bind /dev/null "$_r/etc/$_f" || exit 125; done
 exec chroot ${_user:+--userspec="$_user"} "$_r" /bin/sh -c 'cd "$0" && exec "$@"' "$_cwd" "$@"
 "#;
 

@@ -188,7 +188,7 @@ fn written(line: &Logical, words: &Words<'_>, escape: char) -> Written {
 fn parse_from(line: &Logical, escape: char) -> Result<Stage, Fault> {
     let mut words = Words::of(line);
     let mut flags = Flags(take_flags(line, &mut words, escape));
-    let platform = flags.value("platform")?;
+    let platform = flags.value("platform")?.filter(|text| !text.is_empty());
     flags.finish(known_flags("FROM"))?;
     let parts = words.rest.split(BLANKS).filter(|part| !part.is_empty());
     let parts: Vec<&str> = parts.collect();

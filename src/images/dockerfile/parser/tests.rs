@@ -549,6 +549,8 @@ fn what_is_left_out_is_as_nothing() {
     for (line, expected) in table {
         assert_eq!(stage(line), [Kind::Healthcheck(expected)], "{line}");
     }
+    let file = parse(Path::new("Dockerfile"), "FROM --platform= a").unwrap();
+    assert_eq!(file.stages[0].platform, None);
     assert_eq!(
         stage("VOLUME [\" /x \", \"/y\"]"),
         [Kind::Volume(strings(&["/x", "/y"]))]
