@@ -5,6 +5,7 @@
     clippy::disallowed_methods,
     reason = "tests run real processes"
 )]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 

@@ -166,6 +166,10 @@ const DEVICES: &str = "FROM busybox\n\
         RUN ls -A /opt /dev/one 2>&1 | tail -1; echo \"and$ONE.\"; cat /dev/kmsg 2>&1 | head -1\n";
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one description of devices, looked at from every side"
+)]
 fn devices_have_names_and_must_be_allowed() {
     let machine = machine();
     machine.write("cdi/vendor.yaml", SPEC);
