@@ -48,6 +48,10 @@ fn platforms(index: &Value) -> Vec<String> {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one image, looked at from every side"
+)]
 fn several_platforms_are_one_image() {
     let machine = machine();
     let args = [
@@ -151,6 +155,10 @@ fn several_platforms_are_one_image() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one image, looked at from every side"
+)]
 fn outputs_hold_every_platform() {
     let machine = machine();
     let build = |output: &str, platforms: &str| {
@@ -379,6 +387,10 @@ fn raw(machine: &Machine, name: &str) -> Value {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one image, looked at from every side"
+)]
 fn a_registry_gets_all_of_it_and_what_is_attested() {
     let machine = machine();
     let Some(_registry) = registry(&machine) else {
