@@ -253,6 +253,90 @@ fn outputs_hold_every_platform() {
 }
 
 #[test]
+fn a_scanner_tells_what_is_in_an_image() {
+    let machine = machine();
+    let scanner = "FROM busybox\nCOPY --chmod=755 <<\"EOF\" /scan\n#!/bin/sh\nset -e\ncd $BUILDKIT_SCAN_SOURCE\n\
+                   ! touch made 2>/dev/null\n\
+                   printf '{\"predicateType\": \"https://spdx.dev/Document\", \"predicate\": {\"files\": \"%s\", \"word\": \"%s\"}}' \
+                   \"$(find . -type f | sort | tr '\\n' ' ')\" $BUILDKIT_SCAN_WORD >$BUILDKIT_SCAN_DESTINATION/sbom.spdx.json\n\
+                   EOF\nENTRYPOINT [\"/scan\"]\nCMD []\n";
+    machine.write("scanner/Dockerfile", scanner);
+    machine.ok(".", &["image", "build", "-q", "-t", "scanner", "scanner"]);
+    let args = [
+        "image",
+        "build",
+        "--sbom",
+        "generator=scanner,WORD=x",
+        "-t",
+        "told",
+        "-o",
+        "type=oci,dest=told.tar",
+        "c",
+    ];
+    let built = machine.run(".", &args);
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    let told = "[linux/amd64 1/1] generating sbom using scanner";
+    assert!(built.stderr.contains(told), "{}", built.stderr);
+    machine.sh("mkdir -p told && tar -C told -xf told.tar");
+    let blob = |digest: &Value| -> Value {
+        let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+        let path = machine.path().join("told/blobs/sha256").join(hex);
+        serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
+    };
+    let top: Value =
+        serde_json::from_slice(&fs_err::read(machine.path().join("told/index.json")).unwrap())
+            .unwrap();
+    let index = blob(&top["manifests"][0]["digest"]);
+    assert_eq!(platforms(&index), ["linux/amd64", "unknown/unknown"]);
+    let layer = blob(&index["manifests"][1]["digest"])["layers"][0].clone();
+    assert_eq!(
+        layer["annotations"]["in-toto.io/predicate-type"],
+        "https://spdx.dev/Document"
+    );
+    let statement = blob(&layer["digest"]);
+    assert_eq!(
+        statement["predicate"],
+        json!({"files": "./common ./file ./out ", "word": "x"})
+    );
+    let about = index["manifests"][0]["digest"].as_str().unwrap();
+    assert_eq!(
+        format!(
+            "sha256:{}",
+            statement["subject"][0]["digest"]["sha256"]
+                .as_str()
+                .unwrap()
+        ),
+        about
+    );
+    // One that fails fails the build, and says so.
+    let broken = "FROM busybox\nENTRYPOINT [\"sh\", \"-c\", \"echo no licence; exit 3\"]\n";
+    machine.write("scanner/Dockerfile", broken);
+    machine.ok(".", &["image", "build", "-q", "-t", "scanner", "scanner"]);
+    let failed = machine.run(
+        ".",
+        &[
+            "image",
+            "build",
+            "--sbom",
+            "generator=scanner",
+            "-t",
+            "other",
+            "c",
+        ],
+    );
+    assert_eq!(failed.code, 1);
+    for text in [
+        "no licence",
+        "make a bill of materials with `scanner`",
+        "exit code: 3",
+    ] {
+        assert!(failed.stderr.contains(text), "{}", failed.stderr);
+    }
+    assert_eq!(machine.ok(".", &["image", "ls", "-q", "other"]), "");
+    machine.assert_clean();
+}
+
+#[test]
 fn a_service_gets_the_image_of_its_platform() {
     let machine = machine();
     // A program that is there for both, of which this machine runs one.

@@ -1,30 +1,23 @@
 //! `--provenance`, `--sbom` and `--attest` (docker/buildx `util/buildflags/attests.go`).
 
 use super::options::{OptionError, fields, wrong};
-use crate::images::build::Provenance;
+use crate::images::build::{Provenance, Scanner};
 
 /// Reads what is asked to be attested: pairs of `provenance`, `sbom` or `attest` and what is said of it, the last of a kind counts.
-/// Returns warnings of what is not made.
 pub(super) fn parse(
     asked: &[(&'static str, String)],
-) -> Result<(Option<Provenance>, Vec<String>), OptionError> {
+) -> Result<(Option<Provenance>, Option<Scanner>), OptionError> {
     let mut provenance = None;
-    let mut bill = None;
+    let mut scanner = None;
     for (option, text) in asked.iter().filter(|(_, text)| !text.is_empty()) {
         let (kind, fields) = read(option, text)?;
         match kind.as_str() {
             "provenance" => provenance = of_provenance(option, text, fields)?,
-            "sbom" => {
-                let is_wanted = !is_disabled(option, text, &fields)?;
-                bill = is_wanted.then(|| format!("{option}: {text}"));
-            }
+            "sbom" => scanner = of_bill(option, text, fields)?,
             _ => return Err(wrong(option, text, "type is `provenance` or `sbom`")),
         }
     }
-    let unmade = |asked: String| {
-        format!("`{asked}` is ignored: no bill of materials is made: that takes a scanner's image")
-    };
-    Ok((provenance, bill.map(unmade).into_iter().collect()))
+    Ok((provenance, scanner))
 }
 
 /// What is attested, and what is said of it.
@@ -85,6 +78,27 @@ fn of_provenance(
     Ok(Some(provenance))
 }
 
+fn of_bill(
+    option: &'static str,
+    text: &str,
+    fields: Vec<(String, String)>,
+) -> Result<Option<Scanner>, OptionError> {
+    if is_disabled(option, text, &fields)? {
+        return Ok(None);
+    }
+    let mut scanner = Scanner::default();
+    for (key, value) in fields {
+        match key.as_str() {
+            "disabled" => {}
+            "generator" if value.is_empty() => {}
+            "generator" => scanner.image = value,
+            // Names are read in any case; what they become is a variable's.
+            _ => scanner.settings.push((key.to_uppercase(), value)),
+        }
+    }
+    Ok(Some(scanner))
+}
+
 fn is_disabled(
     option: &'static str,
     text: &str,
@@ -115,7 +129,7 @@ mod tests {
             let owned: Vec<_> = asked.iter().map(|(o, t)| (*o, (*t).to_owned())).collect();
             match parse(&owned) {
                 Err(error) => error.message,
-                Ok((provenance, warnings)) => {
+                Ok((provenance, scanner)) => {
                     let provenance = provenance.map(|p| {
                         let Provenance {
                             max,
@@ -124,11 +138,12 @@ mod tests {
                         } = p;
                         format!("{max} {builder_id:?} {reproducible}")
                     });
-                    format!("{provenance:?} {}", warnings.join(""))
+                    let scanner = scanner.map(|s| format!("{} {:?}", s.image, s.settings));
+                    format!("{provenance:?} {}", scanner.unwrap_or_default())
                 }
             }
         };
-        let table: [(&[(&'static str, &str)], &str); 11] = [
+        let table: [(&[(&'static str, &str)], &str); 13] = [
             (&[], "None "),
             (&[("provenance", "")], "None "),
             (&[("provenance", "false")], "None "),
@@ -156,7 +171,18 @@ mod tests {
             (&[("attest", "mode=max")], "type is `provenance` or `sbom`"),
             (
                 &[("sbom", "true")],
-                "None `sbom: true` is ignored: no bill of materials is made: that takes a scanner's image",
+                "None docker/buildkit-syft-scanner:stable-1 []",
+            ),
+            (
+                &[("sbom", "generator=own/scanner,EXTRA=1")],
+                r#"None own/scanner [("EXTRA", "1")]"#,
+            ),
+            (
+                &[
+                    ("attest", "type=sbom,generator=own/scanner"),
+                    ("sbom", "false"),
+                ],
+                "None ",
             ),
         ];
         for (asked, expected) in table {

@@ -124,7 +124,7 @@ impl Engine {
         let outputs = outputs.map(|text| output::parse(text, &build.directory));
         let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let name = build.tags.first().cloned();
-        let (provenance, unmade) = attest::parse(&build.attestations)?;
+        let (provenance, scanner) = attest::parse(&build.attestations)?;
         let remote = RemoteContext::parse(&build.context);
         let remote =
             remote.map_err(|error| options::wrong("PATH", &build.context, error.to_string()))?;
@@ -142,7 +142,7 @@ impl Engine {
         let caches = (build.cache_from.as_slice(), build.cache_to.as_slice());
         let mut warnings = add_caches(&mut request, caches, &build.directory)?;
         request.provenance = provenance;
-        warnings.extend(unmade);
+        request.scanner = scanner;
         for output in &outputs {
             output.check(&request.platforms)?;
         }

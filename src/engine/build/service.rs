@@ -88,15 +88,15 @@ impl Engine {
             request.secrets.insert(secret.id.clone(), source);
         }
         let caches = (more.cache_from.as_slice(), more.cache_to.as_slice());
-        let mut warnings = super::add_caches(&mut request, caches, &stack.directory)?;
+        let warnings = super::add_caches(&mut request, caches, &stack.directory)?;
         let attestations = [("provenance", &more.provenance), ("sbom", &more.sbom)];
         let attestations = attestations.map(|(name, value)| {
             let chosen = choices.attestations.get(name);
             (name, chosen.unwrap_or(value).clone())
         });
-        let (provenance, unmade) = super::attest::parse(&attestations)?;
+        let (provenance, scanner) = super::attest::parse(&attestations)?;
         request.provenance = provenance;
-        warnings.extend(unmade);
+        request.scanner = scanner;
         let chosen = platforms(build, choices.all_platforms)?;
         super::platforms::set(&mut request, chosen);
         Ok((request, warnings))

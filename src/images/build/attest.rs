@@ -93,6 +93,15 @@ pub(super) struct Attestation {
     predicate: Value,
 }
 
+impl Attestation {
+    pub(super) fn new(predicate_type: &'static str, predicate: Value) -> Self {
+        Self {
+            predicate_type,
+            predicate,
+        }
+    }
+}
+
 impl Build<'_> {
     /// Notes that something was taken from elsewhere.
     pub(super) fn note_material(&self, material: Material) {
@@ -101,14 +110,11 @@ impl Build<'_> {
 
     /// Makes what is to be attested of the image of this build.
     pub(super) fn attestations(&self) -> Result<Vec<Attestation>, BuildError> {
-        let Some(asked) = &self.request.provenance else {
-            return Ok(Vec::new());
-        };
-        let predicate = self.provenance(asked)?;
-        Ok(vec![Attestation {
-            predicate_type: PROVENANCE,
-            predicate,
-        }])
+        let mut made = self.bills.take();
+        if let Some(asked) = &self.request.provenance {
+            made.push(Attestation::new(PROVENANCE, self.provenance(asked)?));
+        }
+        Ok(made)
     }
 
     fn provenance(&self, asked: &Provenance) -> Result<Value, BuildError> {

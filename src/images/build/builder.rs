@@ -33,7 +33,7 @@ use super::super::registry::transport::Transport;
 use super::super::store::{Image, LayerLock, Store};
 use super::aside::Aside;
 use super::assemble::{self, Part};
-use super::attest::Material;
+use super::attest::{Attestation, Material};
 use super::bases::BaseName;
 use super::budget;
 use super::cache::{Cache, FinishedKey, Made};
@@ -197,6 +197,8 @@ pub(super) struct Build<'a> {
     pub(super) bases: RefCell<BTreeMap<BaseName, Rc<OnceCell<Image>>>>,
     /// What else the build took from elsewhere, for whoever asks where the image is from.
     pub(super) materials: RefCell<Vec<Material>>,
+    /// What a scanner found in the image.
+    pub(super) bills: RefCell<Vec<Attestation>>,
     /// Caches of elsewhere, once they were looked at.
     pub(super) foreign: OnceCell<Vec<Foreign>>,
     /// What steps made that were done or found, by their keys.
@@ -250,6 +252,7 @@ impl<'a> Build<'a> {
             given: given.clone(),
             bases: RefCell::default(),
             materials: RefCell::default(),
+            bills: RefCell::default(),
             foreign: OnceCell::new(),
             used: RefCell::default(),
             aside: Aside::default(),
@@ -268,7 +271,10 @@ impl Build<'_> {
         let plan = self.plan().await?;
         self.check(&plan)?;
         self.foreign.get_or_init(|| self.read_foreign()).await;
-        self.go_through(&plan).await
+        let state = self.go_through(&plan).await?;
+        let bills = self.bills(&state.layers).await?;
+        self.bills.replace(bills);
+        Ok(state)
     }
 
     /// Takes what steps of other builds made as its own, where the cache is to be brought elsewhere.

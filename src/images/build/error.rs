@@ -32,6 +32,15 @@ pub enum BuildError {
     /// The Dockerfile says something wrong, or something that is not supported yet.
     #[error(transparent)]
     Dockerfile(#[from] DockerfileError),
+    /// No bill of materials could be made.
+    #[error("make a bill of materials with `{image}`")]
+    Scanner {
+        /// The scanner's image.
+        image: String,
+        /// Why not.
+        #[source]
+        source: Box<StepFailure>,
+    },
     /// The context is not a directory.
     #[error("build context `{}`", path.display())]
     Context {

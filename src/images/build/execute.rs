@@ -21,7 +21,7 @@ use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, Entitlement, FoundDevice, Requirements, RunStep, StepLabel, devices, run};
 
 /// Name of the machine that steps see (BuildKit).
-const HOSTNAME: &str = "buildkitsandbox";
+pub(super) const HOSTNAME: &str = "buildkitsandbox";
 
 /// A `RUN` with everything that its key needs.
 struct Ready {

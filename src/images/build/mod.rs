@@ -16,6 +16,7 @@ mod aside;
 mod assemble;
 pub mod attest;
 mod bases;
+mod bill;
 mod budget;
 mod builder;
 pub mod cache;
@@ -65,6 +66,7 @@ use super::reference::{Digest, Reference};
 use super::store::Image;
 
 pub use attest::{Material, Provenance};
+pub use bill::Scanner;
 pub use caches::CacheMount;
 pub use contexts::{NamedContext, Spooled};
 pub use devices::AllowedDevices;
@@ -232,6 +234,8 @@ pub struct BuildRequest {
     pub platforms: Vec<Platform>,
     /// What is to be attested of it.
     pub provenance: Option<Provenance>,
+    /// Who makes a bill of materials of it.
+    pub scanner: Option<Scanner>,
     /// The time at which the build begins; new layers are dated from it.
     pub started: jiff::Timestamp,
 }
@@ -293,6 +297,7 @@ impl BuildRequest {
             platform: Platform::host(),
             platforms: Vec::new(),
             provenance: None,
+            scanner: None,
             started,
         }
     }
@@ -306,7 +311,7 @@ impl BuildRequest {
 
     /// Whether it makes an index, and not an image alone.
     pub fn makes_index(&self) -> bool {
-        self.is_several() || self.provenance.is_some()
+        self.is_several() || self.provenance.is_some() || self.scanner.is_some()
     }
 
     /// Returns what logs in at the servers of sources.
