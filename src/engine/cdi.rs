@@ -140,6 +140,9 @@ impl Registry {
         if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
             return Err(wrong(path, "others than root can write it".to_owned()));
         }
+        if !metadata.is_file() {
+            return Err(wrong(path, "it is not a regular file".to_owned()));
+        }
         if metadata.len() > MAX_BYTES {
             return Err(wrong(path, "it is too large".to_owned()));
         }

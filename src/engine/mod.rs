@@ -140,6 +140,14 @@ impl Engine {
         }
         check_kernel()?;
         let instance = instance::open(roots)?;
+        // What lies below is later opened by paths without links.
+        let real = |path: &std::path::PathBuf| {
+            fs_err::canonicalize(path).map_err(|error| EngineError::file("find", path, error))
+        };
+        let roots = &Roots {
+            root: real(&roots.root)?,
+            run: real(&roots.run)?,
+        };
         let client = digests::client_environment(environment);
         freeze::thaw_abandoned(roots, &instance)?;
         let sealed = sealed_executable(roots)?;

@@ -18,6 +18,11 @@ pub fn plainly(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<Owned
     open(root, path, flags, resolve)
 }
 
+/// Opens an absolute path as [`plainly`] does: for one that had no links in it when it was found out.
+pub fn absolute(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    open(rustix::fs::CWD, path, flags, ResolveFlags::NO_SYMLINKS)
+}
+
 fn open(
     root: BorrowedFd<'_>,
     path: &Path,

@@ -51,10 +51,10 @@ pub(crate) struct BuildArgs {
         default_missing_value = "true"
     )]
     pub(crate) provenance: Option<String>,
-    /// Taken for the sake of scripts: no bill of materials is made
+    /// Tell in the images what is in them, over the file's `sbom`
     #[arg(
         long,
-        value_name = "ATTESTATION",
+        value_name = "BOOL|generator=IMAGE",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true"

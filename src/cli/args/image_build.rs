@@ -24,7 +24,7 @@ pub(crate) struct ImageBuildArgs {
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
     /// Run every step again
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) no_cache: bool,
     /// Run every step of a stage again; may be repeated, or names separated by commas
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
@@ -81,10 +81,10 @@ pub(crate) struct ImageBuildArgs {
         hide_default_value = true
     )]
     pub(crate) provenance: String,
-    /// Taken for the sake of scripts: no bill of materials is made
+    /// Tell in the image what is in it: `true`, or the scanner's image (`generator=IMAGE`) [default: false]
     #[arg(
         long,
-        value_name = "ATTESTATION",
+        value_name = "BOOL|generator=IMAGE",
         default_value = "",
         hide_default_value = true
     )]
@@ -96,7 +96,7 @@ pub(crate) struct ImageBuildArgs {
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) label: Vec<String>,
     /// Pull base images even if they are there
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) pull: bool,
     /// What the image is to run on, such as `linux/arm64`; several with commas between make one image of all [default: this machine]
     #[arg(long, value_name = "PLATFORM[,PLATFORM]")]
@@ -105,7 +105,7 @@ pub(crate) struct ImageBuildArgs {
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Push every name when it is built
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) push: bool,
     /// Ask in place of building: `check` what is not wise in the Dockerfile (exit code 1 if anything is; base images that are not
     /// here are pulled), `outline` what its target takes, or which `targets` it has; with `,format=json` for programs
@@ -119,7 +119,7 @@ pub(crate) struct ImageBuildArgs {
     /// The same as `--call=check`
     #[arg(long)]
     pub(crate) check: bool,
-    /// Attestation: `type=provenance[,mode=max][,builder-id=ID]`
+    /// Attestation: `type=provenance[,mode=max][,builder-id=ID]` or `type=sbom[,generator=IMAGE]`
     #[arg(long, value_name = "ATTESTATION")]
     pub(crate) attest: Vec<String>,
     /// Control group of `RUN`: only that of this instance, so that this is refused
@@ -129,8 +129,17 @@ pub(crate) struct ImageBuildArgs {
     #[arg(long, value_name = "BUILDER", hide = true)]
     pub(crate) builder: Option<String>,
     /// Taken for the sake of scripts: what is built is in the store
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) load: bool,
+    /// Taken for the sake of scripts: nothing of a step stays but its layer
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) rm: bool,
+    /// The same, also of one that failed
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) force_rm: bool,
+    /// Taken for the sake of scripts: no context is sent anywhere
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) compress: bool,
     /// Write the image's names and digests to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
@@ -138,6 +147,6 @@ pub(crate) struct ImageBuildArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
     /// Print the image's ID alone
-    #[arg(short, long)]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) quiet: bool,
 }

@@ -316,8 +316,12 @@ pub(crate) fn cache_to(
     if reset && !matches!(place, CachePlace::Local(..)) {
         return Err(wrong(option, text, "reset is for `type=local`"));
     }
+    // What has another compression already is not written once more.
+    if asked.take("force-compression").as_deref() == Some("true") {
+        return Err(wrong(option, text, "not supported: force-compression"));
+    }
     // These say how another builder writes what is always written so here.
-    asked.end(&["oci-mediatypes", "image-manifest", "force-compression"])?;
+    asked.end(&["oci-mediatypes", "image-manifest"])?;
     Ok(Ok(CacheExport {
         place,
         all,

@@ -80,7 +80,13 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Output, OptionError>
         match key.as_str() {
             "type" => kind = value,
             "dest" | "output" => path = Some(value),
-            "push" => push = value == "true",
+            "push" => {
+                push = match value.as_str() {
+                    "true" | "1" => true,
+                    "false" | "0" => false,
+                    _ => return Err(wrong(option, text, "push is `true` or `false`")),
+                }
+            }
             "platform-split" => {
                 split = match value.as_str() {
                     "true" | "1" => Split::Always,

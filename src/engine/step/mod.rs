@@ -170,7 +170,9 @@ fn not_executed(error: &StartError) -> String {
 /// Takes apart the steps of builds that were killed; returns what could not be. No build may be running.
 pub(crate) fn sweep(engine: &Engine) -> Vec<String> {
     let steps = engine.roots.run.join(STEPS);
-    sweep_directories(&steps, |_| true, |id| take_apart(engine, id))
+    // A build that is about to begin has its keys there, and no step yet.
+    let goes = |directory: &Path| !directory.join(OWNER).exists() || is_dead(directory);
+    sweep_directories(&steps, goes, |id| take_apart(engine, id))
 }
 
 /// Takes apart those steps of builds that were killed that can be told from the steps of builds that run: what they go on writing,

@@ -193,7 +193,8 @@ impl Build<'_> {
                 let Some(value) = value else { continue };
                 let is_told = !is_secret(name);
                 whole &= is_told;
-                let value = if is_told { value } else { "xxxxx" };
+                // A proxy's URL has its password in it.
+                let value = if is_told { &shown(value) } else { "xxxxx" };
                 add(format!("build-arg:{name}"), value);
             }
             for (name, value) in &request.labels {

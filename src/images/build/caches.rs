@@ -101,10 +101,12 @@ impl Build<'_> {
                 Ok::<_, StepFailure>(new)
             });
             let new = filled.await??;
-            match fs_err::rename(new.diff(), &data) {
-                // Somebody who shares it was faster.
-                Err(_) if data.exists() => {}
-                renamed => renamed?,
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            let cwd = rustix::fs::CWD;
+            match rustix::fs::renameat_with(cwd, new.diff(), cwd, &data, flags) {
+                // Somebody who shares it was faster, and has it mounted perhaps, be it empty.
+                Err(rustix::io::Errno::EXIST) => {}
+                renamed => renamed.map_err(io::Error::from)?,
             }
         }
         Ok(held)

@@ -253,6 +253,9 @@ impl StageWork<'_, '_> {
             });
         }
         let devices = devices::add(&ready.devices, prepared, staging.directory())?;
+        // Parents before what is below them, whoever asked for them.
+        let depth = |mount: &StepMount| mount.target.trim_matches('/').split('/').count();
+        prepared.mounts.sort_by_key(depth);
         let mut layers = self.directories();
         if let Some(pending) = &self.pending {
             layers.insert(0, pending.diff.clone());

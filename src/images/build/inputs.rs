@@ -1,11 +1,13 @@
 //! What a build is given: the Dockerfile, the context, ignore rules, arguments.
 
 use std::io::{self, Read};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 use super::super::dockerfile::expand::Variables;
 use super::super::dockerfile::instruction::Dockerfile;
@@ -15,6 +17,7 @@ use super::error::BuildError;
 use super::pattern::IgnoreRules;
 use super::stage::Given;
 use super::{BuildRequest, DockerfileSource, plan};
+use crate::sys::beneath;
 
 /// Returns the context, without links.
 pub(super) fn canonical_context(request: &BuildRequest) -> Result<PathBuf, BuildError> {
@@ -59,17 +62,23 @@ pub(super) fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String
         DockerfileSource::Path(path) => request.context.join(path),
     };
     // What strangers made must not show files of the machine.
-    if !request.is_local && path.starts_with(&request.context) {
-        check_within(&request.context, &path)?;
+    let context = Some(request.context.as_path());
+    let stranger = context.filter(|context| !request.is_local && path.starts_with(context));
+    let read = |path: &Path| match stranger {
+        Some(context) => read_within(context, path),
+        None => read_text(open_input(path)?),
+    };
+    if let Some(context) = stranger {
+        check_within(context, &path)?;
     }
-    let error = match read_text(&path) {
+    let error = match read(&path) {
         Ok(text) => return Ok((path, text)),
         Err(error) => error,
     };
     // The name in lower case serves where the usual one is asked for and is not there.
     if error.kind() == io::ErrorKind::NotFound && path.file_name() == Some("Dockerfile".as_ref()) {
         let lower = path.with_file_name("dockerfile");
-        if let Ok(text) = read_text(&lower) {
+        if let Ok(text) = read(&lower) {
             return Ok((lower, text));
         }
     }
@@ -91,12 +100,26 @@ fn check_within(context: &Path, path: &Path) -> Result<(), BuildError> {
     }
 }
 
+/// Reads a file of a context that strangers made: no link leads out of it, and a device of it is not even opened.
+fn read_within(context: &Path, path: &Path) -> io::Result<String> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(context, flags, rustix::fs::Mode::empty())?;
+    let below = path.strip_prefix(context).unwrap_or(path);
+    let found = beneath::in_root(root.as_fd(), below, OFlags::PATH)?;
+    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode);
+    if kind != rustix::fs::FileType::RegularFile {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let opened = Path::new("/proc/self/fd").join(found.as_raw_fd().to_string());
+    read_text(open_input(&opened)?)
+}
+
 /// Bytes that a Dockerfile may have: none that anybody wrote comes near.
 const MAX_DOCKERFILE: u64 = 16 << 20;
 
 /// Reads a Dockerfile. In a comment, bytes that are no UTF-8 do no harm; in an instruction they would be something else afterwards.
-fn read_text(path: &Path) -> io::Result<String> {
-    let bytes = read_bytes(path)?;
+fn read_text(input: Input) -> io::Result<String> {
+    let bytes = read_bytes(input)?;
     let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
     let mut text = String::new();
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -112,11 +135,9 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// Reads a Dockerfile or ignore file.
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+fn read_bytes(input: Input) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open_input(path)?
-        .take(MAX_DOCKERFILE + 1)
-        .read_to_end(&mut bytes)?;
+    input.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_DOCKERFILE {
         let text = format!("it is larger than {} MiB", MAX_DOCKERFILE >> 20);
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -208,7 +229,7 @@ pub(super) fn read_ignore_of(
         places.insert(0, PathBuf::from(own));
     }
     for path in places {
-        match read_bytes(&path) {
+        match open_input(&path).and_then(read_bytes) {
             Ok(bytes) => {
                 return IgnoreRules::parse(&String::from_utf8_lossy(&bytes))
                     .map_err(|source| BuildError::Ignore { path, source });
@@ -326,6 +347,38 @@ mod tests {
     }
 
     #[test]
+    fn a_strangers_dockerfile_shows_nothing_of_the_machine() {
+        let temp = tempfile::tempdir().unwrap();
+        let context = temp.path().join("context");
+        fs_err::create_dir(&context).unwrap();
+        fs_err::write(temp.path().join("secret"), "hidden").unwrap();
+        fs_err::write(context.join("real"), "FROM a\n").unwrap();
+        let link = |to: &str, name: &str| {
+            fs_err::os::unix::fs::symlink(to, context.join(name)).unwrap();
+        };
+        link("../secret", "out");
+        link("/real", "in");
+        let fifo = context.join("fifo");
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, 0o600.into(), 0).unwrap();
+        let read =
+            |name: &str| read_within(&context, &context.join(name)).map_err(|error| error.kind());
+        assert_eq!(read("real"), Ok("FROM a\n".to_owned()));
+        assert_eq!(read("in"), Ok("FROM a\n".to_owned()));
+        assert_eq!(read("out"), Err(io::ErrorKind::NotFound));
+        assert_eq!(read("fifo"), Err(io::ErrorKind::Other));
+        // Nor does the name that serves where the usual one is not there.
+        link("../secret", "dockerfile");
+        let source = DockerfileSource::Path("Dockerfile".into());
+        let request = BuildRequest {
+            is_local: false,
+            ..BuildRequest::new(context.clone(), source, jiff::Timestamp::UNIX_EPOCH)
+        };
+        let error = read_dockerfile(&request).unwrap_err();
+        assert!(matches!(error, BuildError::Read { .. }), "{error}");
+    }
+
+    #[test]
     fn a_pipe_is_read_and_a_fifo_that_nobody_writes_to_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         let fifo = temp.path().join("Dockerfile");
@@ -337,7 +390,10 @@ mod tests {
             0,
         )
         .unwrap();
-        let error = read_text(&fifo).unwrap_err().to_string();
+        let error = open_input(&fifo)
+            .and_then(read_text)
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "it is a FIFO, and nobody writes to it");
         let (reader, mut writer) = io::pipe().unwrap();
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
@@ -346,7 +402,10 @@ mod tests {
                 writer.write_all(line.as_bytes()).unwrap();
             }
         });
-        assert_eq!(read_text(Path::new(&path)).unwrap(), "FROM a\nRUN b\n");
+        assert_eq!(
+            open_input(Path::new(&path)).and_then(read_text).unwrap(),
+            "FROM a\nRUN b\n"
+        );
         says.join().unwrap();
         // Ignore rules too, and none of them is endless.
         std::os::unix::fs::symlink("/dev/zero", temp.path().join(".dockerignore")).unwrap();

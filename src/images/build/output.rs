@@ -55,6 +55,7 @@ impl Images {
         }
         let written = write_layer(&staging.diff(), sink);
         written.map_err(std::io::Error::other)?;
+        sink.flush()?;
         Ok(())
     }
 }

@@ -90,7 +90,9 @@ impl KeyAgent {
         let texts = texts.collect::<Result<Vec<_>, KeyError>>()?;
         let mut command = program("ssh-agent", directory);
         // The agent binds below its working directory: an address has 108 bytes, a root may have more.
-        command.args(["-D", "-a", SOCKET]).stdin(Stdio::null());
+        command
+            .args(["-D", "-s", "-a", SOCKET])
+            .stdin(Stdio::null());
         child::end_with_parent(&mut command);
         let mut agent = Self {
             child: spawn(&mut command, "ssh-agent")?,
@@ -120,6 +122,8 @@ impl KeyAgent {
                 return Ok(());
             }
         }
+        // One that still runs would say nothing, and keep us waiting.
+        self.child.kill().map_err(failed)?;
         let mut complaint = String::new();
         if let Some(errors) = self.child.stderr.take() {
             let mut errors = errors.take(COMPLAINT);

@@ -79,7 +79,7 @@ pub use layers::LayerRecord;
 pub use leases::{Collected, Hold};
 pub use packed::{Packed, Packing};
 pub(crate) use partial::Partial;
-pub use several::Member;
+pub use several::{MAX_ATTESTED_BYTES, Member};
 pub(crate) use several::{Named, suits};
 pub(crate) use staging::LayerLock;
 pub use staging::Staging;

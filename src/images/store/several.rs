@@ -14,7 +14,7 @@ use super::super::reference::{Digest, Reference};
 use super::{Image, Store, StoreError, check_tag, document_bytes, index};
 
 /// Statements above this size are refused (BuildKit bounds them to 40 MiB).
-pub(crate) const MAX_ATTESTED_BYTES: u64 = 64 << 20;
+pub const MAX_ATTESTED_BYTES: u64 = 64 << 20;
 
 /// One entry of an index.
 #[derive(Debug, Clone, PartialEq)]

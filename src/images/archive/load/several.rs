@@ -6,7 +6,7 @@ use super::super::super::manifest::{
     Descriptor, DescriptorPlatform, Index, Platform, REFERENCE_DIGEST,
 };
 use super::super::super::reference::{Digest, Reference};
-use super::super::super::store::{Named, Store, StoreError};
+use super::super::super::store::{MAX_ATTESTED_BYTES, Named, Store, StoreError};
 use super::super::spool::{Spool, Spooled};
 use super::{Found, LoadError, Loaded, Told, check, check_names, flatten, from_manifest};
 
@@ -136,8 +136,9 @@ fn blobs_of(spool: &Spool, entry: &Descriptor) -> Result<Vec<Spooled>, LoadError
     })?;
     for blob in named.blobs() {
         match spool.blob(&blob.digest)? {
-            Some(file) => files.push(file.clone()),
-            None => return Ok(Vec::new()),
+            // Larger ones would not be read from the store either.
+            Some(file) if file.size <= MAX_ATTESTED_BYTES => files.push(file.clone()),
+            Some(_) | None => return Ok(Vec::new()),
         }
     }
     Ok(files)

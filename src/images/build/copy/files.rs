@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::super::super::stop::Stop;
 use super::super::context;
 use super::Owner;
-use crate::sys::xattr;
+use crate::sys::{beneath, xattr};
 
 /// Bytes up to which a file is copied through a buffer: two calls, where asking the kernel to copy takes four.
 const SMALL: u64 = 128 << 10;
@@ -34,13 +34,21 @@ pub fn open_regular(path: &Path) -> io::Result<fs_err::File> {
     Err(io::Error::other(text))
 }
 
-/// Opens what should be a regular file, without waiting for whatever it is.
+/// Opens what should be a regular file, without waiting for whatever it is. The path was resolved before: a directory of it that is a
+/// link by now was exchanged by somebody who may write there, and leads where the build was not asked to look.
 fn open(path: &Path) -> io::Result<fs_err::File> {
-    let mut options = fs_err::OpenOptions::new();
-    options.read(true);
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options.options_mut(), flags);
-    options.open(path)
+    let opened = beneath::absolute(path, OFlags::RDONLY | OFlags::NONBLOCK);
+    match opened {
+        Ok(file) => Ok(fs_err::File::from_parts(file.into(), path)),
+        Err(Errno::LOOP) => {
+            let text = format!("`{}` is a link by now, or lies behind one", path.display());
+            Err(io::Error::other(text))
+        }
+        Err(errno) => {
+            let text = format!("failed to open file `{}`: {errno}", path.display());
+            Err(io::Error::new(io::Error::from(errno).kind(), text))
+        }
+    }
 }
 
 /// Copies a file's bytes to a new file; returns that, and whether the source was another than `seen`. A source that will not hold

@@ -396,6 +396,24 @@ fn files_that_change_are_copied_again_or_refused() {
     open_regular(&path).unwrap_err();
 }
 
+#[test]
+fn a_directory_that_became_a_link_is_not_gone_through() {
+    let place = Place::new();
+    for name in ["context", "elsewhere"] {
+        fs_err::create_dir(place.path(name)).unwrap();
+        fs_err::write(place.path(name).join("f"), name).unwrap();
+    }
+    let path = place.path("context/f");
+    open_regular(&path).unwrap();
+    let seen = fs_err::symlink_metadata(&path).unwrap();
+    fs_err::rename(place.path("context"), place.path("aside")).unwrap();
+    fs_err::os::unix::fs::symlink("elsewhere", place.path("context")).unwrap();
+    let to = place.path("diff/f");
+    let error = copy_content(&path, &to, &seen, &Stop::default()).unwrap_err();
+    let told = format!("`{}` is a link by now, or lies behind one", path.display());
+    assert_eq!(error.to_string(), told);
+}
+
 /// Packs members: name, kind, content or target.
 fn packed(members: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());

@@ -285,7 +285,13 @@ impl Build<'_> {
                 let mut stream = client.blob(&endpoint, blob, (0, false)).await?;
                 let failed = |error| CacheError::file("write", &path)(error);
                 let mut file = fs_err::File::create(&path).map_err(failed)?;
+                let mut length = 0;
                 while let Some(chunk) = stream.chunk().await? {
+                    length += chunk.len() as u64;
+                    if length > blob.size {
+                        let text = format!("`{}` is larger than it is said to be", blob.digest);
+                        return Err(CacheError::Wrong(text));
+                    }
                     file.write_all(&chunk).map_err(failed)?;
                 }
             }

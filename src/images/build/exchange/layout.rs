@@ -54,7 +54,8 @@ pub(super) fn read_index(directory: &Path) -> Result<Option<Index>, CacheError> 
 /// Reads a document of a layout.
 pub(super) fn read_blob(directory: &Path, descriptor: &Descriptor) -> Result<Vec<u8>, CacheError> {
     let path = blob_path(directory, &descriptor.digest);
-    if descriptor.size > MAX_DOCUMENT_BYTES {
+    let there = fs_err::metadata(&path).map_err(CacheError::file("read", &path))?;
+    if descriptor.size.max(there.len()) > MAX_DOCUMENT_BYTES {
         return Err(CacheError::Wrong(format!(
             "`{}` is too large",
             path.display()

@@ -11,7 +11,7 @@ use super::super::super::registry::transport::{
     Method, Request, RequestBody, Response, Tls, Transport,
 };
 use super::RemoteError;
-use super::credentials::shown;
+use super::credentials::{self, shown};
 use super::logins::{advice, goes_along};
 use crate::images::build::context::hex;
 
@@ -170,17 +170,18 @@ async fn send(
         if let Some(known) = known {
             headers.push((Cow::Borrowed("if-none-match"), known.etag.clone()));
         }
-        if let Some(value) = authorization {
+        // Who logs in is told once: the client would tell what the address holds besides.
+        let parted = credentials::part(url.as_str());
+        let own = parted.authorization.as_deref();
+        if let Some(value) = authorization.or(own) {
             headers.push((Cow::Borrowed("authorization"), value.to_owned()));
-        } else if let Some(password) = url.password() {
-            use base64::Engine as _;
-            let pair = format!("{}:{password}", url.username());
-            let code = base64::engine::general_purpose::STANDARD.encode(pair);
-            headers.push((Cow::Borrowed("authorization"), format!("Basic {code}")));
         }
+        let plain = Url::parse(&parted.address);
+        let plain =
+            plain.map_err(|_| RemoteError::Redirect(shown(url.as_str()), "it is no URL"))?;
         let request = Request {
             method: Method::Get,
-            url: url.clone(),
+            url: plain,
             headers,
             body: RequestBody::Empty,
             tls: Tls::default(),

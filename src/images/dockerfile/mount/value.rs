@@ -67,7 +67,8 @@ pub(super) fn parse_mode(text: &str) -> Option<u32> {
 /// Parses the number of a user or group.
 pub(super) fn parse_id(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    // The last number is nobody's: the kernel takes it for "as it is" (man 2 chown).
+    text.parse().ok().filter(|id| digits && *id != u32::MAX)
 }
 
 /// Parses bytes, with a unit of 1024: `64m`, `1.5g`, `10 KiB` (docker/go-units `RAMInBytes`).
