@@ -386,14 +386,16 @@ fn a_rebuilt_stage_with_the_same_result_changes_nothing_after_it() {
     let dockerfile = "FROM busybox AS make\nCOPY src /src\nRUN echo same > /out\nFROM busybox\nCOPY --from=make /out /out\nRUN cat /out\n";
     place.built(dockerfile);
     place.write("src", "2");
-    let (_, told) = place.built(dockerfile);
+    let (_, mut told) = place.built(dockerfile);
+    // The stages go on at once: only the steps of one have an order.
+    told.sort_by_key(|line| line.starts_with("[stage-1"));
     assert_eq!(
         told,
         [
             "[make 1/3] FROM busybox AS make",
-            "[stage-1 1/3] FROM busybox",
             "[make 2/3] COPY src /src",
             "[make 3/3] RUN echo same > /out",
+            "[stage-1 1/3] FROM busybox",
             "[stage-1 2/3] COPY --from=make /out /out (cached)",
             "[stage-1 3/3] RUN cat /out (cached)",
         ]
