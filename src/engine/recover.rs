@@ -21,10 +21,9 @@ impl Engine {
         let known = self.release_gone()?;
         let mut is_current = true;
         for container in known.iter().filter(|known| is_of(known, project)) {
-            let renewed = self.await_monitor(container).await?;
-            is_current &= renewed.is_none();
-            let container = renewed.as_ref().unwrap_or(container);
-            is_current &= !self.await_start(container).await?;
+            let settled = self.settled(container).await?;
+            is_current &= settled.is_none();
+            let container = settled.as_ref().unwrap_or(container);
             let name = &container.config().name;
             let kind = match self.adopt(container).await? {
                 Adopted::NotNeeded => continue,
@@ -60,13 +59,26 @@ impl Engine {
         Ok(known)
     }
 
-    /// Waits until no monitor of the container is on its way that a killed command has started; returns it as it is then, if one was.
-    async fn await_monitor(&self, container: &Container) -> Result<Option<Container>, EngineError> {
-        if matches!(container.watch, Watch::Alive { .. }) {
-            return Ok(None);
+    /// Waits until a start that a killed command began has gone well or not, so that it is not planned once more; returns the
+    /// container as it is then, where that is not as it was listed.
+    async fn settled(&self, listed: &Container) -> Result<Option<Container>, EngineError> {
+        match (&listed.status, listed.watch) {
+            (Status::Removing, _) | (Status::Running { .. }, Watch::Alive { .. }) => {
+                return Ok(None);
+            }
+            _ => self.await_monitor(listed).await?,
         }
+        // It may have started since it was listed: only what is read after its monitor listens tells whether it is starting.
+        let container = self.runtime.get(listed.id())?;
+        self.await_start(&container).await?;
+        let container = self.runtime.get(listed.id())?;
+        Ok((container != *listed).then_some(container))
+    }
+
+    /// Waits until no monitor of the container is on its way.
+    async fn await_monitor(&self, container: &Container) -> Result<(), EngineError> {
         let Some(spawning) = self.runtime.spawning(container.id())? else {
-            return Ok(None);
+            return Ok(());
         };
         let waited = tokio::task::spawn_blocking(|| spawning.finish()).await;
         waited
@@ -75,25 +87,23 @@ impl Engine {
             .map_err(|source| EngineError::System {
                 attempted: format!("wait for the monitor of {}", container.id().short()),
                 source,
-            })?;
-        Ok(Some(self.runtime.get(container.id())?))
+            })
     }
 
-    /// Returns when a start that a killed command began has gone well or not, so that it is not planned once more, and whether
-    /// there was one.
-    async fn await_start(&self, container: &Container) -> Result<bool, EngineError> {
+    /// Waits until no monitor that listens is starting the container.
+    async fn await_start(&self, container: &Container) -> Result<(), EngineError> {
         let failed = |source| EngineError::System {
             attempted: format!("wait for the start of container {}", container.id().short()),
             source,
         };
         let Some(monitor) = self.runtime.starting(container)? else {
-            return Ok(false);
+            return Ok(());
         };
         // Watched before it is looked at: a change in between is then not missed.
         let mut changes = self.runtime.changes()?;
         let monitor = match crate::sys::pidfd::open(monitor) {
             Ok(monitor) => monitor,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
             Err(error) => return Err(failed(error)),
         };
         while self
@@ -106,10 +116,10 @@ impl Engine {
                     changed.map_err(failed)?;
                     changes.take().map_err(failed)?;
                 }
-                ended = readable(&monitor) => return ended.map(|()| true).map_err(failed),
+                ended = readable(&monitor) => return ended.map_err(failed),
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Gives a container whose monitor died a new one; does nothing for any other.
