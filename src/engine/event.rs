@@ -72,6 +72,8 @@ pub enum EventKind {
     Finished(&'static str),
     /// Nothing had to be done: `Running`, `Exists`.
     Unchanged(&'static str),
+    /// Work was given up, since something else failed.
+    CutOff,
     /// Work failed; the error itself is returned as well.
     Failed(String),
     /// Something the user should know.

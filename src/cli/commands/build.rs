@@ -12,7 +12,8 @@ use crate::engine::registry::PushOptions;
 use crate::engine::{BuildOptions, Described};
 use crate::plan::graph::Dependencies;
 use crate::plan::options::ImageOptions;
-use crate::plan::{bake, images};
+use crate::plan::bake::{self, BakeOptions};
+use crate::plan::images;
 use crate::spec::Phase;
 
 /// Builds the images of services.
@@ -27,16 +28,32 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         Dependencies::Leave
     };
     super::check_usable(context, &loaded, &services, dependencies, Phase::Build)?;
-    if args.print {
-        let chosen = ImageOptions {
-            services,
-            with_dependencies: args.with_dependencies,
-            ..ImageOptions::default()
-        };
-        let plan = images::build(&loaded.stack, &chosen)?;
-        return context.out(format!("{:#}\n", bake::file(&plan)));
-    }
     let build_args = build_args(&args.build_arg, &loaded.environment);
+    let chosen = ImageOptions {
+        services: services.clone(),
+        with_dependencies: args.with_dependencies,
+        ..ImageOptions::default()
+    };
+    let built = images::built(&loaded.stack, &chosen)?;
+    if built.is_empty() {
+        // Docker Compose's words, which scripts look for.
+        context.warn("No services to build");
+        return Ok(());
+    }
+    if args.print {
+        let options = BakeOptions {
+            args: build_args,
+            environment: loaded.environment.clone(),
+            ssh: args.ssh,
+            no_cache: args.no_cache,
+            pull: args.pull,
+            push: args.push,
+            check: args.check,
+        };
+        let (file, warnings) = bake::file(&loaded.stack, &built, &options);
+        warnings.iter().for_each(|warning| context.warn(warning));
+        return context.out(format!("{file:#}\n"));
+    }
     let attestations = [("provenance", args.provenance), ("sbom", args.sbom)];
     let options = BuildOptions {
         services: services.clone(),

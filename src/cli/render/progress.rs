@@ -232,6 +232,7 @@ fn render_plain(event: &Event) -> String {
         EventKind::Building(step) => plain_line(&subject, &step.to_string()),
         // Why is said at the end, with its place.
         EventKind::Failed(_) => format!(" {subject}  Error\n"),
+        EventKind::CutOff => format!(" {subject}  Canceled\n"),
         EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),
         EventKind::Remark(remark) => {
             format!(
@@ -309,6 +310,7 @@ fn render_json(event: &Event) -> String {
             object.insert("details".to_owned(), json!(message));
             ("Error", "Error")
         }
+        EventKind::CutOff => ("Warning", "Canceled"),
         EventKind::Warning(text) => ("Warning", text.as_str()),
         EventKind::Remark(remark) => {
             let place = format!("{}:{}", remark.path.display(), remark.line());

@@ -28,6 +28,7 @@ use crate::images::{Packing, Reference};
 
 pub(crate) use agents::Agents;
 pub(crate) use events::BuildEvents;
+pub(crate) use service::check_secrets;
 use options::OptionError;
 
 /// An image to build, as typed.
