@@ -48,7 +48,10 @@ impl EngineError {
                 let each = missing.iter();
                 let field = "build.secrets";
                 each.map(|secret| {
-                    placed(secret.to_string(), &of_service(stack, &secret.service, field))
+                    placed(
+                        secret.to_string(),
+                        &of_service(stack, &secret.service, field),
+                    )
                 })
                 .collect()
             }

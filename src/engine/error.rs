@@ -114,7 +114,7 @@ pub struct MissingSecret {
     /// Key of the secret.
     pub secret: String,
     /// The file.
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     /// Why.
     pub reason: String,
 }

@@ -115,11 +115,15 @@ impl Bake<'_> {
             known.push(address);
             all
         });
-        let hosts: BTreeMap<&str, String> =
-            hosts.into_iter().map(|(n, all)| (n, all.join(","))).collect();
+        let hosts: BTreeMap<&str, String> = hosts
+            .into_iter()
+            .map(|(n, all)| (n, all.join(",")))
+            .collect();
         let ulimits = more.ulimits.iter().map(|(name, limit)| ulimit(name, limit));
         let attest = [("provenance", &more.provenance), ("sbom", &more.sbom)];
-        let attest = attest.iter().filter_map(|(kind, said)| attested(kind, said));
+        let attest = attest
+            .iter()
+            .filter_map(|(kind, said)| attested(kind, said));
         let secrets = more.secrets.iter();
         let secrets: Vec<String> = secrets.filter_map(|s| self.secret(name, s)).collect();
         let (output, call) = output(service, more.platforms.len(), options);

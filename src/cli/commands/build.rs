@@ -10,10 +10,10 @@ use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
 use crate::engine::registry::PushOptions;
 use crate::engine::{BuildOptions, Described};
-use crate::plan::graph::Dependencies;
-use crate::plan::options::ImageOptions;
 use crate::plan::bake::{self, BakeOptions};
+use crate::plan::graph::Dependencies;
 use crate::plan::images;
+use crate::plan::options::ImageOptions;
 use crate::spec::Phase;
 
 /// Builds the images of services.

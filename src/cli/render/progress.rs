@@ -19,6 +19,7 @@ use serde_json::json;
 use super::Printer;
 use super::board::Board;
 use super::diagnostic::{Drawing, render_message, render_remark};
+use super::rawjson::RawJson;
 use super::text::{lines, visible_line};
 use crate::engine::Planned;
 use crate::engine::event::{Event, EventKind, EventSink, Subject, subject};
@@ -40,6 +41,8 @@ pub(crate) enum ProgressMode {
     Json,
     /// Warnings only.
     Quiet,
+    /// BuildKit's `SolveStatus`, one JSON object a change.
+    RawJson,
 }
 
 /// What of the work is shown.
@@ -60,6 +63,7 @@ pub(crate) struct Progress<'a> {
     shown: Shown,
     started: Instant,
     live: RefCell<Live>,
+    raw: RefCell<RawJson>,
 }
 
 /// The live region.
@@ -80,6 +84,7 @@ impl<'a> Progress<'a> {
             mode,
             shown,
             started: Instant::now(),
+            raw: RefCell::default(),
             live: RefCell::new(Live {
                 board: Board::new(shown.title, shown.builds),
                 height: 0,
@@ -184,6 +189,12 @@ impl<'a> Progress<'a> {
 impl EventSink for Progress<'_> {
     fn emit(&self, event: Event) {
         let colour = self.printer.status_look().colour;
+        let is_output = matches!(event.kind, EventKind::Line(_) | EventKind::Building(_));
+        if self.mode == ProgressMode::RawJson && (self.shown.builds || !is_output) {
+            let line = self.raw.borrow_mut().render(&event, jiff::Timestamp::now());
+            self.printer.status(line);
+            return;
+        }
         if let EventKind::Warning(text) = &event.kind {
             match self.mode {
                 ProgressMode::Json => self.printer.status(render_json(&event)),
@@ -201,11 +212,11 @@ impl EventSink for Progress<'_> {
         if !self.shown.pulls && matches!(event.subject, Subject::Layer(..)) {
             return;
         }
-        if !self.shown.builds && matches!(event.kind, EventKind::Line(_) | EventKind::Building(_)) {
+        if !self.shown.builds && is_output {
             return;
         }
         match self.mode {
-            ProgressMode::Quiet => {}
+            ProgressMode::Quiet | ProgressMode::RawJson => {}
             ProgressMode::Json => self.printer.status(render_json(&event)),
             ProgressMode::Plain => self.printer.status(render_plain(&event)),
             ProgressMode::Tty => {

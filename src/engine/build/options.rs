@@ -520,10 +520,7 @@ mod tests {
                 "type=local,dest=c,ignore-error=no",
                 "ignore-error is `true` or `false`",
             ),
-            (
-                "type=local,dest=c,reset=",
-                "reset is `true` or `false`",
-            ),
+            ("type=local,dest=c,reset=", "reset is `true` or `false`"),
             (
                 "type=registry,ref=a,reset=true",
                 "reset is for `type=local`",

@@ -125,7 +125,7 @@ pub(crate) fn check_secrets(stack: &Stack, plan: &Plan) -> Result<(), EngineErro
                     service: build.service.to_string(),
                     secret: secret.source.clone(),
                     path: path.clone(),
-                    reason: error.to_string(),
+                    reason: crate::engine::reason(&error),
                 });
             }
         }
