@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::cli::args::BuildArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
@@ -50,9 +52,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
             push: args.push,
             check: args.check,
         };
-        let (file, warnings) = bake::file(&loaded.stack, &built, &options);
-        warnings.iter().for_each(|warning| context.warn(warning));
-        return context.out(format!("{file:#}\n"));
+        return print(context, bake::file(&loaded.stack, &built, &options));
     }
     let attestations = [("provenance", args.provenance), ("sbom", args.sbom)];
     let options = BuildOptions {
@@ -97,6 +97,14 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
     let work = engine.push(&loaded.stack, &options, &progress, &cancel);
     let done = drive(work, &progress, &mut interrupts, &cancel).await;
     done.map_err(|error| error.at(&loaded))
+}
+
+/// Prints a file of bake, and what it could not say.
+fn print(context: &Context, (file, warnings): (Value, Vec<String>)) -> Result<(), CliError> {
+    for warning in warnings {
+        context.warn(&warning);
+    }
+    context.out(format!("{file:#}\n"))
 }
 
 /// Reads `NAME=VALUE`; a name alone takes its value from the environment, or has none.

@@ -191,9 +191,8 @@ impl RawJson {
             put("started", json!(known.started));
         }
         match end {
-            End::NotYet => {}
+            End::NotYet | End::Done => {}
             End::Cached => put("cached", json!(true)),
-            End::Done => {}
             End::Failed(why) => put("error", json!(why)),
         }
         if !matches!(end, End::NotYet) {

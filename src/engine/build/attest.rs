@@ -1,6 +1,7 @@
 //! `--provenance`, `--sbom` and `--attest` (docker/buildx `util/buildflags/attests.go`).
 
-use super::options::{OptionError, boolean, fields, truth, wrong};
+use super::options::{OptionError, fields, truth, wrong};
+use crate::images::boolean::parse_bool;
 use crate::images::build::{Provenance, Scanner};
 
 /// Reads what is asked to be attested: pairs of `provenance`, `sbom` or `attest` and what is said of it, the last of a kind counts.
@@ -35,7 +36,7 @@ fn read(option: &'static str, text: &str) -> Result<Asked, OptionError> {
         });
         return Ok((kind, rest));
     }
-    let rest = match boolean(text) {
+    let rest = match parse_bool(text) {
         Some(wanted) => vec![("disabled".to_owned(), (!wanted).to_string())],
         None => fields(option, text)?,
     };

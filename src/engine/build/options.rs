@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::images::archive::load::LayoutImage;
+use crate::images::boolean::parse_bool;
 use crate::images::build::{
     AgentSource, AllowedDevices, CacheExport, CachePlace, Entitlement, Limit, NamedContext,
     RemoteContext, SecretSource, StepNetwork,
@@ -47,15 +48,6 @@ pub(super) fn fields(
     pairs.collect()
 }
 
-/// Reads a truth value as Go does (`strconv.ParseBool`).
-pub(super) fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 /// Reads the truth value of a key of an option.
 pub(super) fn truth(
     option: &'static str,
@@ -63,7 +55,7 @@ pub(super) fn truth(
     (key, value): (&str, &str),
 ) -> Result<bool, OptionError> {
     let wrong = || wrong(option, text, format!("{key} is `true` or `false`"));
-    boolean(value).ok_or_else(wrong)
+    parse_bool(value).ok_or_else(wrong)
 }
 
 /// Reads `--secret id=NAME[,src=FILE|,env=VARIABLE][,type=file|env]` (docker/buildx `secret.go`): without a source, the variable of

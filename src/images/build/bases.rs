@@ -22,9 +22,6 @@ use super::plan::{self, Base, Inputs, Plan, PlannedStage};
 use super::stage::StageState;
 use super::{BuildEvent, BuildProgress};
 
-/// The name of an image and the platform asked for, as written.
-pub(super) type BaseName = (String, Option<String>);
-
 impl Build<'_> {
     /// Plans; as long as that names base images that are not known yet, gets them and plans again with their triggers.
     pub(super) async fn plan(&self) -> Result<Plan, BuildError> {
@@ -32,7 +29,7 @@ impl Build<'_> {
             let (mut triggers, mut known) = (BTreeMap::new(), Vec::new());
             for (base, image) in &*self.bases.borrow() {
                 if let Some(image) = image.get() {
-                    triggers.insert(base.0.clone(), image.config.config.on_build.clone());
+                    triggers.insert(base.clone(), image.config.config.on_build.clone());
                     known.push(base.clone());
                 }
             }

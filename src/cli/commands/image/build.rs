@@ -28,21 +28,66 @@ pub(in crate::cli::commands) async fn run(
         return Err(CliError::Refused(refused));
     }
     let is_quiet = is_quiet(context, args.quiet)?;
-    let warnings = args.docker.warnings();
-    warnings.iter().for_each(|warning| context.warn(warning));
+    for warning in args.docker.warnings() {
+        context.warn(&warning);
+    }
+    let text = dockerfile_of_stream(&args)?;
+    let asked = parse_call(if args.check { "check" } else { &args.call })?;
+    let files = (args.iidfile.clone(), args.metadata_file.clone());
+    let build = read(context, args, text);
+    let is_terminal = context.printer.out_look.terminal;
+    let checked = build.check_outputs(files.0.is_some(), is_terminal);
+    checked.map_err(EngineError::from)?;
+    let engine = context.engine()?;
+    if let Some(path) = &files.0 {
+        output::remove_stale(context, path)?;
+    }
+    let mut interrupts = Interrupts::listen()?;
+    let cancel = Cancel::default();
+    let shown = Shown {
+        title: "Building",
+        builds: true,
+        pulls: true,
+    };
+    let progress = context.show_unless(is_quiet, shown);
+    let (stream, mut out) = (Box::new(std::io::stdin()), std::io::stdout());
+    if let Some(call) = asked.call {
+        let work = engine.describe_image(&build, call, stream, &progress, &cancel);
+        let described = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
+        return match print(context, &described, asked.is_json) {
+            Err(CliError::Ended(_)) if asked.ignores_status => Ok(()),
+            printed => printed,
+        };
+    }
+    let streams: (Box<dyn Read + Send>, &mut dyn Write) = (stream, &mut out);
+    let work = engine.build_image(&build, streams, &progress, &cancel);
+    let built = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
+    let (iidfile, metadata_file) = files;
+    if let Some(path) = iidfile {
+        output::write(context, &path, &built.id, Access::Umask)?;
+    }
+    if let Some(path) = metadata_file {
+        let text = metadata(&built, &build.tags);
+        output::write(context, &path, &text, Access::Umask)?;
+    }
+    if is_quiet && built.is_image {
+        context.out(format!("{}\n", built.id))?;
+    }
+    Ok(())
+}
+
+/// Returns what is to be built; `text` is that of a Dockerfile on standard input.
+fn read(context: &Context, args: ImageBuildArgs, text: Option<String>) -> ImageBuild {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (text.clone(), None),
     };
     let labels: BTreeMap<String, Option<String>> = args.label.iter().map(pair).collect();
-    let text = dockerfile_of_stream(&args)?;
-    let dockerfile = args.file.filter(|_| text.is_none());
-    let asked = parse_call(if args.check { "check" } else { &args.call })?;
     let mut attestations = vec![("provenance", args.provenance), ("sbom", args.sbom)];
     attestations.extend(args.attest.into_iter().map(|text| ("attest", text)));
-    let build = ImageBuild {
+    ImageBuild {
         context: args.context,
-        dockerfile,
+        dockerfile: args.file.filter(|_| text.is_none()),
         dockerfile_text: text,
         tags: args.tag,
         build_args: args.build_arg.iter().map(pair).collect(),
@@ -73,45 +118,7 @@ pub(in crate::cli::commands) async fn run(
         annotations: args.annotation,
         pull: args.pull,
         platforms: args.platform,
-    };
-    let is_terminal = context.printer.out_look.terminal;
-    let checked = build.check_outputs(args.iidfile.is_some(), is_terminal);
-    checked.map_err(EngineError::from)?;
-    let engine = context.engine()?;
-    if let Some(path) = &args.iidfile {
-        output::remove_stale(context, path)?;
     }
-    let mut interrupts = Interrupts::listen()?;
-    let cancel = Cancel::default();
-    let shown = Shown {
-        title: "Building",
-        builds: true,
-        pulls: true,
-    };
-    let progress = context.show_unless(is_quiet, shown);
-    let (stream, mut out) = (Box::new(std::io::stdin()), std::io::stdout());
-    if let Some(call) = asked.call {
-        let work = engine.describe_image(&build, call, stream, &progress, &cancel);
-        let described = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
-        return match print(context, &described, asked.is_json) {
-            Err(CliError::Ended(_)) if asked.ignores_status => Ok(()),
-            printed => printed,
-        };
-    }
-    let streams: (Box<dyn Read + Send>, &mut dyn Write) = (stream, &mut out);
-    let work = engine.build_image(&build, streams, &progress, &cancel);
-    let built = Box::pin(drive(work, &progress, &mut interrupts, &cancel)).await?;
-    if let Some(path) = &args.iidfile {
-        output::write(context, path, &built.id, Access::Umask)?;
-    }
-    if let Some(path) = &args.metadata_file {
-        let text = metadata(&built, &build.tags);
-        output::write(context, path, &text, Access::Umask)?;
-    }
-    if is_quiet && built.is_image {
-        context.out(format!("{}\n", built.id))?;
-    }
-    Ok(())
 }
 
 /// Whether the ID is all that is to be seen; fails where something else was asked for too (docker/buildx).
