@@ -337,8 +337,8 @@ fn raw_progress_is_buildkits() {
         (&log["vertex"], &log["data"]),
         (&run["digest"], &json!("aGVsbG8K"))
     );
-    let ended = vertexes.iter().filter(|v| v["digest"] == run["digest"]);
-    assert!(ended.last().unwrap()["completed"].is_string());
+    let mut ended = vertexes.iter().filter(|v| v["digest"] == run["digest"]);
+    assert!(ended.next_back().unwrap()["completed"].is_string());
     let mut again = machine.stack("c", &["image", "build", "."]);
     let again = Ran::of(&again.env("BUILDKIT_PROGRESS", "rawjson").output().unwrap());
     let cached = lines(&again);
