@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod archive;
+mod beside;
+pub mod boolean;
 pub mod build;
 pub mod commit;
 pub mod dockerfile;

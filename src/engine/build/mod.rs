@@ -20,6 +20,7 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::registry::PushedImage;
 use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
+use crate::images::boolean::parse_bool;
 use crate::images::build::{
     BuildError, BuildRequest, Built, DockerfileSource, Entitlement, FROM_STREAM, Logins,
     RemoteContext, Requirements, SecretSource, Session, Spooled, StepNetwork,
@@ -263,7 +264,7 @@ impl Engine {
         });
         let keep = args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         let keep = keep.and_then(Option::as_deref);
-        let keep = keep.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE"));
+        let keep = keep.and_then(parse_bool) == Some(true);
         self.images.fetch_context(remote, keep, logins).await
     }
 

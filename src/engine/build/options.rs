@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::images::archive::load::LayoutImage;
+use crate::images::boolean::parse_bool;
 use crate::images::build::{
     AgentSource, AllowedDevices, CacheExport, CachePlace, Entitlement, Limit, NamedContext,
     RemoteContext, SecretSource, StepNetwork,
@@ -311,13 +312,22 @@ pub(crate) fn cache_to(
     let algorithm = asked.take("compression");
     let packing = Packing::new(algorithm.as_deref().unwrap_or("gzip"), level);
     let packing = packing.ok_or_else(|| wrong(option, text, "compression is `gzip` or `zstd`"))?;
-    let may_fail = asked.take("ignore-error").as_deref() == Some("true");
-    let reset = asked.take("reset").as_deref() == Some("true");
+    let mut is_asked = |key| match asked.take(key).as_deref().map(parse_bool) {
+        None => Ok(false),
+        Some(Some(value)) => Ok(value),
+        Some(None) => Err(wrong(
+            option,
+            text,
+            "ignore-error, reset and force-compression are `true` or `false`",
+        )),
+    };
+    let (may_fail, reset) = (is_asked("ignore-error")?, is_asked("reset")?);
+    let is_forced = is_asked("force-compression")?;
     if reset && !matches!(place, CachePlace::Local(..)) {
         return Err(wrong(option, text, "reset is for `type=local`"));
     }
     // What has another compression already is not written once more.
-    if asked.take("force-compression").as_deref() == Some("true") {
+    if is_forced {
         return Err(wrong(option, text, "not supported: force-compression"));
     }
     // These say how another builder writes what is always written so here.

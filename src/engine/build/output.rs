@@ -7,6 +7,7 @@ use super::options::{OptionError, fields, wrong};
 use crate::engine::error::EngineError;
 use crate::engine::{Engine, chain};
 use crate::images::Platform;
+use crate::images::boolean::parse_bool;
 use crate::images::build::Built;
 use crate::images::store::Image;
 
@@ -81,17 +82,14 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Output, OptionError>
             "type" => kind = value,
             "dest" | "output" => path = Some(value),
             "push" => {
-                push = match value.as_str() {
-                    "true" | "1" => true,
-                    "false" | "0" => false,
-                    _ => return Err(wrong(option, text, "push is `true` or `false`")),
-                }
+                push = parse_bool(&value)
+                    .ok_or_else(|| wrong(option, text, "push is `true` or `false`"))?;
             }
             "platform-split" => {
-                split = match value.as_str() {
-                    "true" | "1" => Split::Always,
-                    "false" | "0" => Split::Never,
-                    _ => return Err(wrong(option, text, "platform-split is `true` or `false`")),
+                split = match parse_bool(&value) {
+                    Some(true) => Split::Always,
+                    Some(false) => Split::Never,
+                    None => return Err(wrong(option, text, "platform-split is `true` or `false`")),
                 }
             }
             _ => {

@@ -29,7 +29,10 @@ impl Engine {
             let listed = &build.build.more.ssh;
             return self.agents(listed, &stack.directory).await;
         }
-        let here = std::env::current_dir().unwrap_or_default();
+        let here = std::env::current_dir().map_err(|source| EngineError::System {
+            attempted: "find the working directory, for the keys of --ssh".to_owned(),
+            source,
+        })?;
         self.agents(&choices.ssh, &here).await
     }
 
@@ -53,7 +56,7 @@ impl Engine {
         let nowhere = Path::new("/");
         let tags = more.tags.iter().map(|tag| tag.parse());
         let mut request = BuildRequest {
-            // Paths that cannot be shortened are shown whole.
+            // Where there is none, paths are shown whole.
             shown_from: std::env::current_dir().unwrap_or_default(),
             args: self.arguments(&args),
             target: asked.target.clone(),

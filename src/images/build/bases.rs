@@ -25,9 +25,6 @@ use super::resolve::{self, Resolved};
 use super::stage::StageState;
 use super::{BuildEvent, BuildProgress};
 
-/// The name of an image and the platform asked for, as written.
-pub(super) type BaseName = (String, Option<String>);
-
 /// A plan whose bases are known.
 pub(super) struct Planned {
     pub(super) plan: Plan,
@@ -43,7 +40,7 @@ impl Build<'_> {
             let (mut triggers, mut known) = (BTreeMap::new(), Vec::new());
             for (base, image) in &*self.bases.borrow() {
                 if let Some(image) = image.get() {
-                    triggers.insert(base.0.clone(), image.config.config.on_build.clone());
+                    triggers.insert(base.clone(), image.config.config.on_build.clone());
                     known.push(base.clone());
                 }
             }

@@ -34,7 +34,6 @@ use super::super::store::{Image, LayerLock, Store};
 use super::aside::Aside;
 use super::assemble::{self, Part};
 use super::attest::{Attestation, Material};
-use super::bases::BaseName;
 use super::budget;
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{ContextCopy, Local, Spooled};
@@ -46,6 +45,7 @@ use super::inputs::{
 };
 use super::label::Merged;
 use super::pattern::IgnoreRules;
+use super::plan::BaseName;
 use super::plan::PlannedStage;
 use super::session::Session;
 use super::stage::{Given, StageState};

@@ -10,6 +10,7 @@ use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
 use super::super::manifest::Platform;
 use super::super::reference::Digest;
 use super::super::store::LayerLock;
+use super::builder::Build;
 use super::cache::FinishedKey;
 use super::error::StepFailure;
 use super::keep::{Claim, Placed};
@@ -56,6 +57,27 @@ impl Ready {
                 host: host.to_string(),
             },
             error => error,
+        }
+    }
+}
+
+impl Build<'_> {
+    /// Tells that the command of a step failed, and returns that.
+    pub(super) fn exited(
+        &self,
+        step: &RunStep,
+        label: StepLabel<'_>,
+        (exit_code, tail): (i32, Vec<String>),
+    ) -> StepFailure {
+        self.progress.event(BuildEvent::Failed {
+            step: label,
+            exit_code,
+            tail: &tail,
+        });
+        StepFailure::Exit {
+            command: step.args.join(" "),
+            exit_code,
+            tail,
         }
     }
 }
@@ -310,16 +332,7 @@ impl StageWork<'_, '_> {
             }
             return Ok(());
         }
-        build.progress.event(BuildEvent::Failed {
-            step: label,
-            exit_code,
-            tail: &tail,
-        });
-        Err(StepFailure::Exit {
-            command: step.args.join(" "),
-            exit_code,
-            tail,
-        })
+        Err(build.exited(step, label, (exit_code, tail)))
     }
 
     /// Waits until the layer below is in its place, which it comes to once the next step has it mounted; never ends where there is none.

@@ -66,6 +66,9 @@ pub enum Base {
     Context(String),
 }
 
+/// The name of an image and the platform asked for, as written.
+pub type BaseName = (String, Option<String>);
+
 /// What a plan is made from, beside the Dockerfile.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
@@ -73,8 +76,8 @@ pub struct Inputs<'a> {
     pub globals: &'a Variables,
     /// The stage to build: a name or an index; the last where absent.
     pub target: Option<&'a str>,
-    /// Triggers of base images that are known, by the image as written.
-    pub triggers: &'a BTreeMap<String, Vec<String>>,
+    /// Triggers of base images that are known.
+    pub triggers: &'a BTreeMap<BaseName, Vec<String>>,
     /// The names of named contexts.
     pub contexts: &'a BTreeSet<String>,
 }
@@ -299,7 +302,7 @@ fn plan_stage(
     };
     let mut faults = Vec::new();
     let mut steps = Vec::new();
-    for trigger in triggers_of(file, &base, inputs.triggers) {
+    for trigger in triggers_of(file, (&base, platform.as_ref()), inputs.triggers) {
         match parser::parse_one(&trigger, file.escape) {
             Ok(instruction) => steps.push(Instruction {
                 span: stage.span,
@@ -349,12 +352,15 @@ fn find_base(stages: &Stages<'_>, index: usize, name: &str) -> Base {
 /// Returns the triggers that `base` has: of a stage its own `ONBUILD`s, of an image those that are known.
 fn triggers_of(
     file: &Dockerfile,
-    base: &Base,
-    images: &BTreeMap<String, Vec<String>>,
+    (base, platform): (&Base, Option<&String>),
+    images: &BTreeMap<BaseName, Vec<String>>,
 ) -> Vec<String> {
     match base {
         Base::Scratch => Vec::new(),
-        Base::Image(image) | Base::Context(image) => images.get(image).cloned().unwrap_or_default(),
+        Base::Image(image) | Base::Context(image) => {
+            let known = images.get(&(image.clone(), platform.cloned()));
+            known.cloned().unwrap_or_default()
+        }
         Base::Stage(index) => {
             let stage = file.stages.get(*index);
             let instructions = stage.map(|stage| stage.instructions.as_slice());
@@ -434,7 +440,12 @@ mod tests {
             .iter()
             .map(|(image, texts)| {
                 let texts = texts.iter().map(|text| (*text).to_owned()).collect();
-                ((*image).to_owned(), texts)
+                // `image` or `platform image`.
+                let (platform, name) = match image.split_once(' ') {
+                    Some((platform, name)) => (Some(platform.to_owned()), name),
+                    None => (None, *image),
+                };
+                ((name.to_owned(), platform), texts)
             })
             .collect();
         let inputs = Inputs {
@@ -548,6 +559,16 @@ mod tests {
             shown(text, None, &[("base", &["COPY --from=tools x y"])]),
             "tools <- Image(\"a\"): \n\
              stage-1 <- Image(\"base\"): COPY --from=tools x y[Stage(0)]; RUN own"
+        );
+        let text = "FROM --platform=linux/arm64 base AS p\nRUN one\nFROM base\nCOPY --from=p / /\n";
+        assert_eq!(
+            shown(
+                text,
+                None,
+                &[("linux/arm64 base", &["RUN arm"]), ("base", &["RUN own"])]
+            ),
+            "p <- Image(\"base\"): RUN arm; RUN one\n\
+             stage-1 <- Image(\"base\"): RUN own; COPY --from=p / /[Stage(0)]"
         );
         assert_eq!(
             shown("FROM a AS p\nONBUILD RUN t\nFROM p\nRUN own", None, &[]),

@@ -289,7 +289,8 @@ mod tests {
     fn resolved(text: &str, is_known: bool) -> Result<Vec<Vec<Resolved>>, String> {
         let file = parser::parse(Path::new("D"), text).unwrap();
         let globals = global_variables(&file, &Variables::new(), &Variables::new()).unwrap();
-        let triggers = BTreeMap::from([("parent".to_owned(), vec!["EXPOSE nine".to_owned()])]);
+        let parent = ("parent".to_owned(), None);
+        let triggers = BTreeMap::from([(parent, vec!["EXPOSE nine".to_owned()])]);
         let inputs = Inputs {
             globals: &globals,
             target: None,

@@ -10,8 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
+use super::super::beside::with_store;
 use super::super::dockerfile::instruction::Kind;
 use super::super::reference::Digest;
 use super::super::store::{LayerLock, Staging, Store};
@@ -422,13 +421,6 @@ impl Drop for CutOff<'_> {
 
 /// Waits until nobody does the step of that key any more.
 async fn wait_for_lock(store: &Store, key: &FinishedKey) -> Result<LayerLock, StepFailure> {
-    let (sender, locked) = oneshot::channel();
-    let (root, name) = (store.root().to_owned(), key.hex.clone());
-    std::thread::spawn(move || {
-        let locked = Store::open(&root).and_then(|store| store.lock_step(&name));
-        // Where nobody wants it any more it is given up at once.
-        drop(sender.send(locked));
-    });
-    let locked = locked.await;
-    Ok(locked.map_err(|_| StepFailure::Invalid("the wait for another build panicked"))??)
+    let name = key.hex.clone();
+    Ok(with_store(store, move |store| store.lock_step(&name)).await?)
 }

@@ -290,12 +290,14 @@ impl<W: Write> Gzip<W> {
         let receiver = Arc::new(std::sync::Mutex::new(receiver));
         let workers = (0..threads).map(|_| {
             let receiver = receiver.clone();
-            std::thread::spawn(move || compress_blocks(&receiver, level))
+            let worker = std::thread::Builder::new();
+            worker.spawn(move || compress_blocks(&receiver, level))
         });
+        let workers = workers.collect::<io::Result<_>>()?;
         Ok(Self {
             sink,
             blocks: Some(blocks),
-            threads: workers.collect(),
+            threads: workers,
             pending: VecDeque::new(),
             bytes: Vec::with_capacity(BLOCK_BYTES),
             window: Vec::new(),

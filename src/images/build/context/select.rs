@@ -237,7 +237,7 @@ impl Origin<'_> {
     ) -> Result<Vec<super::Entry>, ContextError> {
         let (is_ignored, matched) = self.judge(&resolved);
         let start = Visit::top(resolved, node, is_ignored, matched);
-        Ok(walk::list(self.tree, rules, &start)?)
+        Ok(walk::list(self.tree, rules, start)?)
     }
 
     /// Says that nothing is at `path`, or why it is as good as nothing.
@@ -280,7 +280,8 @@ impl Origin<'_> {
                 let Some(node) = resolved.node.filter(|node| node.metadata.is_dir()) else {
                     continue;
                 };
-                let names = self.tree.children(&node)?.into_keys();
+                let children = self.tree.children(&node)?.into_iter();
+                let names = children.map(|(name, _)| name);
                 let names = names.filter(|name| wanted.matches(name));
                 matched.extend(names.map(|name| resolved.path.join(name)));
             }

@@ -384,7 +384,7 @@ fn an_index_is_trusted_by_identity_and_only_for_settled_files() {
     let known = index.entries().known.len();
     assert_eq!(known, 0, "a fresh file may change in this tick");
     let known = (Identity::of(&metadata), [7; 32]);
-    index.entries().known.insert("a.txt".into(), known);
+    index.entries().known.insert(b"a.txt".to_vec(), known);
     index.entries().changed = true;
     index.save().unwrap();
     let index = FileIndex::open(cache.path(), root).unwrap();

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
+use super::super::beside::with_store;
 use super::super::manifest::{Descriptor, Manifest, OCI_MANIFEST};
 use super::super::reference::{Digest, Reference};
 use super::super::registry::RegistryError;
@@ -199,7 +199,7 @@ impl Build<'_> {
         let mut blobs = Vec::new();
         for layer in &config.layers {
             let (diff_id, packing) = (layer.clone(), export.packing);
-            let pack = beside(self.store(), move |store| pack(store, &diff_id, packing));
+            let pack = with_store(self.store(), move |store| pack(store, &diff_id, packing));
             blobs.push(pack.await?);
         }
         let config = json(&config)?;
@@ -251,24 +251,6 @@ impl Build<'_> {
         let put = client.put_manifest(&endpoint, &tag, (OCI_MANIFEST, &bytes));
         Ok(put.await?)
     }
-}
-
-/// Does something with the store in a thread of its own.
-async fn beside<T: Send + 'static>(
-    store: &Store,
-    work: impl FnOnce(&Store) -> Result<T, CacheError> + Send + 'static,
-) -> Result<T, CacheError> {
-    let (sender, done) = oneshot::channel();
-    let root = store.root().to_owned();
-    std::thread::spawn(move || {
-        let result = Store::open(&root)
-            .map_err(CacheError::from)
-            .and_then(|store| work(&store));
-        // Nobody may want it any more.
-        drop(sender.send(result));
-    });
-    let gone = |_| CacheError::Wrong("the thread that did it is gone".to_owned());
-    done.await.map_err(gone)?
 }
 
 /// Returns the compressed blob of a layer and where it lies.
