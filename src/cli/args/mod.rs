@@ -116,7 +116,7 @@ pub(crate) enum ProgressArg {
     /// Nothing but warnings and errors
     Quiet,
     /// Of builds: `BuildKit`'s `SolveStatus`, one JSON object a change
-    #[value(name = "rawjson")]
+    #[value(name = "rawjson", hide = true)]
     RawJson,
 }
 

@@ -22,8 +22,8 @@ use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
 use crate::images::boolean::parse_bool;
 use crate::images::build::{
-    Annotation, BuildError, BuildRequest, Built, DockerfileSource, Entitlement, Logins,
-    RemoteContext, Requirements, SecretSource, Session, Spooled, StepNetwork,
+    Annotation, BuildError, BuildRequest, Built, DockerfileSource, Entitlement, FROM_STREAM,
+    Logins, RemoteContext, Requirements, SecretSource, Session, Spooled, StepNetwork,
 };
 use crate::images::{Packing, Reference};
 
@@ -296,11 +296,14 @@ impl Engine {
             Some(spooled) => spooled.directory(),
             None => build.directory.join(&build.context),
         };
-        let text = spooled
-            .as_ref()
-            .and_then(|spooled| spooled.dockerfile.clone());
-        let dockerfile = if let Some(text) = text.or_else(|| build.dockerfile_text.clone()) {
-            DockerfileSource::Inline(text)
+        let alone = spooled.and_then(Spooled::dockerfile_alone);
+        let text = build.dockerfile_text.clone();
+        let from_stream = text.map(|text| DockerfileSource::Text {
+            name: FROM_STREAM,
+            text,
+        });
+        let dockerfile = if let Some(dockerfile) = alone.or(from_stream) {
+            dockerfile
         } else {
             DockerfileSource::Path(match (&build.dockerfile, spooled) {
                 (None, _) => PathBuf::from("Dockerfile"),

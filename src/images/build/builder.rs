@@ -270,10 +270,16 @@ impl<'a> Build<'a> {
 impl Build<'_> {
     /// Does what there is to do; returns the last stage.
     async fn run(&self) -> Result<StageState, BuildError> {
-        let plan = self.plan().await?;
-        self.check(&plan)?;
+        let planned = self.plan().await?;
+        self.check(&planned.plan)?;
+        self.refuse(&planned.plan)?;
+        self.look_for_sources(&planned).await?;
         self.foreign.get_or_init(|| self.read_foreign()).await;
-        let state = self.go_through(&plan).await?;
+        let state = tokio::select! {
+            biased;
+            state = self.go_through(&planned) => state?,
+            failed = self.get_others(&planned.plan) => match failed? {},
+        };
         let bills = self.bills(&state.layers).await?;
         self.bills.replace(bills);
         Ok(state)

@@ -27,6 +27,7 @@ mod contexts;
 pub mod copy;
 pub mod describe;
 mod devices;
+mod early;
 mod elsewhere;
 pub mod error;
 pub mod exchange;
@@ -44,6 +45,7 @@ pub mod owner;
 pub mod pattern;
 pub mod plan;
 pub mod remote;
+mod resolve;
 pub mod run;
 mod secrets;
 mod session;
@@ -180,9 +182,19 @@ pub trait BuildProgress {
 pub enum DockerfileSource {
     /// A path, relative to the context unless absolute.
     Path(PathBuf),
-    /// The text itself.
+    /// The text itself, as a file of another kind gives it.
     Inline(String),
+    /// The text itself, and what messages call it.
+    Text {
+        /// Such as [`FROM_STREAM`].
+        name: &'static str,
+        /// All of it.
+        text: String,
+    },
 }
+
+/// What messages call a Dockerfile that standard input gave.
+pub const FROM_STREAM: &str = "<stdin>";
 
 /// What to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -353,8 +365,8 @@ impl BuildRequest {
         self.context = context.directory();
         self.is_local = false;
         self.source.clone_from(&context.material);
-        if let Some(text) = &context.dockerfile {
-            self.dockerfile = DockerfileSource::Inline(text.clone());
+        if let Some(dockerfile) = context.dockerfile_alone() {
+            self.dockerfile = dockerfile;
         }
     }
 }

@@ -146,10 +146,24 @@ impl<'a> Stages<'a> {
     }
 }
 
-/// Makes the plan, or returns every fault of the stages it needs.
-pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, Vec<Fault>> {
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanError {
+    /// No stage is called that way: no place of the Dockerfile is at fault.
+    Target {
+        /// As asked for.
+        name: String,
+        /// What may have been meant.
+        hint: String,
+    },
+    /// Every fault of the stages that are needed, in the order of their places.
+    Faults(Vec<Fault>),
+}
+
+/// Makes the plan.
+pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, PlanError> {
     let stages = Stages::of(file);
-    let target = find_target(file, inputs.target).map_err(|fault| vec![fault])?;
+    let target = find_target(file, inputs.target)?;
     let mut planned: BTreeMap<usize, PlannedStage> = BTreeMap::new();
     let mut faults = Vec::new();
     let mut needed = BTreeSet::from([target]);
@@ -176,7 +190,7 @@ pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, Vec<Fault>> {
         })
     } else {
         faults.sort_by_key(|fault| fault.span);
-        Err(faults)
+        Err(PlanError::Faults(faults))
     }
 }
 
@@ -214,7 +228,7 @@ pub fn global_variables(
 }
 
 /// Returns the index of the stage to build.
-fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<usize, Fault> {
+fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<usize, PlanError> {
     let last = file.stages.len().saturating_sub(1);
     let Some(target) = target.filter(|target| !target.is_empty()) else {
         return Ok(last);
@@ -229,16 +243,36 @@ fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<usize, Fault> 
     {
         return Ok(index);
     }
-    let span = file.stages.last().map(|stage| stage.span);
-    let fault = Fault::new(
-        span.unwrap_or_default(),
-        format!("target stage `{target}` could not be found"),
-    );
     let names = file.stages.iter().filter_map(|s| s.name.as_deref());
-    Err(match nearest(&lower, names) {
-        Some(name) => fault.with_hint(format!("did you mean `{name}`?")),
-        None => fault,
+    Err(PlanError::Target {
+        name: target.to_owned(),
+        hint: match nearest(&lower, names.clone()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => all_targets(names),
+        },
     })
+}
+
+/// Stages that are named where none is near to what was asked for.
+const MAX_TARGETS: usize = 10;
+
+/// Says what the stages are called.
+fn all_targets<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let shown: Vec<String> = names
+        .clone()
+        .take(MAX_TARGETS)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = if names.count() > MAX_TARGETS {
+        ", …"
+    } else {
+        ""
+    };
+    if shown.is_empty() {
+        "its stages have no names: they are counted from 0".to_owned()
+    } else {
+        format!("its stages are {}{more}", shown.join(", "))
+    }
 }
 
 /// Plans one stage.
@@ -421,7 +455,8 @@ mod tests {
             contexts: &BTreeSet::from(["ctx".to_owned(), "docker.io/library/named".to_owned()]),
         };
         match plan(&file, inputs) {
-            Err(faults) => {
+            Err(PlanError::Target { name, hint }) => format!("no target {name} ({hint})"),
+            Err(PlanError::Faults(faults)) => {
                 let lines = faults.into_iter().map(|f| match f.hint {
                     Some(hint) => format!("{} ({hint})", f.message),
                     None => f.message,
@@ -456,7 +491,15 @@ mod tests {
         assert!(shown(late, Some("two"), &[]).starts_with("cannot copy from stage `later`"));
         assert_eq!(
             shown(text, Some("twoo"), &[]),
-            "target stage `twoo` could not be found (did you mean `two`?)"
+            "no target twoo (did you mean `two`?)"
+        );
+        assert_eq!(
+            shown(text, Some("5"), &[]),
+            "no target 5 (its stages are `one`, `two`)"
+        );
+        assert_eq!(
+            shown("FROM a\nFROM b", Some("c"), &[]),
+            "no target c (its stages have no names: they are counted from 0)"
         );
     }
 

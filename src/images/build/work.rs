@@ -21,6 +21,7 @@ use super::error::StepFailure;
 use super::graph::Ends;
 use super::keep::{Claim, Finished, Kept, Pending, Placed};
 use super::plan::{Base, PlannedStage, PlannedStep};
+use super::resolve::Resolved;
 use super::stage::StageState;
 use super::tree::Tree;
 use super::{BuildEvent, BuildProgress, StepLabel, owner};
@@ -102,7 +103,11 @@ impl<'b, 'a> StageWork<'b, 'a> {
     }
 
     /// Does the next step.
-    pub(super) async fn step(&mut self, step: &PlannedStep) -> Result<(), StepFailure> {
+    pub(super) async fn step(
+        &mut self,
+        step: &PlannedStep,
+        resolved: &Resolved,
+    ) -> Result<(), StepFailure> {
         if !step.makes_layer() {
             let kind = &step.instruction.kind;
             return Ok(self.state.apply(kind, &self.build.given)?);
@@ -123,12 +128,19 @@ impl<'b, 'a> StageWork<'b, 'a> {
         }
         let progress = self.build.progress;
         let cut_off = CutOff::new(progress, label);
-        let done = match &step.instruction.kind {
-            Kind::Run(run) => self.run(run, step, label).await,
-            Kind::Copy(transfer) => self.copy(transfer, step.from.as_ref(), label).await,
-            Kind::Add(transfer) => self.add(transfer, label).await,
-            Kind::Workdir(path) => self.workdir(path, label).await,
-            _ => return Ok(()),
+        let done = match (&step.instruction.kind, resolved) {
+            (Kind::Run(run), Resolved::Run(resolved)) => {
+                self.run((run, resolved), step, label).await
+            }
+            (Kind::Copy(transfer), Resolved::Transfer(expanded)) => {
+                let from = step.from.as_ref();
+                self.copy((transfer, expanded), from, label).await
+            }
+            (Kind::Add(transfer), Resolved::Transfer(expanded)) => {
+                self.add((transfer, expanded), label).await
+            }
+            (Kind::Workdir(path), _) => self.workdir(path, label).await,
+            _ => Err(StepFailure::Invalid("it is not what was planned")),
         };
         match cut_off.ended(done)? {
             Cached::Yes => {
