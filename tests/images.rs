@@ -35,6 +35,16 @@ fn has(machine: &Machine, tool: &str) -> bool {
     !found.trim().is_empty()
 }
 
+/// The labels of the service's image: its Dockerfile's, and Compose's.
+fn labels_of_web() -> Value {
+    serde_json::json!({
+        "a": "b",
+        "com.docker.compose.project": "p",
+        "com.docker.compose.service": "web",
+        "com.docker.compose.version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
 #[test]
 fn an_archive_is_both_dockers_and_ocis() {
     let machine = built();
@@ -106,7 +116,7 @@ fn an_archive_is_both_dockers_and_ocis() {
             store.display()
         ));
         let seen: Value = serde_json::from_str(&seen).unwrap();
-        assert_eq!(seen["Labels"], serde_json::json!({"a": "b"}));
+        assert_eq!(seen["Labels"], labels_of_web());
     }
 }
 
@@ -210,7 +220,7 @@ fn inspect_tells_all_in_dockers_order() {
         assert!(std::path::Path::new(directory).is_dir(), "{directory}");
     }
     assert_eq!(image["RepoTags"], serde_json::json!(["my/web:1"]));
-    assert_eq!(image["Config"]["Labels"], serde_json::json!({"a": "b"}));
+    assert_eq!(image["Config"]["Labels"], labels_of_web());
     let keys: Vec<&str> = ran
         .stdout
         .lines()
