@@ -539,6 +539,7 @@ fn an_image_goes_where_its_outputs_say() {
             "type=tar,dest=files.tar",
             "-o",
             "type=oci,dest=image.tar",
+            "--load",
             "--metadata-file",
             "m.json",
         ],

@@ -19,6 +19,7 @@ use serde_json::json;
 use super::Printer;
 use super::board::Board;
 use super::diagnostic::{Drawing, render_message, render_remark};
+use super::rawjson::RawJson;
 use super::text::{lines, sanitize, visible_line};
 use crate::engine::Planned;
 use crate::engine::event::{BuildStep, Event, EventKind, EventSink, StepNews, Subject, subject};
@@ -40,6 +41,8 @@ pub(crate) enum ProgressMode {
     Json,
     /// Warnings only.
     Quiet,
+    /// BuildKit's `SolveStatus`, one JSON object a change.
+    RawJson,
 }
 
 /// What of the work is shown.
@@ -60,6 +63,7 @@ pub(crate) struct Progress<'a> {
     shown: Shown,
     started: Instant,
     live: RefCell<Live>,
+    raw: RefCell<RawJson>,
 }
 
 /// The live region.
@@ -80,6 +84,7 @@ impl<'a> Progress<'a> {
             mode,
             shown,
             started: Instant::now(),
+            raw: RefCell::default(),
             live: RefCell::new(Live {
                 board: Board::new(shown.title, shown.builds),
                 height: 0,
@@ -184,6 +189,12 @@ impl<'a> Progress<'a> {
 impl EventSink for Progress<'_> {
     fn emit(&self, event: Event) {
         let colour = self.printer.status_look().colour;
+        let is_output = matches!(event.kind, EventKind::Line(_) | EventKind::Building(_));
+        if self.mode == ProgressMode::RawJson && (self.shown.builds || !is_output) {
+            let line = self.raw.borrow_mut().render(&event, jiff::Timestamp::now());
+            self.printer.status(line);
+            return;
+        }
         if let EventKind::Warning(text) = &event.kind {
             match self.mode {
                 ProgressMode::Json => self.printer.status(render_json(&event)),
@@ -203,11 +214,11 @@ impl EventSink for Progress<'_> {
         if !self.shown.pulls && matches!(event.subject, Subject::Layer(..)) {
             return;
         }
-        if !self.shown.builds && matches!(event.kind, EventKind::Line(_) | EventKind::Building(_)) {
+        if !self.shown.builds && is_output {
             return;
         }
         match self.mode {
-            ProgressMode::Quiet => {}
+            ProgressMode::Quiet | ProgressMode::RawJson => {}
             ProgressMode::Json => self.printer.status(render_json(&event)),
             ProgressMode::Plain => self.printer.status(render_plain(&event)),
             ProgressMode::Tty => {
@@ -244,6 +255,7 @@ fn render_plain(event: &Event) -> String {
         },
         // Why is said at the end, with its place.
         EventKind::Failed(_) => format!(" {subject}  Error\n"),
+        EventKind::CutOff => format!(" {subject}  Canceled\n"),
         EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),
         EventKind::Remark(remark) => {
             format!(
@@ -321,6 +333,7 @@ fn render_json(event: &Event) -> String {
             object.insert("details".to_owned(), json!(message));
             ("Error", "Error")
         }
+        EventKind::CutOff => ("Warning", "Canceled"),
         EventKind::Warning(text) => ("Warning", text.as_str()),
         EventKind::Remark(remark) => {
             let place = format!("{}:{}", remark.path.display(), remark.line());

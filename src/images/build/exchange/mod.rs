@@ -67,6 +67,8 @@ pub struct CacheExport {
     pub all: bool,
     /// What layers are compressed with that are not yet.
     pub packing: Packing,
+    /// Also those that have another compression (`force-compression`).
+    pub force: bool,
     /// A failure is a warning.
     pub may_fail: bool,
     /// Whatever else is in the layout goes.
@@ -198,8 +200,8 @@ impl Build<'_> {
         }
         let mut blobs = Vec::new();
         for layer in &config.layers {
-            let (diff_id, packing) = (layer.clone(), export.packing);
-            let pack = with_store(self.store(), move |store| pack(store, &diff_id, packing));
+            let (diff_id, how) = (layer.clone(), (export.packing, export.force));
+            let pack = with_store(self.store(), move |store| pack(store, &diff_id, how));
             blobs.push(pack.await?);
         }
         let config = json(&config)?;
@@ -253,18 +255,20 @@ impl Build<'_> {
     }
 }
 
-/// Returns the compressed blob of a layer and where it lies.
+/// Returns the compressed blob of a layer and where it lies; one that has another compression already is compressed anew where that is
+/// forced.
 fn pack(
     store: &Store,
     diff_id: &Digest,
-    packing: Packing,
+    (packing, force): (Packing, bool),
 ) -> Result<(Descriptor, PathBuf), CacheError> {
     let missing = || StoreError::NoLayer {
         diff_id: diff_id.clone(),
     };
     let named = store.layer(diff_id)?.and_then(|layer| layer.descriptor());
     let named = named.ok_or_else(missing)?;
-    let blob = if named.digest == *diff_id {
+    let is_other = force && !packing.is_of(&named.media_type);
+    let blob = if named.digest == *diff_id || is_other {
         store.pack_layer(diff_id, &named.digest, packing)?
     } else {
         named

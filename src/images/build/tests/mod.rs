@@ -87,7 +87,10 @@ impl BuildProgress for Told {
             BuildEvent::Failed { exit_code, .. } => format!("failed {exit_code}"),
             BuildEvent::Note(text) | BuildEvent::Warning(text) => text.to_owned(),
             BuildEvent::Lint(warning, _) => warning.to_string(),
-            BuildEvent::Looking(_) | BuildEvent::Done(..) | BuildEvent::Pulling { .. } => return,
+            BuildEvent::Looking(_)
+            | BuildEvent::Done(..)
+            | BuildEvent::Pulling { .. }
+            | BuildEvent::Stored(..) => return,
         };
         self.0.borrow_mut().push(line);
     }
