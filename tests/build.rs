@@ -834,7 +834,16 @@ RUN --mount=type=bind,source=none,target=/s true
         ]
     );
     assert!(!shown.contains("] RUN"), "{shown}");
-    // Nor is one told of that somebody else has to allow.
+    let text = "FROM busybox\nONBUILD RUN true\nONBUILD COPY gone /\n";
+    built(&machine, text, &["-t", "parent"]);
+    let shown = fault(&machine, "FROM parent\n", &[]);
+    assert!(
+        shown.starts_with(
+            "error: trigger `COPY gone /` of the base image: \"/gone\": not found in the build context\nDockerfile:1\n"
+        ),
+        "{shown}"
+    );
+    // What somebody else has to allow is asked for first too.
     let text = "FROM busybox\nRUN echo it ran\nRUN --network=host true\n";
     let ran = build(&machine, text, &[]);
     assert!(ran.stderr.contains("error: network.host is not allowed"));

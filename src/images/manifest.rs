@@ -88,7 +88,7 @@ pub enum ManifestError {
         diff_ids: usize,
     },
     /// Not `os[/architecture[/variant]]`.
-    #[error("invalid platform `{text}`: it must be os/architecture[/variant]")]
+    #[error("invalid platform `{text}`: it must be os/architecture[/variant], like linux/arm64")]
     Platform {
         /// As given.
         text: String,
@@ -99,6 +99,29 @@ pub enum ManifestError {
 const ARCHITECTURES: [&str; 16] = [
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
     "ppc64le", "riscv64", "s390x", "sparc64", "wasm", "riscv",
+];
+
+/// Operating systems that Go knows (`internal/syslist`), and what images for WebAssembly say. Docker's daemon refuses an image of another
+/// one when it is built; a slip is better told before.
+const SYSTEMS: [&str; 18] = [
+    "linux",
+    "windows",
+    "darwin",
+    "freebsd",
+    "netbsd",
+    "openbsd",
+    "dragonfly",
+    "solaris",
+    "illumos",
+    "aix",
+    "android",
+    "hurd",
+    "ios",
+    "js",
+    "plan9",
+    "wasi",
+    "wasip1",
+    "zos",
 ];
 
 /// An operating system and processor, in Go's words: `linux/arm64/v8`.
@@ -137,6 +160,7 @@ impl Platform {
             [os, architecture, variant] => Some(Self::normalized(os, architecture, Some(variant))),
             _ => None,
         }
+        .filter(|platform| SYSTEMS.contains(&platform.os.as_str()))
         .ok_or_else(|| ManifestError::Platform {
             text: text.to_owned(),
         })
@@ -804,7 +828,7 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_of_one_word_is_a_known_one() {
+    fn a_platform_is_of_a_known_system_and_one_word_a_known_processor() {
         for (text, expected) in [
             ("linux", Some(Platform::host().to_string())),
             ("arm64", Some("linux/arm64".to_owned())),
@@ -812,6 +836,10 @@ mod tests {
             ("armhf", Some("linux/arm/v7".to_owned())),
             ("foo", None),
             ("linux/foo", Some("linux/foo".to_owned())),
+            ("macOS/arm64", Some("darwin/arm64".to_owned())),
+            ("wasi/wasm", Some("wasi/wasm".to_owned())),
+            ("bogus/amd64", None),
+            ("linus/arm/v7", None),
             ("", None),
             ("a/b/c/d", None),
         ] {

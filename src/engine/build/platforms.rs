@@ -54,9 +54,9 @@ mod tests {
             (&[], Some("linux/s390x"), vec!["linux/s390x"]),
             (&["local"], Some("linux/s390x"), vec![&host]),
             (
-                &["linux/amd64,linux/arm64", "arm/v7", "linux/aarch64"],
+                &["linux/amd64,linux/arm64", "linux/arm/v7", "linux/aarch64"],
                 None,
-                vec!["linux/amd64", "linux/arm64", "arm/v7"],
+                vec!["linux/amd64", "linux/arm64", "linux/arm/v7"],
             ),
             (&["linux/arm64/v8"], None, vec!["linux/arm64"]),
         ];

@@ -111,8 +111,9 @@ impl Build<'_> {
         let Some(platform) = platform else {
             return Ok(self.request.platform.clone());
         };
-        Platform::parse(platform)
-            .map_err(|_| StepFailure::Invalid("the platform must be os/architecture[/variant]"))
+        Platform::parse(platform).map_err(|_| {
+            StepFailure::Invalid("the platform must be os/architecture[/variant], like linux/arm64")
+        })
     }
 
     /// Gets the images that steps take files from and that are none's base, from the beginning on and not only when the step comes: what

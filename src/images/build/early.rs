@@ -17,7 +17,7 @@ use super::error::{BuildError, StepFailure};
 use super::inputs::dockerfile_error;
 use super::mounts::source_path;
 use super::plan::{Base, Plan, PlanError, PlannedStep};
-use super::resolve::Resolved;
+use super::resolve::{Resolved, fault};
 use super::transfer::Source;
 
 impl Build<'_> {
@@ -28,8 +28,9 @@ impl Build<'_> {
 
     /// Fails where a step asks for what whoever builds has not allowed, whether or not the step is in the cache.
     pub(super) fn refuse(&self, plan: &Plan) -> Result<(), BuildError> {
-        let instructions = plan.stages.iter().flat_map(|stage| &stage.steps);
-        let wrong = instructions.filter_map(|PlannedStep { instruction, .. }| {
+        let stages = plan.stages.iter();
+        let steps = stages.flat_map(|stage| stage.steps.iter().map(move |step| (stage, step)));
+        let wrong = steps.filter_map(|(stage, PlannedStep { instruction, .. })| {
             let Kind::Run(run) = &instruction.kind else {
                 return None;
             };
@@ -45,7 +46,8 @@ impl Build<'_> {
             });
             let (_, entitlement) = refused?;
             let failure = StepFailure::NotAllowed(entitlement.name());
-            Some(Fault::new(instruction.span, failure.to_string()))
+            let wrong = (instruction.span, failure.to_string());
+            Some(fault(self.file, stage, instruction, wrong))
         });
         self.unless(wrong.collect())
     }
@@ -56,14 +58,19 @@ impl Build<'_> {
         let stop = Stop::default();
         let mut faults = Vec::new();
         let stages = planned.plan.stages.iter().zip(&planned.resolved);
-        for (step, resolved) in stages.flat_map(|(stage, steps)| stage.steps.iter().zip(steps)) {
+        let steps = stages.flat_map(|(stage, resolved)| {
+            let steps = stage.steps.iter().zip(resolved);
+            steps.map(move |(step, resolved)| (stage, step, resolved))
+        });
+        for (stage, step, resolved) in steps {
             let instruction = &step.instruction;
             for (from, wanted) in wanted(step, resolved) {
                 let Some(local) = self.local_of(from, instruction).await? else {
                     continue;
                 };
                 if let Err(error) = wanted.look(&local.origin(&stop)) {
-                    faults.push(Fault::new(instruction.span, chain(&error)));
+                    let wrong = (instruction.span, chain(&error));
+                    faults.push(fault(self.file, stage, instruction, wrong));
                 }
             }
         }

@@ -88,10 +88,11 @@ pub(super) fn resolve(
             state,
             given,
             is_known,
-            from: file.stages.get(stage.index).map(|from| from.span),
+            file,
+            stage,
             faults: Vec::new(),
         };
-        let steps = pass.stage(stage);
+        let steps = pass.stage();
         faults.append(&mut pass.faults);
         let Some(steps) = steps else { continue };
         resolved.push(steps);
@@ -106,6 +107,22 @@ pub(super) fn resolve(
     faults.sort_by_key(|fault| fault.span);
     faults.dedup();
     Err(faults)
+}
+
+/// Says what is wrong with an instruction of a stage, at a place of it; of a base image's triggers, whose place is `FROM`, with which one.
+pub(super) fn fault(
+    file: &Dockerfile,
+    stage: &PlannedStage,
+    instruction: &Instruction,
+    (span, message): (Span, String),
+) -> Fault {
+    let from = file.stages.get(stage.index).map(|from| from.span);
+    if Some(instruction.span) != from {
+        return Fault::new(span, message);
+    }
+    let trigger = &instruction.text;
+    let message = format!("trigger `{trigger}` of the base image: {message}");
+    Fault::new(instruction.span, message)
 }
 
 /// Returns what a stage starts with that goes on from an earlier one, and whether that is known. Whoever goes on last has it, and not a
@@ -134,8 +151,8 @@ struct Pass<'a> {
     state: StageState,
     given: &'a Given,
     is_known: bool,
-    /// Where its `FROM` is, which triggers have as their place.
-    from: Option<Span>,
+    file: &'a Dockerfile,
+    stage: &'a PlannedStage,
     faults: Vec<Fault>,
 }
 
@@ -144,18 +161,16 @@ type Wrong = (Span, StepFailure);
 
 impl Pass<'_> {
     /// Goes through a stage; returns its steps, `None` where what it leaves to others is in doubt.
-    fn stage(&mut self, stage: &PlannedStage) -> Option<Vec<Resolved>> {
+    fn stage(&mut self) -> Option<Vec<Resolved>> {
         let mut steps = Vec::new();
-        for step in &stage.steps {
+        for step in &self.stage.steps {
             let instruction = &step.instruction;
             match self.step(step) {
                 Ok(resolved) => steps.push(resolved),
                 Err(wrong) => {
                     let is_told = self.is_known || !has_variables(instruction);
                     if is_told {
-                        let faults = wrong.iter().map(|wrong| self.fault(instruction, wrong));
-                        let faults: Vec<Fault> = faults.collect();
-                        self.faults.extend(faults);
+                        self.tell(instruction, &wrong);
                     }
                     // What is said with its variables would be said of other values.
                     if is_told && matches!(instruction.kind, Kind::Env(_) | Kind::Arg(_)) {
@@ -167,17 +182,13 @@ impl Pass<'_> {
         Some(steps)
     }
 
-    /// Says what is wrong with an instruction; with one of a base image's triggers, which one that is.
-    fn fault(&self, instruction: &Instruction, (span, failure): &Wrong) -> Fault {
-        let message = chain(failure);
-        if Some(instruction.span) != self.from {
-            return Fault::new(*span, message);
-        }
-        let message = format!(
-            "trigger `{}` of the base image: {message}",
-            instruction.text
-        );
-        Fault::new(instruction.span, message)
+    /// Takes what is wrong with an instruction as faults.
+    fn tell(&mut self, instruction: &Instruction, wrong: &[Wrong]) {
+        let faults = wrong.iter().map(|(span, failure)| {
+            let wrong = (*span, chain(failure));
+            fault(self.file, self.stage, instruction, wrong)
+        });
+        self.faults.extend(faults);
     }
 
     /// Resolves one step.

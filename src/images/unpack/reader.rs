@@ -525,7 +525,7 @@ fn number(field: &[u8]) -> Result<u64, UnpackError> {
 }
 
 /// Reads a numeric field that may be negative in base 256: two's complement behind the first bit.
-fn signed_number(field: &[u8]) -> Result<i64, UnpackError> {
+pub(super) fn signed_number(field: &[u8]) -> Result<i64, UnpackError> {
     let malformed = || UnpackError::Malformed("a header's field is not a number");
     let Some((&first, rest)) = field
         .split_first()

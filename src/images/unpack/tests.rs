@@ -360,6 +360,47 @@ fn tells_what_it_takes_from_below() {
 }
 
 #[test]
+fn times_that_no_octal_field_holds_come_back() {
+    let (layer, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // A file system that cannot keep the last one brings it to its own end.
+    let wanted = [-31_536_001, -1, 0, 8_589_934_591, 8_589_934_592];
+    let times = |root: &Path| {
+        let names = (0..wanted.len()).map(|index| root.join(index.to_string()));
+        let times = names.map(|path| fs_err::metadata(path).unwrap().mtime());
+        times.collect::<Vec<i64>>()
+    };
+    for (index, seconds) in wanted.iter().enumerate() {
+        let path = layer.path().join(index.to_string());
+        fs_err::write(&path, "").unwrap();
+        let time = rustix::fs::Timespec {
+            tv_sec: *seconds,
+            tv_nsec: 500_000_000,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        let flags = rustix::fs::AtFlags::empty();
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, flags).unwrap();
+    }
+    let mut packed = Vec::new();
+    super::writer::write_layer(layer.path(), &mut packed).unwrap();
+    assert!(
+        packed
+            .windows(19)
+            .any(|record| record == b"19 mtime=-31536001\n")
+    );
+    let limits = Limits {
+        entries: 9,
+        bytes: 9999,
+        apparent_bytes: 1 << 40,
+    };
+    unpack(packed.as_slice(), again.path(), limits).unwrap();
+    assert_eq!(times(again.path()), times(layer.path()));
+    assert_eq!(times(layer.path())[..3], wanted[..3]);
+}
+
+#[test]
 fn reads_long_names_attributes_and_sparse_files() {
     let long = format!("{}/{}", "p".repeat(120), "n".repeat(120));
     let capability = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";

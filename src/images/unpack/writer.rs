@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Entries come in the order of their names' bytes, directories before what is in them, so the same tree gives the same
-//! bytes. ustar headers; PAX records only where those cannot say it (long names, great numbers, extended attributes).
+//! bytes. ustar headers; PAX records only where those cannot say it (long names, great numbers, times before 1970, extended attributes).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -27,6 +27,7 @@ use tar::{EntryType, Header};
 
 use super::error::UnpackError;
 use super::extract::OPAQUE_XATTR;
+use super::reader::signed_number;
 use crate::sys::descent::Descent;
 use crate::sys::xattr;
 
@@ -292,10 +293,11 @@ impl<W: Write> Writer<'_, W> {
         header.set_gid(0);
         // As Docker's overlay driver writes them.
         header.set_mode(0o600);
-        header.set_mtime(match self.settled {
+        let seconds = match self.settled {
             Some(_) => 0,
-            None => u64::try_from(stat.st_mtime).unwrap_or(0),
-        });
+            None => stat.st_mtime,
+        };
+        set_time(&mut header, seconds);
         self.header(header, &parent.join(OsStr::from_bytes(name)), None, &[])
     }
 
@@ -403,6 +405,12 @@ impl<W: Write> Writer<'_, W> {
         {
             record("size", size.to_string().as_bytes());
         }
+        if let Ok(seconds) = signed_number(&header.as_old().mtime)
+            && !u64::try_from(seconds).is_ok_and(|seconds| seconds <= MAX_USTAR_SIZE)
+        {
+            record("mtime", seconds.to_string().as_bytes());
+            header.set_mtime(0);
+        }
         for (name, value) in xattrs {
             records.push(([b"SCHILY.xattr.", name.as_slice()].concat(), value.clone()));
         }
@@ -483,8 +491,21 @@ fn header(entry_type: EntryType, stat: &Stat) -> Header {
     header.set_uid(stat.st_uid.into());
     header.set_gid(stat.st_gid.into());
     header.set_mode(stat.st_mode & 0o7777);
-    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+    set_time(&mut header, stat.st_mtime);
     header
+}
+
+/// Sets a time in seconds since 1970; one that the field cannot hold in octal digits, in base 256, for a PAX record to be made of it.
+fn set_time(header: &mut Header, seconds: i64) {
+    if let Ok(seconds) = u64::try_from(seconds) {
+        header.set_mtime(seconds);
+        return;
+    }
+    let field = &mut header.as_old_mut().mtime;
+    field.fill(0xff);
+    for (byte, digit) in field.iter_mut().rev().zip(seconds.to_le_bytes()) {
+        *byte = digit;
+    }
 }
 
 /// Name and value.

@@ -485,6 +485,23 @@ fn archives_stay_inside() {
 }
 
 #[test]
+fn an_archive_says_what_its_place_is_like_as_a_root_and_not_as_a_dot() {
+    use tar::EntryType::Directory;
+    for (name, expected) in [
+        ("/", "x 640 7:8 /"),
+        ("/a/..", "x 640 7:8 /"),
+        ("./", "x 755 /"),
+        ("a/..", "x 755 /"),
+    ] {
+        let place = Place::new();
+        place.add(&packed(&[(name, Directory, "")]));
+        assert_eq!(place.shown(), expected, "{name}");
+        let time = fs_err::metadata(place.path("diff/x")).unwrap().mtime();
+        assert_eq!(time == 1_000_000_000, expected.contains("7:8"), "{name}");
+    }
+}
+
+#[test]
 fn links_on_the_way_of_an_archive_begin_where_it_is_unpacked() {
     use tar::EntryType::{Link, Regular, Symlink};
     let place = Place::new();

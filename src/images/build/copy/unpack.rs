@@ -69,7 +69,10 @@ impl Filling {
         let name = inside(&entry.display_path());
         let Some(file_name) = name.file_name() else {
             return match entry.kind {
-                // Where it is unpacked is there already: Docker passes over what an archive says of that.
+                // As moby's `pkg/archive`, to which `.` is where it is unpacked, and `/` a member like any other.
+                Kind::Directory if entry.display_path().is_absolute() => {
+                    self.describe(entry, &top.path, owner)
+                }
                 Kind::Directory => Ok(()),
                 _ => Err(io::Error::other("no file name")),
             };
@@ -100,6 +103,12 @@ impl Filling {
                 make_node(&host, FileType::BlockDevice, (*major, *minor))?;
             }
         }
+        self.describe(entry, &target, owner)
+    }
+
+    /// Gives what was made the owner, the mode, the attributes and the times that a member has.
+    fn describe(&mut self, entry: &Entry, target: &Path, owner: Option<Owner>) -> io::Result<()> {
+        let host = self.diff.join(target);
         let owner = owner.unwrap_or(Owner {
             uid: entry.uid,
             gid: entry.gid,
@@ -112,8 +121,8 @@ impl Filling {
             .map(|(name, value)| (OsString::from_vec(name.clone()), value.clone()));
         let times = timestamps(entry.mtime.0, entry.mtime.1.into());
         if entry.kind == Kind::Directory {
-            self.set_attributes(&target, attributes.collect())?;
-            self.times.insert(target, times);
+            self.set_attributes(target, attributes.collect())?;
+            self.times.insert(target.to_owned(), times);
             return Ok(());
         }
         // After the owner: a change of that takes a file's capabilities away.
