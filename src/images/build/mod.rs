@@ -24,6 +24,7 @@ mod caches;
 pub mod context;
 mod contexts;
 pub mod copy;
+mod deliver;
 pub mod describe;
 mod devices;
 mod elsewhere;
