@@ -401,7 +401,7 @@ fn attributes_of_the_overlay_come_from_nobody() {
     for entry in machine.sh("find stack/lib/layers").lines() {
         let mut names = vec![0; 4096];
         let length = rustix::fs::llistxattr(machine.path().join(entry), &mut names[..]).unwrap();
-        let names = names.get(..length).unwrap().split(|byte| *byte == 0);
+        let names = names[..length].split(|byte| *byte == 0);
         found.extend(names.map(|name| String::from_utf8_lossy(name).into_owned()));
     }
     // But for what the kernel notes of an upper directory, and labels of the machine's own.

@@ -420,7 +420,7 @@ mod tests {
                 at("out/d").display()
             )
         );
-        assert!(Delivery::into(&at("out"), "d").is_err());
+        Delivery::into(&at("out"), "d").unwrap_err();
         assert_eq!(names("elsewhere"), ["g"]);
     }
 

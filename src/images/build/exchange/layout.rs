@@ -319,14 +319,14 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (directory, blob) = (temp.path().join("kept"), temp.path().join("blob"));
         fs_err::write(&blob, vec![7; 1 << 20]).unwrap();
+        let export_all = &|writer: u32| {
+            for number in 0..8 {
+                export(&directory, &format!("t{writer}.{number}"), &blob).unwrap();
+            }
+        };
         std::thread::scope(|scope| {
             for writer in 0..4 {
-                let (directory, blob) = (&directory, &blob);
-                scope.spawn(move || {
-                    for number in 0..8 {
-                        export(directory, &format!("t{writer}.{number}"), blob).unwrap();
-                    }
-                });
+                scope.spawn(move || export_all(writer));
             }
         });
         let index = read_index(&directory).unwrap().unwrap();
@@ -371,7 +371,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("index.json");
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert!(read_index(temp.path()).is_err());
+        read_index(temp.path()).unwrap_err();
         fs_err::remove_file(&path).unwrap();
         let large = fs_err::File::create(&path).unwrap();
         large.set_len(MAX_DOCUMENT_BYTES + 1).unwrap();
