@@ -14,5 +14,6 @@ fn main() -> ExitCode {
     {
         return stack::engine::doors::monitor(std::env::args_os().skip(2));
     }
+    stack::sys::heap::share();
     stack::cli::run(std::env::args_os())
 }

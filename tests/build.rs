@@ -369,6 +369,11 @@ fn contexts_come_from_standard_input_too() {
         b"FROM busybox\nCOPY file /other\nRUN cat /other\n",
     );
     wrote(&ran.stderr, &[" text"]);
+    for args in [["-f", "-", "."], ["-f", "absent", "-"]] {
+        let args = [&["image", "build"], args.as_slice()].concat();
+        let ran = feed(&args, b"FROM busybox\nRNU x\n");
+        assert!(ran.stderr.contains("\n<stdin>:2\n"), "{}", ran.stderr);
+    }
     let ran = feed(&["image", "build", "-f", "-", "-"], b"");
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     machine.assert_clean();
@@ -534,6 +539,7 @@ fn an_image_goes_where_its_outputs_say() {
             "type=tar,dest=files.tar",
             "-o",
             "type=oci,dest=image.tar",
+            "--load",
             "--metadata-file",
             "m.json",
         ],
@@ -622,7 +628,8 @@ fn a_step_that_writes_without_end_is_interrupted() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     // To the end of what it writes: were it deaf, there would be none.
-    assert!(lines.all(|line| line.is_ok()));
+    let last = lines.map(|line| line.unwrap()).last();
+    assert_eq!(last.as_deref(), Some("error: interrupted"));
     assert_eq!(child.wait().unwrap().code(), Some(130));
     machine.assert_clean();
 }
@@ -673,7 +680,10 @@ fn fault(machine: &Machine, text: &str, options: &[&str]) -> String {
 
 /// Returns the diagnostics of a command's standard error, with the test's directory taken away.
 fn said(machine: &Machine, stderr: &str) -> String {
-    let from = stderr.find("\nerror: ").map_or(0, |at| at + 1);
+    let from = match stderr.find("\nerror: ") {
+        Some(at) if !stderr.starts_with("error: ") => at + 1,
+        _ => 0,
+    };
     stderr[from..].replace(&format!("{}/", machine.path().display()), "")
 }
 
@@ -707,14 +717,21 @@ help: did you mean from?
     let text = "FROM busybox AS build\nFROM busybox AS two\nRUN true\n";
     assert_eq!(
         fault(&machine, text, &["--target", "biuld"]),
-        "error: target stage `biuld` could not be found
-Dockerfile:2
---------------------
-   1 |     FROM busybox AS build
-   2 | >>> FROM busybox AS two
-   3 |     RUN true
---------------------
+        "error: target stage `biuld` could not be found in `Dockerfile`
 help: did you mean `build`?
+"
+    );
+    let text = "FORM busybox\nRUN true\n";
+    assert_eq!(
+        fault(&machine, text, &[]),
+        "error: unknown instruction: FORM
+Dockerfile:1
+--------------------
+   1 | >>> FORM busybox
+     |     ^^^^
+   2 |     RUN true
+--------------------
+help: did you mean FROM?
 "
     );
     let text = "FROM busybox AS build\nFROM busybox\nCOPY --from=biuld /bin/sh /sh2\n";
@@ -745,6 +762,121 @@ Dockerfile:2
 --------------------
 "
     );
+    machine.assert_clean();
+}
+
+#[test]
+fn what_is_wrong_is_told_before_the_first_step() {
+    let machine = machine();
+    let text = "FROM busybox AS base
+ENV PORT=80
+RUN echo it ran
+FROM base
+ARG KIND=bidn
+RUN --mount=type=$KIND,target=/x --mount=type=cache,target=/ true
+EXPOSE $PORT-70
+";
+    let expected = "error: unsupported mount type \"bidn\" (did you mean bind?)
+Dockerfile:6
+--------------------
+   4 |     FROM base
+   5 |     ARG KIND=bidn
+   6 | >>> RUN --mount=type=$KIND,target=/x --mount=type=cache,target=/ true
+     |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   7 |     EXPOSE $PORT-70
+--------------------
+
+error: invalid mount target \"/\"
+Dockerfile:6
+--------------------
+   4 |     FROM base
+   5 |     ARG KIND=bidn
+   6 | >>> RUN --mount=type=$KIND,target=/x --mount=type=cache,target=/ true
+     |                                      ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   7 |     EXPOSE $PORT-70
+--------------------
+
+error: invalid port `80-70`: it must be like 80, 80/udp or 8000-8010/tcp
+Dockerfile:7
+--------------------
+   5 |     ARG KIND=bidn
+   6 |     RUN --mount=type=$KIND,target=/x --mount=type=cache,target=/ true
+   7 | >>> EXPOSE $PORT-70
+--------------------
+";
+    for option in ["--progress=plain", "--check"] {
+        let ran = build(&machine, text, &[option]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
+        assert_eq!(said(&machine, &ran.stderr), expected, "{option}");
+        assert!(!ran.stderr.contains("] RUN"), "{}", ran.stderr);
+    }
+    // What the contexts do not have, before a step takes long for nothing.
+    machine.write("c/.dockerignore", "left\n");
+    machine.write("c/left", "out\n");
+    machine.write("n/there", "\n");
+    let text = "FROM busybox
+ENV NAME=absent
+RUN echo it ran
+COPY there no*match ${NAME} left /d/
+COPY --from=named gone there /d/
+RUN --mount=type=bind,source=none,target=/s true
+";
+    machine.write("c/there", "\n");
+    let shown = fault(&machine, text, &["--build-context=named=../n"]);
+    let errors: Vec<&str> = shown.lines().filter(|l| l.starts_with("error")).collect();
+    assert_eq!(
+        errors,
+        [
+            "error: \"/absent\": not found in the build context",
+            "error: \"/left\": excluded by .dockerignore",
+            "error: \"/gone\": not found in context `named`",
+            "error: \"/none\": not found in the build context",
+        ]
+    );
+    assert!(!shown.contains("] RUN"), "{shown}");
+    // Nor is one told of that somebody else has to allow.
+    let text = "FROM busybox\nRUN echo it ran\nRUN --network=host true\n";
+    let ran = build(&machine, text, &[]);
+    assert!(ran.stderr.contains("error: network.host is not allowed"));
+    assert!(!ran.stderr.contains("] RUN"), "{}", ran.stderr);
+    assert_eq!(build(&machine, text, &["--check"]).code, 0);
+    machine.assert_clean();
+}
+
+#[test]
+fn an_image_that_cannot_be_had_ends_the_build_before_its_step_comes() {
+    let machine = machine();
+    let text = "FROM busybox\nRUN sleep 1000\nCOPY --from=127.0.0.1:1/nobody/here /a /b\n";
+    let shown = fault(&machine, text, &[]);
+    assert!(
+        shown.starts_with("error: pull image `127.0.0.1:1/nobody/here"),
+        "{shown}"
+    );
+    assert!(shown.contains("\nDockerfile:3\n"), "{shown}");
+    machine.assert_clean();
+}
+
+#[test]
+fn what_a_step_writes_drives_no_terminal() {
+    let machine = machine();
+    let text = "FROM busybox as odd
+RUN printf '10%%\\r20%%\\n\\033[2J\\033]0;t\\007gone\\n'; exit 3
+";
+    let ran = build(&machine, text, &["--progress=plain"]);
+    wrote(&ran.stderr, &[" 10%", " 20%", " gone"]);
+    let mut lines = ran.stderr.lines().filter(|line| line.ends_with(" 20%"));
+    assert!(lines.all(|line| line.contains("| #2 ")), "{}", ran.stderr);
+    let tail = "its output ends with:\n20%\ngone\n";
+    assert!(ran.stderr.ends_with(tail), "{}", ran.stderr);
+    assert!(
+        !ran.stderr.contains(['\r', '\x1b', '\x07']),
+        "{}",
+        ran.stderr
+    );
+    // Nor is anything said of style where the ID is all that is wanted.
+    assert!(ran.stderr.contains("FromAsCasing"), "{}", ran.stderr);
+    let ran = build(&machine, "FROM busybox as odd\n", &["-q"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     machine.assert_clean();
 }
 

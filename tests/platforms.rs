@@ -199,6 +199,20 @@ fn outputs_hold_every_platform() {
     );
     let ran = build("type=docker,dest=x.tar", "linux/amd64");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(machine.run(".", &["image", "inspect", "app"]).code, 1);
+    machine.ok(
+        ".",
+        &[
+            "image",
+            "build",
+            "-q",
+            "--platform",
+            "linux/amd64",
+            "-t",
+            "app",
+            "c",
+        ],
+    );
     // Another store gets all of it, or what it asks for.
     let whole = inspected(&machine, &["app"]);
     machine.ok(

@@ -114,7 +114,12 @@ impl Site {
 
     /// Runs `stack` with another store beneath the same machine.
     fn other(&self, args: &[&str]) -> Ran {
-        let root = self.machine.path().join("other");
+        self.at("other", args)
+    }
+
+    /// The same with the store below `root`.
+    fn at(&self, root: &str, args: &[&str]) -> Ran {
+        let root = self.machine.path().join(root);
         let mut command = self.machine.command(".", env!("CARGO_BIN_EXE_stack"));
         Ran::of(&command.arg("--root").arg(root).args(args).output().unwrap())
     }
@@ -258,6 +263,48 @@ fn who_collects_takes_nothing_that_a_pull_or_a_build_needs() {
     machine.ok(".", &["image", "save", "-o", "made.tar", "made"]);
 }
 
+/// Checks that layers that came compressed are compressed anew only where that is forced.
+fn compresses_anew_where_forced(site: &Site, cache: &str, context: &str) {
+    let machine = &site.machine;
+    let pushed = format!("{}/team/made:v1", site.host);
+    machine.ok(".", &["image", "tag", "made", &pushed]);
+    machine.ok(".", &["image", "push", "-q", &pushed]);
+    let pulled = site.at("third", &["image", "pull", "-q", &pushed]);
+    assert_eq!(pulled.code, 0, "{}", pulled.stderr);
+    for (more, expected) in [
+        ("", "tar+gzip\n"),
+        (",force-compression=true", "tar+zstd\n"),
+    ] {
+        let to = format!("type=local,dest=brought,reset=true,compression=zstd{more}");
+        let args = [
+            "image",
+            "build",
+            "--cache-from",
+            cache,
+            "--cache-to",
+            &to,
+            context,
+        ];
+        let ran = site.at("third", &args);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let types = machine.sh(
+            "cd brought/blobs/sha256 && grep -ahrq '\"layers\":' . && grep -ahro 'layer.v1.tar+[a-z]*' . | \
+             sed s/layer.v1.// | sort -u",
+        );
+        assert_eq!(types, expected, "{more}");
+    }
+    let args = [
+        "image",
+        "build",
+        "--cache-from",
+        "type=local,src=brought",
+        context,
+    ];
+    let ran = site.at("fourth", &args);
+    let cached = ran.stderr.lines().filter(|line| line.ends_with(" CACHED"));
+    assert_eq!((ran.code, cached.count()), (0, 1), "{}", ran.stderr);
+}
+
 #[test]
 fn the_cache_of_a_build_goes_through_a_registry() {
     if skipped() {
@@ -321,6 +368,7 @@ fn the_cache_of_a_build_goes_through_a_registry() {
     assert_eq!((ran.code, cached.count()), (0, 2), "{}", ran.stderr);
     let theirs = site.other(&["image", "inspect", "-f", "{{json .RootFS.Layers}}", "made"]);
     assert_eq!(theirs.stdout, layers);
+    compresses_anew_where_forced(&site, &cache, context);
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl Context {
     pub(crate) fn gather(
         global: Global,
         environment: BTreeMap<String, String>,
+        is_build: bool,
     ) -> Result<Self, CliError> {
         let directory =
             working_directory(environment.get("PWD")).map_err(|source| CliError::System {
@@ -70,6 +71,16 @@ impl Context {
             Some(progress) => progress,
             None => choose(&settings, "COMPOSE_PROGRESS", ProgressArg::Auto)?,
         };
+        // BuildKit's own variable counts where nothing of ours is said (docker/buildx, Docker Compose).
+        let progress = if is_build && progress == ProgressArg::Auto {
+            choose(&environment, "BUILDKIT_PROGRESS", ProgressArg::Auto)?
+        } else {
+            progress
+        };
+        if progress == ProgressArg::RawJson && !is_build {
+            let message = "`--progress rawjson` is of builds: `json` is what other commands have";
+            return Err(CliError::usage(message));
+        }
         let mut printer = Printer::standard(ansi, &environment);
         printer.status_to_out = is_on(&settings, "COMPOSE_STATUS_STDOUT");
         let terminal = printer.status_look().terminal;
@@ -484,6 +495,7 @@ fn progress_mode(
         (ProgressArg::Tty, _) => Ok(ProgressMode::Tty),
         (ProgressArg::Json, _) => Ok(ProgressMode::Json),
         (ProgressArg::Quiet, _) => Ok(ProgressMode::Quiet),
+        (ProgressArg::RawJson, _) => Ok(ProgressMode::RawJson),
     }
 }
 

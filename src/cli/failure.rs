@@ -72,6 +72,9 @@ pub(crate) enum CliError {
         #[source]
         source: io::Error,
     },
+    /// Whoever typed it wants it no longer.
+    #[error("interrupted")]
+    Interrupted,
     /// Nothing went wrong here: the command's result is another exit code, and all has been said.
     #[error("exit code {0}")]
     Ended(u8),
@@ -131,6 +134,7 @@ impl CliError {
             Self::Engine(error) => error.exit_code(),
             Self::Placed(placed) => placed.error.exit_code(),
             Self::Several(errors) => errors.iter().map(Self::exit_code).max().unwrap_or(1),
+            Self::Interrupted => 130,
             Self::Ended(code) => *code,
         }
     }
@@ -138,6 +142,10 @@ impl CliError {
     /// Says what went wrong, with places and hints.
     pub(crate) fn report(&self, printer: &Printer, progress: ProgressMode) {
         if let Self::Ended(_) = self {
+            return;
+        }
+        // Who pressed a key on a terminal knows why the steps end there.
+        if matches!(self, Self::Interrupted) && progress == ProgressMode::Tty {
             return;
         }
         if self.exit_code() == 0 {

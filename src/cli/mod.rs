@@ -47,7 +47,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return show_usage(&early, &error),
     };
-    let context = match Context::gather(cli.global, environment) {
+    let context = match Context::gather(cli.global, environment, cli.command.is_build()) {
         Ok(context) => context,
         Err(error) => return end(&early, ProgressMode::Plain, error),
     };

@@ -60,7 +60,7 @@ pub(crate) async fn drive<T>(
             result = &mut work => break result.map_err(CliError::from),
             _ = interrupts.next() => {
                 if cancel.is_cancelled() {
-                    break Err(CliError::Ended(130));
+                    break Err(CliError::Interrupted);
                 }
                 cancel.cancel();
             }
@@ -74,7 +74,7 @@ pub(crate) async fn drive<T>(
         {
             return result;
         }
-        return Err(CliError::Ended(130));
+        return Err(CliError::Interrupted);
     }
     result
 }

@@ -1,7 +1,8 @@
 //! Applies a plan: walks its steps as their turn comes, decides nothing.
 //!
 //! All steps whose turn has come run at once, on one thread; only pulls and builds are bounded. A failure stops what needs
-//! it, and waits that nobody needs then, and nothing else; an interrupt begins nothing new, breaks off what may be broken off (waits, pulls, builds, stops) and
+//! it, and waits that nobody needs then, and nothing else; but the first build that fails ends the other builds and pulls, and nothing
+//! begins after it (Docker Compose: one `errgroup`). An interrupt begins nothing new, breaks off what may be broken off (waits, pulls, builds, stops) and
 //! lets the rest end. Nothing is rolled back: the next command observes and plans again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,7 +117,12 @@ pub async fn apply_within<H: Host>(
             biased;
             () = cancel.as_mut(), if !walk.cancelled && !running.is_empty() => walk.cancel(),
             ended = running.next() => match ended {
-                Some((index, result)) => walk.end(index, result),
+                Some((index, result)) => {
+                    walk.end(index, result);
+                    if walk.halted {
+                        host.end_builds();
+                    }
+                }
                 None => break,
             },
         }
@@ -161,6 +167,8 @@ struct Walk<'a> {
     idle: BTreeSet<usize>,
     failures: Vec<StepFailure>,
     cancelled: bool,
+    /// Whether a build failed: nothing new begins, and the other builds and the pulls end.
+    halted: bool,
     broken_off: bool,
 }
 
@@ -195,13 +203,14 @@ impl<'a> Walk<'a> {
             idle: BTreeSet::new(),
             failures: Vec::new(),
             cancelled: false,
+            halted: false,
             broken_off: false,
         }
     }
 
     /// Takes the first step whose turn has come and that there is room for.
     fn next(&mut self) -> Option<usize> {
-        if self.cancelled {
+        if self.cancelled || self.halted {
             return None;
         }
         let steps = &self.plan.steps;
@@ -319,6 +328,9 @@ impl<'a> Walk<'a> {
     /// Notes that a step was not done to its end.
     fn broken_off(&mut self, index: usize, step: &Step) -> Outcome {
         self.broken_off |= !self.idle.contains(&index);
+        if self.halted && !self.cancelled {
+            self.emit_all(step, &EventKind::CutOff);
+        }
         self.events.step(step, &StepEnd::Skipped);
         Outcome::Skipped
     }
@@ -373,6 +385,9 @@ impl<'a> Walk<'a> {
         }
         self.emit_all(step, &EventKind::Failed(text.clone()));
         self.events.step(step, &StepEnd::Failed(text));
+        if matches!(step.action, Action::BuildImage(_)) {
+            self.halt();
+        }
         self.failures.push(StepFailure {
             step: step.id,
             attempted: step.action.to_string(),
@@ -445,14 +460,26 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Begins nothing new, breaks off pulls; whoever walks ends the builds.
+    fn halt(&mut self) {
+        self.halted = true;
+        for (index, handle) in &self.breakable {
+            let action = self.plan.steps.get(*index).map(|step| &step.action);
+            if matches!(action, Some(Action::PullImage(_))) {
+                handle.abort();
+            }
+        }
+    }
+
     fn finish(self) -> Result<(), ApplyError> {
         let outcomes = self.outcomes.iter().enumerate();
         for (index, _) in outcomes.filter(|(_, outcome)| outcome.is_none()) {
             self.tell_undone(index, Outcome::Skipped);
         }
-        let Self { failures, .. } = self;
         let unfinished = self.outcomes.contains(&None) || self.broken_off;
-        match (unfinished, failures.is_empty()) {
+        let is_interrupted = unfinished && (self.cancelled || !self.halted);
+        let Self { failures, .. } = self;
+        match (is_interrupted, failures.is_empty()) {
             (true, _) => Err(ApplyError::Interrupted { failures }),
             (false, false) => Err(ApplyError::Failed { failures }),
             (false, true) => Ok(()),

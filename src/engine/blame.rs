@@ -44,6 +44,17 @@ impl EngineError {
                 let each = conflicts.iter();
                 each.map(|conflict| of_port(conflict, stack)).collect()
             }
+            Self::BuildSecrets { missing } => {
+                let each = missing.iter();
+                let field = "build.secrets";
+                each.map(|secret| {
+                    placed(
+                        secret.to_string(),
+                        &of_service(stack, &secret.service, field),
+                    )
+                })
+                .collect()
+            }
             Self::Build(error) => in_dockerfile(error, sources),
             Self::Plan(error) => vec![placed(self.to_string(), &of_plan(error, stack))],
             _ => Vec::new(),

@@ -9,13 +9,14 @@
 //! else can write it, for what it says is mounted. Variables, device nodes and mounts are done; hooks, which are programs that would run
 //! as root, are not, and that is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use crate::images::boolean::parse_bool;
 use crate::images::build::{DeviceEdits, DeviceMount, DeviceNode, FoundDevice};
 use crate::spec::diagnostic::Diagnostics;
 use crate::spec::source::SourceId;
@@ -29,6 +30,8 @@ const VARIABLE: &str = "STACK_CDI_DIRS";
 /// BuildKit's annotations: devices of a class, and devices that any build may have.
 const CLASS: &str = "org.mobyproject.buildkit.device.class";
 const FREE: &str = "org.mobyproject.buildkit.device.autoallow";
+/// Options of mounts that are as ours are, or are done.
+const BIND: [&str; 6] = ["bind", "rbind", "private", "rprivate", "ro", "rw"];
 /// Bytes of the largest specification that is read.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -154,9 +157,7 @@ impl Registry {
                 let own = device.annotations.get(key);
                 own.or_else(|| spec.annotations.get(key)).cloned()
             };
-            let is_free = annotation(FREE).is_some_and(|text| {
-                matches!(text.as_str(), "1" | "t" | "true" | "TRUE" | "True" | "T")
-            });
+            let is_free = annotation(FREE).and_then(|text| parse_bool(&text)) == Some(true);
             let (mut edits, mut left_out) = (DeviceEdits::default(), Vec::new());
             for part in [&device.container_edits, &spec.container_edits] {
                 take(part, &mut edits, &mut left_out);
@@ -291,6 +292,18 @@ fn take(part: &Edits, edits: &mut DeviceEdits, left_out: &mut Vec<String>) {
             read_only: mount.options.iter().any(|option| option == "ro"),
         });
     }
+    let options = part.mounts.iter().flat_map(|mount| &mount.options);
+    let options: BTreeSet<&str> = options
+        .map(String::as_str)
+        .filter(|option| !BIND.contains(option))
+        .collect();
+    if !options.is_empty() {
+        let options: Vec<&str> = options.into_iter().collect();
+        left_out.push(format!(
+            "the options {} of its mounts are left out",
+            options.join(", ")
+        ));
+    }
     for (is_there, what) in [
         (!part.hooks.is_empty(), "its hooks are not run"),
         (
@@ -327,7 +340,7 @@ devices:
     containerEdits:
       deviceNodes: [{path: /dev/two, type: c, major: 1, minor: 5}]
 containerEdits:
-  mounts: [{hostPath: /etc/hostname, containerPath: /h, options: [ro, bind]}]
+  mounts: [{hostPath: /etc/hostname, containerPath: /h, options: [ro, bind, nosuid]}]
 ";
 
     fn registry(files: &[(&str, &str)]) -> Result<Registry, String> {
@@ -393,7 +406,10 @@ containerEdits:
                     read_only: true,
                 }],
             },
-            left_out: vec!["its hooks are not run".to_owned()],
+            left_out: vec![
+                "its hooks are not run".to_owned(),
+                "the options nosuid of its mounts are left out".to_owned(),
+            ],
         };
         assert_eq!(one, [expected]);
         // What a driver says counts over what the administrator says.

@@ -451,6 +451,7 @@ impl Engine {
         events: &dyn EventSink,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
+        host.check_builds(plan)?;
         let interrupted = async {
             cancel.cancelled().await;
             host.interrupt();

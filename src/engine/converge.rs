@@ -243,6 +243,7 @@ impl EventSink for Heard {
             EventKind::Started(word) | EventKind::Finished(word) | EventKind::Unchanged(word) => {
                 word.to_owned()
             }
+            EventKind::CutOff => "Canceled".to_owned(),
             EventKind::Failed(text) => format!("failed: {text}"),
             EventKind::Warning(text) => format!("warning: {text}"),
             EventKind::Remark(remark) => format!("warning: {remark}"),
@@ -352,6 +353,32 @@ fn optional_dependencies_and_pulls_with_a_build_only_warn() {
     assert!(
         events.contains(&"Container demo-web-1 Started".to_owned()),
         "{events:?}"
+    );
+}
+
+#[test]
+fn the_first_build_that_fails_ends_the_others() {
+    // Two builds go on at once: the one that does not end by itself is broken off, and the third never begins.
+    let stack = stack("a build\nb build\nc build");
+    let host = FakeHost::default();
+    host.cannot_build("demo-b");
+    host.hang("build demo-a");
+    let plan = images::images(&stack, &host.observe(PROJECT), &UpOptions::default()).unwrap();
+    let (events, result) = heard(&host, &plan);
+    let Err(ApplyError::Failed { failures }) = result else {
+        panic!("{result:?}");
+    };
+    let told: Vec<String> = failures.iter().map(|f| f.source.to_string()).collect();
+    assert_eq!(told, ["demo-b: exit code: 1"]);
+    assert_eq!(*host.log.borrow(), ["build demo-b"]);
+    assert_eq!(
+        events,
+        [
+            "Image demo-a Building",
+            "Image demo-b Building",
+            "Image demo-b failed: demo-b: exit code: 1",
+            "Image demo-a Canceled",
+        ]
     );
 }
 

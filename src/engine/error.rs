@@ -105,6 +105,20 @@ impl std::fmt::Display for PortConflict {
     }
 }
 
+/// A file of a secret that a build is given, and that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("secret `{secret}` of the build of service `{service}`: file `{}`: {reason}", path.display())]
+pub struct MissingSecret {
+    /// Whose build.
+    pub service: String,
+    /// Key of the secret.
+    pub secret: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
 /// Why a command of the engine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -147,6 +161,12 @@ pub enum EngineError {
     /// An option of a build.
     #[error(transparent)]
     Option(#[from] crate::engine::build::options::OptionError),
+    /// Secrets of builds whose files are not there.
+    #[error("{}", missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    BuildSecrets {
+        /// One for each secret of each service.
+        missing: Vec<MissingSecret>,
+    },
     /// A name of an image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),

@@ -72,6 +72,8 @@ pub enum EventKind {
     Finished(&'static str),
     /// Nothing had to be done: `Running`, `Exists`.
     Unchanged(&'static str),
+    /// Work was given up, since something else failed.
+    CutOff,
     /// Work failed; the error itself is returned as well.
     Failed(String),
     /// Something the user should know.
@@ -102,6 +104,8 @@ pub enum StepNews {
     Explained(String),
     /// It wrote a line, so long after it began.
     Wrote(Duration, String),
+    /// It did so much of what it is for, which stays to be seen: `writing image sha256:…`.
+    Noted(String),
     /// It ended well, and took so long.
     Done(Duration),
     /// Its command ended with this code.
@@ -134,6 +138,7 @@ impl fmt::Display for BuildStep {
             StepNews::Waits(holder) => f.write_str(&StepNews::awaited(*holder)),
             StepNews::Explained(why) => write!(f, "not cached: {why}"),
             StepNews::Wrote(after, line) => write!(f, "{:.2} {line}", after.as_secs_f64()),
+            StepNews::Noted(what) => write!(f, "{what} done"),
             StepNews::Done(time) => write!(f, "DONE {:.1}s", time.as_secs_f64()),
             StepNews::Failed(code) => write!(f, "ERROR: exit code: {code}"),
             StepNews::Broke(why) => write!(f, "ERROR: {why}"),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::host::{Host, HostError, HostResult};
+use crate::images::build::BuildError;
 use crate::plan::action::{
     AnonymousVolumes, AwaitCondition, Awaited, BuildImage, ContainerSpec, NetworkSpec, PullImage,
     VolumeSpec,
@@ -31,6 +32,8 @@ pub(super) struct FakeHost {
     killed: Cell<bool>,
     /// The call that never returns and does nothing.
     hangs: RefCell<Option<String>>,
+    /// Wakes the builds that are to end.
+    builds_ended: tokio::sync::Notify,
     /// What was done, in order.
     pub(super) log: RefCell<Vec<String>>,
 }
@@ -53,6 +56,7 @@ struct Machine {
     containers: BTreeMap<ContainerId, Container>,
     images: BTreeMap<String, String>,
     unpullable: BTreeSet<String>,
+    unbuildable: BTreeSet<String>,
     made: u32,
 }
 
@@ -122,6 +126,12 @@ impl FakeHost {
     pub(super) fn image(&self, reference: &str, id: &str) {
         let mut state = self.state.borrow_mut();
         state.images.insert(reference.to_owned(), id.to_owned());
+    }
+
+    /// Makes builds of an image fail.
+    pub(super) fn cannot_build(&self, reference: &str) {
+        let mut state = self.state.borrow_mut();
+        state.unbuildable.insert(reference.to_owned());
     }
 
     /// Makes pulls of an image fail.
@@ -289,11 +299,21 @@ impl Host for FakeHost {
 
     async fn build_image(&self, build: &BuildImage) -> HostResult<()> {
         let image = build.image.clone();
-        self.call(format!("build {image}"), |machine| {
+        let built = self.call(format!("build {image}"), |machine| {
+            if machine.unbuildable.contains(&image) {
+                return refuse(format!("{image}: exit code: 1"));
+            }
             machine.images.insert(image, "sha256:built".to_owned());
             Ok(())
-        })
-        .await
+        });
+        tokio::select! {
+            built = built => built,
+            () = self.builds_ended.notified() => Err(BuildError::Interrupted.into()),
+        }
+    }
+
+    fn end_builds(&self) {
+        self.builds_ended.notify_waiters();
     }
 
     async fn create_network(&self, network: &NetworkSpec) -> HostResult<()> {

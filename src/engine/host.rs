@@ -31,6 +31,11 @@ pub trait Host {
     /// Builds an image.
     fn build_image(&self, build: &BuildImage) -> impl Future<Output = HostResult<()>>;
 
+    /// Ends the builds that go on, and those that would begin: each fails with [`BuildError::Interrupted`].
+    ///
+    /// [`BuildError::Interrupted`]: crate::images::build::BuildError::Interrupted
+    fn end_builds(&self);
+
     /// Makes a network.
     fn create_network(&self, network: &NetworkSpec) -> impl Future<Output = HostResult<()>>;
 

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod archive;
+mod beside;
+pub mod boolean;
 pub mod build;
 pub mod commit;
 pub mod dockerfile;
@@ -51,8 +53,8 @@ use registry::transport::Http;
 pub use remove::{ImageUser, Removal, RemoveConflict};
 pub use stop::Stop;
 pub use store::{
-    BegunUse, Checked, Collected, Finding, Image, ImageSummary, Known, Packing, Removing, Reserved,
-    Store, StoreError,
+    BegunUse, Checked, Collected, Finding, Hold, Image, ImageSummary, Known, Packing, Removing,
+    Reserved, Store, StoreError,
 };
 
 /// What the store takes.
@@ -382,6 +384,22 @@ impl Images {
             self.collect()?;
         }
         Ok(freed)
+    }
+
+    /// Writes an image that was built, which need not be known, into a tar as [`Images::save`] does.
+    pub fn save_built(
+        &self,
+        built: &build::Built,
+        names: &[Reference],
+        sink: impl std::io::Write,
+    ) -> Result<(), ImageError> {
+        let image = (&built.image, &built.target);
+        Ok(archive::save::save_built(&self.store, image, names, sink)?)
+    }
+
+    /// Keeps garbage collection away until what is returned is dropped.
+    pub fn hold(&self) -> Result<Hold, ImageError> {
+        Ok(self.store.hold()?)
     }
 
     /// Removes what no image, container or build step's result holds, unless a pull, import or build is running.

@@ -169,6 +169,17 @@ pub fn build(stack: &Stack, options: &ImageOptions) -> Result<Plan, PlanError> {
     draft.finish()
 }
 
+/// Returns the services that `build` is about: those that can be built.
+pub fn built<'a>(
+    stack: &'a Stack,
+    options: &ImageOptions,
+) -> Result<Vec<(&'a ServiceName, &'a Service)>, PlanError> {
+    let selection = select(stack, options)?;
+    let mut services = gathered(stack, &selection, Contexts::Follow);
+    services.retain(|(_, service)| service.build.is_some());
+    Ok(services)
+}
+
 /// Selects for `pull` and `build`.
 fn select<'a>(stack: &'a Stack, options: &ImageOptions) -> Result<Selection<'a>, PlanError> {
     let dependencies = if options.with_dependencies {
@@ -188,17 +199,16 @@ enum Contexts {
     Leave,
 }
 
-/// Gathers the images of the selected services; `pull` stands instead of every policy.
-fn wanted<'a>(
+/// Returns the selected services, and those whose images their builds take from where these count.
+fn gathered<'a>(
     stack: &'a Stack,
     selection: &Selection<'a>,
-    pull: Option<PullPolicy>,
     contexts: Contexts,
-) -> BTreeMap<String, Wanted<'a>> {
-    let mut all: BTreeMap<String, Wanted<'a>> = BTreeMap::new();
+) -> Vec<(&'a ServiceName, &'a Service)> {
     let mut ahead: VecDeque<(&ServiceName, &Service)> =
         selection.services.iter().copied().collect();
     let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
     while let Some((name, service)) = ahead.pop_front() {
         if !seen.insert(name) {
             continue;
@@ -207,6 +217,20 @@ fn wanted<'a>(
             let named = service.build.iter().flat_map(Build::services);
             ahead.extend(named.filter_map(|name| stack.services.get_key_value(name)));
         }
+        found.push((name, service));
+    }
+    found
+}
+
+/// Gathers the images of the selected services; `pull` stands instead of every policy.
+fn wanted<'a>(
+    stack: &'a Stack,
+    selection: &Selection<'a>,
+    pull: Option<PullPolicy>,
+    contexts: Contexts,
+) -> BTreeMap<String, Wanted<'a>> {
+    let mut all: BTreeMap<String, Wanted<'a>> = BTreeMap::new();
+    for (name, service) in gathered(stack, selection, contexts) {
         let reference = naming::image_reference(stack, name, service);
         let policy = pull.or(service.pull_policy);
         let entry = all.entry(reference).or_insert(Wanted {

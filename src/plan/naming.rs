@@ -13,9 +13,9 @@ use crate::spec::names::ServiceName;
 
 /// What all of Compose's labels begin with.
 pub const LABEL_PREFIX: &str = "com.docker.compose.";
-/// Project name: on containers, networks, volumes.
+/// Project name: on containers, networks, volumes, and images that are built.
 pub const PROJECT: &str = "com.docker.compose.project";
-/// Service name: on containers.
+/// Service name: on containers, and on images that are built.
 pub const SERVICE: &str = "com.docker.compose.service";
 /// Number among the service's containers.
 pub const NUMBER: &str = "com.docker.compose.container-number";
@@ -91,7 +91,8 @@ pub fn container_labels(
     labels
 }
 
-/// Returns Compose's labels and the file's for a network (`NETWORK`) or volume (`VOLUME`).
+/// Returns Compose's labels and the file's for a network (`NETWORK`), a volume (`VOLUME`) or an image that is built (`SERVICE`: the first
+/// that builds it; docker/compose `pkg/compose/build.go`, `getImageBuildLabels`).
 pub fn resource_labels(
     stack: &Stack,
     kind: &'static str,

@@ -101,9 +101,10 @@ impl Lock {
     /// Returns the process that holds the lock on `path`, where the kernel tells: one of a namespace that is not below ours has no number.
     pub fn holder(path: &Path) -> Option<u32> {
         use std::os::unix::fs::MetadataExt;
-        let inode = fs_err::metadata(path).ok()?.ino();
+        let file = fs_err::metadata(path).ok()?;
+        let device = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
         let locks = fs_err::read_to_string("/proc/locks").ok()?;
-        holder_in(&locks, inode)
+        holder_in(&locks, device, file.ino())
     }
 
     /// Returns the locked file's path.
@@ -134,15 +135,14 @@ fn open(path: &Path) -> io::Result<fs_err::File> {
 }
 
 /// Reads `/proc/locks` (`man 5 proc_locks`): the process that has locked a file alone. What waits begins with an arrow.
-fn holder_in(locks: &str, inode: u64) -> Option<u32> {
-    let inode = inode.to_string();
+fn holder_in(locks: &str, (major, minor): (u32, u32), inode: u64) -> Option<u32> {
+    let wanted = format!("{major:02x}:{minor:02x}:{inode}");
     locks.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, "FLOCK", _, "WRITE", pid, file, ..] = fields.as_slice() else {
             return None;
         };
-        let is_it = file.rsplit(':').next() == Some(&inode);
-        is_it
+        (*file == wanted)
             .then(|| pid.parse().ok())
             .flatten()
             .filter(|pid| *pid > 0)
@@ -168,9 +168,16 @@ mod tests {
 4: FLOCK  ADVISORY  WRITE 12 fd:00:77 0 EOF
 4: -> FLOCK  ADVISORY  WRITE 13 fd:00:99 0 EOF
 ";
-        let table = [(77, Some(12)), (88, None), (99, None), (7, None)];
-        for (inode, expected) in table {
-            assert_eq!(holder_in(locks, inode), expected, "{inode}");
+        let disk = (0xfd, 0);
+        let table = [
+            (disk, 77, Some(12)),
+            ((8, 1), 77, None),
+            ((0, 0x16), 88, None),
+            (disk, 99, None),
+            (disk, 7, None),
+        ];
+        for (device, inode, expected) in table {
+            assert_eq!(holder_in(locks, device, inode), expected, "{inode}");
         }
     }
 

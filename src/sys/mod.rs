@@ -11,6 +11,7 @@ pub mod descent;
 pub mod ending;
 pub mod fds;
 pub mod git;
+pub mod heap;
 pub mod inotify;
 pub mod inside;
 pub mod lock;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::docker_build::DockerBuildArgs;
+
 /// `stack image build`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageBuildArgs {
@@ -39,7 +41,7 @@ pub(crate) struct ImageBuildArgs {
     #[arg(long, value_name = "ID[=SOCKET|KEY,…]")]
     pub(crate) ssh: Vec<String>,
     /// Line of `/etc/hosts` for `RUN`; may be repeated
-    #[arg(long, value_name = "NAME:ADDRESS")]
+    #[arg(long, value_name = "NAME:ADDRESS", value_delimiter = ',')]
     pub(crate) add_host: Vec<String>,
     /// Network for `RUN`: `default`, `none`, `host`, or the name of one
     #[arg(
@@ -101,52 +103,44 @@ pub(crate) struct ImageBuildArgs {
     /// What the image is to run on, such as `linux/arm64`; several with commas between make one image of all [default: this machine]
     #[arg(long, value_name = "PLATFORM[,PLATFORM]")]
     pub(crate) platform: Vec<String>,
-    /// Where else the image goes: `type=local|tar|oci|docker,dest=PATH`, or a directory for its files; may be repeated
+    /// Where the image goes in place of the store: `type=local|tar|oci|docker,dest=PATH`, or a directory for its files; may be repeated.
+    /// `type=image` and `--load` keep it in the store too
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Push every name when it is built
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) push: bool,
     /// Ask in place of building: `check` what is not wise in the Dockerfile (exit code 1 if anything is; base images that are not
-    /// here are pulled), `outline` what its target takes, or which `targets` it has; with `,format=json` for programs
+    /// here are pulled), `outline` what its target takes, or which `targets` it has; with `,format=json` for programs, with
+    /// `,ignorestatus` exit code 0 whatever is found
     #[arg(
         long,
-        value_name = "METHOD[,format=json]",
+        value_name = "METHOD[,format=json][,ignorestatus]",
         alias = "print",
         default_value = "build"
     )]
     pub(crate) call: String,
     /// The same as `--call=check`
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) check: bool,
     /// Attestation: `type=provenance[,mode=max][,builder-id=ID]` or `type=sbom[,generator=IMAGE]`
     #[arg(long, value_name = "ATTESTATION")]
     pub(crate) attest: Vec<String>,
-    /// Control group of `RUN`: only that of this instance, so that this is refused
-    #[arg(long, value_name = "GROUP", hide = true, default_value = "")]
-    pub(crate) cgroup_parent: String,
-    /// Taken for the sake of scripts: there is one builder, and what it builds is in the store
-    #[arg(long, value_name = "BUILDER", hide = true)]
-    pub(crate) builder: Option<String>,
-    /// Taken for the sake of scripts: what is built is in the store
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    /// Something that the image's manifest says of it, or with `index:` its index; may be repeated
+    #[arg(long, value_name = "[PLACE:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Keep the image in the store whatever the outputs are
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) load: bool,
-    /// Taken for the sake of scripts: nothing of a step stays but its layer
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
-    pub(crate) rm: bool,
-    /// The same, also of one that failed
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
-    pub(crate) force_rm: bool,
-    /// Taken for the sake of scripts: no context is sent anywhere
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
-    pub(crate) compress: bool,
+    #[command(flatten)]
+    pub(crate) docker: DockerBuildArgs,
     /// Write the image's names and digests to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
     /// Write the image's ID to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
-    /// Print the image's ID alone
+    /// Print the image's ID alone, as with `--progress quiet`
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) quiet: bool,
 }

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod build;
 mod config;
+mod docker_build;
 mod image;
 mod image_build;
 mod look;
@@ -114,6 +115,9 @@ pub(crate) enum ProgressArg {
     Json,
     /// Nothing but warnings and errors
     Quiet,
+    /// Of builds: `BuildKit`'s `SolveStatus`, one JSON object a change
+    #[value(name = "rawjson")]
+    RawJson,
 }
 
 /// `--ansi`.
@@ -175,6 +179,13 @@ pub(crate) enum Command {
     Boot,
     /// Show the version
     Version(VersionArgs),
+}
+
+impl Command {
+    /// Whether it does nothing but build.
+    pub(crate) fn is_build(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::Image(ImageCommand::Build(_)))
+    }
 }
 
 /// `--format` of lists.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::cli::args::BuildArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::CliError;
@@ -10,9 +12,10 @@ use crate::cli::signals::{Interrupts, drive};
 use crate::engine::cancel::Cancel;
 use crate::engine::registry::PushOptions;
 use crate::engine::{BuildOptions, Described};
+use crate::plan::bake::{self, BakeOptions};
 use crate::plan::graph::Dependencies;
+use crate::plan::images;
 use crate::plan::options::ImageOptions;
-use crate::plan::{bake, images};
 use crate::spec::Phase;
 
 /// Builds the images of services.
@@ -27,16 +30,30 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
         Dependencies::Leave
     };
     super::check_usable(context, &loaded, &services, dependencies, Phase::Build)?;
-    if args.print {
-        let chosen = ImageOptions {
-            services,
-            with_dependencies: args.with_dependencies,
-            ..ImageOptions::default()
-        };
-        let plan = images::build(&loaded.stack, &chosen)?;
-        return context.out(format!("{:#}\n", bake::file(&plan)));
-    }
     let build_args = build_args(&args.build_arg, &loaded.environment);
+    let chosen = ImageOptions {
+        services: services.clone(),
+        with_dependencies: args.with_dependencies,
+        ..ImageOptions::default()
+    };
+    let built = images::built(&loaded.stack, &chosen)?;
+    if built.is_empty() {
+        // Docker Compose's words, which scripts look for.
+        context.warn("No services to build");
+        return Ok(());
+    }
+    if args.print {
+        let options = BakeOptions {
+            args: build_args,
+            environment: loaded.environment.clone(),
+            ssh: args.ssh,
+            no_cache: args.no_cache,
+            pull: args.pull,
+            push: args.push,
+            check: args.check,
+        };
+        return print(context, bake::file(&loaded.stack, &built, &options));
+    }
     let attestations = [("provenance", args.provenance), ("sbom", args.sbom)];
     let options = BuildOptions {
         services: services.clone(),
@@ -80,6 +97,14 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), CliErr
     let work = engine.push(&loaded.stack, &options, &progress, &cancel);
     let done = drive(work, &progress, &mut interrupts, &cancel).await;
     done.map_err(|error| error.at(&loaded))
+}
+
+/// Prints a file of bake, and what it could not say.
+fn print(context: &Context, (file, warnings): (Value, Vec<String>)) -> Result<(), CliError> {
+    for warning in warnings {
+        context.warn(&warning);
+    }
+    context.out(format!("{file:#}\n"))
 }
 
 /// Reads `NAME=VALUE`; a name alone takes its value from the environment, or has none.

@@ -55,6 +55,7 @@ enum TaskState {
     Working,
     Done { at: Duration },
     Failed { at: Duration },
+    CutOff { at: Duration },
 }
 
 impl Board {
@@ -183,6 +184,7 @@ impl Board {
             TaskState::Working => (spinner(now), AnsiColor::Cyan.on_default()),
             TaskState::Done { .. } => ('✔', AnsiColor::Green.on_default()),
             TaskState::Failed { .. } => ('✘', AnsiColor::Red.on_default()),
+            TaskState::CutOff { .. } => ('-', Style::new().dimmed()),
         };
         let label = shorten(&task.label(), label_width);
         let label = format!(
@@ -276,6 +278,10 @@ impl Task {
                     self.bytes = Some((total, Some(total)));
                 }
             }
+            EventKind::CutOff => {
+                self.state = TaskState::CutOff { at: now };
+                "Canceled".clone_into(&mut self.verb);
+            }
             EventKind::Failed(message) => {
                 self.state = TaskState::Failed { at: now };
                 self.verb = format!("Error {}", visible_line(&message));
@@ -344,7 +350,7 @@ impl Task {
     fn elapsed(&self, now: Duration) -> Duration {
         let end = match self.state {
             TaskState::Working => now,
-            TaskState::Done { at } | TaskState::Failed { at } => at,
+            TaskState::Done { at } | TaskState::Failed { at } | TaskState::CutOff { at } => at,
         };
         end.saturating_sub(self.started)
     }

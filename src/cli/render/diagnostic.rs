@@ -20,7 +20,7 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 
-use super::text::{visible, without_numbers};
+use super::text::{settled, visible, without_numbers};
 use super::{Printer, excerpt, paint};
 use crate::engine::event::Remark;
 use crate::spec::source::{Source, SourceId, Sources, Span};
@@ -211,8 +211,9 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, drawing: Drawing) -> Strin
         group = group.element(frame.snippet());
     }
     if !diagnostic.output.is_empty() {
-        let output = format!("its output ends with\n{}", diagnostic.output.join("\n"));
-        group = group.element(Level::NOTE.message(visible(&output)));
+        let lines: Vec<String> = diagnostic.output.iter().map(|line| settled(line)).collect();
+        let output = format!("its output ends with\n{}", lines.join("\n"));
+        group = group.element(Level::NOTE.message(output));
     }
     group = group.elements(
         diagnostic
@@ -237,7 +238,7 @@ fn instruction(diagnostic: &Diagnostic, lines: &str, word: &str, colour: bool) -
         text.push_str(":\n");
         for line in &diagnostic.output {
             // Writing to a string cannot fail.
-            let _infallible = writeln!(text, "{}", visible(line));
+            let _infallible = writeln!(text, "{}", settled(line));
         }
     }
     text.push_str(&render_hints(&diagnostic.hints, colour));

@@ -32,6 +32,7 @@ pub(crate) mod listing;
 pub(crate) mod logs;
 pub(crate) mod progress;
 pub(crate) mod prompt;
+mod rawjson;
 mod steps;
 pub(crate) mod system;
 pub(crate) mod table;

@@ -19,9 +19,10 @@ use serde_json::json;
 use super::Printer;
 use super::board::Board;
 use super::diagnostic::{Drawing, render_message, render_remark};
-use super::text::{lines, visible_line};
+use super::rawjson::RawJson;
+use super::text::{lines, sanitize, visible_line};
 use crate::engine::Planned;
-use crate::engine::event::{Event, EventKind, EventSink, Subject, subject};
+use crate::engine::event::{BuildStep, Event, EventKind, EventSink, StepNews, Subject, subject};
 
 /// Least time between two drawings; ten a second are smooth enough.
 pub(crate) const FRAME: Duration = Duration::from_millis(100);
@@ -40,6 +41,8 @@ pub(crate) enum ProgressMode {
     Json,
     /// Warnings only.
     Quiet,
+    /// BuildKit's `SolveStatus`, one JSON object a change.
+    RawJson,
 }
 
 /// What of the work is shown.
@@ -60,6 +63,7 @@ pub(crate) struct Progress<'a> {
     shown: Shown,
     started: Instant,
     live: RefCell<Live>,
+    raw: RefCell<RawJson>,
 }
 
 /// The live region.
@@ -80,6 +84,7 @@ impl<'a> Progress<'a> {
             mode,
             shown,
             started: Instant::now(),
+            raw: RefCell::default(),
             live: RefCell::new(Live {
                 board: Board::new(shown.title, shown.builds),
                 height: 0,
@@ -184,6 +189,12 @@ impl<'a> Progress<'a> {
 impl EventSink for Progress<'_> {
     fn emit(&self, event: Event) {
         let colour = self.printer.status_look().colour;
+        let is_output = matches!(event.kind, EventKind::Line(_) | EventKind::Building(_));
+        if self.mode == ProgressMode::RawJson && (self.shown.builds || !is_output) {
+            let line = self.raw.borrow_mut().render(&event, jiff::Timestamp::now());
+            self.printer.status(line);
+            return;
+        }
         if let EventKind::Warning(text) = &event.kind {
             match self.mode {
                 ProgressMode::Json => self.printer.status(render_json(&event)),
@@ -193,6 +204,8 @@ impl EventSink for Progress<'_> {
         }
         if let EventKind::Remark(remark) = &event.kind {
             match self.mode {
+                // Docker's `--quiet` says nothing of style either.
+                ProgressMode::Quiet => {}
                 ProgressMode::Json => self.printer.status(render_json(&event)),
                 _ => self.above(&render_remark(remark, Drawing::on(self.printer))),
             }
@@ -201,11 +214,11 @@ impl EventSink for Progress<'_> {
         if !self.shown.pulls && matches!(event.subject, Subject::Layer(..)) {
             return;
         }
-        if !self.shown.builds && matches!(event.kind, EventKind::Line(_) | EventKind::Building(_)) {
+        if !self.shown.builds && is_output {
             return;
         }
         match self.mode {
-            ProgressMode::Quiet => {}
+            ProgressMode::Quiet | ProgressMode::RawJson => {}
             ProgressMode::Json => self.printer.status(render_json(&event)),
             ProgressMode::Plain => self.printer.status(render_plain(&event)),
             ProgressMode::Tty => {
@@ -229,9 +242,20 @@ fn render_plain(event: &Event) -> String {
         }
         EventKind::Progress { .. } => String::new(),
         EventKind::Line(text) => plain_line(&subject, text),
-        EventKind::Building(step) => plain_line(&subject, &step.to_string()),
+        EventKind::Building(step) => match &step.news {
+            StepNews::Wrote(after, text) => {
+                let pieces = sanitize(text.trim_end().as_bytes()).into_iter();
+                lines(pieces.map(|piece| {
+                    let news = StepNews::Wrote(*after, piece);
+                    let number = step.number;
+                    format!(" {subject} | {}", BuildStep { number, news })
+                }))
+            }
+            _ => plain_line(&subject, &step.to_string()),
+        },
         // Why is said at the end, with its place.
         EventKind::Failed(_) => format!(" {subject}  Error\n"),
+        EventKind::CutOff => format!(" {subject}  Canceled\n"),
         EventKind::Warning(text) => format!(" {subject}  Warning: {}\n", visible_line(text)),
         EventKind::Remark(remark) => {
             format!(
@@ -244,7 +268,7 @@ fn render_plain(event: &Event) -> String {
 
 /// Renders output of a subject, also such as has carriage returns.
 fn plain_line(subject: &str, text: &str) -> String {
-    let pieces = super::text::sanitize(text.trim_end().as_bytes());
+    let pieces = sanitize(text.trim_end().as_bytes());
     lines(pieces.iter().map(|piece| format!(" {subject} | {piece}")))
 }
 
@@ -309,6 +333,7 @@ fn render_json(event: &Event) -> String {
             object.insert("details".to_owned(), json!(message));
             ("Error", "Error")
         }
+        EventKind::CutOff => ("Warning", "Canceled"),
         EventKind::Warning(text) => ("Warning", text.as_str()),
         EventKind::Remark(remark) => {
             let place = format!("{}:{}", remark.path.display(), remark.line());
@@ -362,6 +387,16 @@ mod tests {
                 EventKind::Line("step 1\x1b[2J\n".to_owned()),
             ),
             event(
+                &Subject::Build("web".to_owned()),
+                EventKind::Building(BuildStep {
+                    number: 2,
+                    news: StepNews::Wrote(
+                        Duration::from_millis(310),
+                        "10%\r\x1b[1A20%\x1b]0;title\x07\r\n".to_owned(),
+                    ),
+                }),
+            ),
+            event(
                 &Subject::Network("hello_default".to_owned()),
                 EventKind::Unchanged("Exists"),
             ),
@@ -379,6 +414,8 @@ mod tests {
         Image busybox:latest layer 9ad63333ebc9  Pull complete
         Image busybox:latest  Pulled
         Image web | step 1
+        Image web | #2 0.31 10%
+        Image web | #2 0.31 20%
         Network hello_default  Exists
         Container hello-web-1  Creating
         Container hello-web-1  Warning: odd
@@ -389,7 +426,7 @@ mod tests {
     #[test]
     fn json_lines() {
         let text: String = events().iter().map(render_json).collect();
-        assert_snapshot!(text, @r#"
+        assert_snapshot!(text, @r##"
         {"id":"Image busybox:latest","status":"Working","text":"Pulling"}
         {"id":"9ad63333ebc9","parent_id":"Image busybox:latest","status":"Working","text":"Downloading"}
         {"current":1,"id":"9ad63333ebc9","parent_id":"Image busybox:latest","percent":25,"status":"Working","text":"Downloading","total":4}
@@ -397,11 +434,12 @@ mod tests {
         {"id":"9ad63333ebc9","parent_id":"Image busybox:latest","status":"Done","text":"Pull complete"}
         {"id":"Image busybox:latest","status":"Done","text":"Pulled"}
         {"details":"step 1\u001b[2J\n","id":"Image web","status":"Working","text":"Building"}
+        {"details":"#2 0.31 10%\r\u001b[1A20%\u001b]0;title\u0007\r\n","id":"Image web","status":"Working","text":"Building"}
         {"id":"Network hello_default","status":"Done","text":"Exists"}
         {"id":"Container hello-web-1","status":"Working","text":"Creating"}
         {"id":"Container hello-web-1","status":"Warning","text":"odd"}
         {"details":"no\nluck","id":"Container hello-web-1","status":"Error","text":"Error"}
-        "#);
+        "##);
     }
 
     /// A stream whose bytes can be looked at.

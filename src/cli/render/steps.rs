@@ -35,6 +35,8 @@ struct Row {
     state: State,
     began: Duration,
     output: VecDeque<String>,
+    /// What it did that is to be seen when all is over.
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ impl Steps {
                 state: State::Working,
                 began: now,
                 output: VecDeque::new(),
+                notes: Vec::new(),
             });
             return;
         }
@@ -65,6 +68,7 @@ impl Steps {
         };
         match &step.news {
             StepNews::Began(_) | StepNews::Explained(_) => {}
+            StepNews::Noted(what) => row.notes.push(visible_line(what)),
             StepNews::Cached => row.state = State::Cached,
             StepNews::Done(time) => row.state = State::Done(*time),
             StepNews::Failed(_) | StepNews::Broke(_) => {
@@ -113,9 +117,14 @@ impl Steps {
         lines
     }
 
-    /// Renders every step, without output.
+    /// Renders every step, without output; what a step did of its own is not cut, since somebody may want to copy it.
     pub(super) fn summary(&self, now: Duration, width: usize, colour: bool) -> Vec<String> {
-        let lines = self.rows.iter().map(|row| row.line(now, width, colour));
+        let lines = self.rows.iter().flat_map(|row| {
+            let notes = row.notes.iter();
+            let notes =
+                notes.map(|note| paint(colour, Style::new().dimmed(), &format!("     {note}")));
+            std::iter::once(row.line(now, width, colour)).chain(notes)
+        });
         lines.collect()
     }
 
@@ -254,6 +263,25 @@ mod tests {
         ✔ [b 1/2] COPY . /src               0.1s
         ⠋ [b 2/2] RUN long                  1.8s
         ");
+    }
+
+    #[test]
+    fn what_was_written_is_told_in_the_end_and_whole() {
+        let image = format!("writing image sha256:{}", "0123456789abcdef".repeat(4));
+        let steps = steps(&[
+            (0, 1, StepNews::Began("exporting to image".to_owned())),
+            (0, 1, StepNews::Noted(image)),
+            (0, 1, StepNews::Noted("naming to \u{1b}[2Jx".to_owned())),
+            (10, 1, StepNews::Done(Duration::ZERO)),
+        ]);
+        let summary = steps.summary(Duration::from_secs(1), 44, false);
+        assert_snapshot!(summary.join("\n"), @r"
+        ✔ exporting to image                0.0s
+          writing image sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+          naming to \u{1b}[2Jx
+        ");
+        let frame = steps.frame(Duration::from_secs(1), (44, 9), false);
+        assert_eq!(frame.len(), 1);
     }
 
     #[test]

@@ -97,6 +97,20 @@ pub(crate) fn sanitize(line: &[u8]) -> Vec<String> {
     pieces
 }
 
+/// Returns what a terminal shows in the end of one line of a container's output, where each carriage return begins it anew; without colours.
+pub(crate) fn settled(line: &str) -> String {
+    let last = sanitize(line.as_bytes()).pop().unwrap_or_default();
+    let mut shown = String::with_capacity(last.len());
+    let mut rest = last.as_str();
+    // Only colours are left.
+    while let Some((before, escape)) = rest.split_once('\x1b') {
+        shown.push_str(before);
+        rest = escape.split_once('m').map_or("", |(_, after)| after);
+    }
+    shown.push_str(rest);
+    shown
+}
+
 /// Splits the escape sequence off that `text` begins with (ECMA-48 5.4, 5.6).
 fn split_escape(text: &str) -> (&str, &str) {
     let bytes = text.as_bytes();
@@ -165,6 +179,20 @@ mod tests {
                 "{:?}",
                 String::from_utf8_lossy(line)
             );
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_what_a_terminal_would_show() {
+        let rows = [
+            ("plain", "plain"),
+            ("10%\r20%\r", "20%"),
+            ("\x1b[31mred\x1b[0m and \x1b[1;32mgreen", "red and green"),
+            ("\x1b[2J\x1b]0;t\x07a\x08b", "ab"),
+            ("\r", ""),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(settled(line), expected, "{line:?}");
         }
     }
 

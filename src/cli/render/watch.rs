@@ -40,7 +40,10 @@ impl WatchSink for WatchPainter<'_> {
         match self.mode {
             ProgressMode::Json => self.printer.err(format!("{}\n", object(&event))),
             ProgressMode::Quiet if !important => {}
-            ProgressMode::Quiet | ProgressMode::Plain | ProgressMode::Tty => {
+            ProgressMode::Quiet
+            | ProgressMode::Plain
+            | ProgressMode::Tty
+            | ProgressMode::RawJson => {
                 self.printer
                     .err(render(&event, self.printer.err_look.colour));
             }

@@ -1,6 +1,7 @@
 //! `--provenance`, `--sbom` and `--attest` (docker/buildx `util/buildflags/attests.go`).
 
-use super::options::{OptionError, fields, wrong};
+use super::options::{OptionError, fields, truth, wrong};
+use crate::images::boolean::parse_bool;
 use crate::images::build::{Provenance, Scanner};
 
 /// Reads what is asked to be attested: pairs of `provenance`, `sbom` or `attest` and what is said of it, the last of a kind counts.
@@ -35,7 +36,7 @@ fn read(option: &'static str, text: &str) -> Result<Asked, OptionError> {
         });
         return Ok((kind, rest));
     }
-    let rest = match boolean(text) {
+    let rest = match parse_bool(text) {
         Some(wanted) => vec![("disabled".to_owned(), (!wanted).to_string())],
         None => fields(option, text)?,
     };
@@ -65,7 +66,9 @@ fn of_provenance(
                 ));
             }
             ("builder-id", _) => provenance.builder_id = value,
-            ("reproducible", _) => provenance.reproducible = boolean(&value).unwrap_or(false),
+            ("reproducible", _) => {
+                provenance.reproducible = truth(option, text, ("reproducible", &value))?;
+            }
             _ => {
                 return Err(wrong(
                     option,
@@ -107,16 +110,7 @@ fn is_disabled(
     let Some((_, value)) = fields.iter().find(|(key, _)| key == "disabled") else {
         return Ok(false);
     };
-    boolean(value).ok_or_else(|| wrong(option, text, "disabled is `true` or `false`"))
-}
-
-/// Reads a truth value as Go does (`strconv.ParseBool`).
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
+    truth(option, text, ("disabled", value))
 }
 
 #[cfg(test)]
@@ -143,7 +137,7 @@ mod tests {
                 }
             }
         };
-        let table: [(&[(&'static str, &str)], &str); 13] = [
+        let table: [(&[(&'static str, &str)], &str); 15] = [
             (&[], "None "),
             (&[("provenance", "")], "None "),
             (&[("provenance", "false")], "None "),
@@ -167,6 +161,14 @@ mod tests {
             (
                 &[("provenance", "version=v0.2")],
                 "not supported: a version other than v1",
+            ),
+            (
+                &[("provenance", "mode=max,reproducible=yes")],
+                "reproducible is `true` or `false`",
+            ),
+            (
+                &[("provenance", "disabled=maybe")],
+                "disabled is `true` or `false`",
             ),
             (&[("attest", "mode=max")], "type is `provenance` or `sbom`"),
             (

@@ -9,11 +9,14 @@ use crate::images::dockerfile::{self, DockerfileError, nearest, parser};
 use crate::spec::Diagnostic;
 use crate::spec::source::{SourceId, Sources, Span};
 
-/// Returns what is wrong in a Dockerfile, which is added to `sources`; nothing where no place in it is at fault.
+/// Returns what is wrong in a Dockerfile, which is added to `sources`; nothing where it is not at fault.
 pub fn in_dockerfile(error: &BuildError, sources: &mut Sources) -> Vec<Diagnostic> {
     match error {
         BuildError::Dockerfile(error) => of_faults(error, sources),
         BuildError::Step { at, source } => vec![of_instruction(at, source, sources)],
+        BuildError::Target { hint, .. } => {
+            vec![Diagnostic::error_without_place(error.to_string()).hint(hint)]
+        }
         _ => Vec::new(),
     }
 }

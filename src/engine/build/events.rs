@@ -10,12 +10,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::engine::chain;
 use crate::engine::event::{BuildStep, Event, EventKind, EventSink, Remark, StepNews, Subject};
 use crate::engine::linux::tell_layer;
-use crate::images::BlobState;
 use crate::images::build::{BuildEvent, BuildProgress, StepLabel};
 use crate::images::dockerfile::instruction::Dockerfile;
 use crate::images::dockerfile::lint::Warning;
+use crate::images::{BlobState, Digest, Reference};
 
 /// Tells an [`EventSink`] what a build tells.
 pub(crate) struct BuildEvents<'a> {
@@ -60,6 +61,46 @@ impl<'a> BuildEvents<'a> {
     fn tell(&self, label: StepLabel<'_>, news: StepNews) {
         let (number, _) = self.step(label);
         self.emit(EventKind::Building(BuildStep { number, news }));
+    }
+
+    /// Does something that is no step of the Dockerfile and is shown as one: `exporting to image`. `work` is handed what tells what it did.
+    pub(crate) fn export<T, E: std::error::Error>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&dyn Fn(String)) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let began = Instant::now();
+        let mut steps = self.steps.borrow_mut();
+        steps.push(Told {
+            stage: usize::MAX,
+            named: what.to_owned(),
+            number: 0,
+            began,
+        });
+        let number = steps.len();
+        drop(steps);
+        let tell = |news| self.emit(EventKind::Building(BuildStep { number, news }));
+        tell(StepNews::Began(what.to_owned()));
+        let done = work(&|what| tell(StepNews::Noted(what)));
+        tell(match &done {
+            Ok(_) => StepNews::Done(began.elapsed()),
+            Err(error) => StepNews::Broke(chain(error)),
+        });
+        done
+    }
+
+    /// Tells what an image is known by now.
+    fn stored(&self, id: &Digest, names: &[Reference]) {
+        let told = self.export("exporting to image", |note| {
+            note(format!("writing image {id}"));
+            for name in names {
+                note(format!("naming to {name}"));
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+        match told {
+            Ok(()) => {}
+        }
     }
 
     /// Returns the number of a step, from 1, and when it began; `None` where nothing was told of it.
@@ -144,6 +185,7 @@ impl BuildProgress for BuildEvents<'_> {
                 let told = pulls.entry(image.to_owned()).or_default();
                 tell_layer(image, blob, state, told, self.events);
             }
+            BuildEvent::Stored(id, names) => self.stored(id, names),
             BuildEvent::Note(text) => self.emit(EventKind::Line(text.to_owned())),
             BuildEvent::Warning(text) => self.emit(EventKind::Warning(text.to_owned())),
             BuildEvent::Lint(warning, file) => {

@@ -20,15 +20,17 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::registry::PushedImage;
 use crate::engine::step::{self, RuntimeSteps};
 use crate::engine::{Engine, chain};
+use crate::images::boolean::parse_bool;
 use crate::images::build::{
-    BuildError, BuildRequest, Built, DockerfileSource, Entitlement, Logins, RemoteContext,
-    Requirements, SecretSource, Session, Spooled, StepNetwork,
+    Annotation, BuildError, BuildRequest, Built, DockerfileSource, Entitlement, FROM_STREAM,
+    Logins, RemoteContext, Requirements, SecretSource, Session, Spooled, StepNetwork,
 };
 use crate::images::{Packing, Reference};
 
 pub(crate) use agents::Agents;
 pub(crate) use events::BuildEvents;
 use options::OptionError;
+pub(crate) use service::check_secrets;
 
 /// An image to build, as typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,6 +77,10 @@ pub struct ImageBuild {
     pub outputs: Vec<String>,
     /// Push every name when it is built.
     pub push: bool,
+    /// Keep it in the store whatever the outputs are.
+    pub load: bool,
+    /// `--annotation`s.
+    pub annotations: Vec<String>,
     /// `--cache-from`s.
     pub cache_from: Vec<String>,
     /// `--cache-to`s.
@@ -98,6 +104,8 @@ pub struct BuiltImage {
     pub config: Option<String>,
     /// The manifest or index: where it was pushed, as it is in the registry.
     pub descriptor: BuiltDescriptor,
+    /// Whether it is somewhere as an image, and not only its files.
+    pub is_image: bool,
 }
 
 /// What a build made, as others find it.
@@ -146,6 +154,11 @@ impl Engine {
         for output in &outputs {
             output.check(&request.platforms)?;
         }
+        request.annotations = annotations(&build.annotations, request.makes_index())?;
+        request.is_stored = output::is_stored(&outputs, build.load || build.push);
+        // What no name keeps must stay until it is written.
+        let hold = (!request.is_stored).then(|| self.images.hold());
+        let hold = hold.transpose()?;
         warnings.extend(dead);
         self.expect_builds(1);
         let runner = RuntimeSteps::new(self).map_err(|error| EngineError::System {
@@ -166,9 +179,13 @@ impl Engine {
         let session = Session::default();
         let built = Box::pin(self.images.build(&request, &session, &runner, &progress));
         let built = interrupted_by(built, &session, cancel.cancelled()).await;
-        let built = built.map_err(EngineError::from);
-        drop(runner);
-        drop(agents);
+        let built = built.map_err(EngineError::from).and_then(|built| {
+            for output in &outputs {
+                self.write_output(&built, &request.tags, output, (&mut *streams.1, &progress))?;
+            }
+            Ok(built)
+        });
+        drop((runner, agents, hold));
         emit(match &built {
             Ok(_) => EventKind::Finished("Built"),
             Err(error) => EventKind::Failed(chain(error)),
@@ -176,13 +193,17 @@ impl Engine {
         let cleaned = self.clean_up_late().await;
         let built = built?;
         cleaned?;
-        for output in &outputs {
-            self.write_output(&built, &build.tags, output, streams.1)?;
+        if !request.is_stored {
+            // Its configuration and manifest are nobody's any more; layers stay in the cache.
+            self.images.collect()?;
         }
         let is_pushed = build.push || outputs.contains(&output::Output::Registry);
         let names = is_pushed.then_some(build.tags.as_slice());
-        self.describe_built(&built, names.unwrap_or_default(), events, cancel)
-            .await
+        let described = self.describe_built(&built, names.unwrap_or_default(), events, cancel);
+        Ok(BuiltImage {
+            is_image: request.is_stored || outputs.iter().any(output::Output::is_image),
+            ..described.await?
+        })
     }
 
     /// Pushes `names`, and says what was built.
@@ -203,17 +224,12 @@ impl Engine {
             descriptor.digest = pushed.digest;
             descriptor.size_bytes = pushed.size_bytes;
         }
-        let is_index = built.target.is_index();
-        let id = if is_index {
-            &built.target.digest
-        } else {
-            &built.image.id
-        };
         let is_single = built.images.len() == 1;
         Ok(BuiltImage {
-            id: id.to_string(),
+            id: built.id().to_string(),
             config: is_single.then(|| built.image.id.to_string()),
             descriptor,
+            is_image: true,
         })
     }
 
@@ -263,7 +279,7 @@ impl Engine {
         });
         let keep = args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         let keep = keep.and_then(Option::as_deref);
-        let keep = keep.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE"));
+        let keep = keep.and_then(parse_bool) == Some(true);
         self.images.fetch_context(remote, keep, logins).await
     }
 
@@ -280,11 +296,14 @@ impl Engine {
             Some(spooled) => spooled.directory(),
             None => build.directory.join(&build.context),
         };
-        let text = spooled
-            .as_ref()
-            .and_then(|spooled| spooled.dockerfile.clone());
-        let dockerfile = if let Some(text) = text.or_else(|| build.dockerfile_text.clone()) {
-            DockerfileSource::Inline(text)
+        let alone = spooled.and_then(Spooled::dockerfile_alone);
+        let text = build.dockerfile_text.clone();
+        let from_stream = text.map(|text| DockerfileSource::Text {
+            name: FROM_STREAM,
+            text,
+        });
+        let dockerfile = if let Some(dockerfile) = alone.or(from_stream) {
+            dockerfile
         } else {
             DockerfileSource::Path(match (&build.dockerfile, spooled) {
                 (None, _) => PathBuf::from("Dockerfile"),
@@ -395,6 +414,23 @@ pub(crate) async fn interrupted_by<T>(
         () = interrupt => session.interrupt(),
     }
     work.await
+}
+
+/// Reads `--annotation`s.
+fn annotations(typed: &[String], has_index: bool) -> Result<Vec<Annotation>, OptionError> {
+    let option = "--annotation";
+    let mut all = Vec::new();
+    for text in typed.iter().filter(|text| !text.is_empty()) {
+        let read = Annotation::parse(text);
+        let read = read.map_err(|message| options::wrong(option, text, message))?;
+        if !has_index && read.iter().any(|annotation| annotation.place.needs_index()) {
+            let message =
+                "there is no index where an image is for one platform, without attestations";
+            return Err(options::wrong(option, text, message));
+        }
+        all.extend(read);
+    }
+    Ok(all)
 }
 
 /// Adds caches of elsewhere to a request; returns warnings.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::images::archive::load::LayoutImage;
+use crate::images::boolean::parse_bool;
 use crate::images::build::{
     AgentSource, AllowedDevices, CacheExport, CachePlace, Entitlement, Limit, NamedContext,
     RemoteContext, SecretSource, StepNetwork,
@@ -45,6 +46,16 @@ pub(super) fn fields(
         Ok((key.to_lowercase(), value.to_owned()))
     });
     pairs.collect()
+}
+
+/// Reads the truth value of a key of an option.
+pub(super) fn truth(
+    option: &'static str,
+    text: &str,
+    (key, value): (&str, &str),
+) -> Result<bool, OptionError> {
+    let wrong = || wrong(option, text, format!("{key} is `true` or `false`"));
+    parse_bool(value).ok_or_else(wrong)
 }
 
 /// Reads `--secret id=NAME[,src=FILE|,env=VARIABLE][,type=file|env]` (docker/buildx `secret.go`): without a source, the variable of
@@ -279,7 +290,8 @@ pub(crate) fn cache_from(
     Ok(place)
 }
 
-/// Reads `--cache-to`: as `--cache-from`, with `dest=…`, `mode=min|max`, `compression=…`, `compression-level=…`, `ignore-error=…`; or
+/// Reads `--cache-to`: as `--cache-from`, with `dest=…`, `mode=min|max`, `compression=…`, `compression-level=…`,
+/// `force-compression=…`, `ignore-error=…`; or
 /// `type=inline`, which is of the image's own layers whatever the mode.
 pub(crate) fn cache_to(
     text: &str,
@@ -311,21 +323,19 @@ pub(crate) fn cache_to(
     let algorithm = asked.take("compression");
     let packing = Packing::new(algorithm.as_deref().unwrap_or("gzip"), level);
     let packing = packing.ok_or_else(|| wrong(option, text, "compression is `gzip` or `zstd`"))?;
-    let may_fail = asked.take("ignore-error").as_deref() == Some("true");
-    let reset = asked.take("reset").as_deref() == Some("true");
+    let may_fail = asked.is_on("ignore-error")?;
+    let reset = asked.is_on("reset")?;
     if reset && !matches!(place, CachePlace::Local(..)) {
         return Err(wrong(option, text, "reset is for `type=local`"));
     }
-    // What has another compression already is not written once more.
-    if asked.take("force-compression").as_deref() == Some("true") {
-        return Err(wrong(option, text, "not supported: force-compression"));
-    }
+    let force = asked.is_on("force-compression")?;
     // These say how another builder writes what is always written so here.
     asked.end(&["oci-mediatypes", "image-manifest"])?;
     Ok(Ok(CacheExport {
         place,
         all,
         packing,
+        force,
         may_fail,
         reset,
     }))
@@ -357,6 +367,13 @@ impl<'a> CacheFields<'a> {
 
     fn take(&mut self, key: &str) -> Option<String> {
         self.fields.remove(key)
+    }
+
+    /// Takes a truth value, which is false where there is none.
+    fn is_on(&mut self, key: &str) -> Result<bool, OptionError> {
+        let value = self.take(key);
+        let read = value.map(|value| truth(self.option, self.text, (key, &value)));
+        Ok(read.transpose()?.unwrap_or(false))
     }
 
     fn wrong(&self, message: impl Into<String>) -> OptionError {
@@ -454,11 +471,13 @@ mod tests {
                     place,
                     all,
                     packing,
+                    force,
                     may_fail,
                     reset,
                 } = export;
                 let reset = if reset { " reset" } else { "" };
-                format!("{place} {all} {packing:?} {may_fail}{reset}")
+                let force = if force { " force" } else { "" };
+                format!("{place} {all} {packing:?} {may_fail}{reset}{force}")
             }
         };
         let table = [
@@ -481,6 +500,19 @@ mod tests {
                 "type=local,dest=c,reset=true",
                 "/w/c false Gzip(6) false reset",
             ),
+            (
+                "type=local,dest=c,compression=zstd,force-compression=1",
+                "/w/c false Zstd(3) false force",
+            ),
+            (
+                "type=local,dest=c,force-compression=yes",
+                "force-compression is `true` or `false`",
+            ),
+            (
+                "type=local,dest=c,ignore-error=no",
+                "ignore-error is `true` or `false`",
+            ),
+            ("type=local,dest=c,reset=", "reset is `true` or `false`"),
             (
                 "type=registry,ref=a,reset=true",
                 "reset is for `type=local`",

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use super::Agents;
 use super::options::{self, OptionError};
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, MissingSecret};
 use crate::engine::host::HostResult;
 use crate::engine::{BuildChoices, Engine};
 use crate::images::Platform;
 use crate::images::build::{
     BuildRequest, DockerfileSource, Entitlement, Limit, NamedContext, Requirements, SecretSource,
 };
-use crate::plan::action::BuildImage;
+use crate::plan::Plan;
+use crate::plan::action::{Action, BuildImage};
 use crate::plan::naming;
 use crate::spec::model::Stack;
 use crate::spec::model::build::BuildMore;
@@ -29,7 +30,10 @@ impl Engine {
             let listed = &build.build.more.ssh;
             return self.agents(listed, &stack.directory).await;
         }
-        let here = std::env::current_dir().unwrap_or_default();
+        let here = std::env::current_dir().map_err(|source| EngineError::System {
+            attempted: "find the working directory, for the keys of --ssh".to_owned(),
+            source,
+        })?;
         self.agents(&choices.ssh, &here).await
     }
 
@@ -53,11 +57,16 @@ impl Engine {
         let nowhere = Path::new("/");
         let tags = more.tags.iter().map(|tag| tag.parse());
         let mut request = BuildRequest {
-            // Paths that cannot be shortened are shown whole.
+            // Where there is none, paths are shown whole.
             shown_from: std::env::current_dir().unwrap_or_default(),
             args: self.arguments(&args),
             target: asked.target.clone(),
-            labels: more.labels.clone(),
+            labels: naming::resource_labels(
+                stack,
+                naming::SERVICE,
+                build.service.as_str(),
+                &more.labels,
+            ),
             no_cache_filter: more.no_cache_filter.clone(),
             agents: agents.sockets.clone(),
             network,
@@ -100,6 +109,43 @@ impl Engine {
         let chosen = platforms(build, choices.all_platforms)?;
         super::platforms::set(&mut request, chosen);
         Ok((request, warnings))
+    }
+}
+
+/// Fails where the file of a secret is not there that a build of `plan` is given: before anything is built.
+pub(crate) fn check_secrets(stack: &Stack, plan: &Plan) -> Result<(), EngineError> {
+    let mut missing = Vec::new();
+    for step in &plan.steps {
+        let Action::BuildImage(build) = &step.action else {
+            continue;
+        };
+        for secret in &build.build.more.secrets {
+            let Some(FileObject::File(path)) = stack.secrets.get(&secret.source) else {
+                continue;
+            };
+            if let Err(error) = readable_file(path) {
+                missing.push(MissingSecret {
+                    service: build.service.to_string(),
+                    secret: secret.source.clone(),
+                    path: path.clone(),
+                    reason: crate::engine::reason(&error),
+                });
+            }
+        }
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(EngineError::BuildSecrets { missing })
+    }
+}
+
+/// Fails where there is no file to read.
+fn readable_file(path: &Path) -> std::io::Result<()> {
+    let stat = rustix::fs::stat(path)?;
+    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::Directory => Err(rustix::io::Errno::ISDIR.into()),
+        _ => Ok(()),
     }
 }
 

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::engine::annotations::Annotations;
+use crate::engine::build::check_secrets;
 use crate::engine::error::EngineError;
 use crate::engine::event::EventSink;
 use crate::engine::host::{Host, HostError, HostResult};
@@ -30,6 +31,7 @@ use crate::engine::{Engine, chain};
 use crate::images::build::Session;
 use crate::net::config::{NetworkConfig, SandboxConfig, SubnetConfig};
 use crate::net::ports::Reserved;
+use crate::plan::Plan;
 use crate::plan::action::{
     AnonymousVolumes, AwaitCondition, BuildImage, ContainerSpec, NetworkSpec, PullImage, VolumeSpec,
 };
@@ -106,6 +108,14 @@ impl<'a> LinuxHost<'a> {
         self
     }
 
+    /// Fails where a build of a plan cannot succeed, before anything is built.
+    pub(crate) fn check_builds(&self, plan: &Plan) -> Result<(), EngineError> {
+        match self.stack {
+            Some(stack) => check_secrets(stack, plan),
+            None => Ok(()),
+        }
+    }
+
     /// Lets the builds that go on end.
     pub(crate) fn interrupt(&self) {
         self.session.interrupt();
@@ -138,6 +148,10 @@ impl Host for LinuxHost<'_> {
 
     async fn build_image(&self, build: &BuildImage) -> HostResult<()> {
         self.lock.wait(self.build(build)).await
+    }
+
+    fn end_builds(&self) {
+        self.interrupt();
     }
 
     async fn create_network(&self, network: &NetworkSpec) -> HostResult<()> {

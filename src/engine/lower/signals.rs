@@ -29,6 +29,13 @@ pub fn number(text: &str) -> Option<i32> {
     if let Some(rest) = name.strip_prefix("RTMAX") {
         return real_time(rest, *REAL_TIME.end());
     }
+    // Other names of the same (`man 7 signal`, "Standard signals").
+    let name = match name {
+        "CLD" => "CHLD",
+        "IOT" => "ABRT",
+        "POLL" => "IO",
+        name => name,
+    };
     Signal::from_str(&format!("SIG{name}"))
         .ok()
         .map(|signal| signal as i32)
@@ -58,6 +65,9 @@ mod tests {
             ("0", None),
             ("65", None),
             ("-1", None),
+            ("CLD", Some(17)),
+            ("SIGIOT", Some(6)),
+            ("sigpoll", Some(29)),
             ("SIGNOTHING", None),
             ("", None),
         ];

@@ -110,6 +110,27 @@ pub(in crate::images) fn save(
     write(store, &chosen, sink)
 }
 
+/// Writes one image, or all that its index has, under these names; it need not be known.
+pub(in crate::images) fn save_built(
+    store: &Store,
+    (image, descriptor): (&Image, &Descriptor),
+    names: &[Reference],
+    sink: impl Write,
+) -> Result<(), SaveError> {
+    let members = if descriptor.is_index() {
+        store.members(&descriptor.digest)?
+    } else {
+        Vec::new()
+    };
+    let chosen = Chosen {
+        image: image.clone(),
+        descriptor: descriptor.clone(),
+        members,
+        names: names.to_vec(),
+    };
+    write(store, &[chosen], sink)
+}
+
 /// Finds what one argument stands for.
 fn choose(store: &Store, text: &str) -> Result<Vec<(Known, Vec<Reference>)>, SaveError> {
     let missing = || SaveError::NoSuchImage {
@@ -123,9 +144,10 @@ fn choose(store: &Store, text: &str) -> Result<Vec<(Known, Vec<Reference>)>, Sav
                 .names
                 .iter()
                 .filter(|n| n.repository() == name.repository());
-            let names: Vec<Reference> = names.cloned().collect();
-            if !names.is_empty() {
-                found.push((known, names));
+            for name in names {
+                // Manifests of one image may differ by name.
+                let known = store.find_known(&name.to_string())?;
+                found.extend(known.map(|known| (known, vec![name.clone()])));
             }
         }
         if !found.is_empty() {

@@ -3,6 +3,7 @@
 use super::super::manifest::{Descriptor, DescriptorPlatform, Index, Platform};
 use super::super::reference::Reference;
 use super::super::store::{Image, Store};
+use super::annotation::{self, AnnotationPlace};
 use super::attest::{self, Attestation};
 use super::builder::Build;
 use super::error::BuildError;
@@ -31,6 +32,11 @@ impl Build<'_> {
         for part in parts {
             let mut entry = store.descriptor(&part.image)?;
             entry.platform = Some(DescriptorPlatform::from(part.platform.clone()));
+            entry.annotations.extend(annotation::said(
+                &self.request.annotations,
+                AnnotationPlace::ManifestDescriptor,
+                Some(&part.platform),
+            ));
             if !part.attestations.is_empty() {
                 let of = (&entry, self.request.tags.as_slice());
                 attested.push(attest::keep(store, &part.attestations, of)?);
@@ -38,7 +44,12 @@ impl Build<'_> {
             images.push(entry);
         }
         images.extend(attested);
-        let index = Index::new(images);
+        let mut index = Index::new(images);
+        index.annotations =
+            annotation::said(&self.request.annotations, AnnotationPlace::Index, None);
+        if !self.request.is_stored {
+            return Ok(store.make_index(&index)?);
+        }
         let digest = Store::digest_of_index(&index)?;
         let mut missing: Vec<&Reference> = Vec::new();
         for tag in &self.request.tags {

@@ -126,7 +126,7 @@ impl Build<'_> {
         }
         let file = match &request.dockerfile {
             DockerfileSource::Path(path) => path.strip_prefix(&request.context).unwrap_or(path),
-            DockerfileSource::Inline(_) => "Dockerfile".as_ref(),
+            DockerfileSource::Inline(_) | DockerfileSource::Text { .. } => "Dockerfile".as_ref(),
         };
         source.insert("path".to_owned(), file.to_string_lossy().into());
         let (parameters, whole) = self.parameters(asked.max);

@@ -1,12 +1,14 @@
 //! What stages begin with: images of the store, of registries, of named contexts. A plan needs to know them, for their triggers.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::rc::Rc;
 
 use futures_util::future::try_join_all;
 
 use super::super::archive::load::load_layout;
+use super::super::dockerfile::instruction::Instruction;
 use super::super::error::ImageError;
 use super::super::manifest::Platform;
 use super::super::progress::{BlobState, Progress};
@@ -19,20 +21,26 @@ use super::error::{BuildError, StepFailure};
 use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
 use super::plan::{self, Base, Inputs, Plan, PlannedStage};
+use super::resolve::{self, Resolved};
 use super::stage::StageState;
 use super::{BuildEvent, BuildProgress};
 
-/// The name of an image and the platform asked for, as written.
-pub(super) type BaseName = (String, Option<String>);
+/// A plan whose bases are known.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// The steps of each stage.
+    pub(super) resolved: Vec<Vec<Resolved>>,
+}
 
 impl Build<'_> {
-    /// Plans; as long as that names base images that are not known yet, gets them and plans again with their triggers.
-    pub(super) async fn plan(&self) -> Result<Plan, BuildError> {
+    /// Plans; as long as that names base images that are not known yet, gets them and plans again with their triggers. Fails with
+    /// everything that is wrong with a step and can be known now: what does not depend on an image, before that is pulled.
+    pub(super) async fn plan(&self) -> Result<Planned, BuildError> {
         loop {
             let (mut triggers, mut known) = (BTreeMap::new(), Vec::new());
             for (base, image) in &*self.bases.borrow() {
                 if let Some(image) = image.get() {
-                    triggers.insert(base.0.clone(), image.config.config.on_build.clone());
+                    triggers.insert(base.clone(), image.config.config.on_build.clone());
                     known.push(base.clone());
                 }
             }
@@ -42,7 +50,9 @@ impl Build<'_> {
                 triggers: &triggers,
                 contexts: &self.context_names,
             };
-            let plan = plan::plan(self.file, inputs).map_err(|faults| self.faults(faults))?;
+            let plan = plan::plan(self.file, inputs).map_err(|error| self.unplanned(error))?;
+            let base_of = |stage: &PlannedStage| self.known_base(stage);
+            let resolved = resolve::resolve(&plan, self.file, &self.given, &base_of);
             let unknown: Vec<&PlannedStage> = plan
                 .stages
                 .iter()
@@ -53,13 +63,76 @@ impl Build<'_> {
                     Base::Scratch | Base::Stage(_) => false,
                 })
                 .collect();
+            // With what is here already, everything that is wrong can be told at once.
+            let needs_pull = !unknown.iter().all(|stage| self.is_at_hand(stage));
+            let resolved = match resolved {
+                Err(faults) if unknown.is_empty() || needs_pull => return Err(self.faults(faults)),
+                resolved => resolved.unwrap_or_default(),
+            };
             if unknown.is_empty() {
-                return Ok(plan);
+                return Ok(Planned { plan, resolved });
             }
             // All at once; the first that cannot be had ends the others.
             let gotten = unknown.into_iter().map(|stage| self.get_base(stage));
             try_join_all(gotten).await?;
         }
+    }
+
+    /// Returns the state that a stage starts from which is built on no other one; `None` where its image is not known yet.
+    fn known_base(&self, stage: &PlannedStage) -> Option<StageState> {
+        if stage.base == Base::Scratch {
+            return Some(StageState::of_scratch(&self.request.platform));
+        }
+        let image = self.base_image(stage)?;
+        Some(StageState::of_image(image.config, image.layers))
+    }
+
+    /// Whether the image that a stage begins with is had without a pull or a copy.
+    fn is_at_hand(&self, stage: &PlannedStage) -> bool {
+        let (Base::Image(name) | Base::Context(name)) = &stage.base else {
+            return true;
+        };
+        let reference = match self.request.contexts.get(name) {
+            None => Reference::parse(name).ok(),
+            Some(NamedContext::Image(reference)) => Some(reference.clone()),
+            Some(_) => None,
+        };
+        let platform = stage.platform.as_deref();
+        let (Some(reference), Ok(wanted)) = (reference, self.wanted(platform)) else {
+            return false;
+        };
+        let present = self.store().resolve_for(&reference, &wanted);
+        let present = present.ok().flatten();
+        !self.request.pull && present.is_some_and(|image| fits(&image, platform, &wanted))
+    }
+
+    /// Returns the platform that a base is to be for.
+    fn wanted(&self, platform: Option<&str>) -> Result<Platform, StepFailure> {
+        let Some(platform) = platform else {
+            return Ok(self.request.platform.clone());
+        };
+        Platform::parse(platform)
+            .map_err(|_| StepFailure::Invalid("the platform must be os/architecture[/variant]"))
+    }
+
+    /// Gets the images that steps take files from and that are none's base, from the beginning on and not only when the step comes: what
+    /// cannot be had is told while others still go on. Never ends where there is nothing to fail.
+    pub(super) async fn get_others(&self, plan: &Plan) -> Result<Infallible, BuildError> {
+        let mut wanted: BTreeMap<&str, &Instruction> = BTreeMap::new();
+        for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+            for base in step.from.iter().chain(step.mounts.iter().flatten()) {
+                if let Base::Image(name) = base {
+                    wanted.entry(name).or_insert(&step.instruction);
+                }
+            }
+        }
+        let gotten = wanted.into_iter().map(|(name, instruction)| async move {
+            let got = self.image(name, None).await;
+            got.map(drop)
+                .map_err(|source| self.failed(instruction.span, &instruction.text, source))
+        });
+        try_join_all(gotten).await?;
+        std::future::pending().await
     }
 
     /// Gets the image that a stage begins with.
@@ -105,12 +178,7 @@ impl Build<'_> {
 
     /// Finds or pulls an image.
     async fn find_image(&self, name: &str, platform: Option<&str>) -> Result<Image, StepFailure> {
-        let wanted = match platform {
-            Some(platform) => Platform::parse(platform).map_err(|_| {
-                StepFailure::Invalid("the platform must be os/architecture[/variant]")
-            })?,
-            None => self.request.platform.clone(),
-        };
+        let wanted = self.wanted(platform)?;
         let reference = match self.request.contexts.get(name) {
             Some(NamedContext::Image(reference)) => reference.clone(),
             Some(NamedContext::Directory(_) | NamedContext::Remote(_)) => {
@@ -126,11 +194,8 @@ impl Build<'_> {
             None => Reference::parse(name)?,
         };
         let present = self.store().resolve_for(&reference, &wanted)?;
-        let fits = |image: &Image| match platform {
-            Some(_) => image.config.platform() == wanted,
-            None => suits(image, &wanted),
-        };
-        if let Some(image) = present.as_ref().filter(|image| fits(image))
+        let fitting = present.as_ref();
+        if let Some(image) = fitting.filter(|image| fits(image, platform, &wanted))
             && !self.request.pull
         {
             return Ok(image.clone());
@@ -194,6 +259,14 @@ impl Build<'_> {
         };
         let key = (name.clone(), stage.platform.clone());
         self.bases.borrow().get(&key)?.get().cloned()
+    }
+}
+
+/// Whether an image of the store serves: one for the platform that is named, or one that runs on that of the build.
+fn fits(image: &Image, named: Option<&str>, wanted: &Platform) -> bool {
+    match named {
+        Some(_) => image.config.platform() == *wanted,
+        None => suits(image, wanted),
     }
 }
 

@@ -159,16 +159,7 @@ impl Build<'_> {
         if exit_code == 0 {
             return Ok(());
         }
-        self.progress.event(BuildEvent::Failed {
-            step: label,
-            exit_code,
-            tail: &tail,
-        });
-        Err(StepFailure::Exit {
-            command: step.args.join(" "),
-            exit_code,
-            tail,
-        })
+        Err(self.exited(step, label, (exit_code, tail)))
     }
 
     /// Returns the file system of an image as it is mounted.

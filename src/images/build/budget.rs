@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::super::reference::Digest;
-use super::super::{Collected, ImageError, Images};
+use super::super::{ImageError, Images};
 use super::cache::{Cache, modified_ns};
 use super::caches::{self, CacheMount};
 use crate::sys::usage;
@@ -106,7 +106,8 @@ impl Images {
         let root = self.store().root();
         let cache = Cache::below(root);
         let failed = |error| self.cache_failed("look through", error);
-        if !is_due(&cache.budget_stamp(), now).map_err(failed)? {
+        let stamp = cache.budget_stamp();
+        if !is_due(&stamp, now).map_err(failed)? {
             return Ok(());
         }
         let since_ns = now.as_nanosecond() - i128::try_from(MAX_AGE.as_nanos()).unwrap_or(0);
@@ -117,7 +118,8 @@ impl Images {
             cleared.map_err(|error| self.cache_failed("clear", error))?;
         }
         self.take_mounts(&cache, since_ns, disk.for_mounts())?;
-        Ok(())
+        // Not before: what failed is tried again by the next build.
+        write_stamp(&stamp).map_err(failed)
     }
 
     /// Forgets the build cache that was last used before `before_ns`; returns the bytes that went with cache mounts. The space of layers is
@@ -177,10 +179,9 @@ impl Images {
                 .remove(key)
                 .map_err(|error| self.cache_failed("remove", error))?;
         }
-        if !gone.is_empty()
-            && let Collected::Busy = self.collect()?
-        {
-            // Another build is at it; the next command that collects frees the space.
+        if !gone.is_empty() {
+            // Where another build is at it, the next command that collects frees the space.
+            self.collect()?;
         }
         Ok(())
     }
@@ -207,19 +208,22 @@ impl Images {
     }
 }
 
-/// Whether a look is due; the next one is in an hour.
+/// Whether a look is due: the last one is an hour ago, or in the future.
 fn is_due(stamp: &Path, now: jiff::Timestamp) -> io::Result<bool> {
     let every = i128::try_from(LOOK_EVERY.as_nanos()).unwrap_or(0);
     match modified_ns(stamp) {
-        Ok(at) if (0..every).contains(&(now.as_nanosecond() - at)) => return Ok(false),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(_) | Err(_) => {}
+        Ok(at) => Ok(!(0..every).contains(&(now.as_nanosecond() - at))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
     }
+}
+
+/// Notes that a look has been taken.
+fn write_stamp(stamp: &Path) -> io::Result<()> {
     if let Some(directory) = stamp.parent() {
         fs_err::create_dir_all(directory)?;
     }
-    caches::touch(&fs_err::File::create(stamp)?)?;
-    Ok(true)
+    caches::touch(&fs_err::File::create(stamp)?)
 }
 
 #[cfg(test)]
@@ -279,6 +283,7 @@ mod tests {
         let now = jiff::Timestamp::now();
         let later = |minutes: u64| now.checked_add(Duration::from_mins(minutes)).unwrap();
         assert!(is_due(&stamp, now).unwrap());
+        write_stamp(&stamp).unwrap();
         assert!(!is_due(&stamp, later(59)).unwrap());
         assert!(is_due(&stamp, later(62)).unwrap());
     }

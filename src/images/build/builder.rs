@@ -31,10 +31,10 @@ use super::super::manifest::ImageConfig;
 use super::super::reference::Digest;
 use super::super::registry::transport::Transport;
 use super::super::store::{Image, LayerLock, Store};
+use super::annotation::{self, AnnotationPlace};
 use super::aside::Aside;
 use super::assemble::{self, Part};
 use super::attest::{Attestation, Material};
-use super::bases::BaseName;
 use super::budget;
 use super::cache::{Cache, FinishedKey, Made};
 use super::contexts::{ContextCopy, Local, Spooled};
@@ -46,6 +46,7 @@ use super::inputs::{
 };
 use super::label::Merged;
 use super::pattern::IgnoreRules;
+use super::plan::BaseName;
 use super::plan::PlannedStage;
 use super::session::Session;
 use super::stage::{Given, StageState};
@@ -93,6 +94,9 @@ impl Images {
             );
         }
         let built = put_all(&builds, finished?)?;
+        if request.is_stored {
+            progress.event(BuildEvent::Stored(built.id(), &request.tags));
+        }
         if let Some((first, others)) = builds.split_first() {
             first.take_uses(others);
             let layers = built.layers();
@@ -117,9 +121,7 @@ fn put_all(builds: &[Build<'_>], states: Vec<StageState>) -> Result<Built, Build
     let mut parts = Vec::new();
     for (build, state) in builds.iter().zip(states) {
         let (image, attestations) = if first.request.makes_index() {
-            let (config, layers) = build.configured(state);
-            let image = build.store().make_image(config, &layers)?;
-            (image, build.attestations()?)
+            (build.make(state)?, build.attestations()?)
         } else {
             (build.put(state)?, Vec::new())
         };
@@ -268,10 +270,16 @@ impl<'a> Build<'a> {
 impl Build<'_> {
     /// Does what there is to do; returns the last stage.
     async fn run(&self) -> Result<StageState, BuildError> {
-        let plan = self.plan().await?;
-        self.check(&plan)?;
+        let planned = self.plan().await?;
+        self.check(&planned.plan)?;
+        self.refuse(&planned.plan)?;
+        self.look_for_sources(&planned).await?;
         self.foreign.get_or_init(|| self.read_foreign()).await;
-        let state = self.go_through(&plan).await?;
+        let state = tokio::select! {
+            biased;
+            state = self.go_through(&planned) => state?,
+            failed = self.get_others(&planned.plan) => match failed? {},
+        };
         let bills = self.bills(&state.layers).await?;
         self.bills.replace(bills);
         Ok(state)
@@ -401,16 +409,37 @@ impl Build<'_> {
         (config, layers)
     }
 
+    /// Writes the image, which nothing knows yet.
+    fn make(&self, state: StageState) -> Result<Image, BuildError> {
+        let (config, layers) = self.configured(state);
+        let annotations = self.annotations(AnnotationPlace::Manifest);
+        Ok(self.store().make_annotated(config, &layers, annotations)?)
+    }
+
+    /// Returns what is to be said at a place, of the image for this build's platform.
+    pub(super) fn annotations(&self, place: AnnotationPlace) -> BTreeMap<String, String> {
+        annotation::said(
+            &self.request.annotations,
+            place,
+            Some(&self.request.platform),
+        )
+    }
+
     /// Writes the image, unless its first name has the very same one, and gives it its names.
     fn put(&self, state: StageState) -> Result<Image, BuildError> {
+        if !self.request.is_stored {
+            return self.make(state);
+        }
         let (config, layers) = self.configured(state);
+        let annotations = self.annotations(AnnotationPlace::Manifest);
         let (mut image, mut missing) = (None, Vec::new());
         for tag in &self.request.tags {
             match self.store().find_known(&tag.to_string())? {
                 Some(known)
                     if known.members.is_empty()
                         && known.image.config == config
-                        && known.image.layers == layers =>
+                        && known.image.layers == layers
+                        && self.store().annotations(&known.image)? == annotations =>
                 {
                     image.get_or_insert(known.image);
                 }
@@ -418,7 +447,10 @@ impl Build<'_> {
             }
         }
         Ok(match image {
-            None => self.store().put_named(config, &layers, &missing)?,
+            None => {
+                let image = (config, layers.as_slice(), annotations);
+                self.store().put_annotated(image, &missing)?
+            }
             Some(image) => {
                 for tag in missing {
                     self.store().tag(&image, tag)?;

@@ -12,8 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::oneshot;
 
+use super::super::beside::beside;
 use super::super::dockerfile::mount::{Access, Sharing};
 use super::super::stop::Stop;
 use super::budget::{Item, superfluous};
@@ -176,13 +176,7 @@ fn take_free(top: &Path, name: &str) -> Result<Held, StepFailure> {
 
 /// Waits for a lock without holding up what else this thread does.
 async fn wait(path: PathBuf, mode: Mode) -> Result<Lock, StepFailure> {
-    let (sender, locked) = oneshot::channel();
-    std::thread::spawn(move || {
-        // Where nobody wants it any more it is given up at once.
-        drop(sender.send(Lock::acquire(&path, mode)));
-    });
-    let locked = locked.await;
-    Ok(locked.map_err(|_| StepFailure::Invalid("the wait for a cache panicked"))??)
+    Ok(beside(move || Lock::acquire(&path, mode)).await??)
 }
 
 /// Returns the cache if it was not removed between its making and its locking.

@@ -25,6 +25,7 @@ use super::error::{BuildError, StepFailure};
 use super::mounts::copy_into;
 use super::pattern::IgnoreRules;
 use super::tree::Tree;
+use super::{DockerfileSource, FROM_STREAM};
 
 /// What a named context is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,19 @@ impl Spooled {
     pub fn directory(&self) -> PathBuf {
         let whole = || self.staging.diff();
         self.directory.clone().unwrap_or_else(whole)
+    }
+
+    /// Returns the Dockerfile, where there was nothing else: what standard input gave, or the file of a URL.
+    pub fn dockerfile_alone(&self) -> Option<DockerfileSource> {
+        let is_fetched = self.material.is_some();
+        Some(DockerfileSource::Text {
+            name: if is_fetched {
+                "Dockerfile"
+            } else {
+                FROM_STREAM
+            },
+            text: self.dockerfile.clone()?,
+        })
     }
 
     /// Says where a context lies that is kept by `staging`.

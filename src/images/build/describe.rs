@@ -84,8 +84,8 @@ impl Images {
         let session = Session::default();
         let _hold = self.store().hold()?;
         let build = Build::new(self, &opened, &session, (&NoSteps, progress))?;
-        let plan = build.plan().await?;
-        let (_, warnings) = build.warnings(&plan)?;
+        let planned = build.plan().await?;
+        let (_, warnings) = build.warnings(&planned.plan)?;
         drop(build);
         Ok(Checked {
             file: opened.file,
@@ -125,7 +125,7 @@ pub fn outline(request: &BuildRequest) -> Result<Outline, BuildError> {
         contexts: &request.contexts.keys().cloned().collect(),
     };
     let wrong = |faults| BuildError::Dockerfile(dockerfile_error(file, faults));
-    let plan = plan::plan(file, inputs).map_err(wrong)?;
+    let plan = plan::plan(file, inputs).map_err(|error| BuildError::unplanned(file, error))?;
     let mut outline = Outline::default();
     for argument in &file.arguments {
         let value = opened.given.globals.get(&argument.name).cloned();

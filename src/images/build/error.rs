@@ -32,6 +32,16 @@ pub enum BuildError {
     /// The Dockerfile says something wrong, or something that is not supported yet.
     #[error(transparent)]
     Dockerfile(#[from] DockerfileError),
+    /// A target that is no stage.
+    #[error("target stage `{name}` could not be found in `{}`", path.display())]
+    Target {
+        /// As asked for.
+        name: String,
+        /// The Dockerfile, as shown in messages.
+        path: PathBuf,
+        /// What may have been meant.
+        hint: String,
+    },
     /// No bill of materials could be made.
     #[error("make a bill of materials with `{image}`")]
     Scanner {

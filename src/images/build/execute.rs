@@ -10,15 +10,16 @@ use super::super::dockerfile::mount::{RunNetwork, RunSecurity};
 use super::super::manifest::Platform;
 use super::super::reference::Digest;
 use super::super::store::LayerLock;
+use super::builder::Build;
 use super::cache::FinishedKey;
 use super::error::StepFailure;
 use super::keep::{Claim, Placed};
 use super::mounts::Asked;
-use super::pattern::file_name;
 use super::plan::PlannedStep;
+use super::resolve::ResolvedRun;
 use super::step::{Heard, StepMount, StepNetwork, StepSource};
 use super::work::{Cached, Found, StageWork};
-use super::{BuildEvent, Entitlement, FoundDevice, Requirements, RunStep, StepLabel, devices, run};
+use super::{BuildEvent, FoundDevice, Requirements, RunStep, StepLabel, devices, run};
 
 /// Name of the machine that steps see (BuildKit).
 pub(super) const HOSTNAME: &str = "buildkitsandbox";
@@ -60,17 +61,39 @@ impl Ready {
     }
 }
 
+impl Build<'_> {
+    /// Tells that the command of a step failed, and returns that.
+    pub(super) fn exited(
+        &self,
+        step: &RunStep,
+        label: StepLabel<'_>,
+        (exit_code, tail): (i32, Vec<String>),
+    ) -> StepFailure {
+        self.progress.event(BuildEvent::Failed {
+            step: label,
+            exit_code,
+            tail: &tail,
+        });
+        StepFailure::Exit {
+            command: step.args.join(" "),
+            exit_code,
+            tail,
+        }
+    }
+}
+
 impl StageWork<'_, '_> {
     /// Does a `RUN`.
     pub(super) async fn run(
         &mut self,
-        run: &Run,
+        (run, resolved): (&Run, &ResolvedRun),
         step: &PlannedStep,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
-        let ready = self.ready(run)?;
+        let ready = self.ready(run, resolved)?;
         let by = self.state.history_of_run(&ready.args);
-        let asked = self.ask_for_mounts(run, &step.mounts).await?;
+        let asked = self.ask_for_mounts(&resolved.mounts, &step.mounts);
+        let asked = asked.await?;
         let mut claim = Claim::default();
         // Another key of the step, which is looked for first, and the one that says more.
         let mut quick = None;
@@ -150,8 +173,8 @@ impl StageWork<'_, '_> {
         })
     }
 
-    /// Finds out what a `RUN` runs, and refuses what is not allowed.
-    fn ready(&self, run: &Run) -> Result<Ready, StepFailure> {
+    /// Finds out what a `RUN` runs.
+    fn ready(&self, run: &Run, resolved: &ResolvedRun) -> Result<Ready, StepFailure> {
         let request = self.build.request;
         let network = match run.network {
             RunNetwork::Default => request.network.clone(),
@@ -159,22 +182,7 @@ impl StageWork<'_, '_> {
             RunNetwork::Host => StepNetwork::Host,
         };
         let insecure = run.security == RunSecurity::Insecure;
-        for (is_asked, entitlement) in [
-            (run.network == RunNetwork::Host, Entitlement::NetworkHost),
-            (insecure, Entitlement::SecurityInsecure),
-        ] {
-            if is_asked && !request.allowed.contains(&entitlement) {
-                return Err(StepFailure::NotAllowed(entitlement.name()));
-            }
-        }
-        let script = match run.script() {
-            // As it is written: a line that tabs stand before is a comment of a shell.
-            Some(document) if document.body.starts_with("#!") => {
-                let name = file_name(&document.name).ok_or(StepFailure::DocumentName)?;
-                Some((format!("/dev/pipes/{name}"), document.content()))
-            }
-            _ => None,
-        };
+        let script = resolved.script.clone();
         let command = match &script {
             Some((path, _)) => Command::Shell(path.clone()),
             None => run::command_of(run),
@@ -324,16 +332,7 @@ impl StageWork<'_, '_> {
             }
             return Ok(());
         }
-        build.progress.event(BuildEvent::Failed {
-            step: label,
-            exit_code,
-            tail: &tail,
-        });
-        Err(StepFailure::Exit {
-            command: step.args.join(" "),
-            exit_code,
-            tail,
-        })
+        Err(build.exited(step, label, (exit_code, tail)))
     }
 
     /// Waits until the layer below is in its place, which it comes to once the next step has it mounted; never ends where there is none.

@@ -8,9 +8,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use super::super::dockerfile::{Fault, Span};
+use super::bases::Planned;
 use super::builder::{Build, from_of};
 use super::error::{BuildError, StepFailure};
 use super::plan::{Base, Plan, PlannedStage};
+use super::resolve::Resolved;
 use super::stage::StageState;
 use super::work::StageWork;
 
@@ -98,12 +100,14 @@ fn passed_on(plan: &Plan) -> BTreeSet<usize> {
 
 impl Build<'_> {
     /// Builds every stage of the plan and returns the last.
-    pub(super) async fn go_through(&self, plan: &Plan) -> Result<StageState, BuildError> {
+    pub(super) async fn go_through(&self, planned: &Planned) -> Result<StageState, BuildError> {
+        let plan = &planned.plan;
         let ends = Ends::of(plan);
         let several = plan.stages.len() > 1;
         let mut running: FuturesUnordered<_> = plan
             .stages
             .iter()
+            .zip(&planned.resolved)
             .map(|stage| self.build_stage(stage, several, &ends))
             .collect();
         // The rest is dropped with the first failure, and so ended.
@@ -123,15 +127,15 @@ impl Build<'_> {
     /// Builds one stage.
     async fn build_stage(
         &self,
-        stage: &PlannedStage,
+        (stage, resolved): (&PlannedStage, &Vec<Resolved>),
         several: bool,
         ends: &Ends,
     ) -> Result<(), BuildError> {
         let (from, text) = from_of(self.file, stage);
         let begun = StageWork::begin(self, stage, several, ends).await;
         let mut work = begun.map_err(|source| self.failed(from, text, source))?;
-        for step in &stage.steps {
-            let done = work.step(step).await;
+        for (step, resolved) in stage.steps.iter().zip(resolved) {
+            let done = work.step(step, resolved).await;
             let instruction = &step.instruction;
             done.map_err(|source| self.failed(instruction.span, &instruction.text, source))?;
         }

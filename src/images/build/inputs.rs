@@ -59,6 +59,7 @@ pub(super) fn read_dockerfile(request: &BuildRequest) -> Result<(PathBuf, String
         DockerfileSource::Inline(text) => {
             return Ok((PathBuf::from("dockerfile_inline"), text.clone()));
         }
+        DockerfileSource::Text { name, text } => return Ok((PathBuf::from(name), text.clone())),
         DockerfileSource::Path(path) => request.context.join(path),
     };
     // What strangers made must not show files of the machine.
@@ -213,7 +214,9 @@ pub fn ignore_rules(
 ) -> Result<IgnoreRules, BuildError> {
     match dockerfile {
         DockerfileSource::Path(path) => read_ignore_of(context, Some(&context.join(path))),
-        DockerfileSource::Inline(_) => read_ignore_of(context, None),
+        DockerfileSource::Inline(_) | DockerfileSource::Text { .. } => {
+            read_ignore_of(context, None)
+        }
     }
 }
 

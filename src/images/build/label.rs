@@ -116,7 +116,7 @@ impl BuildProgress for Merged<'_> {
             | BuildEvent::CutOff(label) => self.is_new(label.to_string()),
             BuildEvent::Note(text) | BuildEvent::Warning(text) => self.is_new(text.to_owned()),
             BuildEvent::Lint(warning, _) => self.is_new(format!("{warning:?}")),
-            BuildEvent::Output(..) | BuildEvent::Pulling { .. } => true,
+            BuildEvent::Output(..) | BuildEvent::Pulling { .. } | BuildEvent::Stored(..) => true,
         };
         if is_wanted {
             self.progress.event(event);

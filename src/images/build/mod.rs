@@ -11,6 +11,7 @@
 //! This room decides and copies; it never runs a container. `RUN` steps go to a [`StepRunner`], which the engine
 //! implements.
 
+mod annotation;
 pub mod archive;
 mod aside;
 mod assemble;
@@ -27,6 +28,7 @@ pub mod copy;
 mod deliver;
 pub mod describe;
 mod devices;
+mod early;
 mod elsewhere;
 pub mod error;
 pub mod exchange;
@@ -44,6 +46,7 @@ pub mod owner;
 pub mod pattern;
 pub mod plan;
 pub mod remote;
+mod resolve;
 pub mod run;
 mod secrets;
 mod session;
@@ -66,6 +69,7 @@ use super::progress::BlobState;
 use super::reference::{Digest, Reference};
 use super::store::Image;
 
+pub use annotation::{Annotation, AnnotationPlace};
 pub use attest::{Material, Provenance};
 pub use bill::Scanner;
 pub use caches::CacheMount;
@@ -123,6 +127,8 @@ pub enum BuildEvent<'a> {
         /// Where that stands.
         state: BlobState,
     },
+    /// The image is in the store: its id (of its configuration, or its index) and the names that it has now.
+    Stored(&'a Digest, &'a [Reference]),
     /// What is done that is no step.
     Note(&'a str),
     /// Something that does not stop the build but that its author should know.
@@ -177,9 +183,19 @@ pub trait BuildProgress {
 pub enum DockerfileSource {
     /// A path, relative to the context unless absolute.
     Path(PathBuf),
-    /// The text itself.
+    /// The text itself, as a file of another kind gives it.
     Inline(String),
+    /// The text itself, and what messages call it.
+    Text {
+        /// Such as [`FROM_STREAM`].
+        name: &'static str,
+        /// All of it.
+        text: String,
+    },
 }
+
+/// What messages call a Dockerfile that standard input gave.
+pub const FROM_STREAM: &str = "<stdin>";
 
 /// What to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,6 +249,13 @@ pub struct BuildRequest {
     pub platform: Platform,
     /// Where it is to be for several, all of them, in the order of the index; `platform` does not count then.
     pub platforms: Vec<Platform>,
+    /// What its manifests and its index say of it.
+    pub annotations: Vec<Annotation>,
+    /// Whether it is known in the store when it is built, also where it has no name. Else what was made stays for as long as whoever builds
+    /// keeps garbage collection away ([`Images::hold`]); the cache is the same.
+    ///
+    /// [`Images::hold`]: crate::images::Images::hold
+    pub is_stored: bool,
     /// What is to be attested of it.
     pub provenance: Option<Provenance>,
     /// Who makes a bill of materials of it.
@@ -297,6 +320,8 @@ impl BuildRequest {
             cache_to: Vec::new(),
             platform: Platform::host(),
             platforms: Vec::new(),
+            annotations: Vec::new(),
+            is_stored: true,
             provenance: None,
             scanner: None,
             started,
@@ -341,8 +366,8 @@ impl BuildRequest {
         self.context = context.directory();
         self.is_local = false;
         self.source.clone_from(&context.material);
-        if let Some(text) = &context.dockerfile {
-            self.dockerfile = DockerfileSource::Inline(text.clone());
+        if let Some(dockerfile) = context.dockerfile_alone() {
+            self.dockerfile = dockerfile;
         }
     }
 }
@@ -363,6 +388,15 @@ pub struct Built {
 }
 
 impl Built {
+    /// Returns what it is known by: the digest of its configuration, or of its index.
+    pub fn id(&self) -> &Digest {
+        if self.target.is_index() {
+            &self.target.digest
+        } else {
+            &self.image.id
+        }
+    }
+
     /// Returns the diff ids of all layers.
     fn layers(&self) -> Vec<Digest> {
         let mut layers: Vec<Digest> = Vec::new();

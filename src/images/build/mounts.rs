@@ -18,9 +18,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::dockerfile::expand;
-use super::super::dockerfile::instruction::Run;
-use super::super::dockerfile::mount::{Access, Mount, MountKind, Sharing};
+use super::super::dockerfile::mount::{Access, MountKind, Sharing};
 use super::super::stop::Stop;
 use super::super::store::Staging;
 use super::caches::Held;
@@ -30,7 +28,7 @@ use super::copy::{Destination, Filling, Owner, Style, open_regular};
 use super::error::StepFailure;
 use super::pattern::{self, IgnoreRules};
 use super::plan::Base;
-use super::stage::absolute;
+use super::resolve::ResolvedMount;
 use super::step::{StepFile, StepMount, StepSource};
 use super::tree::{Last, Node, Tree};
 use super::work::StageWork;
@@ -119,28 +117,29 @@ impl Prepared {
     }
 }
 
+/// Returns the path of a mount's source in a context.
+pub(super) fn source_path(source: &str) -> PathBuf {
+    let source = if source.is_empty() { "." } else { source };
+    PathBuf::from(pattern::clean(source))
+}
+
 impl StageWork<'_, '_> {
-    /// Gives the mounts of a `RUN` their meaning. Waits for the stages that they take from: no lock may be held.
+    /// Finds what the mounts of a `RUN` take. Waits for the stages that they take from: no lock may be held.
     pub(super) async fn ask_for_mounts(
         &mut self,
-        run: &Run,
+        mounts: &[ResolvedMount],
         froms: &[Option<Base>],
     ) -> Result<Asked, StepFailure> {
-        let variables = self.state.variables().clone();
-        let escape = self.build.given.escape;
-        let expand = |text: &str| expand::expand(text, escape, &variables);
         let mut asked = Asked::default();
         let mut by_content = Vec::new();
-        for (flag, from) in run.mounts.iter().zip(froms) {
-            let mount = Mount::parse(flag, &expand)?;
-            let target = self.target_of(&mount)?;
+        for (mount, from) in mounts.iter().zip(froms) {
             let (source, uses_context) = match &mount.kind {
                 MountKind::Bind { source, .. } => (source.as_str(), from.is_none()),
                 MountKind::Cache { source, .. } if from.is_some() => (source.as_str(), false),
                 _ => ("", false),
             };
             let mut found = AskedMount {
-                target,
+                target: mount.target.clone(),
                 files: None,
                 digest: String::new(),
                 kind: mount.kind.clone(),
@@ -169,26 +168,13 @@ impl StageWork<'_, '_> {
         Ok(asked)
     }
 
-    /// Returns where a mount goes.
-    fn target_of(&self, mount: &Mount) -> Result<String, StepFailure> {
-        let Some(target) = &mount.target else {
-            return Ok(String::new());
-        };
-        let target = absolute(&self.state.working_directory(), target);
-        if target == "/" {
-            return Err(StepFailure::MountTarget(target));
-        }
-        Ok(target)
-    }
-
     /// Finds a source in a context; returns it with a digest of the content.
     async fn select_context(
         &self,
         context: &Arc<Local>,
         source: &str,
     ) -> Result<(Arc<Vec<Selected>>, String), StepFailure> {
-        let source = if source.is_empty() { "." } else { source };
-        let path = PathBuf::from(pattern::clean(source));
+        let path = source_path(source);
         let selected = context.select(&self.build.aside, &path, Owners::Ignored);
         selected.await
     }

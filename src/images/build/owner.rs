@@ -30,32 +30,54 @@ pub enum OwnerError {
 /// Largest file that is read for names.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Finds the numbers of `user[:group]`. A user's number alone is the group's too; a name alone has the group of its line.
-pub fn find(text: &str, tree: &Tree) -> Result<Owner, OwnerError> {
-    let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group)),
-        None => (text, None),
-    };
-    if text.is_empty() || text == ":" {
-        return Err(OwnerError::Format(text.to_owned()));
+/// `user[:group]`: names or numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerName {
+    user: String,
+    group: Option<String>,
+}
+
+impl OwnerName {
+    /// Parses it; what the names stand for is not looked at.
+    pub fn parse(text: &str) -> Result<Self, OwnerError> {
+        if text.is_empty() || text == ":" {
+            return Err(OwnerError::Format(text.to_owned()));
+        }
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group.to_owned())),
+            None => (text, None),
+        };
+        Ok(Self {
+            user: user.to_owned(),
+            group,
+        })
     }
-    // Half an owner is one for BuildKit: what the colon leaves open is root, and not the group of the user.
-    let (uid, own_gid) = if user.is_empty() {
-        (0, 0)
-    } else if let Some(uid) = number(user) {
-        (uid, uid)
-    } else {
-        find_user(tree, user)?
-    };
-    let gid = match group {
-        None => own_gid,
-        Some("") => 0,
-        Some(group) => match number(group) {
-            Some(gid) => gid,
-            None => find_group(tree, group)?,
-        },
-    };
-    Ok(Owner { uid, gid })
+
+    /// Finds the numbers. A user's number alone is the group's too; a name alone has the group of its line.
+    pub fn find(&self, tree: &Tree) -> Result<Owner, OwnerError> {
+        // Half an owner is one for BuildKit: what the colon leaves open is root, and not the group of the user.
+        let (uid, own_gid) = if self.user.is_empty() {
+            (0, 0)
+        } else if let Some(uid) = number(&self.user) {
+            (uid, uid)
+        } else {
+            find_user(tree, &self.user)?
+        };
+        let gid = match self.group.as_deref() {
+            None => own_gid,
+            Some("") => 0,
+            Some(group) => match number(group) {
+                Some(gid) => gid,
+                None => find_group(tree, group)?,
+            },
+        };
+        Ok(Owner { uid, gid })
+    }
+}
+
+/// Finds the numbers of `user[:group]`.
+pub fn find(text: &str, tree: &Tree) -> Result<Owner, OwnerError> {
+    OwnerName::parse(text)?.find(tree)
 }
 
 /// Looks for a user by name; root is one also of an image that knows no users, like those from `scratch`.

@@ -66,6 +66,9 @@ pub enum Base {
     Context(String),
 }
 
+/// The name of an image and the platform asked for, as written.
+pub type BaseName = (String, Option<String>);
+
 /// What a plan is made from, beside the Dockerfile.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
@@ -73,8 +76,8 @@ pub struct Inputs<'a> {
     pub globals: &'a Variables,
     /// The stage to build: a name or an index; the last where absent.
     pub target: Option<&'a str>,
-    /// Triggers of base images that are known, by the image as written.
-    pub triggers: &'a BTreeMap<String, Vec<String>>,
+    /// Triggers of base images that are known.
+    pub triggers: &'a BTreeMap<BaseName, Vec<String>>,
     /// The names of named contexts.
     pub contexts: &'a BTreeSet<String>,
 }
@@ -143,10 +146,24 @@ impl<'a> Stages<'a> {
     }
 }
 
-/// Makes the plan, or returns every fault of the stages it needs.
-pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, Vec<Fault>> {
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanError {
+    /// No stage is called that way: no place of the Dockerfile is at fault.
+    Target {
+        /// As asked for.
+        name: String,
+        /// What may have been meant.
+        hint: String,
+    },
+    /// Every fault of the stages that are needed, in the order of their places.
+    Faults(Vec<Fault>),
+}
+
+/// Makes the plan.
+pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, PlanError> {
     let stages = Stages::of(file);
-    let target = find_target(file, inputs.target).map_err(|fault| vec![fault])?;
+    let target = find_target(file, inputs.target)?;
     let mut planned: BTreeMap<usize, PlannedStage> = BTreeMap::new();
     let mut faults = Vec::new();
     let mut needed = BTreeSet::from([target]);
@@ -173,7 +190,7 @@ pub fn plan(file: &Dockerfile, inputs: Inputs<'_>) -> Result<Plan, Vec<Fault>> {
         })
     } else {
         faults.sort_by_key(|fault| fault.span);
-        Err(faults)
+        Err(PlanError::Faults(faults))
     }
 }
 
@@ -211,7 +228,7 @@ pub fn global_variables(
 }
 
 /// Returns the index of the stage to build.
-fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<usize, Fault> {
+fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<usize, PlanError> {
     let last = file.stages.len().saturating_sub(1);
     let Some(target) = target.filter(|target| !target.is_empty()) else {
         return Ok(last);
@@ -226,16 +243,36 @@ fn find_target(file: &Dockerfile, target: Option<&str>) -> Result<usize, Fault> 
     {
         return Ok(index);
     }
-    let span = file.stages.last().map(|stage| stage.span);
-    let fault = Fault::new(
-        span.unwrap_or_default(),
-        format!("target stage `{target}` could not be found"),
-    );
     let names = file.stages.iter().filter_map(|s| s.name.as_deref());
-    Err(match nearest(&lower, names) {
-        Some(name) => fault.with_hint(format!("did you mean `{name}`?")),
-        None => fault,
+    Err(PlanError::Target {
+        name: target.to_owned(),
+        hint: match nearest(&lower, names.clone()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => all_targets(names),
+        },
     })
+}
+
+/// Stages that are named where none is near to what was asked for.
+const MAX_TARGETS: usize = 10;
+
+/// Says what the stages are called.
+fn all_targets<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let shown: Vec<String> = names
+        .clone()
+        .take(MAX_TARGETS)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = if names.count() > MAX_TARGETS {
+        ", …"
+    } else {
+        ""
+    };
+    if shown.is_empty() {
+        "its stages have no names: they are counted from 0".to_owned()
+    } else {
+        format!("its stages are {}{more}", shown.join(", "))
+    }
 }
 
 /// Plans one stage.
@@ -265,7 +302,7 @@ fn plan_stage(
     };
     let mut faults = Vec::new();
     let mut steps = Vec::new();
-    for trigger in triggers_of(file, &base, inputs.triggers) {
+    for trigger in triggers_of(file, (&base, platform.as_ref()), inputs.triggers) {
         match parser::parse_one(&trigger, file.escape) {
             Ok(instruction) => steps.push(Instruction {
                 span: stage.span,
@@ -315,12 +352,15 @@ fn find_base(stages: &Stages<'_>, index: usize, name: &str) -> Base {
 /// Returns the triggers that `base` has: of a stage its own `ONBUILD`s, of an image those that are known.
 fn triggers_of(
     file: &Dockerfile,
-    base: &Base,
-    images: &BTreeMap<String, Vec<String>>,
+    (base, platform): (&Base, Option<&String>),
+    images: &BTreeMap<BaseName, Vec<String>>,
 ) -> Vec<String> {
     match base {
         Base::Scratch => Vec::new(),
-        Base::Image(image) | Base::Context(image) => images.get(image).cloned().unwrap_or_default(),
+        Base::Image(image) | Base::Context(image) => {
+            let known = images.get(&(image.clone(), platform.cloned()));
+            known.cloned().unwrap_or_default()
+        }
         Base::Stage(index) => {
             let stage = file.stages.get(*index);
             let instructions = stage.map(|stage| stage.instructions.as_slice());
@@ -400,7 +440,12 @@ mod tests {
             .iter()
             .map(|(image, texts)| {
                 let texts = texts.iter().map(|text| (*text).to_owned()).collect();
-                ((*image).to_owned(), texts)
+                // `image` or `platform image`.
+                let (platform, name) = match image.split_once(' ') {
+                    Some((platform, name)) => (Some(platform.to_owned()), name),
+                    None => (None, *image),
+                };
+                ((name.to_owned(), platform), texts)
             })
             .collect();
         let inputs = Inputs {
@@ -410,7 +455,8 @@ mod tests {
             contexts: &BTreeSet::from(["ctx".to_owned(), "docker.io/library/named".to_owned()]),
         };
         match plan(&file, inputs) {
-            Err(faults) => {
+            Err(PlanError::Target { name, hint }) => format!("no target {name} ({hint})"),
+            Err(PlanError::Faults(faults)) => {
                 let lines = faults.into_iter().map(|f| match f.hint {
                     Some(hint) => format!("{} ({hint})", f.message),
                     None => f.message,
@@ -445,7 +491,15 @@ mod tests {
         assert!(shown(late, Some("two"), &[]).starts_with("cannot copy from stage `later`"));
         assert_eq!(
             shown(text, Some("twoo"), &[]),
-            "target stage `twoo` could not be found (did you mean `two`?)"
+            "no target twoo (did you mean `two`?)"
+        );
+        assert_eq!(
+            shown(text, Some("5"), &[]),
+            "no target 5 (its stages are `one`, `two`)"
+        );
+        assert_eq!(
+            shown("FROM a\nFROM b", Some("c"), &[]),
+            "no target c (its stages have no names: they are counted from 0)"
         );
     }
 
@@ -505,6 +559,16 @@ mod tests {
             shown(text, None, &[("base", &["COPY --from=tools x y"])]),
             "tools <- Image(\"a\"): \n\
              stage-1 <- Image(\"base\"): COPY --from=tools x y[Stage(0)]; RUN own"
+        );
+        let text = "FROM --platform=linux/arm64 base AS p\nRUN one\nFROM base\nCOPY --from=p / /\n";
+        assert_eq!(
+            shown(
+                text,
+                None,
+                &[("linux/arm64 base", &["RUN arm"]), ("base", &["RUN own"])]
+            ),
+            "p <- Image(\"base\"): RUN arm; RUN one\n\
+             stage-1 <- Image(\"base\"): RUN own; COPY --from=p / /[Stage(0)]"
         );
         assert_eq!(
             shown("FROM a AS p\nONBUILD RUN t\nFROM p\nRUN own", None, &[]),

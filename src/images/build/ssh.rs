@@ -158,14 +158,17 @@ async fn add(directory: &Path, path: &Path, text: &[u8]) -> Result<(), KeyError>
         .env("SSH_ASKPASS", "/bin/false")
         .stdin(Stdio::piped());
     let mut child = spawn(&mut command, name)?;
-    if let Some(mut input) = child.stdin.take() {
+    let input = child.stdin.take();
+    // From here on it ends with whoever waits for it.
+    let mut child = Running::new(child, COMPLAINT);
+    if let Some(mut input) = input {
         match input.write_all(text) {
             // It has seen enough, and says what it thinks of it.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written.map_err(failed)?,
         }
     }
-    let ended = Running::new(child, COMPLAINT).end().await.map_err(failed)?;
+    let ended = child.end().await.map_err(failed)?;
     if ended.status.success() {
         return Ok(());
     }

@@ -10,8 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
+use super::super::beside::with_store;
 use super::super::dockerfile::instruction::Kind;
 use super::super::reference::Digest;
 use super::super::store::{LayerLock, Staging, Store};
@@ -22,6 +21,7 @@ use super::error::StepFailure;
 use super::graph::Ends;
 use super::keep::{Claim, Finished, Kept, Pending, Placed};
 use super::plan::{Base, PlannedStage, PlannedStep};
+use super::resolve::Resolved;
 use super::stage::StageState;
 use super::tree::Tree;
 use super::{BuildEvent, BuildProgress, StepLabel, owner};
@@ -103,7 +103,11 @@ impl<'b, 'a> StageWork<'b, 'a> {
     }
 
     /// Does the next step.
-    pub(super) async fn step(&mut self, step: &PlannedStep) -> Result<(), StepFailure> {
+    pub(super) async fn step(
+        &mut self,
+        step: &PlannedStep,
+        resolved: &Resolved,
+    ) -> Result<(), StepFailure> {
         if !step.makes_layer() {
             let kind = &step.instruction.kind;
             return Ok(self.state.apply(kind, &self.build.given)?);
@@ -124,12 +128,19 @@ impl<'b, 'a> StageWork<'b, 'a> {
         }
         let progress = self.build.progress;
         let cut_off = CutOff::new(progress, label);
-        let done = match &step.instruction.kind {
-            Kind::Run(run) => self.run(run, step, label).await,
-            Kind::Copy(transfer) => self.copy(transfer, step.from.as_ref(), label).await,
-            Kind::Add(transfer) => self.add(transfer, label).await,
-            Kind::Workdir(path) => self.workdir(path, label).await,
-            _ => return Ok(()),
+        let done = match (&step.instruction.kind, resolved) {
+            (Kind::Run(run), Resolved::Run(resolved)) => {
+                self.run((run, resolved), step, label).await
+            }
+            (Kind::Copy(transfer), Resolved::Transfer(expanded)) => {
+                let from = step.from.as_ref();
+                self.copy((transfer, expanded), from, label).await
+            }
+            (Kind::Add(transfer), Resolved::Transfer(expanded)) => {
+                self.add((transfer, expanded), label).await
+            }
+            (Kind::Workdir(path), _) => self.workdir(path, label).await,
+            _ => Err(StepFailure::Invalid("it is not what was planned")),
         };
         match cut_off.ended(done)? {
             Cached::Yes => {
@@ -410,13 +421,6 @@ impl Drop for CutOff<'_> {
 
 /// Waits until nobody does the step of that key any more.
 async fn wait_for_lock(store: &Store, key: &FinishedKey) -> Result<LayerLock, StepFailure> {
-    let (sender, locked) = oneshot::channel();
-    let (root, name) = (store.root().to_owned(), key.hex.clone());
-    std::thread::spawn(move || {
-        let locked = Store::open(&root).and_then(|store| store.lock_step(&name));
-        // Where nobody wants it any more it is given up at once.
-        drop(sender.send(locked));
-    });
-    let locked = locked.await;
-    Ok(locked.map_err(|_| StepFailure::Invalid("the wait for another build panicked"))??)
+    let name = key.hex.clone();
+    Ok(with_store(store, move |store| store.lock_step(&name)).await?)
 }

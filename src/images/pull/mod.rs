@@ -21,6 +21,7 @@ use std::time::Duration;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 
+use super::beside::with_store;
 use super::error::ImageError;
 use super::manifest::{
     Descriptor, Document, ImageConfig, Manifest, ManifestError, Platform, parse_config,
@@ -435,7 +436,9 @@ impl Pull<'_> {
         let partial = Arc::new(partial);
         let staging = self.store.staging()?;
         // The sender goes first: it is what the pipeline waits for.
-        let (mut unpacking, sender) = Unpacking::start(staging, partial.clone(), descriptor.size);
+        let begun = Unpacking::start(staging, partial.clone(), descriptor.size);
+        let (mut unpacking, sender) =
+            begun.map_err(StoreError::io("begin to unpack into", self.store.root()))?;
         let received = self
             .receive((endpoint, &mut stream), &sender, (descriptor, offset))
             .await;
@@ -594,11 +597,11 @@ impl Unpacking {
         staging: Staging,
         partial: Arc<Partial>,
         max_bytes: u64,
-    ) -> (Self, mpsc::Sender<Option<Vec<u8>>>) {
+    ) -> std::io::Result<(Self, mpsc::Sender<Option<Vec<u8>>>)> {
         let (chunks, receiver) = mpsc::channel(QUEUE);
         let (sender, result) = oneshot::channel();
         let (alive, ended) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             let received = ResumedChunks {
                 partial: partial.clone(),
                 position: 0,
@@ -616,8 +619,8 @@ impl Unpacking {
             // Nobody may want it any more; then the directory is removed here.
             drop(sender.send((staging, outcome)));
             drop::<std::sync::mpsc::Sender<Infallible>>(alive);
-        });
-        (Self { result, ended }, chunks)
+        })?;
+        Ok((Self { result, ended }, chunks))
     }
 }
 
@@ -678,13 +681,8 @@ async fn lock_partial(store: &Store, digest: &Digest) -> Result<Partial, ImageEr
     if let Some(partial) = store.partial(digest)? {
         return Ok(partial);
     }
-    let (sender, result) = oneshot::channel();
-    let (path, digest) = (store.root().to_owned(), digest.clone());
-    std::thread::spawn(move || {
-        let locked = Store::open(&path).and_then(|store| store.wait_for_partial(&digest));
-        drop(sender.send(locked));
-    });
-    Ok(result.await.map_err(|_| stopped(store))??)
+    let digest = digest.clone();
+    Ok(with_store(store, move |store| store.wait_for_partial(&digest)).await?)
 }
 
 /// Takes the lock of a layer without holding up other downloads of this thread.
@@ -692,13 +690,8 @@ async fn lock_layer(store: &Store, diff_id: &Digest) -> Result<Option<LayerLock>
     if let Some(lock) = store.try_lock_layer(diff_id.hex())? {
         return Ok(Some(lock));
     }
-    let (sender, result) = oneshot::channel();
-    let (path, hex) = (store.root().to_owned(), diff_id.hex().to_owned());
-    std::thread::spawn(move || {
-        let locked = Store::open(&path).and_then(|store| store.lock_layer(&hex));
-        drop(sender.send(locked));
-    });
-    Ok(result.await.map_err(|_| stopped(store))??)
+    let hex = diff_id.hex().to_owned();
+    Ok(with_store(store, move |store| store.lock_layer(&hex)).await?)
 }
 
 /// A thread of ours is gone without a word.

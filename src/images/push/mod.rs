@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
+use super::beside::with_store;
 use super::error::ImageError;
 use super::manifest::{
     Descriptor, Document, Index, Manifest, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD,
@@ -449,22 +450,18 @@ impl Push<'_> {
 
     /// Compresses a layer, in a thread of its own.
     async fn pack(&self, layer: &Layer) -> Result<(Descriptor, PathBuf), ImageError> {
-        let gone = || {
-            let gone = std::io::Error::other("the thread that did it is gone");
-            StoreError::io("compress a layer in", self.store.root())(gone)
+        let closed = |_| {
+            let closed = std::io::Error::other("the turns are closed");
+            StoreError::io("compress a layer in", self.store.root())(closed)
         };
-        let _turn = self.packers.acquire().await.map_err(|_| gone())?;
+        let _turn = self.packers.acquire().await.map_err(closed)?;
         self.progress.blob(&layer.diff_id, BlobState::Preparing);
-        let (sender, result) = oneshot::channel();
-        let root = self.store.root().to_owned();
         let (diff_id, named) = (layer.diff_id.clone(), layer.named.digest.clone());
         let packing = self.packing;
-        std::thread::spawn(move || {
-            let packed =
-                Store::open(&root).and_then(|store| store.pack_layer(&diff_id, &named, packing));
-            drop(sender.send(packed));
+        let packed = with_store(self.store, move |store| {
+            store.pack_layer(&diff_id, &named, packing)
         });
-        let descriptor = result.await.map_err(|_| gone())??;
+        let descriptor = packed.await?;
         let file = self.store.blob_file(&descriptor.digest)?;
         let (path, _) = file.ok_or_else(|| StoreError::NoBlob {
             digest: descriptor.digest.clone(),

@@ -110,6 +110,15 @@ impl Store {
             },
         };
         let mut known = self.known_of(&id)?;
+        if let Some(known) = &mut known
+            && known.descriptor.digest != entry.digest
+            && let Some(image) = self.load(&entry.digest)?
+        {
+            // Several manifests may be of one image, with other annotations or layers packed otherwise.
+            known.image = image;
+            known.descriptor = entry;
+            known.descriptor.annotations.clear();
+        }
         if let (Some(known), Some(meant)) = (&mut known, meant) {
             known.image = meant;
         }

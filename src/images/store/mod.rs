@@ -44,6 +44,7 @@
 //! Files: this one (opening, small writes, images and their names), [`layers`], [`staging`], `index`, `known`, `leases`, `reserve`,
 //! `using`, `several` (indexes), `partial` (downloads that go on), `packed` (layers as they are pushed), `check`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -295,19 +296,29 @@ impl Store {
         layers: &[Digest],
         names: &[&Reference],
     ) -> Result<Image, StoreError> {
+        self.put_annotated((config, layers, BTreeMap::new()), names)
+    }
+
+    /// As [`Store::put_named`], with annotations of the manifest.
+    pub(crate) fn put_annotated(
+        &self,
+        (config, layers, annotations): (ImageConfig, &[Digest], BTreeMap<String, String>),
+        names: &[&Reference],
+    ) -> Result<Image, StoreError> {
         for name in names {
             check_tag(name)?;
         }
-        let image = self.make_image(config, layers)?;
+        let image = self.make_annotated(config, layers, annotations)?;
         self.adopt(&image, names, None)?;
         Ok(image)
     }
 
-    /// As [`Store::put_named`], but neither known nor synced before [`Store::adopt`] or [`Store::put_index`].
-    pub(crate) fn make_image(
+    /// As [`Store::put_annotated`], but neither known nor synced before [`Store::adopt`] or [`Store::put_index`].
+    pub(crate) fn make_annotated(
         &self,
         mut config: ImageConfig,
         layers: &[Digest],
+        annotations: BTreeMap<String, String>,
     ) -> Result<Image, StoreError> {
         config.rootfs.diff_ids = layers.to_vec();
         "layers".clone_into(&mut config.rootfs.kind);
@@ -320,7 +331,27 @@ impl Store {
             let record = self.layer(diff_id)?.ok_or_else(missing)?;
             blobs.push(record.descriptor().ok_or_else(missing)?);
         }
-        self.put_documents(&bytes, config, None, blobs)
+        let manifest = manifest_of(&bytes, blobs.clone(), annotations)?;
+        self.put_documents(&bytes, config, Some(&manifest), blobs)
+    }
+
+    /// Returns what the manifest of an image says of it.
+    pub(crate) fn annotations(
+        &self,
+        image: &Image,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        let gone = || StoreError::NoBlob {
+            digest: image.manifest.clone(),
+        };
+        let bytes = self.read_blob(&image.manifest)?.ok_or_else(gone)?;
+        let document = parse_document(&bytes, None).map_err(|source| StoreError::Document {
+            image: image.manifest.clone(),
+            source,
+        })?;
+        Ok(match document {
+            Document::Manifest(manifest) => manifest.annotations,
+            Document::Index(_) => BTreeMap::new(),
+        })
     }
 
     /// Keeps a configuration, verbatim, and its manifest, which is made of `layers` where there is none. Neither known nor synced
@@ -337,18 +368,7 @@ impl Store {
         let manifest = if let Some(manifest) = manifest {
             manifest
         } else {
-            let length = config_bytes.len() as u64;
-            made = document_bytes(
-                "manifest",
-                &Manifest {
-                    schema_version: 2,
-                    media_type: Some(OCI_MANIFEST.to_owned()),
-                    config: Descriptor::new(OCI_CONFIG, id.clone(), length),
-                    layers,
-                    annotations: std::collections::BTreeMap::new(),
-                    extra: Extra::new(),
-                },
-            )?;
+            made = manifest_of(config_bytes, layers, BTreeMap::new())?;
             &made
         };
         Ok(Image {
@@ -553,6 +573,24 @@ impl Store {
         descriptor.platform = Some(DescriptorPlatform::from(image.config.platform()));
         Ok(descriptor)
     }
+}
+
+/// Writes the manifest of an image that is made here.
+fn manifest_of(
+    config: &[u8],
+    layers: Vec<Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Result<Vec<u8>, StoreError> {
+    let length = config.len() as u64;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(OCI_MANIFEST.to_owned()),
+        config: Descriptor::new(OCI_CONFIG, Digest::of(config), length),
+        layers,
+        annotations,
+        extra: Extra::new(),
+    };
+    document_bytes("manifest", &manifest)
 }
 
 /// Refuses a name that reads like an id.

@@ -10,7 +10,7 @@
 //! a few blocks are in memory.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -57,6 +57,15 @@ impl Packing {
             ("zstd", Some(level @ 1..=19)) => i32::try_from(level).ok().map(Self::Zstd),
             _ => None,
         }
+    }
+
+    /// Whether a blob of that media type, OCI's or Docker's, is compressed so, at whatever level.
+    pub(crate) fn is_of(self, media_type: &str) -> bool {
+        let algorithm = match self {
+            Self::Gzip(_) => "gzip",
+            Self::Zstd(_) => "zstd",
+        };
+        media_type.ends_with(algorithm)
     }
 
     fn media_type(self) -> &'static str {
@@ -137,7 +146,8 @@ impl Store {
     }
 
     /// Returns the compressed form of a layer that is here, made now unless it was made before. `named` is the layer as the
-    /// image's manifest names it: an uncompressed tar, kept or to be made of the tree. Blocks; uses all processors.
+    /// image's manifest names it: a tar, kept or to be made of the tree, or a blob that has another compression. Blocks; uses all
+    /// processors.
     pub(crate) fn pack_layer(
         &self,
         diff_id: &Digest,
@@ -204,7 +214,12 @@ impl Store {
         let mut tar = Hashing::new(encoder);
         match self.blob_file(named)? {
             Some((path, _)) => {
-                let mut from = fs_err::File::open(&path).map_err(StoreError::io("open", &path))?;
+                let from = fs_err::File::open(&path).map_err(StoreError::io("open", &path))?;
+                let mut from: Box<dyn io::Read> = if named == diff_id {
+                    Box::new(from)
+                } else {
+                    expanded(from).map_err(failed)?
+                };
                 copy(&mut from, &mut tar).map_err(failed)?;
             }
             None => {
@@ -223,6 +238,19 @@ impl Store {
             Descriptor::new(packing.media_type(), digest, size_bytes),
         ))
     }
+}
+
+/// Reads what a compressed blob has in it.
+fn expanded(mut blob: fs_err::File) -> io::Result<Box<dyn io::Read>> {
+    let mut magic = [0; 2];
+    blob.read_exact(&mut magic)?;
+    blob.rewind()?;
+    Ok(if magic == [0x1f, 0x8b] {
+        let blob = io::BufReader::with_capacity(256 << 10, blob);
+        Box::new(flate2::bufread::MultiGzDecoder::new(blob))
+    } else {
+        Box::new(zstd::Decoder::new(blob)?)
+    })
 }
 
 fn copy(from: &mut impl io::Read, to: &mut impl Write) -> io::Result<()> {
@@ -309,12 +337,14 @@ impl<W: Write> Gzip<W> {
         let receiver = Arc::new(std::sync::Mutex::new(receiver));
         let workers = (0..threads).map(|_| {
             let receiver = receiver.clone();
-            std::thread::spawn(move || compress_blocks(&receiver, level))
+            let worker = std::thread::Builder::new();
+            worker.spawn(move || compress_blocks(&receiver, level))
         });
+        let workers = workers.collect::<io::Result<_>>()?;
         Ok(Self {
             sink,
             blocks: Some(blocks),
-            threads: workers.collect(),
+            threads: workers,
             pending: VecDeque::new(),
             bytes: Vec::with_capacity(BLOCK_BYTES),
             window: Vec::new(),

@@ -130,6 +130,12 @@ impl Store {
         self.adopt_index(&document_bytes("index", index)?, names)
     }
 
+    /// As [`Store::put_index`], but neither known nor synced.
+    pub(crate) fn make_index(&self, index: &Index) -> Result<Descriptor, StoreError> {
+        let digest = self.put_blob(&document_bytes("index", index)?)?;
+        self.describe_index(&digest)
+    }
+
     /// As [`Store::put_index`], of the bytes of one.
     pub(crate) fn adopt_index(
         &self,

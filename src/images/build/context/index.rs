@@ -14,10 +14,9 @@
 //! (git calls such entries racy). A file that cannot be read as this format is as good as none.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -136,8 +135,8 @@ pub struct FileIndex {
 /// What an index has.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    /// By path below the context.
-    pub(super) known: BTreeMap<PathBuf, (Identity, Hash)>,
+    /// By the bytes of the path below the context: to compare paths by their components takes longer than to look at a file.
+    pub(super) known: BTreeMap<Vec<u8>, (Identity, Hash)>,
     /// Whether `known` has something that the file has not.
     pub(super) changed: bool,
 }
@@ -174,7 +173,7 @@ impl FileIndex {
     /// Returns the hash of a regular file's content and extended attributes.
     pub(super) fn hash_of(&self, entry: &Entry, stop: &Stop) -> io::Result<Hash> {
         let identity = Identity::of(&entry.metadata);
-        let below = entry.host.strip_prefix(&self.root).unwrap_or(&entry.host);
+        let below = below(&self.root, &entry.host);
         if let Some((known, hash)) = self.entries().known.get(below)
             && *known == identity
         {
@@ -224,7 +223,7 @@ impl FileIndex {
                 hex(hash)
             );
             bytes.extend_from_slice(line.as_bytes());
-            bytes.extend_from_slice(path.as_os_str().as_bytes());
+            bytes.extend_from_slice(path);
             bytes.push(0);
         }
         drop(entries);
@@ -236,18 +235,13 @@ impl FileIndex {
 }
 
 /// Reads an index; `None` if it is not one.
-fn parse_index(bytes: &[u8]) -> Option<BTreeMap<PathBuf, (Identity, Hash)>> {
-    let mut known = BTreeMap::new();
+fn parse_index(bytes: &[u8]) -> Option<BTreeMap<Vec<u8>, (Identity, Hash)>> {
+    let mut known = Vec::new();
     let lines = bytes.strip_prefix(HEADER)?;
     for line in lines.split(|byte| *byte == 0).filter(|l| !l.is_empty()) {
         let mut parts = line.splitn(7, |byte| *byte == b' ');
         let hash = parse_hex(parts.next()?)?;
-        let mut number = || {
-            std::str::from_utf8(parts.next()?)
-                .ok()?
-                .parse::<i128>()
-                .ok()
-        };
+        let mut number = || parse_number(parts.next()?);
         let identity = Identity {
             size: number()?.try_into().ok()?,
             mtime_ns: number()?,
@@ -255,10 +249,36 @@ fn parse_index(bytes: &[u8]) -> Option<BTreeMap<PathBuf, (Identity, Hash)>> {
             inode: number()?.try_into().ok()?,
             device: number()?.try_into().ok()?,
         };
-        let path = OsString::from_vec(parts.next()?.to_vec());
-        known.insert(PathBuf::from(path), (identity, hash));
+        known.push((parts.next()?.to_vec(), (identity, hash)));
     }
-    Some(known)
+    // In order, as they were written: they are put in place at once.
+    Some(known.into_iter().collect())
+}
+
+/// Returns the path of a file below the context; the whole one where it is elsewhere.
+fn below<'a>(root: &Path, path: &'a Path) -> &'a [u8] {
+    let path = path.as_os_str().as_bytes();
+    let rest = path.strip_prefix(root.as_os_str().as_bytes());
+    rest.and_then(|rest| rest.strip_prefix(b"/"))
+        .unwrap_or(path)
+}
+
+/// Parses a decimal number: 64 bits, which nearly every one has, by themselves.
+fn parse_number(text: &[u8]) -> Option<i128> {
+    let (is_negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let short = digits.iter().try_fold(0_u64, |value, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        value.checked_mul(10)?.checked_add(u64::from(digit))
+    });
+    let value = match short {
+        Some(_) if digits.is_empty() => return None,
+        Some(value) => i128::from(value),
+        None => std::str::from_utf8(digits).ok()?.parse().ok()?,
+    };
+    Some(if is_negative { -value } else { value })
 }
 
 /// Returns the time of the clock that stamps files.
@@ -304,7 +324,17 @@ fn parse_hex(text: &[u8]) -> Option<Hash> {
         return None;
     }
     for (byte, pair) in hash.iter_mut().zip(text.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        let [high, low] = pair else { return None };
+        *byte = parse_nibble(*high)? << 4 | parse_nibble(*low)?;
     }
     Some(hash)
+}
+
+/// Parses a lower-case hexadecimal digit.
+fn parse_nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
 }

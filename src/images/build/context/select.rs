@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::super::stop::Stop;
 use super::super::pattern::{self, Depth, IgnoreRules, Matched, Pattern};
-use super::super::tree::{Last, Node, Tree};
+use super::super::tree::{Last, Node, Resolved, Tree};
 use super::walk::{self, Rules, Visit};
 use super::{ContextError, Selected};
 
@@ -103,17 +103,81 @@ impl Origin<'_> {
             exclude,
             stop: self.stop,
         };
-        let shown = path.to_string_lossy();
-        let found = self.find(path)?;
-        let Some((resolved, node)) = found.filter(|_| !self.ignores_link(path)) else {
-            return Err(self.missing(&shown, path));
-        };
+        let (resolved, node) = self.named(path)?;
         let entries = self.walk(resolved, node, rules)?;
         if entries.is_empty() {
-            return Err(self.missing(&shown, path));
+            return Err(self.missing(&path.to_string_lossy(), path));
         }
         let name = path.file_name().unwrap_or_default().to_owned();
         Ok(vec![Selected { name, entries }])
+    }
+
+    /// Fails where nothing can be taken of `source`, as far as that shows without reading a directory: [`Origin::take`] fails then too.
+    pub fn expect(&self, source: &str, taking: Taking<'_>) -> Result<(), ContextError> {
+        if taking.parents {
+            let (base, wanted) = split_parents(source);
+            return self.expect_parents(&base, &wanted);
+        }
+        let clean = pattern::clean(source);
+        let mut path = PathBuf::new();
+        for (at, part) in clean.split('/').enumerate() {
+            if !pattern::is_wildcard(part) {
+                path.push(unescape(part));
+                continue;
+            }
+            self.expect_wildcard(&path)?;
+            let wild = clean.split('/').skip(at);
+            let mut wild = wild.filter(|part| pattern::is_wildcard(part));
+            return wild.try_for_each(|part| Ok(Pattern::compile(part, Depth::Flat).map(drop)?));
+        }
+        self.expect_path(&path)
+    }
+
+    /// Fails where nothing can be taken of what lies at `path`, as far as that shows without reading a directory.
+    pub fn expect_path(&self, path: &Path) -> Result<(), ContextError> {
+        let (resolved, node) = self.named(path)?;
+        let is_left_out = if node.metadata.is_dir() {
+            self.leaves_out(&resolved)
+        } else {
+            self.judge(&resolved).0
+        };
+        if is_left_out {
+            return Err(self.missing(&path.to_string_lossy(), path));
+        }
+        Ok(())
+    }
+
+    /// Follows a path that must lead to something.
+    fn named(&self, path: &Path) -> Result<(PathBuf, Node), ContextError> {
+        let found = self.find(path)?;
+        let found = found.filter(|_| !self.ignores_link(path));
+        found.ok_or_else(|| self.missing(&path.to_string_lossy(), path))
+    }
+
+    /// Follows the path to where the first wildcard is looked for, which must be there; `None` where that leads through a file.
+    fn expect_wildcard(&self, path: &Path) -> Result<Option<Resolved>, ContextError> {
+        let resolved = match self.tree.resolve(path, Last::Follow) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+            resolved => resolved?,
+        };
+        if resolved.node.is_none() || self.leaves_out(&resolved.path) {
+            return Err(self.missing(&path.to_string_lossy(), path));
+        }
+        Ok(Some(resolved))
+    }
+
+    /// Fails where the one path is not there that a source of `--parents` without a wildcard stands for.
+    fn expect_parents(&self, base: &str, wanted: &str) -> Result<(), ContextError> {
+        if pattern::is_wildcard(base) || pattern::is_wildcard(wanted) {
+            return Ok(());
+        }
+        let path = Path::new(&unescape(base)).join(unescape(wanted));
+        let is_there = self.find(&path)?;
+        let is_there = is_there.is_some_and(|(resolved, _)| !self.leaves_out(&resolved));
+        if !is_there || self.ignores_link(&path) {
+            return Err(self.missing(&path.to_string_lossy(), &path));
+        }
+        Ok(())
     }
 
     /// Selects for `--parents`: what matches below the root, or below what stands before `/./`, with the directories that lead to it.
@@ -122,8 +186,7 @@ impl Origin<'_> {
         source: &str,
         exclude: &IgnoreRules,
     ) -> Result<Vec<Selected>, ContextError> {
-        let (base, wanted) = source.split_once("/./").unwrap_or(("", source));
-        let (base, wanted) = (pattern::clean(base), pattern::clean(wanted));
+        let (base, wanted) = split_parents(source);
         let include = IgnoreRules::of([if wanted.is_empty() { "**" } else { &wanted }])?;
         let rules = Rules {
             ignore: self.ignore,
@@ -132,14 +195,7 @@ impl Origin<'_> {
             stop: self.stop,
         };
         let is_wild = pattern::is_wildcard(&base) || pattern::is_wildcard(&wanted);
-        if !is_wild {
-            let path = Path::new(&unescape(&base)).join(unescape(&wanted));
-            let is_there = self.find(&path)?;
-            let is_there = is_there.is_some_and(|(resolved, _)| !self.leaves_out(&resolved));
-            if !is_there || self.ignores_link(&path) {
-                return Err(self.missing(&path.to_string_lossy(), &path));
-            }
-        }
+        self.expect_parents(&base, &wanted)?;
         let mut selected = Vec::new();
         for path in self.candidates(&base)? {
             let Some((resolved, node)) = self.find(&path)? else {
@@ -181,7 +237,7 @@ impl Origin<'_> {
     ) -> Result<Vec<super::Entry>, ContextError> {
         let (is_ignored, matched) = self.judge(&resolved);
         let start = Visit::top(resolved, node, is_ignored, matched);
-        Ok(walk::list(self.tree, rules, &start)?)
+        Ok(walk::list(self.tree, rules, start)?)
     }
 
     /// Says that nothing is at `path`, or why it is as good as nothing.
@@ -213,20 +269,19 @@ impl Origin<'_> {
             let wanted = Pattern::compile(part, Depth::Flat)?;
             let mut matched = Vec::new();
             for path in paths {
-                let resolved = match self.tree.resolve(&path, last) {
-                    Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => continue,
-                    resolved => resolved?,
+                let resolved = match last {
+                    Last::Follow => self.expect_wildcard(&path)?,
+                    Last::Keep => match self.tree.resolve(&path, last) {
+                        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => None,
+                        resolved => Some(resolved?),
+                    },
                 };
-                // Where the first wildcard is looked for must be there.
-                if last == Last::Follow
-                    && (resolved.node.is_none() || self.leaves_out(&resolved.path))
-                {
-                    return Err(self.missing(&path.to_string_lossy(), &path));
-                }
+                let Some(resolved) = resolved else { continue };
                 let Some(node) = resolved.node.filter(|node| node.metadata.is_dir()) else {
                     continue;
                 };
-                let names = self.tree.children(&node)?.into_keys();
+                let children = self.tree.children(&node)?.into_iter();
+                let names = children.map(|(name, _)| name);
                 let names = names.filter(|name| wanted.matches(name));
                 matched.extend(names.map(|name| resolved.path.join(name)));
             }
@@ -288,6 +343,12 @@ impl Origin<'_> {
         }
         verdict
     }
+}
+
+/// Splits a source of `--parents`: what leads to it, and what is wanted of that with the directories that lead there.
+fn split_parents(source: &str) -> (String, String) {
+    let (base, wanted) = source.split_once("/./").unwrap_or(("", source));
+    (pattern::clean(base), pattern::clean(wanted))
 }
 
 /// Returns a path without its escapes.

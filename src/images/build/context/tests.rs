@@ -45,9 +45,16 @@ fn shown(root: &Path, rules: &str, source: &str, exclude: &[&str]) -> String {
         exclude: &exclude,
         parents,
     };
+    let early = origin.expect(source, taking);
     match origin.take(source, taking) {
-        Err(error) => error.to_string(),
+        Err(error) => {
+            let early = early.err().map(|early| early.to_string());
+            assert!(early.is_none_or(|early| early == error.to_string()));
+            error.to_string()
+        }
         Ok(selected) => {
+            // What is told early must be so.
+            early.unwrap();
             let lines = selected.iter().map(|source| {
                 let paths = source.entries.iter().map(|entry| {
                     let leads = if entry.leads { "(" } else { "" };
@@ -58,6 +65,59 @@ fn shown(root: &Path, rules: &str, source: &str, exclude: &[&str]) -> String {
             });
             lines.collect::<Vec<_>>().join("; ")
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_is_known_without_a_walk() {
+    let temp = context();
+    let expect = |rules: &str, source: &str| {
+        let (tree, ignore) = (Tree::directory(temp.path()), IgnoreRules::parse(rules));
+        let (ignore, stop, exclude) = (ignore.unwrap(), Stop::default(), IgnoreRules::default());
+        let origin = Origin {
+            tree: &tree,
+            ignore: &ignore,
+            name: "the build context",
+            stop: &stop,
+        };
+        let (parents, source) = match source.strip_prefix("--parents ") {
+            Some(source) => (true, source),
+            None => (false, source),
+        };
+        let taking = Taking {
+            exclude: &exclude,
+            parents,
+        };
+        let found = origin.expect(source, taking);
+        found.err().map(|error| error.to_string())
+    };
+    let not_found = |path: &str| Some(format!("\"/{path}\": not found in the build context"));
+    let excluded = |path: &str| Some(format!("\"/{path}\": excluded by .dockerignore"));
+    let table = [
+        ("", "a.txt", None),
+        ("", "link/../../d/e", None),
+        ("", "link/e/f", None),
+        ("", "nope", not_found("nope")),
+        ("", "../d/nope", not_found("d/nope")),
+        ("", "a.txt/x", not_found("a.txt/x")),
+        ("", "\\[x\\]", not_found("[x]")),
+        ("a.txt", "a.txt", excluded("a.txt")),
+        ("d/*", "link/e/f", excluded("link/e/f")),
+        ("d", "d", excluded("d")),
+        // Something of it may be kept: only a walk can tell.
+        ("d\n!d/x", "d", None),
+        ("", "no*", None),
+        ("", "d/no*/x", None),
+        ("", "nope/*.txt", not_found("nope")),
+        ("d", "d/*.txt", excluded("d")),
+        ("", "d/*/[", Some("syntax error in pattern `[`".to_owned())),
+        ("", "--parents d/./e/f", None),
+        ("", "--parents d/./e/g", not_found("d/e/g")),
+        ("", "--parents nope/*/./x", None),
+        ("d", "--parents d/./e", excluded("d/e")),
+    ];
+    for (rules, source, expected) in table {
+        assert_eq!(expect(rules, source), expected, "{rules:?} {source}");
     }
 }
 
@@ -324,7 +384,7 @@ fn an_index_is_trusted_by_identity_and_only_for_settled_files() {
     let known = index.entries().known.len();
     assert_eq!(known, 0, "a fresh file may change in this tick");
     let known = (Identity::of(&metadata), [7; 32]);
-    index.entries().known.insert("a.txt".into(), known);
+    index.entries().known.insert(b"a.txt".to_vec(), known);
     index.entries().changed = true;
     index.save().unwrap();
     let index = FileIndex::open(cache.path(), root).unwrap();

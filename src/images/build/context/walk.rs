@@ -27,7 +27,7 @@ pub(super) struct Rules<'a> {
 
 /// One path of a walk.
 pub(super) struct Visit {
-    /// From the tree's root: what the ignore rules see.
+    /// From the tree's root: what the ignore rules see, where there are some.
     full: PathBuf,
     /// From the source: what `--exclude` sees.
     below: PathBuf,
@@ -59,7 +59,7 @@ impl Visit {
 }
 
 /// Lists `start` and all below it that the rules leave, parents first.
-pub(super) fn list(tree: &Tree, rules: Rules<'_>, start: &Visit) -> io::Result<Vec<Entry>> {
+pub(super) fn list(tree: &Tree, rules: Rules<'_>, start: Visit) -> io::Result<Vec<Entry>> {
     let mut walk = Walk {
         tree,
         rules,
@@ -82,10 +82,10 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Adds a path and what is below it.
-    fn visit(&mut self, visit: &Visit) -> io::Result<()> {
+    fn visit(&mut self, visit: Visit) -> io::Result<()> {
         let is_out = visit.is_ignored || visit.is_left;
         let is_directory = visit.node.metadata.is_dir();
-        if is_out && (!is_directory || !self.may_take_below(visit)) {
+        if is_out && (!is_directory || !self.may_take_below(&visit)) {
             return Ok(());
         }
         if visit.depth > MAX_DEPTH {
@@ -93,6 +93,15 @@ impl Walk<'_> {
             return Err(io::Error::other(text));
         }
         self.rules.stop.check()?;
+        if !is_directory {
+            self.entries.push(Entry {
+                path: visit.below,
+                host: visit.node.host,
+                metadata: visit.node.metadata,
+                leads: false,
+            });
+            return Ok(());
+        }
         let at = self.entries.len();
         self.entries.push(Entry {
             path: visit.below.clone(),
@@ -100,11 +109,9 @@ impl Walk<'_> {
             metadata: visit.node.metadata.clone(),
             leads: visit.is_left,
         });
-        if is_directory {
-            for (name, node) in self.tree.children(&visit.node)? {
-                let child = self.child(visit, &name, node);
-                self.visit(&child)?;
-            }
+        for (name, node) in self.tree.children(&visit.node)? {
+            let child = self.child(&visit, &name, node);
+            self.visit(child)?;
         }
         // A directory that is out is there only for what is taken from below it.
         if is_out && self.entries.len() == at + 1 {
@@ -135,7 +142,12 @@ impl Walk<'_> {
 
     /// Judges one child.
     fn child(&self, parent: &Visit, name: &OsStr, node: Node) -> Visit {
-        let full = parent.full.join(name);
+        // Nothing else asks for it.
+        let full = if self.rules.ignore.is_empty() {
+            PathBuf::new()
+        } else {
+            parent.full.join(name)
+        };
         let below = parent.below.join(name);
         let [ignored, included, excluded] = &parent.matched;
         let ignored = judge(self.rules.ignore, &full, ignored);

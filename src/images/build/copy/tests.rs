@@ -598,7 +598,8 @@ fn members_take_the_place_of_what_is_there() {
         .unwrap()
         .node
         .unwrap();
-    let names: Vec<_> = tree.children(&node).unwrap().into_keys().collect();
+    let children = tree.children(&node).unwrap().into_iter();
+    let names: Vec<_> = children.map(|(name, _)| name).collect();
     assert_eq!(names, ["new"]);
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
+use super::super::super::beside::with_store;
 use super::super::super::manifest::{
     Descriptor, Document, ImageConfig, Manifest, parse_config, parse_document,
 };
@@ -17,7 +18,7 @@ use super::super::cache::Made;
 use super::super::error::StepFailure;
 use super::super::stage::StageState;
 use super::layout::{empty_index, is_named, read_blob, read_index, take_blob};
-use super::{CONFIG, CacheError, CachePlace, Config, Record, beside, inline};
+use super::{CONFIG, CacheError, CachePlace, Config, Record, inline};
 
 /// Media type of the configuration of a cache that BuildKit wrote.
 const BUILDKIT: &str = "application/vnd.buildkit.cacheconfig.v0";
@@ -296,7 +297,7 @@ impl Build<'_> {
             }
         }
         let (wanted, blob) = (made.layer.clone(), blob.clone());
-        beside(self.store(), move |store| {
+        with_store(self.store(), move |store| {
             take(store, &path, blob, &wanted, &staging)
         })
         .await

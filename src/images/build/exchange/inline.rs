@@ -11,6 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::super::boolean::parse_bool;
 use super::super::super::manifest::{History, ImageConfig};
 use super::super::super::reference::Digest;
 use super::super::BuildRequest;
@@ -39,7 +40,7 @@ impl BuildRequest {
         exports
             .iter()
             .any(|export| export.place == CachePlace::Inline)
-            || matches!(argument, "1" | "t" | "T" | "true" | "TRUE" | "True")
+            || parse_bool(argument) == Some(true)
     }
 }
 

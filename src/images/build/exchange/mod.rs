@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
+use super::super::beside::with_store;
 use super::super::manifest::{Descriptor, Manifest, OCI_MANIFEST};
 use super::super::reference::{Digest, Reference};
 use super::super::registry::RegistryError;
@@ -67,6 +67,8 @@ pub struct CacheExport {
     pub all: bool,
     /// What layers are compressed with that are not yet.
     pub packing: Packing,
+    /// Also those that have another compression (`force-compression`).
+    pub force: bool,
     /// A failure is a warning.
     pub may_fail: bool,
     /// Whatever else is in the layout goes.
@@ -198,8 +200,8 @@ impl Build<'_> {
         }
         let mut blobs = Vec::new();
         for layer in &config.layers {
-            let (diff_id, packing) = (layer.clone(), export.packing);
-            let pack = beside(self.store(), move |store| pack(store, &diff_id, packing));
+            let (diff_id, how) = (layer.clone(), (export.packing, export.force));
+            let pack = with_store(self.store(), move |store| pack(store, &diff_id, how));
             blobs.push(pack.await?);
         }
         let config = json(&config)?;
@@ -215,7 +217,7 @@ impl Build<'_> {
             CachePlace::Local(directory, tag) => {
                 let (directory, tag, reset) = (directory.clone(), tag.clone(), export.reset);
                 // Whoever else writes there may keep it locked for long.
-                let write = beside(self.store(), move |_| {
+                let write = with_store(self.store(), move |_| {
                     layout::write_layout(&directory, &tag, &manifest, &config, &blobs)?;
                     if reset {
                         layout::keep_only(&directory, &tag)?;
@@ -258,36 +260,20 @@ impl Build<'_> {
     }
 }
 
-/// Does something with the store in a thread of its own.
-async fn beside<T: Send + 'static>(
-    store: &Store,
-    work: impl FnOnce(&Store) -> Result<T, CacheError> + Send + 'static,
-) -> Result<T, CacheError> {
-    let (sender, done) = oneshot::channel();
-    let root = store.root().to_owned();
-    std::thread::spawn(move || {
-        let result = Store::open(&root)
-            .map_err(CacheError::from)
-            .and_then(|store| work(&store));
-        // Nobody may want it any more.
-        drop(sender.send(result));
-    });
-    let gone = |_| CacheError::Wrong("the thread that did it is gone".to_owned());
-    done.await.map_err(gone)?
-}
-
-/// Returns the compressed blob of a layer and where it lies.
+/// Returns the compressed blob of a layer and where it lies; one that has another compression already is compressed anew where that is
+/// forced.
 fn pack(
     store: &Store,
     diff_id: &Digest,
-    packing: Packing,
+    (packing, force): (Packing, bool),
 ) -> Result<(Descriptor, PathBuf), CacheError> {
     let missing = || StoreError::NoLayer {
         diff_id: diff_id.clone(),
     };
     let named = store.layer(diff_id)?.and_then(|layer| layer.descriptor());
     let named = named.ok_or_else(missing)?;
-    let blob = if named.digest == *diff_id {
+    let is_other = force && !packing.is_of(&named.media_type);
+    let blob = if named.digest == *diff_id || is_other {
         store.pack_layer(diff_id, &named.digest, packing)?
     } else {
         named

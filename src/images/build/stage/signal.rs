@@ -2,10 +2,10 @@
 
 /// Returns whether `text` names or numbers a signal of Linux.
 pub(super) fn is_signal(text: &str) -> bool {
-    const NAMES: [&str; 33] = [
+    const NAMES: [&str; 34] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV",
-        "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU",
-        "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "POLL", "PWR", "SYS",
+        "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CLD", "CONT", "STOP", "TSTP", "TTIN",
+        "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "POLL", "PWR", "SYS",
     ];
     if let Ok(number) = text.parse::<u8>() {
         return (1..=64).contains(&number);
@@ -23,4 +23,30 @@ pub(super) fn is_signal(text: &str) -> bool {
             .strip_prefix("RTMAX")
             .is_some_and(|rest| offset(rest, '-'));
     real_time || NAMES.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_those_of_moby() {
+        for text in [
+            "TERM",
+            "SIGTERM",
+            "sigcld",
+            "IOT",
+            "POLL",
+            "9",
+            "RTMIN+3",
+            "SIGRTMAX-1",
+        ] {
+            assert!(is_signal(text), "{text}");
+        }
+        for text in [
+            "", "SIG", "0", "65", "-1", "SIGFOO", "RTMIN-1", "RTMAX+1", "TERM ",
+        ] {
+            assert!(!is_signal(text), "{text}");
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! A `COPY` or `ADD` with its variables replaced: what is done, how it looks in the history, and what its key is made of. Pure.
 
+use std::sync::Arc;
+
 use super::super::super::dockerfile::expand::{self, Variables};
 use super::super::super::dockerfile::instruction::Transfer;
 use super::super::cache::Key;
 use super::super::copy::{Destination, Owner, Style};
 use super::super::error::StepFailure;
 use super::super::mode::ModeChange;
-use super::super::owner;
+use super::super::owner::OwnerName;
 use super::super::pattern::{IgnoreRules, clean, file_name};
 use super::super::remote::{GitSource, Remote, RemoteError};
 use super::super::stage::{StageError, StageState};
@@ -14,7 +16,7 @@ use super::super::tree::Tree;
 
 /// Which of the two instructions it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keyword {
+pub(in super::super) enum Keyword {
     Copy,
     /// Takes what is elsewhere too, and unpacks archives of the context.
     Add,
@@ -22,7 +24,7 @@ pub(super) enum Keyword {
 
 /// Where one source is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in super::super) enum Source {
     /// A path or pattern.
     Local(String),
     /// `http://…`
@@ -32,15 +34,19 @@ pub(super) enum Source {
 }
 
 /// A `COPY` or `ADD` with everything expanded.
-pub(super) struct Expanded {
-    pub(super) sources: Vec<Source>,
+#[derive(Debug)]
+pub(in super::super) struct Expanded {
+    pub(in super::super) sources: Vec<Source>,
     pub(super) documents: Vec<(String, String)>,
     pub(super) destination: Destination,
-    pub(super) style: Style,
-    /// Of the members of an archive; `None` leaves them their own.
-    pub(super) unpack_owner: Option<Owner>,
-    pub(super) exclude: IgnoreRules,
-    pub(super) parents: bool,
+    /// `--chown`.
+    chown: Option<OwnerName>,
+    /// Of files whose owner is not chosen; `None` leaves them their own.
+    usual_owner: Option<Owner>,
+    /// `--chmod`.
+    mode: Option<ModeChange>,
+    pub(in super::super) exclude: IgnoreRules,
+    pub(in super::super) parents: bool,
     /// Whether archives are unpacked: those of the context, and those from elsewhere.
     pub(super) unpacks: (bool, bool),
     /// Of the one source that is elsewhere.
@@ -49,14 +55,21 @@ pub(super) struct Expanded {
     pub(super) by: String,
 }
 
+/// The same with whom and which mode its files get.
+pub(super) struct Styled {
+    pub(super) expanded: Arc<Expanded>,
+    pub(super) style: Style,
+    /// Of the members of an archive; `None` leaves them their own.
+    pub(super) unpack_owner: Option<Owner>,
+}
+
 impl Expanded {
-    /// Expands; `tree` is what names of owners are looked up in.
-    pub(super) fn of(
+    /// Expands, with what variables mean in `state`.
+    pub(in super::super) fn of(
         transfer: &Transfer,
         keyword: Keyword,
         state: &StageState,
         escape: char,
-        tree: impl FnOnce() -> Tree,
     ) -> Result<Self, StepFailure> {
         let variables = state.variables();
         let expand =
@@ -75,12 +88,8 @@ impl Expanded {
             [chown.as_deref(), chmod.as_deref()],
             &destination,
         );
-        let chosen = match chown.as_deref().filter(|text| !text.is_empty()) {
-            None => None,
-            Some(text) => Some(owner::find(text, &tree())?),
-        };
-        // Files of the context become root's; those of a stage keep their owner.
-        let usual = transfer.from.is_none().then_some(Owner::ROOT);
+        let chown = chown.filter(|text| !text.is_empty());
+        let chown = chown.map(|text| OwnerName::parse(&text)).transpose()?;
         let mode = match chmod.filter(|text| !text.is_empty()) {
             None => None,
             Some(text) => Some(ModeChange::parse(&text).ok_or(StepFailure::Mode(text))?),
@@ -96,11 +105,10 @@ impl Expanded {
             sources,
             documents,
             destination: state.destination(&destination),
-            style: Style {
-                owner: chosen.or(usual),
-                mode,
-            },
-            unpack_owner: chosen,
+            chown,
+            // Files of the context become root's; those of a stage keep their owner.
+            usual_owner: transfer.from.is_none().then_some(Owner::ROOT),
+            mode,
             exclude: IgnoreRules::of(transfer.exclude.iter().map(String::as_str))?,
             parents: transfer.parents,
             unpacks: match keyword {
@@ -114,12 +122,32 @@ impl Expanded {
         })
     }
 
+    /// Finds out whose the files become; `tree` is what names are looked up in.
+    pub(super) fn styled(
+        self: &Arc<Self>,
+        tree: impl FnOnce() -> Tree,
+    ) -> Result<Styled, StepFailure> {
+        let chown = self.chown.as_ref();
+        let chosen = chown.map(|name| name.find(&tree())).transpose()?;
+        Ok(Styled {
+            expanded: Arc::clone(self),
+            style: Style {
+                owner: chosen.or(self.usual_owner),
+                mode: self.mode.clone(),
+            },
+            unpack_owner: chosen,
+        })
+    }
+}
+
+impl Styled {
     /// Adds to the key of a step all but what the sources hold.
     pub(super) fn add_to(&self, key: Key, transfer: &Transfer) -> Key {
         let Style { owner, mode } = &self.style;
-        let sources = self.sources.iter().map(|source| match source {
+        let expanded = &self.expanded;
+        let sources = expanded.sources.iter().map(|source| match source {
             // However it is written; but for `/./`, which means something with `--parents`.
-            Source::Local(path) if !self.parents => clean(path),
+            Source::Local(path) if !expanded.parents => clean(path),
             Source::Local(path) => path.clone(),
             // What comes counts, and not from where.
             Source::Url(_) => "url:".to_owned(),
@@ -127,10 +155,10 @@ impl Expanded {
         });
         let sources: Vec<String> = sources.collect();
         let mut key = key
-            .with("destination", &self.destination.path.to_string_lossy())
+            .with("destination", &expanded.destination.path.to_string_lossy())
             .with(
                 "kind of destination",
-                if self.destination.is_directory {
+                if expanded.destination.is_directory {
                     "/"
                 } else {
                     ""
@@ -140,10 +168,13 @@ impl Expanded {
                 "owner and mode",
                 &format!("{owner:?} {mode:?} {}", self.unpack_owner.is_some()),
             )
-            .with("flags", &format!("{} {:?}", self.parents, self.unpacks))
+            .with(
+                "flags",
+                &format!("{} {:?}", expanded.parents, expanded.unpacks),
+            )
             .with_all("exclusions", &transfer.exclude)
             .with_all("sources", &sources);
-        for (name, content) in &self.documents {
+        for (name, content) in &expanded.documents {
             key = key.with("name", name).with("here-document", content);
         }
         key
@@ -264,8 +295,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let state = StageState::of_scratch(&Platform::host());
-        let tree = || Tree::layers(Vec::new());
-        match Expanded::of(transfer, keyword, &state, '\\', tree) {
+        match Expanded::of(transfer, keyword, &state, '\\') {
             Err(error) => error.to_string(),
             Ok(expanded) => {
                 let remote = expanded.sources.iter().filter_map(|source| match source {

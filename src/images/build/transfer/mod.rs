@@ -11,14 +11,16 @@ use super::super::store::Staging;
 use super::cache::Key;
 use super::context::{Owners, Selected};
 use super::contexts::Local;
-use super::copy::{Destination, Filling, Owner};
+use super::copy::{Destination, Filling, Owner, Style};
 use super::error::StepFailure;
 use super::plan::Base;
 use super::tree::{Last, Node, Tree};
 use super::work::{Cached, Found, StageWork};
 use super::{BuildEvent, StepLabel, archive};
-use expanded::{Expanded, Keyword};
+use expanded::Styled;
 use sources::Piece;
+
+pub(super) use expanded::{Expanded, Keyword, Source};
 
 mod expanded;
 mod sources;
@@ -27,36 +29,36 @@ impl StageWork<'_, '_> {
     /// Does a `COPY`.
     pub(super) async fn copy(
         &mut self,
-        transfer: &Transfer,
+        (transfer, expanded): (&Transfer, &Arc<Expanded>),
         from: Option<&Base>,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
-        let expanded = self.expand(transfer, Keyword::Copy)?;
+        let styled = self.style(expanded)?;
         let Some(from) = from else {
-            let key = self.key_of_transfer("copy", transfer, &expanded)?;
+            let key = self.key_of_transfer("copy", transfer, &styled)?;
             let local = Arc::clone(&self.build.context);
-            return self.copy_context(&expanded, local, key, label).await;
+            return self.copy_context(&styled, local, key, label).await;
         };
         if let Base::Context(name) = from
             && let Some(local) = self.build.directory_context(name).await?
         {
-            let key = self.key_of_transfer("copy", transfer, &expanded)?;
-            return self.copy_context(&expanded, local, key, label).await;
+            let key = self.key_of_transfer("copy", transfer, &styled)?;
+            return self.copy_context(&styled, local, key, label).await;
         }
         let layers = self.layers_of(from).await?;
-        self.copy_layers(transfer, &expanded, &layers, label).await
+        self.copy_layers(transfer, &styled, &layers, label).await
     }
 
     /// Does an `ADD`.
     pub(super) async fn add(
         &mut self,
-        transfer: &Transfer,
+        (transfer, expanded): (&Transfer, &Arc<Expanded>),
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
-        let expanded = self.expand(transfer, Keyword::Add)?;
-        let key = self.key_of_transfer("add", transfer, &expanded)?;
+        let styled = self.style(expanded)?;
+        let key = self.key_of_transfer("add", transfer, &styled)?;
         let local = Arc::clone(&self.build.context);
-        self.copy_context(&expanded, local, key, label).await
+        self.copy_context(&styled, local, key, label).await
     }
 
     /// Begins the key of a `COPY` or `ADD`: above the layers below; with `--link` above nothing, but for what the layer repeats of them,
@@ -65,12 +67,12 @@ impl StageWork<'_, '_> {
         &self,
         kind: &'static str,
         transfer: &Transfer,
-        expanded: &Expanded,
+        styled: &Styled,
     ) -> Result<Key, StepFailure> {
         // What `--parents` makes depends on every directory that is there.
         let is_free = transfer.link && !transfer.parents;
         let leading = if is_free {
-            self.leading_to(&expanded.destination)?
+            self.leading_to(&styled.expanded.destination)?
         } else {
             None
         };
@@ -80,7 +82,7 @@ impl StageWork<'_, '_> {
                 .key_above(kind, &[])
                 .with_all("directories above the destination", &leading),
         };
-        Ok(expanded.add_to(key, transfer))
+        Ok(styled.add_to(key, transfer))
     }
 
     /// Describes the directories that lead to a destination; `None` where something else is in the way.
@@ -109,12 +111,12 @@ impl StageWork<'_, '_> {
     /// Copies from a context.
     async fn copy_context(
         &mut self,
-        expanded: &Arc<Expanded>,
+        styled: &Styled,
         local: Arc<Local>,
         key: Key,
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
-        let build = self.build;
+        let (build, expanded) = (self.build, &styled.expanded);
         build.progress.event(BuildEvent::Looking(label));
         let looked = sources::look(build, local, expanded, Owners::Ignored).await?;
         let key = key.with_digest("files", looked.digest).finish();
@@ -124,7 +126,7 @@ impl StageWork<'_, '_> {
         };
         self.start(label);
         let pieces = sources::obtain(build, looked.found, expanded).await?;
-        let (staging, is_steady) = self.fill(pieces, expanded).await?;
+        let (staging, is_steady) = self.fill(pieces, styled).await?;
         if !is_steady {
             claim.key = None;
         }
@@ -137,14 +139,14 @@ impl StageWork<'_, '_> {
     async fn copy_layers(
         &mut self,
         transfer: &Transfer,
-        expanded: &Arc<Expanded>,
+        styled: &Styled,
         from: &[Digest],
         label: StepLabel<'_>,
     ) -> Result<Cached, StepFailure> {
-        let build = self.build;
+        let (build, expanded) = (self.build, &styled.expanded);
         let from_hexes: Vec<&str> = from.iter().map(Digest::hex).collect();
         let first = self
-            .key_of_transfer("copy layers", transfer, expanded)?
+            .key_of_transfer("copy layers", transfer, styled)?
             .with_all("layers copied from", &from_hexes)
             .finish();
         if self.take(&first.hex, &expanded.by).await? {
@@ -154,7 +156,7 @@ impl StageWork<'_, '_> {
         let local = Arc::new(Local::layers(build.directories(from), name));
         build.progress.event(BuildEvent::Looking(label));
         let looked = sources::look(build, local, expanded, Owners::Counted).await?;
-        let second = self.key_of_transfer("copy content", transfer, expanded)?;
+        let second = self.key_of_transfer("copy content", transfer, styled)?;
         let second = second.with_digest("files", looked.digest).finish();
         let full = second.hex.clone();
         let claim = match self.find(second, &expanded.by, label).await? {
@@ -166,7 +168,7 @@ impl StageWork<'_, '_> {
         };
         self.start(label);
         let pieces = sources::obtain(build, looked.found, expanded).await?;
-        let (staging, _) = self.fill(pieces, expanded).await?;
+        let (staging, _) = self.fill(pieces, styled).await?;
         self.commit(staging, claim, expanded.by.clone()).await?;
         self.settle().await?;
         self.alias(&first, &full)?;
@@ -177,11 +179,13 @@ impl StageWork<'_, '_> {
     async fn fill(
         &self,
         pieces: Vec<Piece>,
-        expanded: &Arc<Expanded>,
+        styled: &Styled,
     ) -> Result<(Staging, bool), StepFailure> {
         let copy = Copy {
             pieces,
-            expanded: Arc::clone(expanded),
+            expanded: Arc::clone(&styled.expanded),
+            style: styled.style.clone(),
+            unpack_owner: styled.unpack_owner,
             layers: self.directories(),
             staging: self.build.store().staging()?,
         };
@@ -190,7 +194,7 @@ impl StageWork<'_, '_> {
         if copied.is_ambiguous {
             let text = format!(
                 "several files are copied to `/{}`, of which the last stays: a directory's name ends with a /",
-                expanded.destination.path.display()
+                styled.expanded.destination.path.display()
             );
             self.build.progress.event(BuildEvent::Warning(&text));
         }
@@ -199,11 +203,9 @@ impl StageWork<'_, '_> {
         Ok((copied.staging, is_steady))
     }
 
-    /// Expands a `COPY` or `ADD`.
-    fn expand(&self, transfer: &Transfer, keyword: Keyword) -> Result<Arc<Expanded>, StepFailure> {
-        let tree = || Tree::layers(self.directories());
-        let escape = self.build.given.escape;
-        Expanded::of(transfer, keyword, &self.state, escape, tree).map(Arc::new)
+    /// Finds out whose files a `COPY` or `ADD` makes.
+    fn style(&self, expanded: &Arc<Expanded>) -> Result<Styled, StepFailure> {
+        expanded.styled(|| Tree::layers(self.directories()))
     }
 }
 
@@ -211,6 +213,9 @@ impl StageWork<'_, '_> {
 struct Copy {
     pieces: Vec<Piece>,
     expanded: Arc<Expanded>,
+    style: Style,
+    /// Of the members of archives.
+    unpack_owner: Option<Owner>,
     /// What it lies above, top first.
     layers: Vec<PathBuf>,
     staging: Staging,
@@ -230,9 +235,7 @@ struct Copied {
 impl Copy {
     /// Makes it, file by file.
     fn run(self, stop: &Stop) -> Result<Copied, StepFailure> {
-        let Expanded {
-            destination, style, ..
-        } = &*self.expanded;
+        let destination = &self.expanded.destination;
         let (mut taken, mut is_other, mut kept) = (Vec::new(), false, Vec::new());
         for piece in self.pieces {
             match piece {
@@ -259,14 +262,14 @@ impl Copy {
         let mut filling = Filling::new(&self.staging.diff(), &self.layers).heeding(stop);
         for (selected, unpacks) in &taken {
             for source in selected {
-                let owner = self.expanded.unpack_owner;
+                let owner = self.unpack_owner;
                 if !(*unpacks && unpack(&mut filling, source, destination, owner)?) {
-                    filling.copy(source, destination, style)?;
+                    filling.copy(source, destination, &self.style)?;
                 }
             }
         }
         for (name, content) in &self.expanded.documents {
-            filling.document(name, content, destination, style)?;
+            filling.document(name, content, destination, &self.style)?;
         }
         filling.finish()?;
         drop(kept);

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::boolean::parse_bool;
 use super::Span;
 use super::instruction::{Dockerfile, Written};
 
@@ -98,11 +99,9 @@ impl Options {
                 "skip" => options.skipped = Names::parse(value),
                 "experimental" => options.experimental = Names::parse(value),
                 "error" => {
-                    options.error = match value.trim() {
-                        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                        _ => return Err(format!("failed to parse check option {part:?}")),
-                    }
+                    let error = parse_bool(value.trim());
+                    options.error =
+                        error.ok_or_else(|| format!("failed to parse check option {part:?}"))?;
                 }
                 key => return Err(format!("invalid check option {key:?}")),
             }

@@ -4,6 +4,7 @@
 //! A mount is text until its step is reached, since its values may have variables: [`MountFlag`] is that text, and
 //! [`Mount::parse`] gives it meaning.
 
+use super::super::boolean::parse_bool;
 use super::Span;
 use super::expand::ExpandError;
 use super::nearest;
@@ -14,7 +15,7 @@ mod value;
 
 pub use value::csv_fields;
 pub use value::parse_size;
-use value::{parse_bool, parse_id, parse_mode};
+use value::{parse_id, parse_mode};
 
 /// A `--mount` as written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -49,15 +49,6 @@ fn quoted_field(text: &str) -> Result<(String, &str), MountError> {
     Err(MountError::Csv("extraneous or missing \" in quoted-field"))
 }
 
-/// Parses Go's `strconv.ParseBool`.
-pub(super) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 /// Parses octal permission bits.
 pub(super) fn parse_mode(text: &str) -> Option<u32> {
     let octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));

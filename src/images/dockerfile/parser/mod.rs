@@ -77,8 +77,12 @@ pub fn parse_for(
         stages: Vec::new(),
     };
     for line in &lexed.lines {
-        if let Err(fault) = add_line(&mut file, line) {
-            faults.push(fault);
+        // Where the first FROM is what is wrong, what follows it is not.
+        let is_lost = file.stages.is_empty() && !faults.is_empty();
+        match add_line(&mut file, line) {
+            Err(AddError::NoStage(_)) if is_lost => {}
+            Err(AddError::NoStage(fault) | AddError::Wrong(fault)) => faults.push(fault),
+            Ok(()) => {}
         }
     }
     let everything = Span {
@@ -140,8 +144,22 @@ fn foreign_frontend(frontend: &str, span: Span) -> Option<Fault> {
     Some(Fault::new(span, message).with_hint(hint))
 }
 
+/// Why a line is no part of the file.
+enum AddError {
+    /// It stands before the first stage.
+    NoStage(Fault),
+    /// It says nothing.
+    Wrong(Fault),
+}
+
+impl From<Fault> for AddError {
+    fn from(fault: Fault) -> Self {
+        Self::Wrong(fault)
+    }
+}
+
 /// Adds one instruction to the file.
-fn add_line(file: &mut Dockerfile, line: &Logical) -> Result<(), Fault> {
+fn add_line(file: &mut Dockerfile, line: &Logical) -> Result<(), AddError> {
     let words = Words::of(line);
     file.written.push(written(line, &words, file.escape));
     if words.keyword.eq_ignore_ascii_case("from") {
@@ -157,7 +175,8 @@ fn add_line(file: &mut Dockerfile, line: &Logical) -> Result<(), Fault> {
         (None, Kind::Arg(arguments)) => file.arguments.extend(arguments),
         (None, _) => {
             let fault = Fault::new(line.span, "no build stage in current context");
-            return Err(fault.with_hint("only ARG may stand before the first FROM"));
+            let fault = fault.with_hint("only ARG may stand before the first FROM");
+            return Err(AddError::NoStage(fault));
         }
     }
     Ok(())

@@ -292,6 +292,20 @@ fn every_fault_is_said_with_its_place() {
              Dockerfile:3:3: unknown instruction: RNU (did you mean RUN?)",
         ),
         (
+            "FORM alpine\nRUN x\nCOPY --form=a b c\nFROM b\nRNU x",
+            "Dockerfile:1:1: unknown instruction: FORM (did you mean FROM?)\n\
+             Dockerfile:3:6: unknown flag: form (did you mean from?)\n\
+             Dockerfile:5:1: unknown instruction: RNU (did you mean RUN?)",
+        ),
+        (
+            "FROM a as\nRUN x",
+            "Dockerfile:1:1: FROM requires either one or three arguments (FROM image [AS name])",
+        ),
+        (
+            "RUN x\nRUN y",
+            "Dockerfile:1:1: no build stage in current context (only ARG may stand before the first FROM)",
+        ),
+        (
             "RUN x",
             "Dockerfile:1:1: no build stage in current context (only ARG may stand before the first FROM)",
         ),
