@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::{Duration, Instant};
@@ -334,4 +335,113 @@ fn a_full_disk_is_said_and_leaves_nothing() {
     let ran = run("FROM busybox\nRUN echo works > /w\n");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(left(), "");
+}
+
+#[test]
+fn no_step_outlives_a_build_that_is_killed() {
+    let machine = machine();
+    machine.sh("mkdir c");
+    // The first takes away what would kill it with its parent, as a program with set-id bits does; the second leaves its session.
+    let text = "FROM busybox\nRUN (setsid sleep 31415926 &); echo begun; exec sleep 27182818\n";
+    let mut going = Going::begin(&machine, text, &[]);
+    going.until(" begun");
+    let running = || machine.sh("pgrep -f '^sleep (31415926|27182818)$' || true");
+    wait_until("both sleep", || running().lines().count() == 2);
+    going.signal(Signal::KILL);
+    let (code, _) = going.end();
+    assert_eq!(code, None);
+    // Without another command.
+    wait_until("the step has ended", || running().is_empty());
+    let (code, told) = build(&machine, "FROM busybox\nRUN true\n", &[]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(remains(&machine), "");
+    machine.assert_clean();
+}
+
+#[test]
+fn what_would_be_lost_in_a_layer_is_an_error_of_its_step() {
+    let machine = machine();
+    machine.sh("mkdir c && echo text > c/.wh.passwd && cd c && tar cf ../t.tar .wh.passwd && mv ../t.tar a.tar");
+    for (step, path) in [
+        ("COPY .wh.passwd /etc/", "`/etc/.wh.passwd`"),
+        ("ADD a.tar /etc/", "`/etc/.wh.passwd`"),
+        ("RUN echo > /etc/.wh.passwd", "`etc/.wh.passwd`"),
+        ("RUN mkdir /d && echo > /d/.wh..wh..opq", "`d/.wh..wh..opq`"),
+    ] {
+        let (code, told) = build(&machine, &format!("FROM busybox\n{step}\n"), &[]);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(path), "{step}: {told}");
+        assert!(
+            told.contains("Dockerfile.") && told.contains(":2\n"),
+            "{step}: {told}"
+        );
+    }
+    // Overlayfs allows none of the other kind.
+    let (code, told) = build(
+        &machine,
+        "FROM busybox\nRUN ! mknod /etc/passwd- c 0 0\n",
+        &[],
+    );
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(remains(&machine), "");
+}
+
+#[test]
+fn attributes_of_the_overlay_come_from_nobody() {
+    let machine = machine();
+    // An opaque directory and one that leads elsewhere, as the header of a tar would have them.
+    machine.sh(
+        "mkdir -p c t/d && echo x > t/d/f && cd t && \
+         tar --format=pax --pax-option='SCHILY.xattr.trusted.overlay.opaque:=y,SCHILY.xattr.trusted.overlay.redirect:=/etc,SCHILY.xattr.user.overlay.opaque:=y,SCHILY.xattr.user.own:=1' -cf ../c/a.tar d",
+    );
+    let text = "FROM busybox\nADD a.tar /etc/\nRUN test -e /etc/passwd && test -e /etc/d/f\n";
+    let (code, told) = build(&machine, text, &["-t", "x"]);
+    assert_eq!(code, Some(0), "{told}");
+    // The context as a tar.
+    machine.write("t/Dockerfile", "FROM busybox\nCOPY d /etc/d\n");
+    machine.sh("cd t && tar --format=pax --pax-option='SCHILY.xattr.trusted.overlay.opaque:=y,SCHILY.xattr.user.own:=1' -cf ../context.tar Dockerfile d");
+    let stack = env!("CARGO_BIN_EXE_stack");
+    machine.sh(&format!(
+        "{stack} --root stack image build -q - < context.tar"
+    ));
+    let mut found = BTreeSet::new();
+    for entry in machine.sh("find stack/lib/layers").lines() {
+        let mut names = vec![0; 4096];
+        let length = rustix::fs::llistxattr(machine.path().join(entry), &mut names[..]).unwrap();
+        let names = names[..length].split(|byte| *byte == 0);
+        found.extend(names.map(|name| String::from_utf8_lossy(name).into_owned()));
+    }
+    // But for what the kernel notes of an upper directory, and labels of the machine's own.
+    let by_kernel = ["uuid", "impure", "origin"].map(|name| format!("trusted.overlay.{name}"));
+    found.retain(|name| {
+        !name.is_empty() && !name.starts_with("security.") && !by_kernel.contains(name)
+    });
+    assert_eq!(found, BTreeSet::from(["user.own".to_owned()]));
+}
+
+#[test]
+fn files_of_an_image_go_nowhere_but_into_their_directory() {
+    let machine = machine();
+    machine.sh("mkdir -p c out elsewhere && echo theirs > elsewhere/f && ln -s ../elsewhere/f out/f && ln -s ../elsewhere out/d");
+    let text = "FROM scratch\nCOPY <<E /f\nnew\nE\n";
+    let (code, told) = build(&machine, text, &["-o", "../out"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(
+        machine.sh("cat out/f elsewhere/f; test ! -L out/f"),
+        "new\ntheirs\n"
+    );
+    let (code, told) = build(
+        &machine,
+        "FROM scratch\nCOPY <<E /d/f\nnew\nE\n",
+        &["-o", "../out"],
+    );
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("is there and is no directory; a link is not followed"),
+        "{told}"
+    );
+    assert_eq!(
+        machine.sh("cat elsewhere/f; ls out elsewhere"),
+        "theirs\nelsewhere:\nf\n\nout:\nd\nf\n"
+    );
 }

@@ -59,8 +59,10 @@ pub struct DiskUsage {
     pub containers: Usage,
     /// Named and anonymous volumes.
     pub volumes: Usage,
-    /// Layers that only the build cache has, cache mounts, and what else it remembers.
+    /// Layers that only the build cache has, cache mounts, and what else it remembers; active is what a build uses now, as with Docker.
     pub cache: Usage,
+    /// What was set aside of images and containers, which nothing removes by itself.
+    pub damaged: Usage,
     /// Every image.
     pub image_list: Vec<ImageUsage>,
     /// Every container, with the bytes of its writable layer.
@@ -89,6 +91,12 @@ impl Engine {
             usage.containers.add(bytes, runs(container));
             usage.container_list.push((view, bytes));
         }
+        let aside = self.roots.root.join("damaged");
+        usage.damaged = Usage {
+            total: entries(&aside.join("containers"), "") + entries(&aside, "containers"),
+            size_bytes: tree_bytes(&aside),
+            ..Usage::default()
+        };
         let volumes = self.runtime.volumes();
         for volume in volumes.list().map_err(|error| volume_error(&error))? {
             let users = containers
@@ -131,12 +139,14 @@ impl Engine {
                 needed.extend(layers);
             }
         }
-        usage.images.size_bytes = sizes.layers.values().sum();
-        let idle = sizes
-            .layers
-            .iter()
-            .filter(|(layer, _)| !needed.contains(*layer));
-        usage.images.reclaimable_bytes = idle.map(|(_, bytes)| bytes).sum();
+        let packed = |layer| sizes.packed.get(layer).copied().unwrap_or_default();
+        for (layer, bytes) in &sizes.layers {
+            let bytes = bytes + packed(layer);
+            usage.images.size_bytes += bytes;
+            if !needed.contains(layer) {
+                usage.images.reclaimable_bytes += bytes;
+            }
+        }
         for known in &sizes.images {
             let layers = known.layers();
             let bytes = |shared: bool| {
@@ -158,7 +168,8 @@ impl Engine {
         for (layer, bytes) in &sizes.cached {
             let is_used = sizes.layers.contains_key(layer);
             // What an image has too takes no room of its own.
-            usage.cache.add(if is_used { 0 } else { *bytes }, is_used);
+            let bytes = if is_used { 0 } else { bytes + packed(layer) };
+            usage.cache.add(bytes, false);
         }
         for (mount, is_used) in &sizes.mounts {
             usage.cache.add(mount.bytes, *is_used);
@@ -179,6 +190,12 @@ impl Usage {
             self.reclaimable_bytes += bytes;
         }
     }
+}
+
+/// Counts what a directory has but `other`.
+fn entries(directory: &Path, other: &str) -> u64 {
+    let entries = fs_err::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name() != other).count() as u64
 }
 
 /// Whether a container has processes, or is about to.

@@ -9,6 +9,7 @@ use super::manifest::{History, Platform, RunConfig};
 use super::reference::{Digest, Reference};
 use super::stop::{Heeding, Stop};
 use super::store::{Hold, Image, LayerRecord, Store, StoreError};
+use super::unpack::UnpackError;
 use super::unpack::pipeline::{ReaderChunks, run};
 use super::unpack::writer::write_layer;
 
@@ -118,6 +119,9 @@ fn layer_of(store: &Store, upper: &Path, stop: &Stop) -> Result<Option<Digest>, 
         let panicked = std::io::Error::other("the thread that did it panicked");
         return Err(failed("pack")(panicked).into());
     };
+    if let Err(reserved @ UnpackError::Reserved { .. }) = written {
+        return Err(pack(reserved).into());
+    }
     // Where the reader broke off, the writer only follows.
     let unpacked = outcome.unpacked.map_err(unpack);
     if unpacked.is_ok() {

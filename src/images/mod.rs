@@ -66,6 +66,8 @@ pub struct Sizes {
     pub layers: BTreeMap<Digest, u64>,
     /// Bytes of the layers that the build cache has, by diff id; images may have them too.
     pub cached: BTreeMap<Digest, u64>,
+    /// Bytes of the packed forms that are kept of any of those layers, by diff id: as pulled, or as pushed.
+    pub packed: BTreeMap<Digest, u64>,
     /// Cache mounts of builds, and whether a build uses each.
     pub mounts: Vec<(CacheMount, bool)>,
     /// Bytes of what else the build cache remembers.
@@ -288,6 +290,10 @@ impl Images {
                 let bytes = size(&diff_id)?;
                 sizes.cached.insert(diff_id, bytes);
             }
+        }
+        for diff_id in sizes.layers.keys().chain(sizes.cached.keys()) {
+            let bytes = self.store.packed_bytes(diff_id)?;
+            sizes.packed.insert(diff_id.clone(), bytes);
         }
         (sizes.mounts, sizes.notes) = self.cache_sizes()?;
         Ok(sizes)

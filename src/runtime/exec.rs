@@ -141,6 +141,7 @@ pub fn run(request: &ExecRequest<'_>) -> Result<Child, StartError> {
     let spawned = launch(
         &Launch {
             clone_flags: 0,
+            outer_pids: None,
             join: vec![(request.init, flags)],
             userns: None,
             cgroup: request.cgroup,

@@ -98,6 +98,7 @@ impl Sandbox {
             etc_directory: &path("etc"),
             hostname_file: true,
             netns: None,
+            outer_pids: None,
             joined: &[],
             stdio,
             cgroup: &self.cgroup,

@@ -58,15 +58,18 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(temporary))
 }
 
-/// Creates `path`, which may hold the remains of a killed process of the same id, with `bytes`.
+/// Creates `path` with `bytes`. What is there is the remains of a killed process of the same id, or was put there to be written through.
 fn write_new(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let mut options = fs_err::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    options
-        .options_mut()
-        .mode(mode)
-        .custom_flags(libc::O_NOFOLLOW);
-    let mut file = options.open(path)?;
+    options.write(true).create_new(true);
+    options.options_mut().mode(mode);
+    let mut file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs_err::remove_file(path)?;
+            options.open(path)?
+        }
+        opened => opened?,
+    };
     file.write_all(bytes)?;
     match durability {
         Durability::Synced => file.sync_all(),

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "system calls that no crate wraps")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 pub use libc::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
@@ -111,6 +111,26 @@ pub fn fork() -> io::Result<Forked> {
         0 => Ok(Forked::Child(SingleThreaded(()))),
         pid if pid > 0 => Ok(Forked::Parent(pid)),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// As [`fork`], with the child in the pid namespace of the process `outer`, which is the caller's own or lies within it.
+pub fn fork_within(outer: BorrowedFd<'_>) -> io::Result<Forked> {
+    // What this thread forks is in that namespace from here on, and what it forks later must not be.
+    let own = super::pidfd::open(i32::try_from(std::process::id()).map_err(io::Error::other)?)?;
+    setns(outer, CLONE_NEWPID)?;
+    let forked = fork();
+    if matches!(forked, Ok(Forked::Child(_))) {
+        return forked;
+    }
+    let returned = setns(own.as_fd(), CLONE_NEWPID);
+    match (forked, returned) {
+        (Ok(Forked::Parent(pid)), Err(error)) => {
+            super::process::kill(pid, libc::SIGKILL)?;
+            super::process::reap(pid)?;
+            Err(error)
+        }
+        (forked, returned) => returned.and(forked),
     }
 }
 

@@ -45,6 +45,21 @@ impl Lock {
         }
     }
 
+    /// Waits for the lock on a directory, which [`Self::file`] then is, whatever its path comes to lead to.
+    pub fn directory(path: &Path) -> io::Result<Self> {
+        let mut options = fs_err::OpenOptions::new();
+        options.read(true);
+        options.options_mut().custom_flags(libc::O_DIRECTORY);
+        let file = options.open(path)?;
+        let operation = FlockOperation::LockExclusive;
+        rustix::io::retry_on_intr(|| flock(&file, operation))
+            .map_err(|errno| named(path, errno))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
     /// Takes the lock on `path` if nobody holds it against `mode`; `None` if somebody does.
     pub fn try_acquire(path: &Path, mode: Mode) -> io::Result<Option<Self>> {
         let file = open(path)?;

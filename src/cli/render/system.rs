@@ -40,17 +40,21 @@ pub(crate) fn render_checked(checked: &Checked) -> String {
     text
 }
 
-/// Renders a row a kind, as `docker system df` does.
+/// Renders a row a kind, as `docker system df` does; one more for what was set aside, where anything was.
 pub(crate) fn render_kinds(
     usage: &DiskUsage,
     format: Option<&str>,
 ) -> Result<String, TemplateError> {
-    let kinds = [
+    let mut kinds = vec![
         ("Images", &usage.images),
         ("Containers", &usage.containers),
         ("Local Volumes", &usage.volumes),
         ("Build Cache", &usage.cache),
     ];
+    // Docker has no such thing, and few machines ever do.
+    if usage.damaged.total > 0 {
+        kinds.push(("Damaged", &usage.damaged));
+    }
     let rows: Vec<Value> = kinds
         .into_iter()
         .map(|(name, kind)| {

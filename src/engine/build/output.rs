@@ -223,9 +223,8 @@ impl Engine {
             Output::Store | Output::Registry => Ok(()),
             Output::Local(path, split) => {
                 for (directory, image) in places(*split) {
-                    let path = path.join(directory);
-                    let written = self.images.write_files(image, &path);
-                    written.map_err(|error| failed(&path, &error))?;
+                    let written = self.images.write_files(image, path, &directory);
+                    written.map_err(|error| failed(&path.join(directory), &error))?;
                 }
                 Ok(())
             }

@@ -3,16 +3,18 @@
 //! A step is a container without a record or a monitor: this process is its parent, its network is a bridge of the
 //! instance's own. What a step needs around it (a *scene*: network namespace, addresses, control group, name server) is made for the
 //! first step of a build and taken over by the next, and is gone when the build has ended or was cut off. Of a step itself nothing
-//! stays in it: its process namespace ends with its command.
+//! stays in it: its process namespace ends with its command, and with the build, however that ends ([`warden`]).
 
 mod agent;
 mod config;
 mod resolver;
 mod scene;
+mod warden;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::rc::Rc;
 
 use crate::engine::cdi::Registry;
 use crate::engine::linux::read_host_resolver;
@@ -23,6 +25,7 @@ use crate::runtime::init::StartError;
 use crate::sys::lock::{Lock, Mode};
 use resolver::{Resolver, resolver};
 use scene::{Kind, Scene};
+use warden::Warden;
 
 /// The network of the first scene, which has it for itself (`net::pair`); made when its first step runs.
 const STEP_NETWORK: &str = "stack.step";
@@ -46,6 +49,8 @@ pub(crate) struct RuntimeSteps<'a> {
     resolver: Resolver,
     /// Scenes whose step has ended.
     idle: RefCell<Vec<Scene<'a>>>,
+    /// Ends all steps with this process; there once a step has run.
+    warden: RefCell<Option<Rc<Warden>>>,
     /// The machine's devices, once a step has asked for one.
     devices: RefCell<Option<Registry>>,
 }
@@ -61,6 +66,7 @@ impl<'a> RuntimeSteps<'a> {
             building: RefCell::new(Some(engine.lock_instance(Mode::Shared)?)),
             resolver: resolver(&host, &behind),
             idle: RefCell::default(),
+            warden: RefCell::default(),
             devices: RefCell::default(),
         })
     }
@@ -77,9 +83,23 @@ impl<'a> RuntimeSteps<'a> {
             None => self.set_up(step, kind).await?,
         };
         let resolv_conf = self.resolver.text_in(&step.network);
-        let code = scene.run(step, resolv_conf, hear).await?;
+        let warden = self.warden()?;
+        let code = scene.run(step, resolv_conf, &warden, hear).await?;
         self.idle.borrow_mut().push(scene);
         Ok(code)
+    }
+
+    /// Returns the warden of this build, which is started if there is none.
+    fn warden(&self) -> Result<Rc<Warden>, StartError> {
+        let mut known = self.warden.borrow_mut();
+        if let Some(warden) = known.as_ref() {
+            return Ok(Rc::clone(warden));
+        }
+        let started = Warden::start().map_err(|source| StartError::Step {
+            step: "start the process that steps end with".to_owned(),
+            source,
+        })?;
+        Ok(Rc::clone(known.insert(Rc::new(started))))
     }
 
     /// Returns a scene that a step has left.
@@ -151,6 +171,7 @@ impl StepRunner for RuntimeSteps<'_> {
 
     fn finish(&self) {
         self.idle.borrow_mut().clear();
+        drop(self.warden.take());
         drop(self.building.take());
         self.engine.clean_up_early();
     }

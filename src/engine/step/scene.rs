@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::agent::{self, Agent};
+use super::warden::Warden;
 use super::{BUILD_NETWORK, NETWORKS, STEP_NETWORK, config};
 use crate::engine::host::HostResult;
 use crate::engine::{Engine, chain, readable};
@@ -147,6 +148,7 @@ impl Scene<'_> {
         &self,
         step: &RunStep,
         resolv_conf: String,
+        warden: &Warden,
         hear: &mut dyn FnMut(Heard<'_>),
     ) -> Result<i32, Box<dyn std::error::Error + Send + Sync>> {
         let cgroup = self.cgroup.as_ref().ok_or("the step has no cgroup")?;
@@ -172,6 +174,7 @@ impl Scene<'_> {
             // What a step writes there is of the image, as with BuildKit.
             hostname_file: false,
             netns: self.netns.as_ref().map(AsFd::as_fd),
+            outer_pids: Some(warden.pidfd()),
             joined: &[],
             stdio: Stdio::Pipes {
                 out: write_end.as_fd(),
@@ -183,15 +186,16 @@ impl Scene<'_> {
         drop(write_end);
         match spawned {
             Ok(spawned) => {
+                let command = Child::new(spawned.pidfd);
                 hear(Heard::Mounted);
                 let mut output = |piece: &[u8]| hear(Heard::Output(piece));
                 let relay = Relay::new(read_end, &mut output)?;
                 tokio::select! {
-                    relayed = relay.run(&spawned.pidfd) => relayed?,
+                    relayed = relay.run(&command.pidfd) => relayed?,
                     failed = agent::serve(&agents) => match failed? {},
                 }
                 // What the command left running ended before it, with the process namespace (`man 7 pid_namespaces`).
-                Ok(pidfd::wait(spawned.pidfd.as_fd())?.code())
+                Ok(command.wait()?.code())
             }
             // As a shell would say it: the step has failed, not the builder.
             Err(error) if matches!(error.exit_code(), 126 | 127) => {
@@ -199,6 +203,37 @@ impl Scene<'_> {
                 Ok(error.exit_code())
             }
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The first process of a step; one that is cut off is ended and reaped, since no namespace around it ends before.
+struct Child {
+    pidfd: OwnedFd,
+    is_reaped: bool,
+}
+
+impl Child {
+    fn new(pidfd: OwnedFd) -> Self {
+        Self {
+            pidfd,
+            is_reaped: false,
+        }
+    }
+
+    /// Waits for its end.
+    fn wait(mut self) -> std::io::Result<pidfd::Exit> {
+        let exit = pidfd::wait(self.pidfd.as_fd())?;
+        self.is_reaped = true;
+        Ok(exit)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.is_reaped {
+            let _killed = pidfd::signal(self.pidfd.as_fd(), libc::SIGKILL);
+            let _reaped = pidfd::wait(self.pidfd.as_fd());
         }
     }
 }

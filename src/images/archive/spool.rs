@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::Digest as _;
 
+use super::super::manifest::Descriptor;
 use super::super::reference::Digest;
 use super::super::store::{MAX_DOCUMENT_BYTES, StoreError};
 use super::super::unpack::UnpackError;
@@ -162,6 +163,19 @@ impl Spool {
             }
         }
         None
+    }
+
+    /// Finds what a descriptor of an OCI layout describes and checks that it is that, and no shorter or longer.
+    pub(super) fn described(&self, entry: &Descriptor) -> Result<Option<&Spooled>, LoadError> {
+        let found = self.blob(&entry.digest)?;
+        match found {
+            Some(file) if file.size != entry.size => Err(LoadError::Size {
+                path: format!("blobs/sha256/{}", entry.digest.hex()),
+                expected: entry.size,
+                found: file.size,
+            }),
+            found => Ok(found),
+        }
     }
 
     /// Finds the blob of an OCI layout and checks that it is what its name says.

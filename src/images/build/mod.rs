@@ -25,6 +25,7 @@ mod caches;
 pub mod context;
 mod contexts;
 pub mod copy;
+mod deliver;
 pub mod describe;
 mod devices;
 mod early;

@@ -196,7 +196,10 @@ fn is_here(store: &Store, descriptor: &Descriptor, diff_id: &Digest) -> Result<b
     let record = store.layer(diff_id)?;
     Ok(
         record.is_some_and(|record| record.has_blob(&descriptor.digest))
-            && store.blob_file(&descriptor.digest)?.is_some(),
+            // A false size is told of when it is downloaded.
+            && store
+                .blob_file(&descriptor.digest)?
+                .is_some_and(|(_, bytes)| bytes == descriptor.size),
     )
 }
 

@@ -9,7 +9,7 @@
 //! ends at a byte (as pigz does), so the bytes depend on the tar and the level alone, not on the number of threads. Never more than
 //! a few blocks are in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read as _, Seek as _, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -113,6 +113,25 @@ pub struct Packed {
 }
 
 impl Store {
+    /// Adds up the blobs that are kept of a layer.
+    pub(crate) fn packed_bytes(&self, diff_id: &Digest) -> Result<u64, StoreError> {
+        let Some(record) = self.layer(diff_id)? else {
+            return Ok(0);
+        };
+        let made = record.packed.iter().map(|packed| &packed.blob);
+        let blobs: BTreeSet<&Digest> = record
+            .blobs
+            .iter()
+            .chain(made)
+            .map(|blob| &blob.digest)
+            .collect();
+        let mut bytes = 0;
+        for digest in blobs {
+            bytes += self.blob_file(digest)?.map_or(0, |(_, size)| size);
+        }
+        Ok(bytes)
+    }
+
     /// Returns a kept blob's file and size; `None` if it is not here.
     pub(crate) fn blob_file(
         &self,

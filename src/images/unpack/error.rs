@@ -35,6 +35,12 @@ pub enum UnpackError {
         /// As written.
         path: PathBuf,
     },
+    /// A file that an archive would say something else by.
+    #[error("`{}` cannot be in a layer: a name that begins with `.wh.` says there that another file is deleted", path.display())]
+    Reserved {
+        /// Within the layer.
+        path: PathBuf,
+    },
     /// More than the machine should be asked for.
     #[error("the layer exceeds the limit of {limit} {unit}")]
     Limit {

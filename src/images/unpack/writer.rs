@@ -6,6 +6,7 @@
 //! trusted.overlay.opaque=y on `x`    directory `x/`, then empty file `x/.wh..wh..opq`
 //! second name of an inode            hard link to the first
 //! socket                             nothing
+//! `.wh.name`                         an error: whoever reads the layer would delete `name` for it (image-spec `layer.md#whiteouts`)
 //! ```
 //!
 //! Entries come in the order of their names' bytes, directories before what is in them, so the same tree gives the same
@@ -55,37 +56,55 @@ pub(crate) trait Tree {
     fn is_layer(&self) -> bool;
 }
 
-/// An overlay upper directory.
-struct Upper(Descent);
+/// The beginning of a whiteout's name in an archive.
+pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
+
+/// A directory.
+struct Upper {
+    walk: Descent,
+    /// Whether it is an overlay's upper directory.
+    is_layer: bool,
+}
+
+impl Upper {
+    fn open(root: &Path, is_layer: bool) -> Result<Self, UnpackError> {
+        let walk = Descent::new(root).map_err(UnpackError::io("open", root))?;
+        Ok(Self { walk, is_layer })
+    }
+}
 
 impl Tree for Upper {
     fn enter(&mut self, name: &OsStr) -> io::Result<()> {
-        self.0.enter(name)
+        self.walk.enter(name)
     }
 
     fn leave(&mut self) -> io::Result<()> {
-        self.0.leave()
+        self.walk.leave()
     }
 
     fn names(&self) -> io::Result<Vec<OsString>> {
-        let mut names = self.0.names()?;
+        let mut names = self.walk.names()?;
         names.sort();
         Ok(names)
     }
 
     fn directory_of(&self, _: &OsStr) -> io::Result<BorrowedFd<'_>> {
-        Ok(self.0.here())
+        Ok(self.walk.here())
     }
 
     fn is_layer(&self) -> bool {
-        true
+        self.is_layer
     }
 }
 
 /// Writes everything below `root` to `sink`, and returns the bytes of its regular files. An entry for `root` itself is not written.
 pub fn write_layer(root: &Path, sink: &mut impl Write) -> Result<u64, UnpackError> {
-    let top = Descent::new(root).map_err(UnpackError::io("open", root))?;
-    write_tree(&mut Upper(top), sink)
+    write_tree(&mut Upper::open(root, true)?, sink)
+}
+
+/// Writes everything below `root` as it is: there are no layers below, so that nothing in it is a whiteout.
+pub(crate) fn write_files(root: &Path, sink: &mut impl Write) -> Result<u64, UnpackError> {
+    write_tree(&mut Upper::open(root, false)?, sink)
 }
 
 /// The same, where what no archive says of a layer is left out: how old its markers are, and the directories `implied`. Two
@@ -95,9 +114,8 @@ pub(crate) fn write_settled(
     implied: &[PathBuf],
     sink: &mut impl Write,
 ) -> Result<u64, UnpackError> {
-    let top = Descent::new(root).map_err(UnpackError::io("open", root))?;
     let implied = implied.iter().map(PathBuf::as_path).collect();
-    write_all(&mut Upper(top), Some(implied), sink)
+    write_all(&mut Upper::open(root, true)?, Some(implied), sink)
 }
 
 /// As [`write_layer`], for any tree.
@@ -192,6 +210,11 @@ impl<W: Write> Writer<'_, W> {
 
     /// Writes one entry; returns whether it is a directory, whose own entries are to follow.
     fn entry(&mut self, tree: &impl Tree, path: &Path, name: &OsStr) -> Result<bool, UnpackError> {
+        if tree.is_layer() && name.as_bytes().starts_with(WHITEOUT_PREFIX) {
+            return Err(UnpackError::Reserved {
+                path: path.to_owned(),
+            });
+        }
         let look = tree.directory_of(name).and_then(|directory| {
             let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
             Ok(Listed {
@@ -208,18 +231,23 @@ impl<W: Write> Writer<'_, W> {
                 return Ok(true);
             }
             FileType::Socket => {}
-            kind => self.other_entry(&listed, kind)?,
+            kind => self.other_entry(&listed, kind, tree.is_layer())?,
         }
         Ok(false)
     }
 
     /// Writes what is no directory and no socket.
-    fn other_entry(&mut self, listed: &Listed<'_>, kind: FileType) -> Result<(), UnpackError> {
+    fn other_entry(
+        &mut self,
+        listed: &Listed<'_>,
+        kind: FileType,
+        is_layer: bool,
+    ) -> Result<(), UnpackError> {
         let (path, stat) = (listed.path, &listed.stat);
-        if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
+        if is_layer && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             return self.marker(
                 path.parent().unwrap_or(Path::new("")),
-                &[b".wh.", listed.name.as_bytes()].concat(),
+                &[WHITEOUT_PREFIX, listed.name.as_bytes()].concat(),
                 stat,
             );
         }

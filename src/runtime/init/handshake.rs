@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! to the child    g                                        go on: control group, id maps and oom_score_adj are set
-//! to the caller   p  pid: i32 LE                           from the one between: the child's id
+//! to the caller   p  (one descriptor by SCM_RIGHTS)        from the one between: the child, as a pidfd
 //!                 t  (one descriptor by SCM_RIGHTS)        master of the terminal
 //!                 w  text                                  a default that could not be had
 //!                 x                                        everything is done but execve
@@ -28,8 +28,8 @@ const MAX_TEXT: usize = 4000;
 /// What comes to the caller.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// The child's id, from the process between.
-    Pid(i32),
+    /// The child as a pidfd, from the process between.
+    Child(OwnedFd),
     /// The master end of its terminal.
     Terminal(OwnedFd),
     /// A default that could not be had.
@@ -150,9 +150,9 @@ impl ChildEnd {
         Ok(read == 1)
     }
 
-    /// Sends the child's id.
-    pub(crate) fn send_pid(&self, pid: i32) -> io::Result<()> {
-        send(self.0.as_fd(), &packet(b'p', &pid.to_le_bytes(), ""), None)
+    /// Sends the child. Its id would be one of the sender's pid namespace.
+    pub(crate) fn send_child(&self, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        send(self.0.as_fd(), b"p", Some(pidfd))
     }
 
     /// Sends the master end of the terminal.
@@ -219,7 +219,7 @@ fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Message> {
     let (tag, rest) = packet.split_first()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match tag {
-        b'p' => Some(Message::Pid(i32::from_le_bytes(rest.try_into().ok()?))),
+        b'p' => Some(Message::Child(descriptor?)),
         b't' => Some(Message::Terminal(descriptor?)),
         b'w' => Some(Message::Warning(text(rest))),
         b'x' => Some(Message::Ready),
@@ -250,13 +250,13 @@ mod tests {
             errno: 2,
             text: "mount proc on /proc".to_owned(),
         };
-        child.send_pid(77).unwrap();
+        child.send_child(io::stdin().as_fd()).unwrap();
         child.send_terminal(io::stdin().as_fd()).unwrap();
         child.send_warning("nofile").unwrap();
         child.send_ready().unwrap();
         child.send_failure(&failure).unwrap();
         drop(child);
-        assert!(matches!(caller.receive().unwrap(), Some(Message::Pid(77))));
+        assert!(matches!(caller.receive().unwrap(), Some(Message::Child(_))));
         assert!(matches!(
             caller.receive().unwrap(),
             Some(Message::Terminal(_))

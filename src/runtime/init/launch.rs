@@ -19,6 +19,8 @@ use crate::sys::{mount, pidfd, process};
 pub(crate) struct Launch<'a> {
     /// `CLONE_NEW*`.
     pub(crate) clone_flags: i32,
+    /// A process in whose pid namespace the child's own is made.
+    pub(crate) outer_pids: Option<BorrowedFd<'a>>,
     /// Namespaces to enter first, in order.
     pub(crate) join: Vec<(BorrowedFd<'a>, i32)>,
     /// User namespace to enter after those.
@@ -39,7 +41,7 @@ struct Made {
 pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, StartError> {
     let (caller_end, child_end) = handshake::pair().map_err(failed("make a socket"))?;
     let alone = SingleThreaded::check().map_err(failed("count the threads"))?;
-    let direct = launch.join.is_empty() && launch.userns.is_none();
+    let direct = launch.join.is_empty() && launch.userns.is_none() && launch.outer_pids.is_none();
     let process = child.process;
     let groups = launch.cgroup.open_legacy()?;
     let made = match alone {
@@ -61,7 +63,7 @@ pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, S
                 }
             }
         }
-        _ => match clone::fork().map_err(failed("fork"))? {
+        _ => match fork_within(launch.outer_pids).map_err(failed("fork"))? {
             Forked::Child(proof) => {
                 // Else the child, which inherits it, would never see its end.
                 drop(caller_end);
@@ -145,9 +147,13 @@ fn between(
     process::block_signals();
     match enter_and_clone(proof, launch) {
         Ok(Cloned::Child) => run_child(child, socket, groups, launch.steps),
-        Ok(Cloned::Parent { pid, pidfd: _ }) => {
+        Ok(Cloned::Parent { pid: _, pidfd }) => {
             // If this fails the caller sees the end of the socket and the child, without a caller, ends too.
-            process::exit_now(if socket.send_pid(pid).is_ok() { 0 } else { 2 })
+            process::exit_now(if socket.send_child(pidfd.as_fd()).is_ok() {
+                0
+            } else {
+                2
+            })
         }
         Err((step, error)) => {
             let told = socket.send_failure(&report(step, &error));
@@ -179,14 +185,23 @@ fn enter_and_clone(
         .map_err(|error| ("clone", error))
 }
 
-/// Learns the child's id from the process between, and reaps that.
+/// Makes the process between, in the pid namespace of `outer`: the kernel makes a new one only within that of who asks for it.
+fn fork_within(outer: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    match outer {
+        None => clone::fork(),
+        Some(outer) => clone::fork_within(outer),
+    }
+}
+
+/// Takes the child from the process between, and reaps that.
 fn receive_sibling(caller_end: &CallerEnd, between: i32) -> Result<Made, StartError> {
     let message = caller_end.receive();
     process::reap(between).map_err(failed("reap the process between"))?;
     match message.map_err(failed("hear from the process between"))? {
-        Some(Message::Pid(pid)) => {
-            // It is our child and unreaped, so the id is still its own.
-            let pidfd = pidfd::open(pid).map_err(failed("open the child"))?;
+        Some(Message::Child(pidfd)) => {
+            let known = pidfd::pid_of(pidfd.as_fd()).map_err(failed("look at the child"))?;
+            // It is our child and unreaped, so that it has an id.
+            let pid = known.ok_or(StartError::Died { killed: false })?;
             Ok(Made { pid, pidfd })
         }
         Some(Message::Failed(failure)) => Err(started_error(failure, None)),
@@ -255,7 +270,7 @@ fn await_execution(
                 end(&made)?;
                 return Err(started_error(failure, Some(process)));
             }
-            Some(Message::Pid(_)) => {}
+            Some(Message::Child(_)) => {}
             None if ready => {
                 return Ok(Spawned {
                     pid: made.pid,
@@ -403,7 +418,7 @@ pub(crate) fn take_tree_within(
     match message.map_err(failed(&step))? {
         Some(Message::Terminal(taken)) => Ok(taken),
         Some(Message::Failed(failure)) => Err(started_error(failure, None)),
-        Some(Message::Pid(_) | Message::Warning(_) | Message::Ready) | None => {
+        Some(Message::Child(_) | Message::Warning(_) | Message::Ready) | None => {
             Err(StartError::Died { killed: false })
         }
     }

@@ -59,6 +59,8 @@ pub struct SpawnRequest<'a> {
     /// The network namespace to enter. `None` with [`Namespace::Own`] makes an empty
     /// one with only `lo`.
     pub netns: Option<BorrowedFd<'a>>,
+    /// The pidfd of a process in whose pid namespace the container's own is made, to end with that one at the latest.
+    pub outer_pids: Option<BorrowedFd<'a>>,
     /// The pidfd of the first process of each container whose namespaces `config` shares.
     pub joined: &'a [(ContainerId, BorrowedFd<'a>)],
     /// Its standard streams.
@@ -261,6 +263,7 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Spawned, StartError> {
     launch::launch(
         &Launch {
             clone_flags: plan.clone_flags,
+            outer_pids: request.outer_pids,
             join,
             userns,
             cgroup: request.cgroup,

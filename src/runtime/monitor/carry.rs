@@ -190,6 +190,7 @@ impl Monitor<'_> {
             etc_directory: &etc_directory,
             hostname_file: true,
             netns: self.netns.as_ref().map(OwnedFd::as_fd),
+            outer_pids: None,
             joined: &joined,
             stdio,
             cgroup: &cgroup,

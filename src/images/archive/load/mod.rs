@@ -74,6 +74,16 @@ pub enum LoadError {
         /// Which.
         path: String,
     },
+    /// A blob that is not as long as its descriptor says: the image could not be pushed, nor copied by anything that checks.
+    #[error("invalid archive: `{path}` has {found} bytes, and is described with {expected}")]
+    Size {
+        /// Which.
+        path: String,
+        /// As described.
+        expected: u64,
+        /// Of the file.
+        found: u64,
+    },
     /// A layer that is not what the configuration says.
     #[error("invalid diffID for layer {number}: expected \"{expected}\", got \"{found}\"")]
     DiffId {
@@ -326,7 +336,7 @@ fn flatten(
             continue;
         }
         // Of an image for several machines, those that were not saved are missing.
-        let Some(file) = spool.blob(&entry.digest)? else {
+        let Some(file) = spool.described(entry)? else {
             continue;
         };
         let bytes = file.bytes()?;
@@ -342,7 +352,7 @@ fn flatten(
                 if entry.is_attestation() {
                     continue;
                 }
-                if let Some(config) = spool.blob(&manifest.config.digest)? {
+                if let Some(config) = spool.described(&manifest.config)? {
                     let config = parse_config(&config.bytes()?).map_err(invalid)?;
                     manifests.push((entry.clone(), config.platform()));
                 }
@@ -359,7 +369,7 @@ fn flatten(
 fn from_manifest(spool: &Spool, entry: &Descriptor) -> Result<Found, LoadError> {
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
     let missing = |digest: &Digest| LoadError::Missing { path: path(digest) };
-    let file = spool.blob(&entry.digest)?;
+    let file = spool.described(entry)?;
     let manifest = file.ok_or_else(|| missing(&entry.digest))?;
     let document = parse_document(&manifest.bytes()?, Some(&entry.media_type));
     let invalid = |source| LoadError::Document {
@@ -370,11 +380,11 @@ fn from_manifest(spool: &Spool, entry: &Descriptor) -> Result<Found, LoadError> 
         return Err(missing(&entry.digest));
     };
     let Manifest { config, layers, .. } = *document;
-    let file = spool.blob(&config.digest)?;
+    let file = spool.described(&config)?;
     let file = file.ok_or_else(|| missing(&config.digest))?;
     let mut found = Vec::new();
     for layer in layers {
-        let file = spool.blob(&layer.digest)?.cloned();
+        let file = spool.described(&layer)?.cloned();
         found.push((layer, file));
     }
     Ok(Found {

@@ -94,7 +94,7 @@ impl Several {
 
 /// Reads the index that an entry points to, and its bytes.
 fn own_index(spool: &Spool, entry: &Descriptor) -> Result<Option<(Index, Vec<u8>)>, LoadError> {
-    let Some(file) = spool.blob(&entry.digest)? else {
+    let Some(file) = spool.described(entry)? else {
         return Ok(None);
     };
     let bytes = file.bytes()?;
@@ -126,7 +126,7 @@ fn attestations(
 
 /// Returns a manifest and all that it names; nothing where a part of it is not in the archive.
 fn blobs_of(spool: &Spool, entry: &Descriptor) -> Result<Vec<Spooled>, LoadError> {
-    let Some(manifest) = spool.blob(&entry.digest)? else {
+    let Some(manifest) = spool.described(entry)? else {
         return Ok(Vec::new());
     };
     let mut files = vec![manifest.clone()];
@@ -135,7 +135,7 @@ fn blobs_of(spool: &Spool, entry: &Descriptor) -> Result<Vec<Spooled>, LoadError
         source,
     })?;
     for blob in named.blobs() {
-        match spool.blob(&blob.digest)? {
+        match spool.described(blob)? {
             // Larger ones would not be read from the store either.
             Some(file) if file.size <= MAX_ATTESTED_BYTES => files.push(file.clone()),
             Some(_) | None => return Ok(Vec::new()),

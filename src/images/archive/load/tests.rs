@@ -125,29 +125,38 @@ fn reads_what_docker_wrote_before_there_were_layouts() {
 
 /// An OCI layout of these images, each a platform's architecture, in an index of their own.
 fn layout(architectures: &[&str], damage: impl Fn(&mut Vec<(String, Vec<u8>)>)) -> Vec<u8> {
+    falsely_described(architectures, "", damage)
+}
+
+/// The same, where what is called `lie` is described as a byte longer than it is.
+fn falsely_described(
+    architectures: &[&str],
+    lie: &str,
+    damage: impl Fn(&mut Vec<(String, Vec<u8>)>),
+) -> Vec<u8> {
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut put = |bytes: Vec<u8>| {
+    let mut put = |what: &str, bytes: Vec<u8>| {
         let digest = Digest::of(&bytes);
-        let size = bytes.len();
+        let size = bytes.len() + usize::from(what == lie);
         files.push((format!("blobs/sha256/{}", digest.hex()), bytes));
         serde_json::json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": size})
     };
     let mut entries = Vec::new();
     for architecture in architectures {
         let (tar, diff_id) = layer(architecture);
-        let layer = put(tar);
+        let layer = put("layer", tar);
         let config = String::from_utf8(config_of(&[&diff_id]))
             .unwrap()
             .replace("amd64", architecture);
-        let mut config = put(config.into_bytes());
+        let mut config = put("config", config.into_bytes());
         config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
         let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": [layer]});
-        let mut entry = put(serde_json::to_vec(&manifest).unwrap());
+        let mut entry = put("manifest", serde_json::to_vec(&manifest).unwrap());
         entry["platform"] = serde_json::json!({"os": "linux", "architecture": architecture});
         entries.push(entry);
     }
     let nested = serde_json::json!({"schemaVersion": 2, "manifests": entries});
-    let mut entry = put(serde_json::to_vec(&nested).unwrap());
+    let mut entry = put("index", serde_json::to_vec(&nested).unwrap());
     entry["mediaType"] = "application/vnd.oci.image.index.v1+json".into();
     entry["annotations"] = serde_json::json!({"io.containerd.image.name": "docker.io/x/many:1"});
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
@@ -191,6 +200,25 @@ fn chooses_the_platform_within_nested_indexes() {
 }
 
 #[test]
+fn sizes_are_not_believed_either() {
+    for several in [&["amd64"][..], &["amd64", "arm64"]] {
+        for lie in ["layer", "config", "manifest", "index"] {
+            let (_root, store) = store();
+            let error = load_bytes(&store, falsely_described(several, lie, |_| {})).unwrap_err();
+            let numbers = error
+                .split(' ')
+                .filter_map(|word| word.parse::<u64>().ok())
+                .collect::<Vec<_>>();
+            assert!(
+                matches!(numbers.as_slice(), [found, expected] if found + 1 == *expected),
+                "{lie}: {error}"
+            );
+            assert_eq!(store.known().unwrap(), [], "{lie}");
+        }
+    }
+}
+
+#[test]
 fn believes_nothing() {
     let (root, store) = store();
     let (tar, diff_id) = layer("x");
@@ -207,7 +235,7 @@ fn believes_nothing() {
             "invalid archive: `index.json` names no image".to_owned(),
         ),
         (
-            tar_of(&[("oci-layout", b"{}"), ("index.json", &index_of(&diff_id, 1))]),
+            tar_of(&[("oci-layout", b"{}"), ("index.json", &index_of(&diff_id, 1, 1))]),
             "invalid archive: `blobs/sha256/HEX` is missing".to_owned(),
         ),
         (Vec::new(), "invalid archive: does not contain a manifest.json".to_owned()),
@@ -297,8 +325,8 @@ fn a_name_that_reads_like_an_id_or_claims_a_digest_is_refused() {
     }
 }
 
-fn index_of(digest: &Digest, times: usize) -> Vec<u8> {
-    let entry = serde_json::json!({"mediaType": OCI_INDEX, "digest": digest, "size": 1});
+fn index_of(digest: &Digest, size: usize, times: usize) -> Vec<u8> {
+    let entry = serde_json::json!({"mediaType": OCI_INDEX, "digest": digest, "size": size});
     let index = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": vec![entry; times]});
     serde_json::to_vec(&index).unwrap()
 }
@@ -313,9 +341,9 @@ fn indexes_that_name_each_other_many_times_are_read_once() {
     .unwrap();
     // 200 to the power of 6 ways lead to the innermost one.
     for _ in 0..6 {
-        let digest = Digest::of(&inner);
+        let (digest, size) = (Digest::of(&inner), inner.len());
         files.push((format!("blobs/sha256/{}", digest.hex()), inner));
-        inner = index_of(&digest, 200);
+        inner = index_of(&digest, size, 200);
     }
     files.push(("index.json".to_owned(), inner));
     let mut builder = tar::Builder::new(Vec::new());

@@ -59,21 +59,41 @@ pub(super) fn copy_content(
     seen: &Metadata,
     stop: &Stop,
 ) -> io::Result<(fs_err::File, bool)> {
-    let mut source = open(from)?;
     let mut target = fs_err::OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(to)?;
+    let changed = copy_all(from, &mut target, seen, stop)?;
+    Ok((target, changed))
+}
+
+/// Copies the bytes of a file that holds still, since it is the store's, to an empty one.
+pub(in super::super) fn copy_into(
+    from: &Path,
+    target: &mut fs_err::File,
+    seen: &Metadata,
+) -> io::Result<()> {
+    copy_all(from, target, seen, &Stop::default()).map(drop)
+}
+
+/// Copies a file's bytes to an empty one; returns whether the source was another than `seen`.
+fn copy_all(
+    from: &Path,
+    target: &mut fs_err::File,
+    seen: &Metadata,
+    stop: &Stop,
+) -> io::Result<bool> {
+    let mut source = open(from)?;
     let mut expected = seen.clone();
     for attempt in 0..ATTEMPTS {
-        copy_bytes(&mut source, &mut target, expected.len(), stop).map_err(|error| {
+        copy_bytes(&mut source, target, expected.len(), stop).map_err(|error| {
             // Either end may be the one that fails: a full disk is that of the layer.
             let text = format!("copy `{}` to the layer: {}", from.display(), reason(&error));
             io::Error::new(error.kind(), text)
         })?;
         let found = source.metadata()?;
         if !context::changed(&expected, &found) {
-            return Ok((target, attempt > 0));
+            return Ok(attempt > 0);
         }
         source = open_regular(from)?;
         expected = source.metadata()?;
@@ -147,7 +167,7 @@ pub(super) fn set_owner_and_mode(host: &Path, owner: Owner, mode: Option<u32>) -
 }
 
 /// Returns a file's times, as `utimensat` takes them.
-pub(super) fn times_of(metadata: &Metadata) -> Timestamps {
+pub(in super::super) fn times_of(metadata: &Metadata) -> Timestamps {
     timestamps(metadata.mtime(), metadata.mtime_nsec())
 }
 

@@ -9,19 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
 
 use super::super::stop::Stop;
+use super::super::unpack::writer::WHITEOUT_PREFIX;
 use super::context::{self, Entry, Selected};
 use super::mode::ModeChange;
 use super::tree::{Last, Tree};
 use crate::sys::xattr::DEFAULT_ACL;
 use files::{
     at, copy_attributes, copy_content, make_special, named, set_attribute, set_owner_and_mode,
-    times_of,
 };
 
 mod files;
@@ -30,6 +31,7 @@ mod tests;
 mod unpack;
 
 pub use files::{attributes, open_regular};
+pub(super) use files::{copy_into, times_of};
 
 /// Numeric user and group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +87,8 @@ pub struct Filling {
     pub unsteady: Vec<PathBuf>,
     /// Whether it is still wanted.
     stop: Stop,
+    /// Whether it is no layer, so that no name in it means anything.
+    is_plain: bool,
 }
 
 impl Filling {
@@ -103,6 +107,15 @@ impl Filling {
             linked: BTreeMap::new(),
             unsteady: Vec::new(),
             stop: Stop::default(),
+            is_plain: false,
+        }
+    }
+
+    /// Starts on a directory that is no layer and does not become one.
+    pub fn plain(directory: &Path) -> Self {
+        Self {
+            is_plain: true,
+            ..Self::new(directory, &[])
         }
     }
 
@@ -155,6 +168,7 @@ impl Filling {
         style: &Style,
     ) -> io::Result<()> {
         let target = self.file_target(OsStr::new(name), destination, style)?;
+        self.allow_file(&target)?;
         let host = self.clear(&target)?;
         let mut file = fs_err::File::create(&host)?;
         file.write_all(content.as_bytes())?;
@@ -228,6 +242,7 @@ impl Filling {
             if self.staged.contains(&so_far) {
                 continue;
             }
+            self.allow(part, &so_far)?;
             let host = self.diff.join(&so_far);
             let above = so_far.parent();
             let below = if above.is_some_and(|above| self.fresh.contains(above)) {
@@ -284,6 +299,7 @@ impl Filling {
             let mode = Mode::from_raw_mode(mode);
             return named(&host, rustix::fs::chmod(&host, mode));
         }
+        self.allow_file(target)?;
         // In a directory that only this layer has, nothing is in the way as a rule, so that asking first is not worth it.
         let fresh = target
             .parent()
@@ -340,6 +356,9 @@ impl Filling {
                 self.unsteady.push(entry.host.clone());
             }
         } else {
+            if kind.is_char_device() {
+                self.allow_device(&entry.host, metadata.rdev())?;
+            }
             make_special(host, kind, metadata.rdev())?;
         }
         set_owner_and_mode(host, owner, (!kind.is_symlink()).then_some(mode))?;
@@ -382,6 +401,36 @@ impl Filling {
             }
         }
         Ok(())
+    }
+
+    /// Whether something may be called so in a layer. Whoever reads the layer's archive would take `.wh.NAME` for the news that NAME is
+    /// deleted (image-spec `layer.md#whiteouts`): the file would be lost, and another one with it.
+    fn allow(&self, name: &OsStr, target: &Path) -> io::Result<()> {
+        if self.is_plain || !name.as_bytes().starts_with(WHITEOUT_PREFIX) {
+            return Ok(());
+        }
+        let text = format!(
+            "`/{}` cannot be in an image: in a layer a name that begins with `.wh.` says that another file is deleted",
+            target.display()
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+    }
+
+    /// The same of a file whose directory is in the layer already.
+    fn allow_file(&self, target: &Path) -> io::Result<()> {
+        self.allow(target.file_name().unwrap_or_default(), target)
+    }
+
+    /// Whether there may be such a character device in a layer: overlayfs takes 0:0 for the news that a file is deleted.
+    fn allow_device(&self, path: &Path, device: u64) -> io::Result<()> {
+        if self.is_plain || device != 0 {
+            return Ok(());
+        }
+        let text = format!(
+            "`{}` cannot be in an image: in a layer a character device 0:0 says that a file is deleted",
+            path.display()
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
     }
 
     /// Returns the place of a file to be written, after what the layer has there is gone; a directory is never replaced.

@@ -17,7 +17,7 @@ use super::super::builder::Build;
 use super::super::cache::Made;
 use super::super::error::StepFailure;
 use super::super::stage::StageState;
-use super::layout::{blob_path, empty_index, is_named, read_blob, read_index};
+use super::layout::{empty_index, is_named, read_blob, read_index, take_blob};
 use super::{CONFIG, CacheError, CachePlace, Config, Record, inline};
 
 /// Media type of the configuration of a cache that BuildKit wrote.
@@ -277,8 +277,7 @@ impl Build<'_> {
         match place {
             CachePlace::Inline => return Err(not_ours()),
             CachePlace::Local(directory, _) => {
-                let from = blob_path(directory, &blob.digest);
-                fs_err::copy(&from, &path).map_err(CacheError::file("read", &from))?;
+                take_blob(directory, blob, &path)?;
             }
             CachePlace::Registry(reference) => {
                 let client = self.images.registry_client()?;

@@ -215,11 +215,16 @@ impl Build<'_> {
         };
         match &export.place {
             CachePlace::Local(directory, tag) => {
-                layout::write_layout(directory, tag, &manifest, &config, &blobs)?;
-                if export.reset {
-                    layout::keep_only(directory, tag)?;
-                }
-                Ok(())
+                let (directory, tag, reset) = (directory.clone(), tag.clone(), export.reset);
+                // Whoever else writes there may keep it locked for long.
+                let write = with_store(self.store(), move |_| {
+                    layout::write_layout(&directory, &tag, &manifest, &config, &blobs)?;
+                    if reset {
+                        layout::keep_only(&directory, &tag)?;
+                    }
+                    Ok(())
+                });
+                write.await
             }
             CachePlace::Inline => Ok(()),
             CachePlace::Registry(reference) => {
