@@ -341,7 +341,7 @@ fn a_full_disk_is_said_and_leaves_nothing() {
 fn no_step_outlives_a_build_that_is_killed() {
     let machine = machine();
     machine.sh("mkdir c");
-    // The first takes away what would kill it with its parent, as a program with set-id bits does; the second leaves its session.
+    // One leaves its session.
     let text = "FROM busybox\nRUN (setsid sleep 31415926 &); echo begun; exec sleep 27182818\n";
     let mut going = Going::begin(&machine, text, &[]);
     going.until(" begun");
@@ -359,22 +359,22 @@ fn no_step_outlives_a_build_that_is_killed() {
 }
 
 #[test]
-fn what_would_be_lost_in_a_layer_is_an_error_of_its_step() {
+fn what_would_be_lost_in_a_layer_is_told() {
     let machine = machine();
     machine.sh("mkdir c && echo text > c/.wh.passwd && cd c && tar cf ../t.tar .wh.passwd && mv ../t.tar a.tar");
     for (step, path) in [
         ("COPY .wh.passwd /etc/", "`/etc/.wh.passwd`"),
         ("ADD a.tar /etc/", "`/etc/.wh.passwd`"),
-        ("RUN echo > /etc/.wh.passwd", "`etc/.wh.passwd`"),
-        ("RUN mkdir /d && echo > /d/.wh..wh..opq", "`d/.wh..wh..opq`"),
+        ("RUN echo > /etc/.wh.passwd", "`/etc/.wh.passwd`"),
+        (
+            "RUN mkdir /d && echo > /d/.wh..wh..opq",
+            "`/d/.wh..wh..opq`",
+        ),
     ] {
         let (code, told) = build(&machine, &format!("FROM busybox\n{step}\n"), &[]);
-        assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains(path), "{step}: {told}");
-        assert!(
-            told.contains("Dockerfile.") && told.contains(":2\n"),
-            "{step}: {told}"
-        );
+        assert_eq!(code, Some(0), "{told}");
+        let warned = |line: &str| line.starts_with("warning: ") && line.contains(path);
+        assert!(told.lines().any(warned), "{step}: {told}");
     }
     // Overlayfs allows none of the other kind.
     let (code, told) = build(

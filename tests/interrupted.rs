@@ -163,7 +163,7 @@ fn a_save_that_is_killed_leaves_the_old_file_and_nothing_in_the_store() {
 #[test]
 fn who_waits_for_another_command_says_so_and_hears_an_interrupt() {
     let machine = Machine::project(
-        "services:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n",
+        "services:\n  web:\n    image: busybox\n    init: true\n    command: sleep infinity\n  made:\n    build: .\n    profiles: [made]\n",
     );
     machine.ok("p", &["config", "-q"]);
     machine.ok("p", &["up", "-d"]);
@@ -174,7 +174,7 @@ fn who_waits_for_another_command_says_so_and_hears_an_interrupt() {
         &["up", "-d"][..],
         &["down", "-t", "0"],
         &["pull"],
-        &["build"],
+        &["--profile", "made", "build"],
     ] {
         let mut waiting = start(&machine, args);
         let mut told = std::io::BufReader::new(waiting.stderr.take().unwrap());

@@ -119,13 +119,13 @@ fn layer_of(store: &Store, upper: &Path, stop: &Stop) -> Result<Option<Digest>, 
         let panicked = std::io::Error::other("the thread that did it panicked");
         return Err(failed("pack")(panicked).into());
     };
-    if let Err(reserved @ UnpackError::Reserved { .. }) = written {
-        return Err(pack(reserved).into());
-    }
     // Where the reader broke off, the writer only follows.
     let unpacked = outcome.unpacked.map_err(unpack);
-    if unpacked.is_ok() {
-        written.map_err(pack)?;
+    if unpacked.is_ok()
+        && let Some(path) = written.map_err(pack)?.reserved
+    {
+        // It was taken for the deletion of another file, and would be lost.
+        return Err(pack(UnpackError::Reserved { path }).into());
     }
     let packed = outcome.packed;
     let packed = packed.map_err(|error| failed("read")(error.into_io()))?;

@@ -60,6 +60,8 @@ pub(super) struct Placed {
     pub(super) key: Option<String>,
     /// Of the step, to be held until that of the step above is.
     pub(super) lock: Option<LayerLock>,
+    /// The first path of it that other builders and runtimes take for the deletion of another one.
+    pub(super) reserved: Option<PathBuf>,
     /// To be held as long as a mount has what was [`Pending`]: a layer that the store had already is not moved but removed.
     pub(super) mounted: Option<InUse>,
 }
@@ -144,6 +146,7 @@ impl Finished {
 
     /// Moves the layer into the store, and remembers it.
     fn place(&mut self, measured: Measured) -> Result<Placed, StepFailure> {
+        let reserved = measured.reserved().map(Path::to_owned);
         let layer = self.store.commit_measured(&self.staging, measured)?.diff_id;
         let key = self.claim.key.take();
         if let Some(key) = &key {
@@ -158,6 +161,7 @@ impl Finished {
             layer,
             key: key.map(|key| key.hex),
             lock: self.claim.lock.take(),
+            reserved,
             mounted: None,
         })
     }

@@ -325,8 +325,19 @@ impl<'b, 'a> StageWork<'b, 'a> {
     /// Puts a layer on top of the state; returns the lock of its step.
     pub(super) fn put_on_top(&mut self, placed: Placed) -> Option<LayerLock> {
         let Placed {
-            layer, key, lock, ..
+            layer,
+            key,
+            lock,
+            reserved,
+            ..
         } = placed;
+        if let Some(path) = reserved {
+            let text = format!(
+                "`/{}`: whoever pulls or loads the image takes a name that begins with `.wh.` for the deletion of another file",
+                path.display()
+            );
+            self.build.progress.event(BuildEvent::Warning(&text));
+        }
         if let (Some(key), Some(created)) = (key, &self.state.created) {
             let created = created.clone();
             let layer = layer.clone();

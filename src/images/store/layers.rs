@@ -13,7 +13,7 @@ use super::super::manifest::{Descriptor, OCI_LAYER};
 use super::super::reference::Digest;
 use super::super::unpack::UnpackError;
 use super::super::unpack::extract::Report;
-use super::super::unpack::writer::{write_layer, write_settled};
+use super::super::unpack::writer::{Written, write_layer, write_settled};
 use super::hashing::Hashing;
 use super::{Packed, Staging, Store, StoreError, document_bytes};
 use crate::sys::atomic::{Durability, sync_directory};
@@ -300,9 +300,16 @@ pub(crate) struct Measured {
     tar_bytes: u64,
     /// Bytes of the regular files.
     size_bytes: u64,
+    /// See [`Written`].
+    reserved: Option<PathBuf>,
 }
 
 impl Measured {
+    /// The first path that whoever reads the layer takes for the deletion of another one.
+    pub(crate) fn reserved(&self) -> Option<&Path> {
+        self.reserved.as_deref()
+    }
+
     /// Whether its tar has this diff id.
     pub(crate) fn is(&self, diff_id: &Digest) -> bool {
         self.diff_id == *diff_id
@@ -335,14 +342,17 @@ impl Measured {
     fn with<W: Write>(
         diff: &Path,
         sink: W,
-        write: impl FnOnce(&mut Hashing<W>) -> Result<u64, UnpackError>,
+        write: impl FnOnce(&mut Hashing<W>) -> Result<Written, UnpackError>,
     ) -> Result<Self, StoreError> {
         let mut sink = Hashing::new(sink);
         let failed = |source| StoreError::Pack {
             path: diff.to_owned(),
             source,
         };
-        let size_bytes = write(&mut sink).map_err(failed)?;
+        let Written {
+            size_bytes,
+            reserved,
+        } = write(&mut sink).map_err(failed)?;
         let flushed = sink
             .flush()
             .map_err(UnpackError::io("pack", Path::new("/")));
@@ -352,6 +362,7 @@ impl Measured {
             diff_id,
             tar_bytes,
             size_bytes,
+            reserved,
         })
     }
 }

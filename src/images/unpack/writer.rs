@@ -6,7 +6,8 @@
 //! trusted.overlay.opaque=y on `x`    directory `x/`, then empty file `x/.wh..wh..opq`
 //! second name of an inode            hard link to the first
 //! socket                             nothing
-//! `.wh.name`                         an error: whoever reads the layer would delete `name` for it (image-spec `layer.md#whiteouts`)
+//! `.wh.name`                         itself, as Docker does it: whoever reads the layer deletes `name` for it (image-spec
+//!                                    `layer.md#whiteouts`), so that the first one is told
 //! ```
 //!
 //! Entries come in the order of their names' bytes, directories before what is in them, so the same tree gives the same
@@ -97,13 +98,22 @@ impl Tree for Upper {
     }
 }
 
-/// Writes everything below `root` to `sink`, and returns the bytes of its regular files. An entry for `root` itself is not written.
-pub fn write_layer(root: &Path, sink: &mut impl Write) -> Result<u64, UnpackError> {
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Bytes of the regular files.
+    pub(crate) size_bytes: u64,
+    /// The first path of a layer that whoever reads it takes for the deletion of another one.
+    pub(crate) reserved: Option<PathBuf>,
+}
+
+/// Writes everything below `root` to `sink`. An entry for `root` itself is not written.
+pub(crate) fn write_layer(root: &Path, sink: &mut impl Write) -> Result<Written, UnpackError> {
     write_tree(&mut Upper::open(root, true)?, sink)
 }
 
 /// Writes everything below `root` as it is: there are no layers below, so that nothing in it is a whiteout.
-pub(crate) fn write_files(root: &Path, sink: &mut impl Write) -> Result<u64, UnpackError> {
+pub(crate) fn write_files(root: &Path, sink: &mut impl Write) -> Result<Written, UnpackError> {
     write_tree(&mut Upper::open(root, false)?, sink)
 }
 
@@ -113,13 +123,16 @@ pub(crate) fn write_settled(
     root: &Path,
     implied: &[PathBuf],
     sink: &mut impl Write,
-) -> Result<u64, UnpackError> {
+) -> Result<Written, UnpackError> {
     let implied = implied.iter().map(PathBuf::as_path).collect();
     write_all(&mut Upper::open(root, true)?, Some(implied), sink)
 }
 
 /// As [`write_layer`], for any tree.
-pub(crate) fn write_tree(tree: &mut impl Tree, sink: &mut impl Write) -> Result<u64, UnpackError> {
+pub(crate) fn write_tree(
+    tree: &mut impl Tree,
+    sink: &mut impl Write,
+) -> Result<Written, UnpackError> {
     write_all(tree, None, sink)
 }
 
@@ -127,18 +140,22 @@ fn write_all(
     tree: &mut impl Tree,
     settled: Option<BTreeSet<&Path>>,
     sink: &mut impl Write,
-) -> Result<u64, UnpackError> {
+) -> Result<Written, UnpackError> {
     let mut writer = Writer {
         sink,
         links: BTreeMap::new(),
         buffer: vec![0; 256 << 10],
         size_bytes: 0,
+        reserved: None,
         settled,
     };
     writer.directory(tree)?;
     // The end: two zero blocks.
     writer.write(Path::new("/"), &[0; 1024])?;
-    Ok(writer.size_bytes)
+    Ok(Written {
+        size_bytes: writer.size_bytes,
+        reserved: writer.reserved,
+    })
 }
 
 struct Writer<'a, W> {
@@ -147,6 +164,7 @@ struct Writer<'a, W> {
     links: BTreeMap<(u64, u64), PathBuf>,
     buffer: Vec<u8>,
     size_bytes: u64,
+    reserved: Option<PathBuf>,
     /// Directories whose times do not count, as those of markers do not then.
     settled: Option<BTreeSet<&'a Path>>,
 }
@@ -211,9 +229,7 @@ impl<W: Write> Writer<'_, W> {
     /// Writes one entry; returns whether it is a directory, whose own entries are to follow.
     fn entry(&mut self, tree: &impl Tree, path: &Path, name: &OsStr) -> Result<bool, UnpackError> {
         if tree.is_layer() && name.as_bytes().starts_with(WHITEOUT_PREFIX) {
-            return Err(UnpackError::Reserved {
-                path: path.to_owned(),
-            });
+            self.reserved.get_or_insert_with(|| path.to_owned());
         }
         let look = tree.directory_of(name).and_then(|directory| {
             let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;

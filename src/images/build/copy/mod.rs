@@ -9,14 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timestamps, Uid};
 
 use super::super::stop::Stop;
-use super::super::unpack::writer::WHITEOUT_PREFIX;
 use super::context::{self, Entry, Selected};
 use super::mode::ModeChange;
 use super::tree::{Last, Tree};
@@ -168,7 +166,6 @@ impl Filling {
         style: &Style,
     ) -> io::Result<()> {
         let target = self.file_target(OsStr::new(name), destination, style)?;
-        self.allow_file(&target)?;
         let host = self.clear(&target)?;
         let mut file = fs_err::File::create(&host)?;
         file.write_all(content.as_bytes())?;
@@ -242,7 +239,6 @@ impl Filling {
             if self.staged.contains(&so_far) {
                 continue;
             }
-            self.allow(part, &so_far)?;
             let host = self.diff.join(&so_far);
             let above = so_far.parent();
             let below = if above.is_some_and(|above| self.fresh.contains(above)) {
@@ -299,7 +295,6 @@ impl Filling {
             let mode = Mode::from_raw_mode(mode);
             return named(&host, rustix::fs::chmod(&host, mode));
         }
-        self.allow_file(target)?;
         // In a directory that only this layer has, nothing is in the way as a rule, so that asking first is not worth it.
         let fresh = target
             .parent()
@@ -401,24 +396,6 @@ impl Filling {
             }
         }
         Ok(())
-    }
-
-    /// Whether something may be called so in a layer. Whoever reads the layer's archive would take `.wh.NAME` for the news that NAME is
-    /// deleted (image-spec `layer.md#whiteouts`): the file would be lost, and another one with it.
-    fn allow(&self, name: &OsStr, target: &Path) -> io::Result<()> {
-        if self.is_plain || !name.as_bytes().starts_with(WHITEOUT_PREFIX) {
-            return Ok(());
-        }
-        let text = format!(
-            "`/{}` cannot be in an image: in a layer a name that begins with `.wh.` says that another file is deleted",
-            target.display()
-        );
-        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-    }
-
-    /// The same of a file whose directory is in the layer already.
-    fn allow_file(&self, target: &Path) -> io::Result<()> {
-        self.allow(target.file_name().unwrap_or_default(), target)
     }
 
     /// Whether there may be such a character device in a layer: overlayfs takes 0:0 for the news that a file is deleted.

@@ -19,8 +19,7 @@ use super::{Destination, Filling, Owner, Style, not_a_directory};
 use crate::sys::{remove, xattr};
 
 impl Filling {
-    /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names
-    /// mean nothing in it, and are errors: in the layer they would.
+    /// Unpacks a tar archive into `destination`, which is made if missing. Whiteout names mean nothing in it.
     ///
     /// The destination is the root of whatever the archive says, and of the symbolic links that its paths lead through: `/x` is in it, and
     /// so is `../../x` (BuildKit `solver/llbsolver/file`; Docker changes its root to it).
@@ -83,7 +82,6 @@ impl Filling {
         let parent = top.path.join(parent.path);
         self.directory(&parent, &implied())?;
         let target = parent.join(file_name);
-        self.allow(file_name, &target)?;
         if entry.kind == Kind::Directory {
             self.unpack_directory(&target)?;
         } else {

@@ -10,6 +10,9 @@ mod tags;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::super::import::{Change, ImportOptions};
 use super::super::registry::transport::{Local, Request, Response, Transport, TransportError};
