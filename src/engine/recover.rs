@@ -62,12 +62,14 @@ impl Engine {
     /// Waits until a start that a killed command began has gone well or not, so that it is not planned once more; returns the
     /// container as it is then, where that is not as it was listed.
     async fn settled(&self, listed: &Container) -> Result<Option<Container>, EngineError> {
-        match (&listed.status, listed.watch) {
-            (Status::Removing, _) | (Status::Running { .. }, Watch::Alive { .. }) => {
-                return Ok(None);
-            }
-            _ => self.await_monitor(listed).await?,
+        let may_start = matches!(
+            listed.status,
+            Status::Created { error: None } | Status::Exited(Exit { unknown: true, .. })
+        );
+        if !may_start && listed.watch != Watch::Missing {
+            return Ok(None);
         }
+        self.await_monitor(listed).await?;
         // It may have started since it was listed: only what is read after its monitor listens tells whether it is starting.
         let container = self.runtime.get(listed.id())?;
         self.await_start(&container).await?;

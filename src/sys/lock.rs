@@ -137,16 +137,24 @@ fn open(path: &Path) -> io::Result<fs_err::File> {
 /// Reads `/proc/locks` (`man 5 proc_locks`): the process that has locked a file alone. What waits begins with an arrow.
 fn holder_in(locks: &str, (major, minor): (u32, u32), inode: u64) -> Option<u32> {
     let wanted = format!("{major:02x}:{minor:02x}:{inode}");
-    locks.lines().find_map(|line| {
+    let inode = format!(":{inode}");
+    let holders = locks.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, "FLOCK", _, "WRITE", pid, file, ..] = fields.as_slice() else {
             return None;
         };
-        (*file == wanted)
-            .then(|| pid.parse().ok())
-            .flatten()
-            .filter(|pid| *pid > 0)
-    })
+        let pid = pid.parse().ok().filter(|pid| *pid > 0)?;
+        file.ends_with(&inode).then_some((*file == wanted, pid))
+    });
+    let holders: Vec<(bool, u32)> = holders.collect();
+    match holders.as_slice() {
+        // Btrfs tells another device of a file than of its lock.
+        [(_, pid)] => Some(*pid),
+        several => several
+            .iter()
+            .find(|(is_it, _)| *is_it)
+            .map(|(_, pid)| *pid),
+    }
 }
 
 /// Puts `path` into the error.
@@ -167,11 +175,16 @@ mod tests {
 3: FLOCK  ADVISORY  WRITE 0 00:16:88 0 EOF
 4: FLOCK  ADVISORY  WRITE 12 fd:00:77 0 EOF
 4: -> FLOCK  ADVISORY  WRITE 13 fd:00:99 0 EOF
+5: FLOCK  ADVISORY  WRITE 14 fd:00:66 0 EOF
+6: FLOCK  ADVISORY  WRITE 15 08:01:66 0 EOF
 ";
         let disk = (0xfd, 0);
         let table = [
             (disk, 77, Some(12)),
-            ((8, 1), 77, None),
+            ((8, 1), 77, Some(12)),
+            (disk, 66, Some(14)),
+            ((8, 1), 66, Some(15)),
+            ((8, 2), 66, None),
             ((0, 0x16), 88, None),
             (disk, 99, None),
             (disk, 7, None),

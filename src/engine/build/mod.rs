@@ -195,7 +195,11 @@ impl Engine {
         cleaned?;
         if !request.is_stored {
             // Its configuration and manifest are nobody's any more; layers stay in the cache.
-            self.images.collect()?;
+            if let Err(error) = self.images.collect() {
+                // What was asked for is there.
+                let text = format!("free what the build leaves: {}", chain(&error));
+                emit(EventKind::Warning(text));
+            }
         }
         let is_pushed = build.push || outputs.contains(&output::Output::Registry);
         let names = is_pushed.then_some(build.tags.as_slice());

@@ -64,9 +64,11 @@ impl Build<'_> {
                 })
                 .collect();
             // With what is here already, everything that is wrong can be told at once.
-            let needs_pull = !unknown.iter().all(|stage| self.is_at_hand(stage));
+            let needs_pull = || !unknown.iter().all(|stage| self.is_at_hand(stage));
             let resolved = match resolved {
-                Err(faults) if unknown.is_empty() || needs_pull => return Err(self.faults(faults)),
+                Err(faults) if unknown.is_empty() || needs_pull() => {
+                    return Err(self.faults(faults));
+                }
                 resolved => resolved.unwrap_or_default(),
             };
             if unknown.is_empty() {

@@ -123,7 +123,7 @@ impl Spooled {
             file.read_to_string(&mut text).map_err(failed)?;
             return Ok(Self::new(staging, None, Some(text)));
         };
-        let mut filling = Filling::new(&staging.diff(), &[]).heeding(stop);
+        let mut filling = Filling::plain(&staging.diff()).heeding(stop);
         let root = Destination {
             path: PathBuf::from("/"),
             is_directory: true,

@@ -72,7 +72,7 @@ impl Delivery {
         let mut top = opened.map_err(|errno| failed("open", directory, errno))?;
         let shown = directory.join(below);
         if !below.is_empty() {
-            top = make_directory(top.as_fd(), OsStr::new(below), &shown)?.0;
+            top = make_directory(top.as_fd(), OsStr::new(below), &shown)?;
         }
         Ok(Self {
             top,
@@ -142,7 +142,7 @@ impl Delivery {
     /// Makes a directory, or takes the one that is there.
     fn enter(&mut self, entry: &Entry, name: &OsStr) -> io::Result<()> {
         let shown = self.shown.join(&entry.path);
-        let (fd, _) = make_directory(self.here(), name, &shown)?;
+        let fd = make_directory(self.here(), name, &shown)?;
         let mut default_acl = None;
         for (name, value) in attributes(&entry.host) {
             if name == DEFAULT_ACL {
@@ -276,19 +276,14 @@ impl Delivery {
     }
 }
 
-/// Makes a directory by that name in one that is held, or opens the one that is there; also returns whether it was made.
-fn make_directory(
-    parent: BorrowedFd<'_>,
-    name: &OsStr,
-    shown: &Path,
-) -> io::Result<(OwnedFd, bool)> {
-    let made = match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
+/// Makes a directory by that name in one that is held, or opens the one that is there.
+fn make_directory(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(failed("make", shown, errno)),
-    };
+    }
     match openat(parent, name, DIRECTORY, Mode::empty()) {
-        Ok(fd) => Ok((fd, made)),
+        Ok(fd) => Ok(fd),
         Err(Errno::NOTDIR | Errno::LOOP) => Err(io::Error::new(
             io::ErrorKind::NotADirectory,
             format!(

@@ -531,7 +531,7 @@ fn fill(
     style: &Style,
     stop: &Stop,
 ) -> std::io::Result<Vec<PathBuf>> {
-    let mut filling = Filling::new(path, &[]).heeding(stop);
+    let mut filling = Filling::plain(path).heeding(stop);
     for source in selected {
         let is_file = source
             .entries

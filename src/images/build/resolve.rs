@@ -41,6 +41,20 @@ pub(super) struct ResolvedRun {
     pub(super) script: Option<(String, String)>,
 }
 
+/// Bytes of names and here-documents that the steps of a build may come to: all of them are there at once.
+const MAX_BYTES: usize = 64 << 20;
+
+impl Resolved {
+    /// Counts what its text takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Applied => 0,
+            Self::Transfer(expanded) => expanded.bytes(),
+            Self::Run(run) => run.script.as_ref().map_or(0, |(_, text)| text.len()),
+        }
+    }
+}
+
 /// A mount, and where it goes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ResolvedMount {
@@ -72,6 +86,7 @@ pub(super) fn resolve(
     }
     let mut ends: BTreeMap<usize, End> = BTreeMap::new();
     let (mut resolved, mut faults) = (Vec::new(), Vec::new());
+    let mut room = MAX_BYTES;
     for stage in &plan.stages {
         let start = match &stage.base {
             Base::Stage(index) => go_on(*index, &mut ends, &mut waiting),
@@ -88,12 +103,14 @@ pub(super) fn resolve(
             state,
             given,
             is_known,
+            room,
             file,
             stage,
             faults: Vec::new(),
         };
         let steps = pass.stage();
         faults.append(&mut pass.faults);
+        room = pass.room;
         let Some(steps) = steps else { continue };
         resolved.push(steps);
         if waiting.contains_key(&stage.index) {
@@ -151,6 +168,8 @@ struct Pass<'a> {
     state: StageState,
     given: &'a Given,
     is_known: bool,
+    /// What is left of [`MAX_BYTES`].
+    room: usize,
     file: &'a Dockerfile,
     stage: &'a PlannedStage,
     faults: Vec<Fault>,
@@ -165,7 +184,8 @@ impl Pass<'_> {
         let mut steps = Vec::new();
         for step in &self.stage.steps {
             let instruction = &step.instruction;
-            match self.step(step) {
+            let resolved = self.step(step);
+            match resolved.and_then(|resolved| self.count(resolved, instruction.span)) {
                 Ok(resolved) => steps.push(resolved),
                 Err(wrong) => {
                     let is_told = self.is_known || !has_variables(instruction);
@@ -189,6 +209,16 @@ impl Pass<'_> {
             fault(self.file, self.stage, instruction, wrong)
         });
         self.faults.extend(faults);
+    }
+
+    /// Takes the room of a step.
+    fn count(&mut self, resolved: Resolved, span: Span) -> Result<Resolved, Vec<Wrong>> {
+        let Some(left) = self.room.checked_sub(resolved.bytes()) else {
+            let text = "the steps are too long once expanded: more than 64 MiB together";
+            return Err(vec![(span, StepFailure::Invalid(text))]);
+        };
+        self.room = left;
+        Ok(resolved)
     }
 
     /// Resolves one step.
@@ -252,11 +282,15 @@ impl Pass<'_> {
             MountError::Expand(error) => StepFailure::from(StageError::from(error)),
             error => error.into(),
         })?;
+        let is_absolute = target
+            .as_deref()
+            .is_some_and(|target| target.starts_with('/'));
         let target = match target {
             None => String::new(),
             Some(target) => absolute(&self.state.working_directory(), &target),
         };
-        if target == "/" {
+        // A relative one is below the base's working directory, which is not known before the base is.
+        if target == "/" && (self.is_known || is_absolute) {
             return Err(StepFailure::MountTarget(target));
         }
         Ok(ResolvedMount { kind, target })
@@ -433,6 +467,36 @@ mod tests {
         let told = "6: invalid signal `x`\n10: unsupported mount type \"x\"\n13: invalid port `x`: it must be like 80, 80/udp or 8000-8010/tcp";
         assert_eq!(resolved(text, false).err().unwrap_or_default(), told);
         assert!(wrong(text).starts_with("6: invalid signal `x`\n8: U: "));
+    }
+
+    #[test]
+    fn the_working_directory_of_a_base_that_is_not_here_yet_may_be_any() {
+        for text in [
+            "FROM a\nRUN --mount=target=. true\n",
+            "FROM a\nWORKDIR x\nRUN --mount=target=.. true\n",
+        ] {
+            assert!(resolved(text, false).is_ok(), "{text}");
+        }
+        let text = "FROM a\nRUN --mount=target=/ true\n";
+        let told = "2: invalid mount target \"/\"";
+        assert_eq!(resolved(text, false).err().unwrap_or_default(), told);
+        assert_eq!(wrong(text), told);
+    }
+
+    #[test]
+    fn steps_are_not_too_long_together() {
+        let text = |count: usize| {
+            // A line has 64 KiB at most.
+            let value = "x".repeat(60_000);
+            let copies = "COPY <<E /f\n$B\nE\n".repeat(count);
+            format!(
+                "FROM scratch\nENV A={value}\nENV B={}\n{copies}",
+                "$A".repeat(16)
+            )
+        };
+        let told = "the steps are too long once expanded: more than 64 MiB together";
+        assert!(wrong(&text(75)).ends_with(told));
+        assert_eq!(wrong(&text(60)), "");
     }
 
     #[test]

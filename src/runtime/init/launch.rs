@@ -41,12 +41,18 @@ struct Made {
 pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, StartError> {
     let (caller_end, child_end) = handshake::pair().map_err(failed("make a socket"))?;
     let alone = SingleThreaded::check().map_err(failed("count the threads"))?;
-    let direct = launch.join.is_empty() && launch.userns.is_none() && launch.outer_pids.is_none();
+    // Whoever clones is still what the caller is, and so may clone into the control group.
+    let is_own = launch.join.is_empty() && launch.userns.is_none();
+    let direct = is_own && launch.outer_pids.is_none();
     let process = child.process;
     let groups = launch.cgroup.open_legacy()?;
+    let unified = if is_own {
+        launch.cgroup.open_unified()?
+    } else {
+        None
+    };
     let made = match alone {
         Some(proof) if direct => {
-            let unified = launch.cgroup.open_unified()?;
             let cloned = clone::clone3(
                 &proof,
                 launch.clone_flags,
@@ -67,13 +73,16 @@ pub(crate) fn launch(launch: &Launch<'_>, child: Child<'_>) -> Result<Spawned, S
             Forked::Child(proof) => {
                 // Else the child, which inherits it, would never see its end.
                 drop(caller_end);
-                between(&proof, launch, child, (child_end, groups))
+                between(&proof, launch, child, (child_end, groups, unified))
             }
             Forked::Parent(between) => {
                 drop((child, child_end));
                 let made = receive_sibling(&caller_end, between)?;
-                let entered = launch.cgroup.enter_unified(made.pid);
-                abandon_on_error(&made, entered.map_err(Into::into))?;
+                if !is_own {
+                    // Takes milliseconds: the kernel waits until no process of the machine is being made.
+                    let entered = launch.cgroup.enter_unified(made.pid);
+                    abandon_on_error(&made, entered.map_err(Into::into))?;
+                }
                 made
             }
         },
@@ -139,13 +148,13 @@ fn between(
     proof: &SingleThreaded,
     launch: &Launch<'_>,
     child: Child<'_>,
-    (socket, groups): (ChildEnd, Vec<OwnedFd>),
+    (socket, groups, unified): (ChildEnd, Vec<OwnedFd>, Option<OwnedFd>),
 ) -> ! {
     let _guard = process::ExitOnDrop(2);
     // An interrupt from the terminal goes to the whole process group: between the clone and the message it would leave a child that
     // waits for a caller who has never heard of it.
     process::block_signals();
-    match enter_and_clone(proof, launch) {
+    match enter_and_clone(proof, launch, unified.as_ref()) {
         Ok(Cloned::Child) => run_child(child, socket, groups, launch.steps),
         Ok(Cloned::Parent { pid: _, pidfd }) => {
             // If this fails the caller sees the end of the socket and the child, without a caller, ends too.
@@ -166,6 +175,7 @@ fn between(
 fn enter_and_clone(
     proof: &SingleThreaded,
     launch: &Launch<'_>,
+    unified: Option<&OwnedFd>,
 ) -> Result<Cloned, (&'static str, io::Error)> {
     // Root of a container that is joined must not trace us (CVE-2016-9962).
     process::forbid_tracing().map_err(|error| ("forbid tracing", error))?;
@@ -181,8 +191,9 @@ fn enter_and_clone(
         // Changing ids has made the process traceable or not by a setting of the host's.
         process::forbid_tracing().map_err(|error| ("forbid tracing", error))?;
     }
-    clone::clone3(proof, launch.clone_flags | clone::CLONE_PARENT, None)
-        .map_err(|error| ("clone", error))
+    let flags = launch.clone_flags | clone::CLONE_PARENT;
+    let into = unified.map(AsFd::as_fd);
+    clone::clone3(proof, flags, into).map_err(|error| ("clone", error))
 }
 
 /// Makes the process between, in the pid namespace of `outer`: the kernel makes a new one only within that of who asks for it.

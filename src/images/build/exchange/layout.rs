@@ -153,11 +153,31 @@ impl Held {
             opened = Some(found);
         }
         let blobs = opened.ok_or_else(|| CacheError::Wrong("no directory".to_owned()))?;
-        Ok(Self {
+        let held = Self {
             shown: directory.to_owned(),
             top,
             blobs,
-        })
+        };
+        held.clear_parts()?;
+        Ok(held)
+    }
+
+    /// Removes what writers left that were cut off: nobody else writes now.
+    fn clear_parts(&self) -> Result<(), CacheError> {
+        let shown = self.shown.join("blobs/sha256");
+        let entries = fs_err::read_dir(self.blobs()).map_err(CacheError::file("read", &shown))?;
+        for entry in entries {
+            let path = entry.map_err(CacheError::file("read", &shown))?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "part")
+            {
+                let name = path.file_name().unwrap_or_default();
+                let removed = fs_err::remove_file(&path);
+                removed.map_err(CacheError::file("remove", &shown.join(name)))?;
+            }
+        }
+        Ok(())
     }
 
     /// The path of a file beside the index.
@@ -202,10 +222,19 @@ impl Held {
         copied.map_err(failed)
     }
 
-    /// Reads the index, if there is one.
+    /// Reads the index, if there is one. What a link in its place led to would be written for all to read.
     fn index(&self) -> Result<Index, CacheError> {
-        // It gives way to a new one, so that a link in its place leads nothing elsewhere but the reader.
-        Ok(index_at(&self.top("index.json"))?.unwrap_or_else(empty_index))
+        let (name, flags) = (Path::new("index.json"), OFlags::RDONLY | OFlags::NONBLOCK);
+        let shown = self.shown.join(name);
+        match beneath::plainly(self.top.file().file().as_fd(), name, flags) {
+            Ok(file) => Ok(index_at(&through(&file))?.unwrap_or_else(empty_index)),
+            Err(Errno::NOENT) => Ok(empty_index()),
+            Err(Errno::LOOP) => Err(CacheError::Wrong(format!(
+                "`{}` is a link",
+                shown.display()
+            ))),
+            Err(errno) => Err(CacheError::file("open", &shown)(errno.into())),
+        }
     }
 
     fn write_index(&self, index: &Index) -> Result<(), CacheError> {

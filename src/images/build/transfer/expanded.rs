@@ -64,6 +64,19 @@ pub(super) struct Styled {
 }
 
 impl Expanded {
+    /// Counts what its names and here-documents take.
+    pub(in super::super) fn bytes(&self) -> usize {
+        let sources = self.sources.iter().map(|source| match source {
+            Source::Local(text) | Source::Url(text) => text.len(),
+            Source::Git(_) => 0,
+        });
+        let documents = self
+            .documents
+            .iter()
+            .map(|(name, text)| name.len() + text.len());
+        sources.chain(documents).sum::<usize>() + self.by.len()
+    }
+
     /// Expands, with what variables mean in `state`.
     pub(in super::super) fn of(
         transfer: &Transfer,
