@@ -30,8 +30,16 @@ pub(super) struct RawJson {
 struct Vertex {
     name: String,
     started: String,
-    /// Transfers that are part of it and go on.
-    transfers: Vec<String>,
+    /// Transfers that are part of it and go on, by layer.
+    transfers: BTreeMap<String, Transfer>,
+}
+
+#[derive(Debug, Clone)]
+struct Transfer {
+    started: String,
+    /// Bytes.
+    current: u64,
+    total: Option<u64>,
 }
 
 /// How a vertex ended.
@@ -128,44 +136,51 @@ impl RawJson {
     /// Renders how far a layer is; the image that it is of is a vertex until the last of its layers is here.
     fn transfer(&mut self, image: &str, layer: &str, kind: &EventKind, now: &str) -> Option<Value> {
         let digest = digest(&["transfer", image]);
-        let (current, total, is_done) = match kind {
-            EventKind::Progress { done, total, .. } => (*done, *total, false),
-            EventKind::Started(_) => (0, None, false),
-            EventKind::Finished(_) | EventKind::Unchanged(_) => (0, None, true),
+        let (counted, end) = match kind {
+            EventKind::Progress { done, total, .. } => (Some((*done, *total)), End::NotYet),
+            EventKind::Started(_) => (None, End::NotYet),
+            EventKind::Finished(_) | EventKind::Unchanged(_) => (None, End::Done),
+            EventKind::Failed(why) => (None, End::Failed(why)),
+            EventKind::CutOff => (None, End::Failed("context canceled")),
             _ => return None,
         };
         let is_new = !self.vertexes.contains_key(&digest);
         if is_new {
             self.begin(&digest, image, now);
         }
-        if let Some(vertex) = self.vertexes.get_mut(&digest) {
-            vertex.transfers.retain(|known| known != layer);
-            if !is_done {
-                vertex.transfers.push(layer.to_owned());
-            }
+        let vertex = self.vertexes.get_mut(&digest)?;
+        let mut transfer = vertex.transfers.remove(layer).unwrap_or(Transfer {
+            started: now.to_owned(),
+            current: 0,
+            total: None,
+        });
+        if let Some((current, total)) = counted {
+            (transfer.current, transfer.total) = (current, total.or(transfer.total));
         }
         let mut status = json!({
             "id": layer,
             "vertex": digest,
-            "current": current,
+            "current": transfer.current,
             "timestamp": now,
-            "started": now,
+            "started": transfer.started,
         });
         if let Some(object) = status.as_object_mut() {
-            object.extend(total.map(|total| ("total".to_owned(), json!(total))));
+            object.extend(
+                transfer
+                    .total
+                    .map(|total| ("total".to_owned(), json!(total))),
+            );
+            let is_done = matches!(end, End::Done);
             object.extend(is_done.then(|| ("completed".to_owned(), json!(now))));
         }
-        let is_whole = is_done
-            && self
-                .vertexes
-                .get(&digest)
-                .is_some_and(|vertex| vertex.transfers.is_empty());
-        let mut all = if is_whole {
-            self.vertex(&digest, End::Done, now)
-        } else if is_new {
-            self.vertex(&digest, End::NotYet, now)
-        } else {
-            json!({})
+        if matches!(end, End::NotYet) {
+            vertex.transfers.insert(layer.to_owned(), transfer);
+        }
+        let is_last = vertex.transfers.is_empty();
+        let mut all = match end {
+            End::Done if !is_last => json!({}),
+            End::NotYet if !is_new => json!({}),
+            end => self.vertex(&digest, end, now),
         };
         if let Some(object) = all.as_object_mut() {
             object.insert("statuses".to_owned(), json!([status]));
@@ -177,7 +192,7 @@ impl RawJson {
         let vertex = Vertex {
             name: name.to_owned(),
             started: now.to_owned(),
-            transfers: Vec::new(),
+            transfers: BTreeMap::new(),
         };
         self.vertexes.insert(digest.to_owned(), vertex);
     }
@@ -317,7 +332,20 @@ mod tests {
         assert_eq!(completed, [Some(false), None, None, None, Some(true)]);
         assert_eq!(lines[2]["statuses"][0]["current"], 1);
         assert_eq!(lines[2]["statuses"][0]["total"], 4);
+        // What was counted stays.
+        assert_eq!(lines[3]["statuses"][0]["current"], 1);
+        assert_eq!(lines[3]["statuses"][0]["total"], 4);
         assert!(lines[3]["statuses"][0]["completed"].is_string());
+        for (kind, error) in [
+            (EventKind::Failed("no".to_owned()), "no"),
+            (EventKind::CutOff, "context canceled"),
+        ] {
+            let lines = rendered(&[
+                (layer("a"), EventKind::Started("Waiting")),
+                (layer("a"), kind),
+            ]);
+            assert_eq!(lines[1]["vertexes"][0]["error"], error);
+        }
     }
 
     #[test]
