@@ -578,3 +578,43 @@ fn builds_are_printed_as_docker_compose_prints_them() {
     );
     machine.assert_clean();
 }
+
+#[test]
+fn what_is_likely_a_mistake_is_told() {
+    let machine = machine("FROM busybox\n");
+    let refused = |args: &[&str], told: &str| {
+        let ran = machine.run("c", &[&["image", "build"], args].concat());
+        assert_ne!(ran.code, 0, "{args:?}");
+        assert!(ran.stderr.contains(told), "{args:?}\n{}", ran.stderr);
+    };
+    refused(&[""], "no build context was given");
+    refused(
+        &["--build-context", "q=/nope", "."],
+        "named context `q`: build context `/nope`: ",
+    );
+    refused(
+        &["--platform", "linux/s390x", "."],
+        "is here for linux/amd64 only",
+    );
+    // A variable of a script that is not set asks for nothing.
+    built(&machine, &["-o", "", "--cache-to", "", "--cache-from", ""]);
+    assert_eq!(machine.sh("ls c"), "Dockerfile\n");
+    let text = "name: demo\nservices:\n\
+                \x20 x: {image: same, build: {context: c, args: {A: x}}}\n\
+                \x20 y: {image: same, build: {context: c, args: {A: y}}}\n\
+                \x20 z: {image: same, build: {context: c, args: {A: x}}}\n";
+    machine.write("compose.yaml", text);
+    let ran = machine.run(".", &["build"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let told: Vec<&str> = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains("each in another way"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "warning: services `x` and `y` build image `same`, each in another way: it is built as `x` says"
+        ]
+    );
+}

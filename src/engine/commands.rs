@@ -371,6 +371,7 @@ impl Engine {
             ..ImageOptions::default()
         };
         let plan = plan::images::build(stack, &chosen)?;
+        warn(&stack.name, &plan, events);
         let lock = self.enter_project(&stack.name, events, cancel).await?;
         let choices = BuildChoices {
             no_cache: options.no_cache,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::Engine;
 use crate::engine::cancel::Cancel;
+use crate::engine::commands::warn;
 use crate::engine::error::EngineError;
 use crate::engine::event::EventSink;
 use crate::engine::linux::LinuxHost;
@@ -61,6 +62,7 @@ impl Engine {
             };
             let images = plan::images::images(stack, &observed, options)?;
             if !images.is_empty() {
+                warn(&stack.name, &images, events);
                 let host = LinuxHost::new(self, Some(stack), events, lock);
                 self.run(&images, &host, events, cancel).await?;
                 let before = std::mem::take(&mut observed.images);

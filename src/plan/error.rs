@@ -152,6 +152,15 @@ pub enum Warning {
         /// Their names.
         containers: Vec<String>,
     },
+    /// Two services build one image, each in another way.
+    SameImage {
+        /// Its name.
+        image: String,
+        /// Whose build it is.
+        built: String,
+        /// Whose build is not done.
+        other: String,
+    },
     /// A network that somebody else made is used as it is.
     ForeignNetwork {
         /// Name on the machine.
@@ -219,6 +228,14 @@ impl fmt::Display for Warning {
                 f,
                 "volume `{name}` exists but was not created for project `{project}`; it is used as it is: set \
                  `external: true` to say so"
+            ),
+            Self::SameImage {
+                image,
+                built,
+                other,
+            } => write!(
+                f,
+                "services `{built}` and `{other}` build image `{image}`, each in another way: it is built as `{built}` says"
             ),
             Self::NetworkKept {
                 name,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::action::{Action, BuildImage, PullImage};
 use super::cause::Cause;
 use super::draft::Draft;
-use super::error::PlanError;
+use super::error::{PlanError, Warning};
 use super::graph::{Dependencies, Selection};
 use super::naming;
 use super::observed::Observed;
@@ -107,6 +107,7 @@ pub fn images(stack: &Stack, observed: &Observed, options: &UpOptions) -> Result
         let here = Here::of(observed, reference, wanted);
         decide(&mut draft, reference, wanted, here, options.build)?;
     }
+    warn_of_clashes(&mut draft, stack, &selection, &all);
     order_builds(&mut draft, stack);
     draft.finish()
 }
@@ -160,11 +161,13 @@ pub fn pushes(stack: &Stack, options: &ImageOptions) -> Result<Pushes, PlanError
 pub fn build(stack: &Stack, options: &ImageOptions) -> Result<Plan, PlanError> {
     let selection = select(stack, options)?;
     let mut draft = Draft::default();
-    for (reference, wanted) in wanted(stack, &selection, None, Contexts::Follow) {
-        if let Some(action) = build_action(&reference, &wanted) {
+    let all = wanted(stack, &selection, None, Contexts::Follow);
+    for (reference, wanted) in &all {
+        if let Some(action) = build_action(reference, wanted) {
             draft.add(action, Cause::Command("build"), &[]);
         }
     }
+    warn_of_clashes(&mut draft, stack, &selection, &all);
     order_builds(&mut draft, stack);
     draft.finish()
 }
@@ -250,6 +253,31 @@ fn wanted<'a>(
         }
     }
     all
+}
+
+/// Warns of services whose build is not done, since another one that is has the name of their image.
+fn warn_of_clashes(
+    draft: &mut Draft,
+    stack: &Stack,
+    selection: &Selection<'_>,
+    all: &BTreeMap<String, Wanted<'_>>,
+) {
+    for (name, service) in gathered(stack, selection, Contexts::Follow) {
+        let image = naming::image_reference(stack, name, service);
+        let Some((built, first)) = all.get(&image).and_then(|wanted| wanted.build) else {
+            continue;
+        };
+        let is_it =
+            |action: &Action| matches!(action, Action::BuildImage(build) if build.image == image);
+        let is_built = || draft.steps().iter().any(|step| is_it(&step.action));
+        if service.build.is_some() && service.build != first.build && is_built() {
+            draft.warnings.push(Warning::SameImage {
+                image,
+                built: built.to_string(),
+                other: name.to_string(),
+            });
+        }
+    }
 }
 
 /// Makes builds wait for those whose images they take from.

@@ -214,10 +214,10 @@ impl Build<'_> {
             self.images.pull_beside(&reference, &wanted, &heard).await
         };
         match (pulled, present) {
-            // One of another platform serves unless this one is asked for by name, or the image is to be for several.
+            // One of another platform serves unless this one is asked for by name, or the image is to be for another than this machine.
             (Err(error), Some(image)) if !self.request.pull && platform.is_none() => {
                 let found = image.config.platform().to_string();
-                if self.request.is_several() {
+                if self.request.is_several() || wanted != Platform::host() {
                     return Err(StepFailure::OtherPlatform {
                         image: name.to_owned(),
                         found,

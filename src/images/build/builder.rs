@@ -270,6 +270,7 @@ impl<'a> Build<'a> {
 impl Build<'_> {
     /// Does what there is to do; returns the last stage.
     async fn run(&self) -> Result<StageState, BuildError> {
+        self.look_for_contexts()?;
         let planned = self.plan().await?;
         self.check(&planned.plan)?;
         self.refuse(&planned.plan)?;

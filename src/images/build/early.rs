@@ -52,6 +52,28 @@ impl Build<'_> {
         self.unless(wrong.collect())
     }
 
+    /// Fails where a named context of this machine is not there, whether or not a step takes anything of it.
+    pub(super) fn look_for_contexts(&self) -> Result<(), BuildError> {
+        for (name, context) in &self.request.contexts {
+            let NamedContext::Directory(path) = context else {
+                continue;
+            };
+            let found = fs_err::metadata(path).and_then(|found| {
+                let is_directory = found.is_dir();
+                let not = || std::io::ErrorKind::NotADirectory.into();
+                is_directory.then_some(()).ok_or_else(not)
+            });
+            found.map_err(|source| BuildError::Named {
+                name: name.clone(),
+                source: Box::new(BuildError::Context {
+                    path: path.clone(),
+                    source,
+                }),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Fails where a source of a context of this machine is not there: a `lstat` or two a source, so that a build in which nothing
     /// changed takes no longer. What needs more to be found, such as what a wildcard stands for, is the step's matter.
     pub(super) async fn look_for_sources(&self, planned: &Planned) -> Result<(), BuildError> {

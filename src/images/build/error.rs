@@ -60,6 +60,15 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// A named context is not there.
+    #[error("named context `{name}`")]
+    Named {
+        /// As it was given.
+        name: String,
+        /// Why not.
+        #[source]
+        source: Box<Self>,
+    },
     /// The ignore rules cannot be read.
     #[error("read `{}`", path.display())]
     Ignore {

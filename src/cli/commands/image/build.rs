@@ -31,6 +31,11 @@ pub(in crate::cli::commands) async fn run(
     for warning in args.docker.warnings() {
         context.warn(&warning);
     }
+    if args.context.is_empty() {
+        // An unset variable of a script, more likely than not.
+        let message = "no build context was given: write . for this directory";
+        return Err(CliError::usage(message.to_owned()));
+    }
     let text = dockerfile_of_stream(&args)?;
     let asked = parse_call(if args.check { "check" } else { &args.call })?;
     let files = (args.iidfile.clone(), args.metadata_file.clone());
@@ -97,8 +102,8 @@ fn read(context: &Context, args: ImageBuildArgs, text: Option<String>) -> ImageB
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect(),
         no_cache: args.no_cache,
-        cache_from: args.cache_from,
-        cache_to: args.cache_to,
+        cache_from: given(args.cache_from),
+        cache_to: given(args.cache_to),
         attestations,
         explain: args.explain,
         no_cache_filter: args.no_cache_filter,
@@ -112,13 +117,19 @@ fn read(context: &Context, args: ImageBuildArgs, text: Option<String>) -> ImageB
         limits: args.ulimit,
         allow: args.allow,
         contexts: args.build_context,
-        outputs: args.output,
+        outputs: given(args.output),
         push: args.push,
         load: args.load,
         annotations: args.annotation,
         pull: args.pull,
         platforms: args.platform,
     }
+}
+
+/// Leaves out what is empty, as docker/buildx does: an unset variable of a script asks for nothing.
+fn given(mut values: Vec<String>) -> Vec<String> {
+    values.retain(|value| !value.is_empty());
+    values
 }
 
 /// Whether the ID is all that is to be seen; fails where something else was asked for too (docker/buildx).

@@ -193,7 +193,7 @@ impl StageWork<'_, '_> {
         let copied = copied.await??;
         if copied.is_ambiguous {
             let text = format!(
-                "several files are copied to `/{}`, of which the last stays: a directory's name ends with a /",
+                "several files are copied to `{}`, of which the last stays: a directory's name ends with a /",
                 styled.expanded.destination.path.display()
             );
             self.build.progress.event(BuildEvent::Warning(&text));
