@@ -6,7 +6,7 @@ use crate::engine::event::{Event, EventKind, EventSink, Subject};
 use crate::engine::step::NETWORKS;
 use crate::engine::{Engine, chain, readable};
 use crate::runtime::Adoption;
-use crate::runtime::record::Exit;
+use crate::runtime::record::{Desired, Exit};
 use crate::runtime::status::{Container, Status, Watch};
 use crate::spec::names::ProjectName;
 
@@ -59,22 +59,42 @@ impl Engine {
         Ok(known)
     }
 
-    /// Waits until a start that a killed command began has gone well or not, so that it is not planned once more; returns the
-    /// container as it is then, where that is not as it was listed.
+    /// Waits until a start that a killed command began has gone well or not, so that it is not planned once more, and until a stop
+    /// is over, so that it is not taken for running; returns the container as it is then, where that is not as it was listed.
     async fn settled(&self, listed: &Container) -> Result<Option<Container>, EngineError> {
-        let may_start = matches!(
-            listed.status,
-            Status::Created { error: None } | Status::Exited(Exit { unknown: true, .. })
-        );
-        if !may_start && listed.watch != Watch::Missing {
-            return Ok(None);
+        match listed.status {
+            Status::Running { .. } if listed.record.desired == Desired::Stopped => {
+                self.await_monitor(listed).await?;
+                self.await_end(listed).await?;
+            }
+            Status::Created { error: None } | Status::Exited(Exit { unknown: true, .. }) => {
+                self.await_monitor(listed).await?;
+                // It may have started since it was listed: only what is read after its monitor listens tells whether it is starting.
+                let container = self.runtime.get(listed.id())?;
+                self.await_start(&container).await?;
+            }
+            _ if listed.watch == Watch::Missing => self.await_monitor(listed).await?,
+            _ => return Ok(None),
         }
-        self.await_monitor(listed).await?;
-        // It may have started since it was listed: only what is read after its monitor listens tells whether it is starting.
-        let container = self.runtime.get(listed.id())?;
-        self.await_start(&container).await?;
         let container = self.runtime.get(listed.id())?;
         Ok((container != *listed).then_some(container))
+    }
+
+    /// Waits for the end of a container that its monitor was told to end.
+    async fn await_end(&self, container: &Container) -> Result<(), EngineError> {
+        let id = container.id();
+        if !self.runtime.is_stopping(id)? {
+            return Ok(());
+        }
+        let failed = |source| EngineError::System {
+            attempted: format!("wait for the end of container {}", id.short()),
+            source,
+        };
+        let mut stopping = self.runtime.wait(id)?;
+        while stopping.advance()?.is_none() {
+            readable(&stopping).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Waits until no monitor of the container is on its way.

@@ -43,6 +43,8 @@ pub(crate) enum Request {
         /// Whether the monitor releases what the sandbox holds of the network; else the asker does, for many at once.
         releases: bool,
     },
+    /// Say whether the container is being ended for good: done, or refused.
+    IsStopping,
     /// End the init and start another one.
     Restart {
         /// Time between the stop signal and SIGKILL.
@@ -101,6 +103,23 @@ impl Runtime {
             id: id.clone(),
             socket,
         })
+    }
+
+    /// Tells whether a container is on its way to its end: a command that asked for that may have been killed since.
+    pub fn is_stopping(&self, id: &ContainerId) -> Result<bool, RuntimeError> {
+        let Some(socket) = self.ask(id, &Request::IsStopping)? else {
+            return Ok(false);
+        };
+        let wrap = |error| RuntimeError::Control(id.clone(), error);
+        match packets::receive(&socket).map_err(wrap)? {
+            Received::Message(bytes, _) => match serde_json::from_slice(&bytes) {
+                Ok(Answer::Done(())) => Ok(true),
+                Ok(Answer::Refused(_)) => Ok(false),
+                Err(error) => Err(wrap(error.into())),
+            },
+            // It has ended; or the monitor is of a version that does not know the question.
+            Received::End | Received::Nothing => Ok(false),
+        }
     }
 
     /// Sets the size of the container's terminal.

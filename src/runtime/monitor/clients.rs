@@ -70,7 +70,12 @@ impl Clients {
         };
         match &request {
             Some(Request::Restart { .. }) => client.waits_for_restart = true,
-            Some(Request::Watch | Request::Stop { .. } | Request::Resize { .. }) => {}
+            Some(
+                Request::Watch
+                | Request::Stop { .. }
+                | Request::IsStopping
+                | Request::Resize { .. },
+            ) => {}
             None => {
                 self.connected.swap_remove(index);
             }

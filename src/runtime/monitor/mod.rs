@@ -408,6 +408,15 @@ impl<'h> Monitor<'h> {
                 let timeout = Duration::from_millis(timeout_ms);
                 self.feed(Input::Stop { timeout })
             }
+            Request::IsStopping => {
+                let answer = if self.state.is_stopping() {
+                    ClientAnswer::Done(())
+                } else {
+                    ClientAnswer::Refused("it is not stopping".to_owned())
+                };
+                self.clients.answer(client, &answer);
+                Ok(())
+            }
             Request::Restart { timeout_ms } => {
                 let timeout = Duration::from_millis(timeout_ms);
                 self.feed(Input::Restart { timeout })

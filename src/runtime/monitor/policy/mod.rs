@@ -106,6 +106,17 @@ pub enum Phase {
     Ended,
 }
 
+impl State {
+    /// Whether it is on its way to its end for good.
+    pub fn is_stopping(&self) -> bool {
+        match self.phase {
+            Phase::Stopping { then, .. } => then == Then::End,
+            Phase::Ended => true,
+            Phase::Starting | Phase::Running { .. } | Phase::Waiting { .. } => false,
+        }
+    }
+}
+
 /// What follows a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
