@@ -262,7 +262,9 @@ fn warn_of_clashes(
     selection: &Selection<'_>,
     all: &BTreeMap<String, Wanted<'_>>,
 ) {
-    for (name, service) in gathered(stack, selection, Contexts::Follow) {
+    let mut services = gathered(stack, selection, Contexts::Follow);
+    services.retain(|(_, service)| service.build.is_some());
+    for (name, service) in services {
         let image = naming::image_reference(stack, name, service);
         let Some((built, first)) = all.get(&image).and_then(|wanted| wanted.build) else {
             continue;
@@ -270,7 +272,7 @@ fn warn_of_clashes(
         let is_it =
             |action: &Action| matches!(action, Action::BuildImage(build) if build.image == image);
         let is_built = || draft.steps().iter().any(|step| is_it(&step.action));
-        if service.build.is_some() && service.build != first.build && is_built() {
+        if service.build != first.build && is_built() {
             draft.warnings.push(Warning::SameImage {
                 image,
                 built: built.to_string(),

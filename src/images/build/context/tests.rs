@@ -26,6 +26,13 @@ fn fill(path: &Path, text: &str) {
     atomic::write(path, text.as_bytes(), 0o644, Durability::Cached).unwrap();
 }
 
+/// Reads a source, with `--parents` before it where that is asked for.
+fn asked<'a>(source: &'a str, exclude: &'a IgnoreRules) -> (&'a str, Taking<'a>) {
+    let bare = source.strip_prefix("--parents ");
+    let parents = bare.is_some();
+    (bare.unwrap_or(source), Taking { exclude, parents })
+}
+
 /// `name: path path …` for each selected source.
 fn shown(root: &Path, rules: &str, source: &str, exclude: &[&str]) -> String {
     let tree = Tree::directory(root);
@@ -37,14 +44,7 @@ fn shown(root: &Path, rules: &str, source: &str, exclude: &[&str]) -> String {
         stop: &Stop::default(),
     };
     let exclude = IgnoreRules::of(exclude.iter().copied()).unwrap();
-    let (parents, source) = match source.strip_prefix("--parents ") {
-        Some(source) => (true, source),
-        None => (false, source),
-    };
-    let taking = Taking {
-        exclude: &exclude,
-        parents,
-    };
+    let (source, taking) = asked(source, &exclude);
     let early = origin.expect(source, taking);
     match origin.take(source, taking) {
         Err(error) => {
@@ -80,14 +80,7 @@ fn what_cannot_be_taken_is_known_without_a_walk() {
             name: "the build context",
             stop: &stop,
         };
-        let (parents, source) = match source.strip_prefix("--parents ") {
-            Some(source) => (true, source),
-            None => (false, source),
-        };
-        let taking = Taking {
-            exclude: &exclude,
-            parents,
-        };
+        let (source, taking) = asked(source, &exclude);
         let found = origin.expect(source, taking);
         found.err().map(|error| error.to_string())
     };
